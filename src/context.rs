@@ -1,0 +1,94 @@
+//! Who inherits what: the context rules, in one place.
+//!
+//! Every event, in and out, is stamped with an OpenTelemetry [`SpanContext`]; an invalid one means none.
+//!
+//! | rule | what it says |
+//! | --- | --- |
+//! | 1. Copy | An outbound event that results directly from actioning an inbound event of the same operation carries the inbound event's span context. A driver that answers with the span in which it did the IO gets one trace in which each request hangs under the answer that led to it. |
+//! | 2. Fall back | Where the inbound event has no valid context, or no inbound event is the cause (a timer, capacity that somebody else freed), the operation's own context is used: the one it was started with. |
+//! | 3. Never leak | What operation A's event unblocks for operation B carries B's context. |
+//! | 4. Detach | A side effect (a node entering the routing table) has no parent and no deadline; it carries a [link](Context::Link) to its origin instead. |
+//! | 5. Store once | An operation stores the context it was started with. No queue stores a context for anybody else. |
+//!
+//! All machines stamp through this file: [`Cause::stamp`] is rules 1 to 3, [`Cause::detach`] is rule 4.
+
+use crate::id::OperationId;
+use opentelemetry::trace::SpanContext;
+
+/// How an event stands to a span.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Context {
+    /// The event continues this span: what the caller does for it is a child (rules 1 to 3). An invalid span
+    /// context means none.
+    Parent(SpanContext),
+    /// The event is a side effect of this span: what the caller does for it is a new trace that links here
+    /// (rule 4).
+    Link(SpanContext),
+}
+
+impl Context {
+    /// No context at all.
+    pub const NONE: Self = Self::Parent(SpanContext::NONE);
+
+    /// The span to be a child of: `None` for a side effect, and where the span context is invalid.
+    pub fn parent(&self) -> Option<&SpanContext> {
+        match self {
+            Self::Parent(span) if span.is_valid() => Some(span),
+            _ => None,
+        }
+    }
+
+    /// The span to link to, for a side effect whose origin had a valid one.
+    pub fn link(&self) -> Option<&SpanContext> {
+        match self {
+            Self::Link(span) if span.is_valid() => Some(span),
+            _ => None,
+        }
+    }
+}
+
+impl From<SpanContext> for Context {
+    fn from(span: SpanContext) -> Self {
+        Self::Parent(span)
+    }
+}
+
+/// Why the machine is doing what it does just now: an inbound event of an operation, or none (time).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cause<'a>(Option<(OperationId, &'a Context)>);
+
+impl<'a> Cause<'a> {
+    /// No inbound event is the cause.
+    pub(crate) const TIME: Cause<'static> = Cause(None);
+
+    /// The inbound event of this operation, stamped with this context, is the cause.
+    pub(crate) fn event(operation: OperationId, context: &'a Context) -> Self {
+        Cause(Some((operation, context)))
+    }
+
+    /// The context of an outbound event of `operation`, which was started with `own`: rules 1, 2 and 3.
+    pub(crate) fn stamp(&self, operation: OperationId, own: &SpanContext) -> Context {
+        Context::Parent(self.origin(operation, own).clone())
+    }
+
+    /// The context of a side effect of `operation`: rule 4.
+    pub(crate) fn detach(&self, operation: OperationId, own: &SpanContext) -> Context {
+        Context::Link(self.origin(operation, own).clone())
+    }
+
+    fn origin<'b>(&self, operation: OperationId, own: &'b SpanContext) -> &'b SpanContext
+    where
+        'a: 'b,
+    {
+        match self.0 {
+            Some((cause, context)) if cause == operation => context.parent().unwrap_or(own),
+            _ => own,
+        }
+    }
+}
+
+/// The link for a side effect of an inbound event that belongs to no operation: rule 4.
+pub(crate) fn detached(inbound: &Context) -> Context {
+    let (Context::Parent(span) | Context::Link(span)) = inbound;
+    Context::Link(span.clone())
+}

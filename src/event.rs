@@ -1,0 +1,286 @@
+//! What machines are told of operations, and what they say of them.
+//!
+//! The payloads here are shared: the query, the pool and the coordinator each have an inbound and an outbound
+//! enum of their own, made of these. What may follow what, for one operation:
+//!
+//! ```text
+//! Start ──► Refused
+//!       └─► Started ──► { Request, Cancel, Progress }* ──► Finish
+//!
+//! Request ──► one of: Progress (answered or failed) │ Cancel (given up)
+//! ```
+
+use crate::family::Family;
+use crate::id::{OperationId, RequestId};
+use crate::time::Instant;
+use core::fmt;
+use core::time::Duration;
+
+/// Asks for a lookup: iterate towards `target`, asking each node on the way.
+///
+/// Its deadline and its span travel in the [`Stamped`](crate::Stamped) around it. It is answered by
+/// [`OperationId`] or [`Refused`], in the same call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start<F: Family> {
+    /// The caller's own name for the operation. A live operation's tag cannot be used again before its finish.
+    pub tag: u64,
+    /// The key to approach.
+    pub target: F::Key,
+    /// What each node is asked.
+    pub ask: Ask<F>,
+    /// How many nodes the finish lists at most; `None` is the configured k. More than k widens the lookup to as
+    /// many.
+    pub num_results: Option<usize>,
+    /// Nodes to begin with. The coordinator adds the closest that its routing table knows.
+    pub seeds: Vec<F::Node>,
+}
+
+impl<F: Family> Start<F> {
+    /// A lookup of the nodes closest to `target`.
+    pub const fn find(tag: u64, target: F::Key) -> Self {
+        Self { tag, target, ask: Ask::FindCloser, num_results: None, seeds: Vec::new() }
+    }
+
+    /// A lookup that sends `message` to each node it visits.
+    pub const fn message(tag: u64, target: F::Key, message: F::Message) -> Self {
+        Self { tag, target, ask: Ask::Message(message), num_results: None, seeds: Vec::new() }
+    }
+
+    /// The same, beginning with these nodes.
+    #[must_use]
+    pub fn with_seeds(mut self, seeds: Vec<F::Node>) -> Self {
+        self.seeds = seeds;
+        self
+    }
+
+    /// The same, listing at most this many nodes in the end.
+    #[must_use]
+    pub fn with_num_results(mut self, num_results: usize) -> Self {
+        self.num_results = Some(num_results);
+        self
+    }
+}
+
+/// What a node is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask<F: Family> {
+    /// Which nodes it knows closest to the target (`FIND_NODE`).
+    FindCloser,
+    /// This message of the caller's; its answer names closer nodes too (`GET_PROVIDERS`, `get_peers` and the like).
+    Message(F::Message),
+}
+
+/// To be sent now. Its deadline is in the [`Stamped`](crate::Stamped) around it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request<F: Family> {
+    /// Names the request; hand it back with the answer.
+    pub id: RequestId,
+    /// The operation it is sent for.
+    pub operation: OperationId,
+    /// Where to send it.
+    pub node: F::Node,
+    /// The operation's target.
+    pub target: F::Key,
+    /// What to ask.
+    pub ask: Ask<F>,
+    /// Length of the causal chain that led here: 1 for a seed, and one more than that of the answer that first
+    /// named the node.
+    pub hop: u32,
+}
+
+/// A request was given up: whatever the driver still does for it can be aborted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cancel<F: Family> {
+    /// The request.
+    pub id: RequestId,
+    /// The operation it was sent for.
+    pub operation: OperationId,
+    /// Where it was sent.
+    pub node: F::Node,
+    /// Why it was given up.
+    pub reason: GivenUp,
+}
+
+/// Why a request was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GivenUp {
+    /// It ran into its own timeout: a failure of the node.
+    TimedOut,
+    /// Its operation ended, by whatever outcome: this says nothing about the node.
+    OperationEnded,
+}
+
+/// A request of the operation ended, and the operation goes on or is about to finish.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress<F: Family> {
+    /// The operation.
+    pub operation: OperationId,
+    /// The node that was asked.
+    pub node: F::Node,
+    /// See [`Request::hop`].
+    pub hop: u32,
+    /// Since the request was sent (for [`Reply::Unsent`], since it began to wait).
+    pub elapsed: Duration,
+    /// How the request ended.
+    pub reply: Reply<F>,
+    /// The operation's statistics so far.
+    pub statistics: Statistics,
+}
+
+/// How a request ended, as its operation learns it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Reply<F: Family> {
+    /// The node answered.
+    Answered {
+        /// The nodes it named, as the caller handed them in.
+        closer: Vec<F::Node>,
+    },
+    /// The caller reported a failure.
+    Failed,
+    /// The request ran into its own timeout.
+    TimedOut,
+    /// The request was never sent: the queue of the network limits was full, or it waited there too long. This
+    /// says nothing about the node.
+    Unsent,
+}
+
+/// The last event of an operation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finish<F: Family> {
+    /// The operation. Its id and its tag are free from now on.
+    pub operation: OperationId,
+    /// The key that was approached.
+    pub target: F::Key,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The closest nodes that answered, in order of distance to the target: partial where the outcome says so.
+    pub closest: Vec<Contact<F>>,
+    /// The operation's statistics; `ended` is set.
+    pub statistics: Statistics,
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The k closest nodes known that have not failed have answered (or the beta closest, where configured).
+    Converged,
+    /// Nothing was left to ask, and fewer than k nodes had answered. In a network of fewer than k nodes this is how
+    /// every lookup ends.
+    Exhausted,
+    /// As many nodes as `query.max_nodes` allows were asked before the k closest had answered.
+    NodeLimit,
+    /// The deadline passed.
+    DeadlineExceeded,
+    /// The caller stopped it.
+    Stopped,
+}
+
+/// A node that answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contact<F: Family> {
+    /// The node.
+    pub node: F::Node,
+    pub(crate) micros: u32,
+    pub(crate) hop: u16,
+}
+
+impl<F: Family> Contact<F> {
+    /// Time from request to answer, in whole microseconds, at most 71 minutes.
+    pub fn round_trip(&self) -> Duration {
+        Duration::from_micros(u64::from(self.micros))
+    }
+
+    /// See [`Request::hop`].
+    pub fn hop(&self) -> u32 {
+        u32::from(self.hop)
+    }
+}
+
+/// What an operation did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// When its start was accepted.
+    pub started: Instant,
+    /// When it ended.
+    pub ended: Option<Instant>,
+    /// Requests sent.
+    pub requests: u32,
+    /// Requests that were answered.
+    pub success: u32,
+    /// Requests whose failure the caller reported.
+    pub failure: u32,
+    /// Requests that ran into their own timeout.
+    pub timeouts: u32,
+    /// Requests given up because the operation ended.
+    pub cancelled: u32,
+    /// Requests that were never sent; not among `requests`.
+    pub unsent: u32,
+    /// Length of the longest causal chain that was answered: 1 where only seeds did.
+    pub hops: u32,
+}
+
+impl Statistics {
+    /// Requests sent and not ended.
+    pub const fn in_flight(&self) -> u32 {
+        self.requests - self.success - self.failure - self.timeouts - self.cancelled
+    }
+}
+
+/// A start that was not accepted. There is no operation, and nothing else will be said of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The tag that the start gave.
+    pub tag: u64,
+    /// Why.
+    pub reason: RefusedBecause,
+}
+
+/// Why a start was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RefusedBecause {
+    /// A live operation has this tag.
+    TagInUse,
+    /// No more operations can wait.
+    Full,
+    /// The deadline leaves no time at all.
+    DeadlinePassed,
+    /// More results were asked for than a query may hold, or none.
+    NumResults {
+        /// The most that can be asked for; the least is 1.
+        most: usize,
+    },
+}
+
+impl fmt::Display for RefusedBecause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TagInUse => f.write_str("a live operation has this tag"),
+            Self::Full => f.write_str("no more operations can wait"),
+            Self::DeadlinePassed => f.write_str("the deadline leaves no time"),
+            Self::NumResults { most } => write!(f, "num_results must be 1 to {most}"),
+        }
+    }
+}
+
+/// An operation was accepted: it runs, or waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Names it until its finish.
+    pub operation: OperationId,
+}
+
+/// What a machine that runs lookups can say. Every such machine's outbound enum has a variant for each payload.
+pub(crate) trait Says<F: Family>:
+    From<Started> + From<Request<F>> + From<Cancel<F>> + From<Progress<F>> + From<Finish<F>> + From<Refused>
+{
+}
+
+impl<F: Family, E> Says<F> for E where
+    E: From<Started> + From<Request<F>> + From<Cancel<F>> + From<Progress<F>> + From<Finish<F>> + From<Refused>
+{
+}

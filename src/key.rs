@@ -1,0 +1,222 @@
+//! Keys: fixed-size bit strings under the XOR metric (Kademlia paper, section 2.1).
+
+use core::fmt::{self, Debug};
+use core::hash::Hash;
+
+/// What the engine needs to know of a key. Implemented by [`Bits`], which covers every common network; the
+/// trait is sealed.
+pub trait Key: Copy + Eq + Ord + Hash + Debug + Send + Sync + sealed::Sealed + 'static {
+    /// Length of a key in bits.
+    const BITS: u32;
+
+    /// XOR distance. Distances are bit strings too, and compare as big-endian numbers.
+    #[must_use]
+    fn distance(&self, other: &Self) -> Self;
+
+    /// The first 64 bits, left-aligned: a cheap first comparison of distances.
+    fn leading(&self) -> u64;
+
+    /// Number of leading bits that both keys share (cpl), 0 ..= `BITS`.
+    fn common_prefix_len(&self, other: &Self) -> u32;
+
+    /// Bit `index` counted from the most significant; `false` at and beyond `BITS`.
+    fn bit(&self, index: u32) -> bool;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<const N: usize> Sealed for super::Bits<N> {}
+}
+
+/// A bit string of `N` bytes, most significant byte first. See [`Key8`], [`Key160`], [`Key256`].
+///
+/// ```
+/// use kad_proto::{Key, Key8};
+///
+/// let (a, b) = (Key8::new([0b1010_0000]), Key8::new([0b1011_1111]));
+/// assert_eq!(a.distance(&b), Key8::new([0b0001_1111]));
+/// assert_eq!(a.common_prefix_len(&b), 3);
+/// assert!(a.bit(0) && !a.bit(1));
+/// assert_eq!(Key8::from_hex("a0"), Ok(a));
+/// assert_eq!(a.to_string(), "a0");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bits<const N: usize>([u8; N]);
+
+/// An 8-bit key: small enough to test exhaustively.
+pub type Key8 = Bits<1>;
+/// A 160-bit key: BitTorrent's mainline DHT (BEP 5).
+pub type Key160 = Bits<20>;
+/// A 256-bit key: libp2p's Kademlia and Ethereum's discv5.
+pub type Key256 = Bits<32>;
+
+impl<const N: usize> Bits<N> {
+    /// The key with these bytes, most significant first.
+    pub const fn new(bytes: [u8; N]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, most significant first.
+    pub const fn as_bytes(&self) -> &[u8; N] {
+        &self.0
+    }
+
+    /// Reads exactly `2 * N` hexadecimal digits, of either case.
+    ///
+    /// # Errors
+    /// [`ParseKeyError`] where the length differs or a character is not a hexadecimal digit.
+    pub fn from_hex(text: &str) -> Result<Self, ParseKeyError> {
+        if text.len() != 2 * N {
+            return Err(ParseKeyError::Length { expected: 2 * N, found: text.len() });
+        }
+        let mut bytes = [0; N];
+        let digits = text.as_bytes().chunks_exact(2);
+        for (position, (byte, pair)) in bytes.iter_mut().zip(digits).enumerate() {
+            for (offset, &digit) in pair.iter().enumerate() {
+                let value = char::from(digit)
+                    .to_digit(16)
+                    .ok_or(ParseKeyError::Digit { position: 2 * position + offset })?;
+                // A hexadecimal digit is at most 15.
+                *byte = *byte << 4 | u8::try_from(value).unwrap_or(0);
+            }
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// Why a text is not a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ParseKeyError {
+    /// The text has the wrong number of characters.
+    Length {
+        /// Hexadecimal digits wanted.
+        expected: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// Not a hexadecimal digit.
+    Digit {
+        /// Where it stands, counted in bytes from 0.
+        position: usize,
+    },
+}
+
+impl fmt::Display for ParseKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { expected, found } => {
+                write!(f, "a key has {expected} hexadecimal digits, not {found}")
+            }
+            Self::Digit { position } => write!(f, "no hexadecimal digit at position {position}"),
+        }
+    }
+}
+
+impl core::error::Error for ParseKeyError {}
+
+impl<const N: usize> Key for Bits<N> {
+    #[allow(clippy::cast_possible_truncation)] // a key of 2^29 bytes does not exist
+    const BITS: u32 = N as u32 * 8;
+
+    #[inline]
+    fn distance(&self, other: &Self) -> Self {
+        let mut bytes = self.0;
+        for (byte, with) in bytes.iter_mut().zip(&other.0) {
+            *byte ^= with;
+        }
+        Self(bytes)
+    }
+
+    #[inline]
+    fn leading(&self) -> u64 {
+        let mut first = [0; 8];
+        for (to, from) in first.iter_mut().zip(&self.0) {
+            *to = *from;
+        }
+        u64::from_be_bytes(first)
+    }
+
+    #[inline]
+    fn common_prefix_len(&self, other: &Self) -> u32 {
+        let mut shared = 0;
+        for (a, b) in self.0.iter().zip(&other.0) {
+            let differing = a ^ b;
+            shared += differing.leading_zeros();
+            if differing != 0 {
+                break;
+            }
+        }
+        shared
+    }
+
+    #[inline]
+    fn bit(&self, index: u32) -> bool {
+        self.0.get(index as usize / 8).is_some_and(|byte| byte << (index % 8) & 0x80 != 0)
+    }
+}
+
+impl<const N: usize> fmt::Display for Bits<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl<const N: usize> Debug for Bits<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<const N: usize> core::str::FromStr for Bits<N> {
+    type Err = ParseKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseKeyError> {
+        Self::from_hex(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_pair_of_8_bit_keys() {
+        for a in 0..=u8::MAX {
+            for b in 0..=u8::MAX {
+                let (x, y) = (Key8::new([a]), Key8::new([b]));
+                assert_eq!(x.distance(&y), Key8::new([a ^ b]));
+                assert_eq!(x.common_prefix_len(&y), (a ^ b).leading_zeros());
+                assert_eq!(x.leading(), u64::from(a) << 56);
+            }
+            for i in 0..10 {
+                assert_eq!(Key8::new([a]).bit(i), i < 8 && a & (0x80 >> i) != 0);
+            }
+        }
+    }
+
+    #[test]
+    fn hex_says_what_is_wrong() {
+        assert_eq!(Key160::from_hex("00"), Err(ParseKeyError::Length { expected: 40, found: 2 }));
+        assert_eq!(Key8::from_hex("0g"), Err(ParseKeyError::Digit { position: 1 }));
+        assert_eq!(Key8::from_hex("é"), Err(ParseKeyError::Digit { position: 0 }));
+        assert_eq!("fF".parse(), Ok(Key8::new([255])));
+    }
+
+    proptest! {
+        #[test]
+        fn the_metric_is_what_the_bits_say(a: [u8; 20], b: [u8; 20], c: [u8; 20]) {
+            let (a, b, c) = (Key160::new(a), Key160::new(b), Key160::new(c));
+            prop_assert_eq!(a.distance(&b), b.distance(&a));
+            prop_assert_eq!(a.distance(&b).distance(&b), a);
+            // Unidirectional: one point at each distance.
+            prop_assert_eq!(a.distance(&b) == a.distance(&c), b == c);
+            let cpl = a.common_prefix_len(&b);
+            prop_assert!((0..cpl).all(|i| a.bit(i) == b.bit(i)));
+            prop_assert!(cpl == Key160::BITS || a.bit(cpl) != b.bit(cpl));
+            prop_assert_eq!(Key160::from_hex(&a.to_string()), Ok(a));
+            prop_assert!(a.leading() <= b.leading() || a > b);
+        }
+    }
+}

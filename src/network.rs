@@ -1,0 +1,226 @@
+//! The network machine: limits on requests in flight, for whoever has no lookup but requests to send.
+//!
+//! Queries, pool and coordinator have the same limits built in; this machine offers them alone.
+
+use crate::context::Context;
+use crate::deadline::Clock;
+use crate::error::ConfigError;
+use crate::family::Family;
+use crate::id::RequestId;
+use crate::inflight::{Due, Owned};
+use crate::machine::{Batch, Machine, Stamped};
+use crate::outbox::{Ending, NetworkConfig, Outbox, Refusal, Submitted, Traffic};
+use crate::time::Instant;
+use opentelemetry::trace::SpanContext;
+
+/// What a [`Network`] is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inbound<F: Family> {
+    /// Send this message when there is capacity. The stamp holds the request's span and the deadline by which it
+    /// must have been answered; without one, only the configured timeout counts.
+    Submit {
+        /// The caller's own name for it, handed back with all that is said of it. Need not be unique.
+        tag: u64,
+        /// Where to send it.
+        node: F::Node,
+        /// What to send.
+        message: F::Message,
+    },
+    /// Give up a request that was accepted. Ignored if it has ended.
+    Withdraw(RequestId),
+    /// A request was answered.
+    Answered(RequestId),
+    /// A request failed.
+    Failed(RequestId),
+    /// Nothing happened but time.
+    Tick,
+}
+
+/// What a [`Network`] says. A submission is answered by `Accepted` or `Refused`; an accepted one may be followed by
+/// `Send`, and ends with exactly one `Ended`. After `Send`, a request that is given up yields one `Cancel` before
+/// its end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outbound<F: Family> {
+    /// The submission was accepted under this id.
+    Accepted {
+        /// The submission's tag.
+        tag: u64,
+        /// Names the request from now on.
+        request: RequestId,
+    },
+    /// The submission was not accepted.
+    Refused {
+        /// The submission's tag.
+        tag: u64,
+        /// Why.
+        reason: Refusal,
+    },
+    /// Send this now.
+    Send {
+        /// The submission's tag.
+        tag: u64,
+        /// The request.
+        request: RequestId,
+        /// Where to.
+        node: F::Node,
+        /// What.
+        message: F::Message,
+    },
+    /// The request was given up; abort its IO.
+    Cancel {
+        /// The submission's tag.
+        tag: u64,
+        /// The request.
+        request: RequestId,
+    },
+    /// The request's last event.
+    Ended {
+        /// The submission's tag.
+        tag: u64,
+        /// The request.
+        request: RequestId,
+        /// The node it was for.
+        node: F::Node,
+        /// How it ended.
+        end: End,
+    },
+}
+
+/// How a request of a [`Network`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// It was answered.
+    Answered,
+    /// The caller reported that it failed.
+    Failed,
+    /// It ran into its timeout or its deadline.
+    TimedOut,
+    /// Its time passed while it waited for capacity: it was never sent.
+    Unsent,
+    /// The caller withdrew it.
+    Withdrawn,
+}
+
+/// What the machine keeps of a submission.
+#[derive(Clone, Debug)]
+struct Submission<F: Family> {
+    tag: u64,
+    message: F::Message,
+    context: SpanContext,
+}
+
+/// Sends requests within [limits](NetworkConfig), per node and in total, and queues the rest in order of deadline.
+/// Each request is an operation of its own: it has the context and the deadline that its submission was stamped
+/// with.
+#[derive(Clone, Debug)]
+pub struct Network<F: Family> {
+    clock: Clock,
+    outbox: Outbox<F, Submission<F>>,
+    owned: Owned,
+}
+
+impl<F: Family> Network<F> {
+    /// A network machine with these limits.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is out of bounds.
+    pub fn new(config: NetworkConfig) -> Result<Self, ConfigError> {
+        Ok(Self { clock: Clock::default(), outbox: Outbox::new(config)?, owned: Owned::NOTHING })
+    }
+
+    /// What became of all requests so far.
+    pub fn traffic(&self) -> Traffic {
+        self.outbox.traffic()
+    }
+
+    /// How many nodes the machine has state for.
+    pub fn tracked_nodes(&self) -> usize {
+        self.outbox.tracked_nodes()
+    }
+
+    fn send(&self, id: RequestId, deadline: Instant, context: Option<Context>, out: &mut Batch<Outbound<F>>) {
+        let Some(request) = self.outbox.get(id) else { return };
+        let Submission { tag, message, context: own } = request.work.clone();
+        let event = Outbound::Send { tag, request: id, node: request.node.clone(), message };
+        let context = context.unwrap_or(Context::Parent(own));
+        out.push(Stamped { event, context, deadline: Some(deadline) });
+    }
+
+    /// Ends a request. `cause` is the context of the inbound event that ends it, if one does.
+    fn end(
+        &mut self,
+        id: RequestId,
+        ending: Ending,
+        end: End,
+        cause: Option<&Context>,
+        out: &mut Batch<Outbound<F>>,
+    ) {
+        let Some(request) = self.outbox.close(&mut self.owned, id, ending) else { return };
+        let tag = request.work.tag;
+        let context = cause.and_then(Context::parent).unwrap_or(&request.work.context);
+        let deadline = Some(request.operation_deadline);
+        let mut say = |event| {
+            out.push(Stamped { event, context: Context::Parent(context.clone()), deadline });
+        };
+        if request.is_emitted() && matches!(end, End::TimedOut | End::Withdrawn) {
+            say(Outbound::Cancel { tag, request: id });
+        }
+        let end = if end == End::TimedOut && !request.is_emitted() { End::Unsent } else { end };
+        say(Outbound::Ended { tag, request: id, node: request.node.clone(), end });
+    }
+}
+
+impl<F: Family> Machine for Network<F> {
+    type Inbound = Inbound<F>;
+    type Outbound = Outbound<F>;
+
+    fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
+        let now = self.clock.advance(now);
+        while let Some(due) = self.outbox.expire(now) {
+            if let Due::Hard(id) = due {
+                self.end(id, Ending::TimedOut, End::TimedOut, None, out);
+            }
+        }
+        let Stamped { event, context, deadline } = event;
+        match event {
+            Inbound::Submit { tag, node, message } => {
+                let own = context.parent().cloned().unwrap_or(SpanContext::NONE);
+                let work = Submission { tag, message, context: own };
+                let until = deadline.unwrap_or(Instant::FAR_FUTURE);
+                let submitted = self.outbox.submit(now, &mut self.owned, until, node, work);
+                let mut say = |event| out.push(Stamped { event, context: context.clone(), deadline });
+                match submitted {
+                    Err((reason, _)) => say(Outbound::Refused { tag, reason }),
+                    Ok(Submitted::Queued(request)) => say(Outbound::Accepted { tag, request }),
+                    Ok(Submitted::Sent(request, deadline)) => {
+                        say(Outbound::Accepted { tag, request });
+                        self.send(request, deadline, Some(context), out);
+                    }
+                }
+            }
+            Inbound::Withdraw(id) if self.outbox.get(id).is_some() => {
+                self.end(id, Ending::Cancelled, End::Withdrawn, Some(&context), out);
+            }
+            Inbound::Withdraw(_) => self.outbox.count_unknown(),
+            Inbound::Answered(id) => {
+                if self.outbox.recognise(id).is_some() {
+                    self.end(id, Ending::Answered, End::Answered, Some(&context), out);
+                }
+            }
+            Inbound::Failed(id) => {
+                if self.outbox.recognise(id).is_some() {
+                    self.end(id, Ending::Failed, End::Failed, Some(&context), out);
+                }
+            }
+            Inbound::Tick => {}
+        }
+        while let Some((id, deadline)) = self.outbox.release(now) {
+            self.send(id, deadline, None, out);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.outbox.next_timeout()
+    }
+}

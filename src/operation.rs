@@ -1,0 +1,246 @@
+//! One lookup under way: its candidates, its requests, its context and its deadline.
+
+use crate::context::{Cause, Context};
+use crate::event::{
+    Ask, Cancel, Finish, GivenUp, Outcome, Progress, Reply, Request, Says, Start,
+    Started, Statistics,
+};
+use crate::family::Family;
+use crate::id::{OperationId, RequestId};
+use crate::inflight::{Due, Owned};
+use crate::lookup::{Done, Lookup, Miss, Next, Spot};
+use crate::machine::{Batch, Stamped};
+use crate::outbox::{Ending, Outbox, Refusal, Submitted};
+use crate::query::QueryConfig;
+use crate::time::Instant;
+use core::time::Duration;
+use opentelemetry::trace::SpanContext;
+
+/// What a lookup wants to know again when a request of its ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) operation: OperationId,
+    spot: Spot,
+    hop: u32,
+}
+
+/// One call of a machine, as the operations in it see it.
+pub(crate) struct Turn<'a, F: Family, E> {
+    pub(crate) now: Instant,
+    pub(crate) cause: Cause<'a>,
+    pub(crate) outbox: &'a mut Outbox<F, Asked>,
+    pub(crate) out: &'a mut Batch<E>,
+}
+
+/// Whether an operation goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Onward {
+    Continues,
+    Ends(Outcome),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Operation<F: Family> {
+    pub(crate) id: OperationId,
+    pub(crate) deadline: Instant,
+    /// The context it was started with.
+    context: SpanContext,
+    target: F::Key,
+    ask: Ask<F>,
+    lookup: Lookup<F>,
+    owned: Owned,
+    statistics: Statistics,
+}
+
+impl<F: Family> Operation<F> {
+    /// Accepts a start, which must be in order with the configuration.
+    pub(crate) fn new(
+        now: Instant,
+        id: OperationId,
+        deadline: Instant,
+        context: SpanContext,
+        local: F::Key,
+        config: &QueryConfig,
+        start: Start<F>,
+    ) -> Self {
+        let lookup = Lookup::new(local, start.target, config.rules(start.num_results), start.seeds);
+        let statistics = Statistics { started: now, ..Statistics::default() };
+        let (target, ask) = (start.target, start.ask);
+        Self { id, deadline, context, target, ask, lookup, owned: Owned::NOTHING, statistics }
+    }
+
+    /// Says that the start was accepted.
+    pub(crate) fn announce<E: Says<F>>(&self, turn: &mut Turn<'_, F, E>) {
+        self.say(turn, self.deadline, Started { operation: self.id });
+    }
+
+    /// Takes its turn after the wait for one.
+    pub(crate) fn begin<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) -> Onward {
+        self.lookup.begin();
+        self.advance(turn)
+    }
+
+    /// Asks whoever can be asked now.
+    pub(crate) fn advance<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) -> Onward {
+        // A caller that comes late lets timers of requests run after the operation's own deadline.
+        if self.deadline <= turn.now {
+            return Onward::Ends(Outcome::DeadlineExceeded);
+        }
+        loop {
+            match self.lookup.next() {
+                Next::Ask { spot, node, hop } => {
+                    let asked = Asked { operation: self.id, spot, hop };
+                    match turn.outbox.submit(turn.now, &mut self.owned, self.deadline, node, asked) {
+                        Ok(Submitted::Sent(id, deadline)) => self.send(turn, id, deadline),
+                        Ok(Submitted::Queued(_)) => {}
+                        Err((Refusal::QueueFull, node)) => {
+                            self.lookup.missed(spot, Miss::Failed);
+                            self.statistics.unsent += 1;
+                            self.report(turn, node, hop, Duration::ZERO, Reply::Unsent);
+                        }
+                        Err((Refusal::NoTimeLeft, _)) => {
+                            self.lookup.take_back(spot);
+                            return Onward::Continues;
+                        }
+                    }
+                }
+                Next::Wait => return Onward::Continues,
+                Next::Done(done) => {
+                    return Onward::Ends(match done {
+                        Done::Converged => Outcome::Converged,
+                        Done::Exhausted => Outcome::Exhausted,
+                        Done::NodeLimit => Outcome::NodeLimit,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Emits a request that the outbox let go.
+    pub(crate) fn send<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId, deadline: Instant) {
+        let Some(request) = turn.outbox.get(id) else { return };
+        self.statistics.requests += 1;
+        let request = Request {
+            id,
+            operation: self.id,
+            node: request.node.clone(),
+            target: self.target,
+            ask: self.ask.clone(),
+            hop: request.work.hop,
+        };
+        self.say(turn, deadline, request);
+    }
+
+    /// Takes the answer to a request that the outbox recognised.
+    pub(crate) fn answered<E: Says<F>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        id: RequestId,
+        closer: Vec<F::Node>,
+    ) -> Onward {
+        let Some(request) = turn.outbox.close(&mut self.owned, id, Ending::Answered) else {
+            return Onward::Continues;
+        };
+        let (asked, elapsed) = (request.work, request.age(turn.now));
+        self.statistics.success += 1;
+        self.statistics.hops = self.statistics.hops.max(asked.hop);
+        self.lookup.answered(asked.spot, elapsed, &closer);
+        self.report(turn, request.node, asked.hop, elapsed, Reply::Answered { closer });
+        self.advance(turn)
+    }
+
+    /// Takes the caller's report that a request failed, which the outbox recognised.
+    pub(crate) fn failed<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) -> Onward {
+        let Some(request) = turn.outbox.close(&mut self.owned, id, Ending::Failed) else {
+            return Onward::Continues;
+        };
+        self.statistics.failure += 1;
+        self.lookup.missed(request.work.spot, Miss::Failed);
+        let elapsed = request.age(turn.now);
+        self.report(turn, request.node, request.work.hop, elapsed, Reply::Failed);
+        self.advance(turn)
+    }
+
+    /// Takes what time did to a request.
+    pub(crate) fn due<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, due: Due) -> Onward {
+        match due {
+            Due::Soft(id) => {
+                if let Some(request) = turn.outbox.get(id) {
+                    self.lookup.slow(request.work.spot);
+                }
+            }
+            Due::Hard(id) => self.timed_out(turn, id),
+        }
+        self.advance(turn)
+    }
+
+    fn timed_out<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) {
+        let Some(request) = turn.outbox.close(&mut self.owned, id, Ending::TimedOut) else { return };
+        let (asked, elapsed) = (request.work, request.age(turn.now));
+        let reply = if request.is_emitted() {
+            self.statistics.timeouts += 1;
+            self.lookup.missed(asked.spot, Miss::TimedOut);
+            self.cancel(turn, id, request.node.clone(), GivenUp::TimedOut);
+            Reply::TimedOut
+        } else {
+            self.statistics.unsent += 1;
+            self.lookup.missed(asked.spot, Miss::Failed);
+            Reply::Unsent
+        };
+        self.report(turn, request.node, asked.hop, elapsed, reply);
+    }
+
+    /// Gives up what is in flight and says the last word.
+    pub(crate) fn finish<E: Says<F>>(mut self, turn: &mut Turn<'_, F, E>, outcome: Outcome) {
+        while let Some(id) = turn.outbox.any(self.owned) {
+            let Some(request) = turn.outbox.close(&mut self.owned, id, Ending::Cancelled) else { break };
+            if request.is_emitted() {
+                self.statistics.cancelled += 1;
+                self.cancel(turn, id, request.node, GivenUp::OperationEnded);
+            }
+        }
+        self.statistics.ended = Some(turn.now);
+        let context = turn.cause.stamp(self.id, &self.context);
+        let event = Finish {
+            operation: self.id,
+            target: self.target,
+            outcome,
+            closest: self.lookup.into_closest(),
+            statistics: self.statistics,
+        };
+        turn.out.push(Stamped { event: event.into(), context, deadline: Some(self.deadline) });
+    }
+
+    /// The context of a side effect of this operation.
+    pub(crate) fn detach(&self, cause: &Cause<'_>) -> Context {
+        cause.detach(self.id, &self.context)
+    }
+
+    fn cancel<E: Says<F>>(
+        &self,
+        turn: &mut Turn<'_, F, E>,
+        id: RequestId,
+        node: F::Node,
+        reason: GivenUp,
+    ) {
+        self.say(turn, self.deadline, Cancel { id, operation: self.id, node, reason });
+    }
+
+    fn report<E: Says<F>>(
+        &self,
+        turn: &mut Turn<'_, F, E>,
+        node: F::Node,
+        hop: u32,
+        elapsed: Duration,
+        reply: Reply<F>,
+    ) {
+        let (operation, statistics) = (self.id, self.statistics);
+        self.say(turn, self.deadline, Progress { operation, node, hop, elapsed, reply, statistics });
+    }
+
+    fn say<E>(&self, turn: &mut Turn<'_, F, E>, deadline: Instant, event: impl Into<E>) {
+        let context = turn.cause.stamp(self.id, &self.context);
+        turn.out.push(Stamped { event: event.into(), context, deadline: Some(deadline) });
+    }
+}

@@ -1,0 +1,343 @@
+//! The query pool: many lookups, of which a bounded number runs at once.
+
+use crate::context::{Cause, Context};
+use crate::deadline::Clock;
+use crate::error::{ConfigError, require};
+use crate::event::{Outcome, Refused, RefusedBecause, Says, Start};
+use crate::family::Family;
+use crate::heap::Heap;
+use crate::id::{Arena, OperationId, RequestId};
+use crate::inflight::Due;
+use crate::machine::{Batch, Machine, Stamped};
+use crate::operation::{Asked, Onward, Operation, Turn};
+use crate::outbox::{NetworkConfig, Outbox, Seeded, Traffic};
+use crate::query::{Inbound, Outbound, QueryConfig};
+use crate::time::Instant;
+use opentelemetry::trace::SpanContext;
+use std::collections::HashMap;
+
+/// How many lookups there may be, and how each goes about it.
+///
+/// Memory: at most `max_running` lookups as [`QueryConfig`] bounds them, and at most `max_waiting` that hold their
+/// seeds only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Each lookup's configuration.
+    pub query: QueryConfig,
+    /// How many lookups run at once. 1 to 2^24. Default: 16,384.
+    pub max_running: usize,
+    /// How many lookups wait for their turn, earliest deadline first, then in order of arrival. One more is refused.
+    /// At most 2^24. Default: 65,536.
+    pub max_waiting: usize,
+    /// Seed of the hash of the table of tags. It has no influence on what comes out. Default: 0.
+    pub hash_seed: u64,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self { query: QueryConfig::default(), max_running: 16_384, max_waiting: 65_536, hash_seed: 0 }
+    }
+}
+
+impl PoolConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is out of bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        const MOST: usize = 1 << 24;
+        self.query.validate()?;
+        require((1..=MOST).contains(&self.max_running), "pool.max_running", "1 to 2^24")?;
+        require(self.max_waiting <= MOST, "pool.max_waiting", "at most 2^24")
+    }
+}
+
+/// All live operations. Borrows the outbox of the machine that owns it, through [`Turn`].
+#[derive(Clone, Debug)]
+pub(crate) struct Pool<F: Family> {
+    local: F::Key,
+    config: PoolConfig,
+    operations: Arena<Operation<F>>,
+    tags: HashMap<u64, OperationId, Seeded>,
+    /// The deadline of every operation, by slot.
+    deadlines: Heap<Instant>,
+    /// Those that wait for their turn, by deadline and arrival.
+    waiting: Heap<(Instant, u64)>,
+    arrivals: u64,
+    running: usize,
+}
+
+/// What one step of [`Pool::elapse`] did.
+pub(crate) enum Elapsed<F: Family> {
+    /// A request ran into its own timeout: a failure of this node. The context is that of a side effect.
+    TimedOut(F::Node, Context),
+    /// Something that concerns operations only.
+    Internal,
+}
+
+impl<F: Family> Pool<F> {
+    pub(crate) fn new(local: F::Key, config: PoolConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self {
+            local,
+            operations: Arena::new(),
+            tags: HashMap::with_hasher(Seeded(config.hash_seed)),
+            deadlines: Heap::new(),
+            waiting: Heap::new(),
+            arrivals: 0,
+            running: 0,
+            config,
+        })
+    }
+
+    /// Accepts a start or refuses it. `more_seeds` is asked only if it is accepted.
+    pub(crate) fn start<E: Says<F>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        stamped: Stamped<Start<F>>,
+        more_seeds: impl FnOnce(&mut Start<F>),
+    ) {
+        let Stamped { event: mut start, context, deadline } = stamped;
+        let deadline = match self.admit(turn.now, deadline, &start) {
+            Ok(deadline) => deadline,
+            Err(reason) => {
+                let event = Refused { tag: start.tag, reason }.into();
+                turn.out.push(Stamped { event, context, deadline: None });
+                return;
+            }
+        };
+        more_seeds(&mut start);
+        let handle = self.operations.next_handle();
+        let id = OperationId::new(start.tag, handle);
+        let own = context.parent().cloned().unwrap_or(SpanContext::NONE);
+        self.tags.insert(start.tag, id);
+        let operation = Operation::new(turn.now, id, deadline, own, self.local, &self.config.query, start);
+        operation.announce(turn);
+        self.operations.insert(operation);
+        self.deadlines.set(handle.slot(), deadline);
+        self.waiting.set(handle.slot(), (deadline, self.arrivals));
+        self.arrivals += 1;
+    }
+
+    fn admit(
+        &self,
+        now: Instant,
+        deadline: Option<Instant>,
+        start: &Start<F>,
+    ) -> Result<Instant, RefusedBecause> {
+        if self.tags.contains_key(&start.tag) {
+            return Err(RefusedBecause::TagInUse);
+        }
+        if self.operations.len() >= self.config.max_running + self.config.max_waiting {
+            return Err(RefusedBecause::Full);
+        }
+        self.config.query.admit(now, deadline, start)
+    }
+
+    /// Ends an operation, if it lives.
+    pub(crate) fn stop<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId) {
+        if self.operations.get(id.handle()).is_some_and(|operation| operation.id == id) {
+            self.end(turn, id, Outcome::Stopped);
+        } else {
+            turn.outbox.count_unknown();
+        }
+    }
+
+    /// Takes an answer to a request that the outbox recognised.
+    pub(crate) fn answered<E: Says<F>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        id: OperationId,
+        request: RequestId,
+        closer: Vec<F::Node>,
+    ) {
+        if let Some(operation) = self.operations.get_mut(id.handle()) {
+            let onward = operation.answered(turn, request, closer);
+            self.go(turn, id, onward);
+        }
+    }
+
+    /// Takes the failure of a request that the outbox recognised.
+    pub(crate) fn failed<E: Says<F>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        id: OperationId,
+        request: RequestId,
+    ) {
+        if let Some(operation) = self.operations.get_mut(id.handle()) {
+            let onward = operation.failed(turn, request);
+            self.go(turn, id, onward);
+        }
+    }
+
+    /// Does the earliest thing that is due, if any. At the same instant operations end before requests time out: a
+    /// request that had all of its operation's time did not run into a timeout of its own.
+    pub(crate) fn elapse<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) -> Option<Elapsed<F>> {
+        let timer = turn.outbox.next_timeout().filter(|at| *at <= turn.now);
+        let deadline = self.deadlines.peek().filter(|(at, _)| *at <= turn.now);
+        if let Some((at, slot)) = deadline
+            && timer.is_none_or(|timer| at <= timer)
+        {
+            let id = self.operations.at(slot).map(|(_, operation)| operation.id)?;
+            self.end(turn, id, Outcome::DeadlineExceeded);
+            return Some(Elapsed::Internal);
+        }
+        let due = turn.outbox.expire(turn.now)?;
+        let (Due::Soft(request) | Due::Hard(request)) = due;
+        let request = turn.outbox.get(request)?;
+        let id = request.work.operation;
+        let operation = self.operations.get_mut(id.handle())?;
+        let elapsed = match due {
+            Due::Hard(_) if request.is_emitted() => {
+                Elapsed::TimedOut(request.node.clone(), operation.detach(&turn.cause))
+            }
+            _ => Elapsed::Internal,
+        };
+        let onward = operation.due(turn, due);
+        self.go(turn, id, onward);
+        Some(elapsed)
+    }
+
+    /// Lets go what there is room for: operations that wait for their turn, requests that wait for capacity.
+    pub(crate) fn settle<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) {
+        loop {
+            if self.running < self.config.max_running
+                && let Some((_, slot)) = self.waiting.peek()
+            {
+                self.waiting.clear(slot);
+                let Some((_, operation)) = self.operations.at(slot) else { continue };
+                let id = operation.id;
+                if let Some(operation) = self.operations.get_mut(id.handle()) {
+                    self.running += 1;
+                    let onward = operation.begin(turn);
+                    self.go(turn, id, onward);
+                }
+            } else if let Some((request, deadline)) = turn.outbox.release(turn.now) {
+                if let Some(asked) = turn.outbox.get(request).map(|request| request.work)
+                    && let Some(operation) = self.operations.get_mut(asked.operation.handle())
+                {
+                    operation.send(turn, request, deadline);
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// When the first operation ends.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.peek().map(|(at, _)| at)
+    }
+
+    /// The context of a side effect of an operation.
+    pub(crate) fn detach(&self, cause: &Cause<'_>, id: OperationId) -> Option<Context> {
+        self.operations.get(id.handle()).map(|operation| operation.detach(cause))
+    }
+
+    /// Live operations, and how many of them run.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.operations.len(), self.running)
+    }
+
+    fn go<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId, onward: Onward) {
+        if let Onward::Ends(outcome) = onward {
+            self.end(turn, id, outcome);
+        }
+    }
+
+    /// The one way out of the pool: by convergence, by deadline, by hand.
+    fn end<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId, outcome: Outcome) {
+        let slot = id.handle().slot();
+        let Some(operation) = self.operations.remove(id.handle()) else { return };
+        self.tags.remove(&id.tag());
+        self.deadlines.clear(slot);
+        if !self.waiting.clear(slot) {
+            self.running -= 1;
+        }
+        operation.finish(turn, outcome);
+    }
+}
+
+/// Many lookups over one set of requests: a machine of its own.
+///
+/// The cost of an event does not grow with the number of lookups, but for timers: O(log n).
+#[derive(Clone, Debug)]
+pub struct QueryPool<F: Family> {
+    clock: Clock,
+    outbox: Outbox<F, Asked>,
+    pool: Pool<F>,
+}
+
+impl<F: Family> QueryPool<F> {
+    /// A pool of the node whose own key is `local`: that key is never asked.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is out of bounds.
+    pub fn new(local: F::Key, pool: PoolConfig, network: NetworkConfig) -> Result<Self, ConfigError> {
+        let (pool, outbox) = (Pool::new(local, pool)?, Outbox::new(network)?);
+        Ok(Self { clock: Clock::default(), outbox, pool })
+    }
+
+    /// What became of all requests so far.
+    pub fn traffic(&self) -> Traffic {
+        self.outbox.traffic()
+    }
+
+    /// Operations that live, running or waiting.
+    pub fn operations(&self) -> usize {
+        self.pool.counts().0
+    }
+
+    /// Operations that run.
+    pub fn running(&self) -> usize {
+        self.pool.counts().1
+    }
+}
+
+impl<F: Family> Machine for QueryPool<F> {
+    type Inbound = Inbound<F>;
+    type Outbound = Outbound<F>;
+
+    fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
+        let Self { clock, outbox, pool } = self;
+        let Stamped { event, context, deadline } = event;
+        let mut turn = Turn { now: clock.advance(now), cause: Cause::TIME, outbox, out };
+        while pool.elapse(&mut turn).is_some() {}
+        match event {
+            Inbound::Start(event) => {
+                let context = context.clone();
+                pool.start(&mut turn, Stamped { event, context, deadline }, |_| ());
+            }
+            Inbound::Stop(id) => {
+                turn.cause = Cause::event(id, &context);
+                pool.stop(&mut turn, id);
+            }
+            Inbound::Answered { request, closer } => {
+                if let Some(asked) = turn.outbox.recognise(request).map(|request| request.work) {
+                    turn.cause = Cause::event(asked.operation, &context);
+                    pool.answered(&mut turn, asked.operation, request, closer);
+                }
+            }
+            Inbound::Failed(request) => {
+                if let Some(asked) = turn.outbox.recognise(request).map(|request| request.work) {
+                    turn.cause = Cause::event(asked.operation, &context);
+                    pool.failed(&mut turn, asked.operation, request);
+                }
+            }
+            Inbound::Tick => {}
+        }
+        pool.settle(&mut turn);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        earlier(self.pool.next_deadline(), self.outbox.next_timeout())
+    }
+}
+
+/// The earlier of two, where `None` is never.
+pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,229 @@
+//! The query: one lookup at a time.
+
+use crate::deadline;
+use crate::error::{ConfigError, require};
+use crate::event::{Cancel, Finish, Progress, Refused, RefusedBecause, Request, Start, Started};
+use crate::family::Family;
+use crate::id::{OperationId, RequestId};
+use crate::lookup::Rules;
+use crate::machine::{Batch, Machine, Stamped};
+use crate::outbox::{NetworkConfig, Traffic};
+use crate::pool::{PoolConfig, QueryPool};
+use crate::time::Instant;
+use core::time::Duration;
+
+/// How lookups go about it.
+///
+/// Memory: a lookup holds at most `max_candidates` nodes that it has heard of and not asked (on each path), and at
+/// most `max_nodes` that it has asked, whatever its peers answer; some 24 bytes and a node id for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryConfig {
+    /// How long an operation may take at most; its start may ask for less. Default: 60 s.
+    pub timeout: Duration,
+    /// k: how many closest nodes a lookup is after. 1 to `max_candidates`. Default: 20.
+    pub k: usize,
+    /// alpha: how many requests a lookup (each path of it) has in flight while it makes progress; a round of alpha
+    /// answers that brings no new node among the k closest lets it widen to k. 1 to 1,024. Default: 3.
+    pub alpha: usize,
+    /// beta: ends the lookup when this many closest nodes have answered, instead of k. 1 to k. Default: none.
+    pub beta: Option<usize>,
+    /// Disjoint paths (S/Kademlia, section 4.4): with more than one, seeds are dealt out to as many lookups that share
+    /// no node, and their results are merged. 1 to 64. Default: 1.
+    pub paths: usize,
+    /// How often a node may be asked again whose request ran into its own timeout while it was among the k closest.
+    /// At most 16. Default: 1.
+    pub retries: usize,
+    /// How many nodes of one answer are looked at; the others are ignored. 1 to 1,024. Default: 40.
+    pub max_closer_nodes: usize,
+    /// How many candidates a path keeps that it has not asked; the closest win. Where a start asks for more
+    /// results than half of it, twice that many. At least k, at most 8,192. Default: 40.
+    pub max_candidates: usize,
+    /// How many nodes a lookup asks; see [`NodeLimit`](crate::Outcome::NodeLimit). At least `max_candidates`, at most 16,384.
+    /// Default: 240.
+    pub max_nodes: usize,
+}
+
+impl Default for QueryConfig {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(60),
+            k: 20,
+            alpha: 3,
+            beta: None,
+            paths: 1,
+            retries: 1,
+            max_closer_nodes: 40,
+            max_candidates: 40,
+            max_nodes: 240,
+        }
+    }
+}
+
+impl QueryConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is out of bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let upto = |most: usize| 1..=most;
+        require(!self.timeout.is_zero(), "query.timeout", "longer than zero")?;
+        require((self.k..=8_192).contains(&self.max_candidates), "query.max_candidates", "k to 8,192")?;
+        require(upto(self.max_candidates).contains(&self.k), "query.k", "1 to query.max_candidates")?;
+        require(upto(1_024).contains(&self.alpha), "query.alpha", "1 to 1,024")?;
+        require(self.beta.is_none_or(|beta| upto(self.k).contains(&beta)), "query.beta", "1 to query.k")?;
+        require(upto(64).contains(&self.paths), "query.paths", "1 to 64")?;
+        require(self.retries <= 16, "query.retries", "at most 16")?;
+        require(upto(1_024).contains(&self.max_closer_nodes), "query.max_closer_nodes", "1 to 1,024")?;
+        let nodes = self.max_candidates..=16_384;
+        require(nodes.contains(&self.max_nodes), "query.max_nodes", "query.max_candidates to 16,384")
+    }
+
+    /// Whether a start can be accepted at `now`: its deadline, or why not.
+    pub(crate) fn admit<F: Family>(
+        &self,
+        now: Instant,
+        asked: Option<Instant>,
+        start: &Start<F>,
+    ) -> Result<Instant, RefusedBecause> {
+        if start.num_results.is_some_and(|wanted| wanted == 0 || wanted > self.max_candidates) {
+            return Err(RefusedBecause::NumResults { most: self.max_candidates });
+        }
+        deadline::of_operation(now, asked, self.timeout).ok_or(RefusedBecause::DeadlinePassed)
+    }
+
+    /// The numbers for one lookup. All fields are validated, so that none is cut off here.
+    pub(crate) fn rules(&self, num_results: Option<usize>) -> Rules {
+        let small = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+        let num_results = num_results.unwrap_or(self.k);
+        let k = self.k.max(num_results);
+        Rules {
+            k: small(k),
+            beta: small(self.beta.unwrap_or(k)),
+            alpha: small(self.alpha),
+            paths: small(self.paths),
+            retries: u8::try_from(self.retries).unwrap_or(u8::MAX),
+            max_closer_nodes: small(self.max_closer_nodes),
+            max_candidates: small(self.max_candidates.max(2 * num_results)),
+            max_nodes: small(self.max_nodes),
+            num_results: small(num_results),
+        }
+    }
+}
+
+/// What a [`Query`] and a [`QueryPool`](crate::QueryPool) are told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inbound<F: Family> {
+    /// Begin a lookup. Sent by whoever wants one; its stamp holds the lookup's span and deadline.
+    Start(Start<F>),
+    /// End a lookup now, as if its deadline had come. Ignored if it has ended.
+    Stop(OperationId),
+    /// A request was answered. Sent by the driver; its stamp holds the span in which it did the IO.
+    Answered {
+        /// The request.
+        request: RequestId,
+        /// The nodes that the answer names.
+        closer: Vec<F::Node>,
+    },
+    /// A request failed: the node is unreachable, or answered nonsense. Sent by the driver.
+    Failed(RequestId),
+    /// Nothing happened but time.
+    Tick,
+}
+
+/// What a [`Query`] and a [`QueryPool`](crate::QueryPool) say.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outbound<F: Family> {
+    /// A start was accepted.
+    Started(Started),
+    /// Send this, and hand back the answer or the failure.
+    Request(Request<F>),
+    /// A request was given up; abort its IO.
+    Cancel(Cancel<F>),
+    /// A request ended.
+    Progress(Progress<F>),
+    /// An operation ended: its last event.
+    Finished(Finish<F>),
+    /// A start was not accepted.
+    Refused(Refused),
+}
+
+/// Makes an outbound enum of the payloads of operations.
+macro_rules! says_operations {
+    ($outbound:ident) => {
+        impl<F: Family> From<Started> for $outbound<F> {
+            #[inline]
+            fn from(payload: Started) -> Self {
+                Self::Started(payload)
+            }
+        }
+        impl<F: Family> From<Request<F>> for $outbound<F> {
+            #[inline]
+            fn from(payload: Request<F>) -> Self {
+                Self::Request(payload)
+            }
+        }
+        impl<F: Family> From<Cancel<F>> for $outbound<F> {
+            #[inline]
+            fn from(payload: Cancel<F>) -> Self {
+                Self::Cancel(payload)
+            }
+        }
+        impl<F: Family> From<Progress<F>> for $outbound<F> {
+            #[inline]
+            fn from(payload: Progress<F>) -> Self {
+                Self::Progress(payload)
+            }
+        }
+        impl<F: Family> From<Finish<F>> for $outbound<F> {
+            #[inline]
+            fn from(payload: Finish<F>) -> Self {
+                Self::Finished(payload)
+            }
+        }
+        impl<F: Family> From<Refused> for $outbound<F> {
+            #[inline]
+            fn from(payload: Refused) -> Self {
+                Self::Refused(payload)
+            }
+        }
+    };
+}
+pub(crate) use says_operations;
+says_operations!(Outbound);
+
+/// One lookup at a time, with requests of its own. When one has finished, another can be started; before that, a
+/// start is refused as [`Full`](RefusedBecause::Full).
+///
+/// It is a [`QueryPool`] of one. For a lookup that knows where to begin, see the
+/// [`Coordinator`](crate::Coordinator).
+#[derive(Clone, Debug)]
+pub struct Query<F: Family>(QueryPool<F>);
+
+impl<F: Family> Query<F> {
+    /// A query of the node whose own key is `local`: that key is never asked.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is out of bounds.
+    pub fn new(local: F::Key, query: QueryConfig, network: NetworkConfig) -> Result<Self, ConfigError> {
+        let pool = PoolConfig { query, max_running: 1, max_waiting: 0, ..PoolConfig::default() };
+        QueryPool::new(local, pool, network).map(Self)
+    }
+
+    /// What became of all requests so far.
+    pub fn traffic(&self) -> Traffic {
+        self.0.traffic()
+    }
+}
+
+impl<F: Family> Machine for Query<F> {
+    type Inbound = Inbound<F>;
+    type Outbound = Outbound<F>;
+
+    fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
+        self.0.handle_into(now, event, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.0.poll_timeout()
+    }
+}
