@@ -13,7 +13,8 @@ pub trait Key: Copy + Eq + Ord + Hash + Debug + Send + Sync + sealed::Sealed + '
     #[must_use]
     fn distance(&self, other: &Self) -> Self;
 
-    /// The first 64 bits, left-aligned: a cheap first comparison of distances.
+    /// The first 64 bits, left-aligned: a cheap first comparison of distances, as those of a distance are those of
+    /// the one key XOR those of the other.
     fn leading(&self) -> u64;
 
     /// Number of leading bits that both keys share (cpl), 0 ..= `BITS`.
@@ -130,11 +131,10 @@ impl<const N: usize> Key for Bits<N> {
 
     #[inline]
     fn leading(&self) -> u64 {
-        let mut first = [0; 8];
-        for (to, from) in first.iter_mut().zip(&self.0) {
-            *to = *from;
+        match self.0.first_chunk() {
+            Some(first) => u64::from_be_bytes(*first),
+            None => self.0.iter().zip((0..8).rev()).fold(0, |sum, (byte, at)| sum | u64::from(*byte) << (8 * at)),
         }
-        u64::from_be_bytes(first)
     }
 
     #[inline]
@@ -217,6 +217,7 @@ mod tests {
             prop_assert!(cpl == Key160::BITS || a.bit(cpl) != b.bit(cpl));
             prop_assert_eq!(Key160::from_hex(&a.to_string()), Ok(a));
             prop_assert!(a.leading() <= b.leading() || a > b);
+            prop_assert_eq!(a.distance(&b).leading(), a.leading() ^ b.leading());
         }
     }
 }

@@ -81,11 +81,15 @@ impl<F: Family> Lookup<F> {
         Self { local, target, rules, seeds, paths: SmallVec::new(), asked: 0 }
     }
 
+    pub(crate) const fn target(&self) -> F::Key {
+        self.target
+    }
+
     /// Takes its memory, and deals the seeds out to the paths, closest first. The closest of them are kept whatever
     /// comes, so that peers who lie about distance cannot push out what the caller knew already.
     pub(crate) fn begin(&mut self) {
         // Room for a lookup in a healthy network, so that nothing is allocated after the start.
-        let room = usize::from(self.rules.k) * 3;
+        let room = usize::from(self.rules.k) * 5 / 2;
         self.paths = (0..self.rules.paths).map(|_| Path::with_room(room)).collect();
         let mut seeds = core::mem::take(&mut self.seeds);
         let target = self.target;
@@ -97,13 +101,12 @@ impl<F: Family> Lookup<F> {
         let mut dealt = 0;
         for node in seeds {
             let (key, path) = (F::key(&node), dealt % paths);
-            let lead = key.distance(&target).leading();
+            let lead = key.leading() ^ target.leading();
             if key != self.local
-                && let Some(place) = self.vacancy(path, lead, &node)
+                && let Ok(place) = vacancy(&self.paths, path, &target, lead, &node)
                 && let Some(path) = self.paths.get_mut(path)
             {
-                let keep = dealt / paths < kept;
-                let rank = Rank { lead, slot: 0, state: State::Heard, tries: 0, keep };
+                let rank = Rank::new(lead, dealt / paths < kept);
                 dealt += usize::from(path.insert(place, rank, || node, 1, &self.rules));
             }
         }
@@ -149,19 +152,45 @@ impl<F: Family> Lookup<F> {
 
     /// The node answered after this time, and named these nodes.
     pub(crate) fn answered(&mut self, spot: Spot, elapsed: Duration, closer: &[F::Node]) {
-        let Some(path) = self.paths.get_mut(usize::from(spot.path)) else { return };
+        let (number, paths) = (usize::from(spot.path), self.paths.as_mut_slice());
+        let Some(path) = paths.get_mut(number) else { return };
         if path.leave(spot, State::Answered).is_none() {
             return;
         }
-        let edge = path.edge(self.rules.k);
         let Some(contact) = path.contacts.get_mut(usize::from(spot.slot)) else { return };
         contact.micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
         let hop = contact.hop.saturating_add(1);
+        let target_lead = self.target.leading();
+        let mut edge = None;
         let mut progress = false;
+        // Answers are mostly in order of distance, and mostly of nodes that are known: the next is looked for beside
+        // the last.
+        let mut beside = 0;
         for node in closer.iter().take(usize::from(self.rules.max_closer_nodes)) {
-            progress |= self.offer(usize::from(spot.path), node, hop).is_some_and(|lead| lead < edge);
+            let key = F::key(node);
+            let lead = key.leading() ^ target_lead;
+            // Much of what an answer names ends here, without being looked up or cloned.
+            let Some(path) = paths.get(number) else { return };
+            if path.is_at(beside, lead, node) {
+                beside += 1;
+                continue;
+            }
+            if lead >= path.horizon || key == self.local {
+                continue;
+            }
+            let place = match vacancy(paths, number, &self.target, lead, node) {
+                Ok(place) => place,
+                Err(known) => {
+                    beside = known + 1;
+                    continue;
+                }
+            };
+            beside = place + 1;
+            let Some(path) = paths.get_mut(number) else { return };
+            let edge = *edge.get_or_insert_with(|| path.edge(self.rules.k));
+            progress |= path.insert(place, Rank::new(lead, false), || node.clone(), hop, &self.rules) && lead < edge;
         }
-        if let Some(path) = self.paths.get_mut(usize::from(spot.path)) {
+        if let Some(path) = paths.get_mut(number) {
             path.fruitless = if progress { 0 } else { path.fruitless.saturating_add(1) };
         }
     }
@@ -175,6 +204,7 @@ impl<F: Family> Lookup<F> {
             rank.state = State::Heard;
             rank.keep = true;
             path.heard += 1;
+            path.unsettle();
         }
         path.fruitless = path.fruitless.saturating_add(1);
     }
@@ -200,31 +230,24 @@ impl<F: Family> Lookup<F> {
             }
         }
     }
+}
 
-    /// Takes a node that an answer named. Says the start of its distance if it went in.
-    fn offer(&mut self, path: usize, node: &F::Node, hop: u16) -> Option<u64> {
-        let key = F::key(node);
-        let lead = key.distance(&self.target).leading();
-        // Most of what an answer names ends here, without being looked up or cloned.
-        if self.paths.get(path).is_none_or(|path| lead >= path.horizon) || key == self.local {
-            return None;
+/// Where a node belongs in a path; or, where a path knows it, `Err` with its place there.
+fn vacancy<F: Family>(
+    paths: &[Path<F>],
+    number: usize,
+    target: &F::Key,
+    lead: u64,
+    node: &F::Node,
+) -> Result<usize, usize> {
+    let mut place = 0;
+    for (other, path) in paths.iter().enumerate() {
+        let position = path.position(target, lead, node)?;
+        if other == number {
+            place = position;
         }
-        let place = self.vacancy(path, lead, node)?;
-        let rank = Rank { lead, slot: 0, state: State::Heard, tries: 0, keep: false };
-        self.paths.get_mut(path)?.insert(place, rank, || node.clone(), hop, &self.rules).then_some(lead)
     }
-
-    /// Where a node belongs in a path, or `None` where any path knows it.
-    fn vacancy(&self, path: usize, lead: u64, node: &F::Node) -> Option<usize> {
-        let mut place = None;
-        for (number, known) in self.paths.iter().enumerate() {
-            let position = known.position(&self.target, lead, node)?;
-            if number == path {
-                place = Some(position);
-            }
-        }
-        place
-    }
+    Ok(place)
 }
 
 /// The candidates of one path. A node once asked is never forgotten, so that it is never asked anew; those not
@@ -243,6 +266,10 @@ struct Path<F: Family> {
     slow: u16,
     /// Answers and misses since the last answer that named a node among the k closest.
     fruitless: u16,
+    /// How many ranks from the first on have answered or failed, as far as `step` has seen.
+    settled: u16,
+    /// How many of those have answered.
+    settled_alive: u16,
     /// Nothing happened since `step` looked, except that nodes were asked.
     unchanged: bool,
     /// Candidates at this distance and beyond are not taken: there are as many closer ones as there may be.
@@ -260,6 +287,12 @@ struct Rank {
     tries: u8,
     /// Never pushed out: a seed, or one to be asked again.
     keep: bool,
+}
+
+impl Rank {
+    const fn new(lead: u64, keep: bool) -> Self {
+        Self { lead, slot: 0, state: State::Heard, tries: 0, keep }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,6 +323,8 @@ impl<F: Family> Path<F> {
             waiting: 0,
             slow: 0,
             fruitless: 0,
+            settled: 0,
+            settled_alive: 0,
             unchanged: false,
             horizon: u64::MAX,
         }
@@ -298,44 +333,47 @@ impl<F: Family> Path<F> {
     /// Looks at the k closest that have not failed. They must all have answered for the path to converge; where
     /// one is slow, the next one is asked in its stead, but nothing farther: whoever waits for a silent node
     /// does not go on asking ever farther ones.
-    fn step(&self, rules: &Rules) -> Step {
+    fn step(&mut self, rules: &Rules) -> Step {
         // A round that brought nothing closer: look at the whole neighbourhood at once.
         let parallelism = if self.fruitless >= rules.alpha { rules.alpha.max(rules.k) } else { rules.alpha };
         let full = self.waiting >= parallelism;
         if full && self.unchanged {
             return Step::Wait;
         }
-        let (mut alive, mut window, mut answered) = (0, 0, true);
-        let mut first_heard = None;
-        for (place, rank) in self.ranks.iter().enumerate() {
+        // The first candidates have answered or failed, more and more of them: they need not be looked at again.
+        let (mut alive, mut window, mut answered) = (self.settled_alive, self.settled_alive, true);
+        for (place, rank) in self.ranks.iter().enumerate().skip(usize::from(self.settled)) {
             match rank.state {
-                State::Failed => continue,
-                State::Answered => window += 1,
+                State::Failed => {
+                    self.settled += u16::from(answered);
+                    continue;
+                }
+                State::Heard if full => return Step::Wait,
+                State::Heard => return Step::Ask(place),
+                State::Answered => {
+                    window += 1;
+                    self.settled += u16::from(answered);
+                    self.settled_alive += u16::from(answered);
+                }
                 State::Slow => answered = false,
                 State::Waiting => {
                     answered = false;
                     window += 1;
-                }
-                State::Heard => {
-                    answered = false;
-                    window += 1;
-                    first_heard = first_heard.or(Some(place));
                 }
             }
             alive += 1;
             if alive == rules.beta && answered {
                 return Step::Converged;
             }
-            if window == rules.k {
-                break;
+            if window == rules.k || (full && !answered) {
+                return Step::Wait;
             }
         }
-        match first_heard {
-            Some(_) if full => Step::Wait,
-            Some(place) => Step::Ask(place),
-            None if answered => Step::Exhausted,
-            None => Step::Wait,
-        }
+        if answered { Step::Exhausted } else { Step::Wait }
+    }
+
+    fn unsettle(&mut self) {
+        (self.settled, self.settled_alive) = (0, 0);
     }
 
     fn is_idle(&self) -> bool {
@@ -381,20 +419,29 @@ impl<F: Family> Path<F> {
         alive.nth(usize::from(k) - 1).map_or(u64::MAX, |rank| rank.lead)
     }
 
-    /// Where a node belongs, or `None` where it is known.
-    fn position(&self, target: &F::Key, lead: u64, node: &F::Node) -> Option<usize> {
+    /// Whether the candidate at this place is this node.
+    #[inline]
+    fn is_at(&self, place: usize, lead: u64, node: &F::Node) -> bool {
+        self.ranks.get(place).is_some_and(|rank| {
+            rank.lead == lead
+                && self.contacts.get(usize::from(rank.slot)).is_some_and(|contact| contact.node == *node)
+        })
+    }
+
+    /// Where a node belongs; or, where it is known, `Err` with its place.
+    fn position(&self, target: &F::Key, lead: u64, node: &F::Node) -> Result<usize, usize> {
         let mut place = self.ranks.partition_point(|rank| rank.lead < lead);
-        let equal = self.ranks.get(place..)?.iter().take_while(|rank| rank.lead == lead);
-        for rank in equal {
-            let known = &self.contacts.get(usize::from(rank.slot))?.node;
-            if known == node {
-                return None;
+        // Where distances start alike, as they do for the node itself, all of them counts.
+        let mut equal = place;
+        while let Some(rank) = self.ranks.get(equal).filter(|rank| rank.lead == lead) {
+            let Some(known) = self.contacts.get(usize::from(rank.slot)) else { break };
+            if known.node == *node {
+                return Err(equal);
             }
-            if F::key(known).distance(target) < F::key(node).distance(target) {
-                place += 1;
-            }
+            place += usize::from(F::key(&known.node).distance(target) < F::key(node).distance(target));
+            equal += 1;
         }
-        Some(place)
+        Ok(place)
     }
 
     /// Puts a candidate in at its place, if there is room or one farther gives way.
@@ -430,6 +477,9 @@ impl<F: Family> Path<F> {
             }
         }
         self.unchanged = false;
+        if place < usize::from(self.settled) {
+            self.unsettle();
+        }
         if self.heard >= rules.max_candidates {
             let farthest = self.farthest().and_then(|victim| self.ranks.get(victim));
             self.horizon = farthest.map_or(0, |rank| rank.lead);

@@ -46,7 +46,6 @@ pub(crate) struct Operation<F: Family> {
     pub(crate) deadline: Instant,
     /// The context it was started with.
     context: SpanContext,
-    target: F::Key,
     ask: Ask<F>,
     lookup: Lookup<F>,
     owned: Owned,
@@ -66,8 +65,8 @@ impl<F: Family> Operation<F> {
     ) -> Self {
         let lookup = Lookup::new(local, start.target, config.rules(start.num_results), start.seeds);
         let statistics = Statistics { started: now, ..Statistics::default() };
-        let (target, ask) = (start.target, start.ask);
-        Self { id, deadline, context, target, ask, lookup, owned: Owned::NOTHING, statistics }
+        let ask = start.ask;
+        Self { id, deadline, context, ask, lookup, owned: Owned::NOTHING, statistics }
     }
 
     /// Says that the start was accepted.
@@ -125,7 +124,7 @@ impl<F: Family> Operation<F> {
             id,
             operation: self.id,
             node: request.node.clone(),
-            target: self.target,
+            target: self.lookup.target(),
             ask: self.ask.clone(),
             hop: request.work.hop,
         };
@@ -204,7 +203,7 @@ impl<F: Family> Operation<F> {
         let context = turn.cause.stamp(self.id, &self.context);
         let event = Finish {
             operation: self.id,
-            target: self.target,
+            target: self.lookup.target(),
             outcome,
             closest: self.lookup.into_closest(),
             statistics: self.statistics,

@@ -199,16 +199,18 @@ impl<F: Family, T> Outbox<F, T> {
             return Err((Refusal::NoTimeLeft, node));
         };
         let key = F::key(&node);
-        let active = self.active.get(&key).copied().unwrap_or(0);
-        let stage = if active >= self.config.max_per_node {
-            Stage::Blocked
-        } else if self.has_capacity() && self.ready.peek().is_none() {
-            Stage::Sent
-        } else {
-            Stage::Ready
+        let free = self.has_capacity() && self.ready.peek().is_none();
+        let active = self.active.entry(key);
+        let stage = match &active {
+            MapEntry::Occupied(active) if *active.get() >= self.config.max_per_node => Stage::Blocked,
+            _ if free => Stage::Sent,
+            _ => Stage::Ready,
         };
         if stage != Stage::Sent && self.traffic.queued >= self.config.max_queued as u64 {
             return Err((Refusal::QueueFull, node));
+        }
+        if stage != Stage::Blocked {
+            *active.or_insert(0) += 1;
         }
         let request = Request { work, node, operation_deadline, stage, since: now, deadline };
         let id = self.requests.open(owned, request);
@@ -226,9 +228,6 @@ impl<F: Family, T> Outbox<F, T> {
             }
             Stage::Ready => self.ready.set(id.handle().slot(), (deadline, id)),
             Stage::Sent | Stage::Slow => {}
-        }
-        if stage != Stage::Blocked {
-            self.active.insert(key, active + 1);
         }
         Ok(match stage {
             Stage::Sent => Submitted::Sent(id, deadline),
@@ -337,8 +336,12 @@ impl<F: Family, T> Outbox<F, T> {
     /// One request fewer is active to this node: the first that waits for the node becomes ready, or else the
     /// node is forgotten once it has none.
     fn leave(&mut self, key: F::Key) {
-        let first = (key, Instant::ORIGIN, RequestId::from_u64(0));
-        let next = self.blocked.range(first..).next().copied().filter(|(of, ..)| *of == key);
+        let next = if self.blocked.is_empty() {
+            None
+        } else {
+            let first = (key, Instant::ORIGIN, RequestId::from_u64(0));
+            self.blocked.range(first..).next().copied().filter(|(of, ..)| *of == key)
+        };
         if let Some((_, deadline, id)) = next {
             self.blocked.remove(&(key, deadline, id));
             self.ready.set(id.handle().slot(), (deadline, id));

@@ -212,6 +212,11 @@ impl<F: Family> RoutingTable<F> {
             self.buckets.resize_with(cpl as usize + 1, Vec::new);
         }
         if let Some(bucket) = self.buckets.get_mut(cpl as usize) {
+            if bucket.len() == bucket.capacity() {
+                // Doubles, but never beyond what a bucket may hold: tables are many in a simulation.
+                let room = self.config.bucket_size.saturating_sub(bucket.len());
+                bucket.reserve_exact(bucket.len().max(4).min(room));
+            }
             bucket.push(record);
             self.len += 1;
             if let Some(group) = F::group(node) {
