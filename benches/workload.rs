@@ -225,14 +225,20 @@ fn lookup(network: &Ideal) {
     lookup_of("coordinator", coordinator(), &scripts);
 }
 
+/// A lookup under way.
+struct Running {
+    target: Key256,
+    /// Its requests in flight.
+    requests: VecDeque<(RequestId, Key256)>,
+}
+
 /// A pool with `live` lookups under way, and what the workload needs to know of them.
 struct Crowd<'a> {
     network: &'a Ideal,
     machine: QueryPool<Plain>,
     random: SplitMix,
     tags: u64,
-    /// By place: the lookup's tag and target, and its requests in flight.
-    lookups: Vec<(u64, Key256, VecDeque<(RequestId, Key256)>)>,
+    lookups: Vec<Running>,
     batch: Batch<Outbound<Plain>>,
 }
 
@@ -240,7 +246,8 @@ impl<'a> Crowd<'a> {
     fn new(network: &'a Ideal, live: usize) -> Self {
         let config = PoolConfig { max_running: 1 << 20, ..PoolConfig::default() };
         let machine = QueryPool::new(Key256::new([0; 32]), config, NetworkConfig::default()).unwrap();
-        let lookups = (0..live).map(|_| (0, Key256::new([0; 32]), VecDeque::with_capacity(32))).collect();
+        let running = |_| Running { target: Key256::new([0; 32]), requests: VecDeque::with_capacity(32) };
+        let lookups = (0..live).map(running).collect();
         let batch = Batch::with_capacity(1 << 16);
         let mut crowd = Self { network, machine, random: SplitMix(99), tags: 0, lookups, batch };
         (0..live).for_each(|place| crowd.start(place));
@@ -252,9 +259,8 @@ impl<'a> Crowd<'a> {
         let (target, from) = (self.random.key(), self.random.below(self.network.keys.len()));
         let tag = self.tags * self.lookups.len() as u64 + place as u64;
         self.tags += 1;
-        self.lookups[place].0 = tag;
-        self.lookups[place].1 = target;
-        self.lookups[place].2.clear();
+        self.lookups[place].target = target;
+        self.lookups[place].requests.clear();
         self.machine.start(tag, target, self.network.answer(from, &target), &mut self.batch);
         self.take_in();
     }
@@ -267,13 +273,15 @@ impl<'a> Crowd<'a> {
             match stamped.event {
                 Outbound::Request(request) => {
                     let place = place(request.operation);
-                    self.lookups[place].2.push_back((request.id, request.node));
+                    self.lookups[place].requests.push_back((request.id, request.node));
                 }
                 Outbound::Finished(finish) => ended.push(place(finish.operation)),
                 _ => {}
             }
         }
-        ended.into_iter().for_each(|place| self.start(place));
+        for place in ended {
+            self.start(place);
+        }
     }
 
     /// Answers for up to `count` random lookups, no two of the same.
@@ -287,7 +295,7 @@ impl<'a> Crowd<'a> {
         for place in order {
             if let Ok(unused) = places.binary_search(&place) {
                 places.remove(unused);
-                let (_, target, requests) = &mut self.lookups[place];
+                let Running { target, requests } = &mut self.lookups[place];
                 if let Some((id, node)) = requests.pop_front() {
                     script.push((id, self.network.answer(self.network.index(&node).unwrap(), target)));
                 }

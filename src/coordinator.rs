@@ -162,7 +162,9 @@ impl<F: Family> Machine for Coordinator<F> {
                 let context = context.clone();
                 pool.start(&mut turn, Stamped { event, context, deadline }, |start| {
                     let wanted = (*k).max(start.num_results.unwrap_or(0));
-                    start.seeds.extend(table.closest(start.target).take(wanted).map(|known| known.node().clone()));
+                    start
+                        .seeds
+                        .extend(table.closest(start.target).take(wanted).map(|known| known.node().clone()));
                 });
             }
             Inbound::Stop(id) => {

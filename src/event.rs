@@ -281,6 +281,11 @@ pub(crate) trait Says<F: Family>:
 }
 
 impl<F: Family, E> Says<F> for E where
-    E: From<Started> + From<Request<F>> + From<Cancel<F>> + From<Progress<F>> + From<Finish<F>> + From<Refused>
+    E: From<Started>
+        + From<Request<F>>
+        + From<Cancel<F>>
+        + From<Progress<F>>
+        + From<Finish<F>>
+        + From<Refused>
 {
 }

@@ -47,14 +47,14 @@ impl<T> InFlight<T> {
         Self { requests: Arena::new(), timers: Heap::new() }
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.requests.len()
     }
 
     /// Enters a request, without a timer as yet.
     pub(crate) fn open(&mut self, owned: &mut Owned, work: T) -> RequestId {
-        let handle =
-            self.requests.insert(Entry { work, after_soft: None, previous: NONE, next: owned.0 });
+        let handle = self.requests.insert(Entry { work, after_soft: None, previous: NONE, next: owned.0 });
         if let Some(next) = self.requests.at_mut(owned.0) {
             next.previous = handle.slot();
         }

@@ -133,7 +133,9 @@ impl<const N: usize> Key for Bits<N> {
     fn leading(&self) -> u64 {
         match self.0.first_chunk() {
             Some(first) => u64::from_be_bytes(*first),
-            None => self.0.iter().zip((0..8).rev()).fold(0, |sum, (byte, at)| sum | u64::from(*byte) << (8 * at)),
+            None => {
+                self.0.iter().zip((0..8).rev()).fold(0, |sum, (byte, at)| sum | u64::from(*byte) << (8 * at))
+            }
         }
     }
 

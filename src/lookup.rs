@@ -188,7 +188,8 @@ impl<F: Family> Lookup<F> {
             beside = place + 1;
             let Some(path) = paths.get_mut(number) else { return };
             let edge = *edge.get_or_insert_with(|| path.edge(self.rules.k));
-            progress |= path.insert(place, Rank::new(lead, false), || node.clone(), hop, &self.rules) && lead < edge;
+            progress |=
+                path.insert(place, Rank::new(lead, false), || node.clone(), hop, &self.rules) && lead < edge;
         }
         if let Some(path) = paths.get_mut(number) {
             path.fruitless = if progress { 0 } else { path.fruitless.saturating_add(1) };

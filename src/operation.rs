@@ -2,8 +2,7 @@
 
 use crate::context::{Cause, Context};
 use crate::event::{
-    Ask, Cancel, Finish, GivenUp, Outcome, Progress, Reply, Request, Says, Start,
-    Started, Statistics,
+    Ask, Cancel, Finish, GivenUp, Outcome, Progress, Reply, Request, Says, Start, Started, Statistics,
 };
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
@@ -216,13 +215,7 @@ impl<F: Family> Operation<F> {
         cause.detach(self.id, &self.context)
     }
 
-    fn cancel<E: Says<F>>(
-        &self,
-        turn: &mut Turn<'_, F, E>,
-        id: RequestId,
-        node: F::Node,
-        reason: GivenUp,
-    ) {
+    fn cancel<E: Says<F>>(&self, turn: &mut Turn<'_, F, E>, id: RequestId, node: F::Node, reason: GivenUp) {
         self.say(turn, self.deadline, Cancel { id, operation: self.id, node, reason });
     }
 

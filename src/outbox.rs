@@ -360,11 +360,6 @@ impl<F: Family, T> Outbox<F, T> {
     pub(crate) fn tracked_nodes(&self) -> usize {
         self.active.len()
     }
-
-    /// How many requests are held, waiting or in flight.
-    pub(crate) fn held(&self) -> usize {
-        self.requests.len()
-    }
 }
 
 /// A small seeded hash for keys, which are uniform bit strings: each eight bytes are folded in by a

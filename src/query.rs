@@ -110,7 +110,7 @@ impl QueryConfig {
     }
 }
 
-/// What a [`Query`] and a [`QueryPool`](crate::QueryPool) are told.
+/// What a [`Query`] and a [`QueryPool`] are told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inbound<F: Family> {
     /// Begin a lookup. Sent by whoever wants one; its stamp holds the lookup's span and deadline.
@@ -130,7 +130,7 @@ pub enum Inbound<F: Family> {
     Tick,
 }
 
-/// What a [`Query`] and a [`QueryPool`](crate::QueryPool) say.
+/// What a [`Query`] and a [`QueryPool`] say.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outbound<F: Family> {
     /// A start was accepted.
