@@ -2,7 +2,7 @@
 //!
 //! Queries, pool and coordinator have the same limits built in; this machine offers them alone.
 
-use crate::context::Context;
+use crate::context::{self, Cause};
 use crate::deadline::Clock;
 use crate::error::ConfigError;
 use crate::family::Family;
@@ -139,34 +139,44 @@ impl<F: Family> Network<F> {
         self.outbox.tracked_nodes()
     }
 
-    fn send(&self, id: RequestId, deadline: Instant, context: Option<Context>, out: &mut Batch<Outbound<F>>) {
+    fn send(
+        &self,
+        id: RequestId,
+        deadline: Instant,
+        cause: Cause<'_, RequestId>,
+        out: &mut Batch<Outbound<F>>,
+    ) {
         let Some(request) = self.outbox.get(id) else { return };
-        let Submission { tag, message, context: own } = request.work.clone();
-        let event = Outbound::Send { tag, request: id, node: request.node.clone(), message };
-        let context = context.unwrap_or(Context::Parent(own));
-        out.push(Stamped { event, context, deadline: Some(deadline) });
+        let Submission { tag, message, context } = &request.work;
+        let (node, message) = (request.node.clone(), message.clone());
+        let event = Outbound::Send { tag: *tag, request: id, node, message };
+        out.push(Stamped { event, context: cause.stamp(id, context), deadline: Some(deadline) });
     }
 
-    /// Ends a request. `cause` is the context of the inbound event that ends it, if one does.
     fn end(
         &mut self,
         id: RequestId,
         ending: Ending,
-        end: End,
-        cause: Option<&Context>,
+        cause: Cause<'_, RequestId>,
         out: &mut Batch<Outbound<F>>,
     ) {
         let Some(request) = self.outbox.close(&mut self.owned, id, ending) else { return };
         let tag = request.work.tag;
-        let context = cause.and_then(Context::parent).unwrap_or(&request.work.context);
-        let deadline = Some(request.operation_deadline);
+        let deadline = Some(request.operation_deadline).filter(|at| *at != Instant::FAR_FUTURE);
         let mut say = |event| {
-            out.push(Stamped { event, context: Context::Parent(context.clone()), deadline });
+            let context = cause.stamp(id, &request.work.context);
+            out.push(Stamped { event, context, deadline });
+        };
+        let end = match ending {
+            Ending::Answered => End::Answered,
+            Ending::Failed => End::Failed,
+            Ending::TimedOut if request.is_emitted() => End::TimedOut,
+            Ending::TimedOut => End::Unsent,
+            Ending::Cancelled => End::Withdrawn,
         };
         if request.is_emitted() && matches!(end, End::TimedOut | End::Withdrawn) {
             say(Outbound::Cancel { tag, request: id });
         }
-        let end = if end == End::TimedOut && !request.is_emitted() { End::Unsent } else { end };
         say(Outbound::Ended { tag, request: id, node: request.node.clone(), end });
     }
 }
@@ -179,14 +189,13 @@ impl<F: Family> Machine for Network<F> {
         let now = self.clock.advance(now);
         while let Some(due) = self.outbox.expire(now) {
             if let Due::Hard(id) = due {
-                self.end(id, Ending::TimedOut, End::TimedOut, None, out);
+                self.end(id, Ending::TimedOut, Cause::TIME, out);
             }
         }
         let Stamped { event, context, deadline } = event;
         match event {
             Inbound::Submit { tag, node, message } => {
-                let own = context.parent().cloned().unwrap_or(SpanContext::NONE);
-                let work = Submission { tag, message, context: own };
+                let work = Submission { tag, message, context: context::own(&context) };
                 let until = deadline.unwrap_or(Instant::FAR_FUTURE);
                 let submitted = self.outbox.submit(now, &mut self.owned, until, node, work);
                 let mut say = |event| out.push(Stamped { event, context: context.clone(), deadline });
@@ -195,28 +204,28 @@ impl<F: Family> Machine for Network<F> {
                     Ok(Submitted::Queued(request)) => say(Outbound::Accepted { tag, request }),
                     Ok(Submitted::Sent(request, deadline)) => {
                         say(Outbound::Accepted { tag, request });
-                        self.send(request, deadline, Some(context), out);
+                        self.send(request, deadline, Cause::event(request, &context), out);
                     }
                 }
             }
             Inbound::Withdraw(id) if self.outbox.get(id).is_some() => {
-                self.end(id, Ending::Cancelled, End::Withdrawn, Some(&context), out);
+                self.end(id, Ending::Cancelled, Cause::event(id, &context), out);
             }
             Inbound::Withdraw(_) => self.outbox.count_unknown(),
             Inbound::Answered(id) => {
                 if self.outbox.recognise(id).is_some() {
-                    self.end(id, Ending::Answered, End::Answered, Some(&context), out);
+                    self.end(id, Ending::Answered, Cause::event(id, &context), out);
                 }
             }
             Inbound::Failed(id) => {
                 if self.outbox.recognise(id).is_some() {
-                    self.end(id, Ending::Failed, End::Failed, Some(&context), out);
+                    self.end(id, Ending::Failed, Cause::event(id, &context), out);
                 }
             }
             Inbound::Tick => {}
         }
         while let Some((id, deadline)) = self.outbox.release(now) {
-            self.send(id, deadline, None, out);
+            self.send(id, deadline, Cause::TIME, out);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The query pool: many lookups, of which a bounded number runs at once.
 
-use crate::context::{Cause, Context};
+use crate::context::{self, Cause, Context};
 use crate::deadline::Clock;
 use crate::error::{ConfigError, require};
 use crate::event::{Outcome, Refused, RefusedBecause, Says, Start};
@@ -13,7 +13,6 @@ use crate::operation::{Asked, Onward, Operation, Turn};
 use crate::outbox::{NetworkConfig, Outbox, Seeded, Traffic};
 use crate::query::{Inbound, Outbound, QueryConfig};
 use crate::time::Instant;
-use opentelemetry::trace::SpanContext;
 use std::collections::HashMap;
 
 /// How many lookups there may be, and how each goes about it.
@@ -109,7 +108,7 @@ impl<F: Family> Pool<F> {
         more_seeds(&mut start);
         let handle = self.operations.next_handle();
         let id = OperationId::new(start.tag, handle);
-        let own = context.parent().cloned().unwrap_or(SpanContext::NONE);
+        let own = context::own(&context);
         self.tags.insert(start.tag, id);
         let operation = Operation::new(turn.now, id, deadline, own, self.local, &self.config.query, start);
         operation.announce(turn);
