@@ -22,6 +22,10 @@ pub trait Key: Copy + Eq + Ord + Hash + Debug + Send + Sync + sealed::Sealed + '
 
     /// Bit `index` counted from the most significant; `false` at and beyond `BITS`.
     fn bit(&self, index: u32) -> bool;
+
+    /// The key with bit `index` flipped, counted from the most significant; the same key at and beyond `BITS`.
+    #[must_use]
+    fn with_flipped(&self, index: u32) -> Self;
 }
 
 mod sealed {
@@ -156,6 +160,14 @@ impl<const N: usize> Key for Bits<N> {
     fn bit(&self, index: u32) -> bool {
         self.0.get(index as usize / 8).is_some_and(|byte| byte << (index % 8) & 0x80 != 0)
     }
+
+    fn with_flipped(&self, index: u32) -> Self {
+        let mut bytes = self.0;
+        if let Some(byte) = bytes.get_mut(index as usize / 8) {
+            *byte ^= 0x80 >> (index % 8);
+        }
+        Self(bytes)
+    }
 }
 
 impl<const N: usize> fmt::Display for Bits<N> {
@@ -194,6 +206,8 @@ mod tests {
             }
             for i in 0..10 {
                 assert_eq!(Key8::new([a]).bit(i), i < 8 && a & (0x80 >> i) != 0);
+                let flipped = Key8::new([if i < 8 { a ^ (0x80 >> i) } else { a }]);
+                assert_eq!(Key8::new([a]).with_flipped(i), flipped);
             }
         }
     }

@@ -3,6 +3,13 @@
 //! No time, no context and no requests here: a [`Lookup`] knows candidates in order of distance and what became
 //! of each. With disjoint paths (S/Kademlia, section 4.4) each path iterates alone, no node is in two of them, and
 //! the results are merged in the end.
+//!
+//! **The rim.** A node answers with the k closest that it knows, dead or alive. Where some of the k closest are dead,
+//! the k closest that live reach farther than any such answer: the nodes at the rim of the neighbourhood are never
+//! named, and more requests about the same key do not help. So once a node has been silent, nodes farther out are
+//! asked about the point of their own subtree that is nearest to the target: the target with the first bit flipped in
+//! which they differ from it. They know that subtree, and its nodes stand in the same order from there as from the
+//! target. Before a troubled path converges, the subtree of its k-th closest must have been asked for like this.
 
 use crate::event::Contact;
 use crate::family::Family;
@@ -20,13 +27,15 @@ pub(crate) struct Rules {
     /// Concurrency slots of each path.
     pub(crate) alpha: u16,
     pub(crate) paths: u16,
-    pub(crate) retries: u8,
+    pub(crate) retries: u16,
     pub(crate) max_closer_nodes: u16,
     /// Candidates heard of and not asked yet, each path.
     pub(crate) max_candidates: u16,
     /// Nodes asked, all paths together.
     pub(crate) max_nodes: u16,
     pub(crate) num_results: u16,
+    /// Whether nodes may be asked about another key than the target.
+    pub(crate) rim: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -47,13 +56,27 @@ pub(crate) struct Spot {
     path: u16,
     slot: u16,
     lead: u64,
+    /// The bit of the target that is flipped in what the node is asked about.
+    rim: Option<u8>,
+}
+
+impl Spot {
+    /// What the node is asked about.
+    pub(crate) fn target<K: Key>(self, target: K) -> K {
+        self.rim.map_or(target, |bit| target.with_flipped(u32::from(bit)))
+    }
+
+    /// Whether both are the same candidate.
+    pub(crate) const fn is_of(self, other: Self) -> bool {
+        self.path == other.path && self.slot == other.slot
+    }
 }
 
 /// What the lookup wants.
 #[derive(Clone, Debug)]
 pub(crate) enum Next<F: Family> {
     /// Ask this node; it counts as asked now.
-    Ask { spot: Spot, node: F::Node, hop: u32 },
+    Ask { spot: Spot, node: F::Node, hop: u16, again: bool },
     /// Wait for those asked.
     Wait,
     /// It is over.
@@ -117,19 +140,19 @@ impl<F: Family> Lookup<F> {
         let mut done = Some(Done::Exhausted);
         for (number, path) in (0..).zip(&mut self.paths) {
             match path.step(&self.rules) {
-                Step::Ask(place) if self.asked < self.rules.max_nodes || path.was_asked(place) => {
-                    if let Some((slot, lead, first)) = path.ask(place)
-                        && let Some(contact) = path.contacts.get(usize::from(slot))
+                Step::Ask { place, rim } if self.asked < self.rules.max_nodes || path.was_asked(place) => {
+                    if let Some(rank) = path.ask(place, rim)
+                        && let Some(contact) = path.contacts.get(usize::from(rank.slot))
                     {
-                        self.asked += u16::from(first);
-                        let spot = Spot { path: number, slot, lead };
-                        return Next::Ask { spot, node: contact.node.clone(), hop: contact.hop() };
+                        self.asked += u16::from(rank.tries == 1);
+                        let spot = Spot { path: number, slot: rank.slot, lead: rank.lead, rim };
+                        return Next::Ask { spot, node: contact.node.clone(), hop: contact.hop, again: rank.pending > 1 };
                     }
                 }
-                Step::Ask(_) if path.is_idle() => {
+                Step::Ask { .. } if path.is_idle() => {
                     done = done.map(|_| Done::NodeLimit);
                 }
-                Step::Ask(_) | Step::Wait => done = None,
+                Step::Ask { .. } | Step::Wait => done = None,
                 Step::Converged => {
                     done = done.map(|done| if done == Done::Exhausted { Done::Converged } else { done });
                 }
@@ -142,22 +165,18 @@ impl<F: Family> Lookup<F> {
     /// Takes back an [`Next::Ask`] that could not be carried out, as if it had not been said.
     pub(crate) fn take_back(&mut self, spot: Spot) {
         if let Some(path) = self.paths.get_mut(usize::from(spot.path))
-            && let Some(rank) = path.leave(spot, State::Heard)
+            && path.take_back(spot)
         {
-            rank.tries -= 1;
-            self.asked -= u16::from(rank.tries == 0);
-            path.heard += 1;
+            self.asked -= 1;
         }
     }
 
-    /// The node answered after this time, and named these nodes.
-    pub(crate) fn answered(&mut self, spot: Spot, elapsed: Duration, closer: &[F::Node]) {
+    /// The node answered after this time, and named these nodes. Says how many other requests to it are superseded.
+    pub(crate) fn answered(&mut self, spot: Spot, elapsed: Duration, closer: &[F::Node]) -> u8 {
         let (number, paths) = (usize::from(spot.path), self.paths.as_mut_slice());
-        let Some(path) = paths.get_mut(number) else { return };
-        if path.leave(spot, State::Answered).is_none() {
-            return;
-        }
-        let Some(contact) = path.contacts.get_mut(usize::from(spot.slot)) else { return };
+        let Some(path) = paths.get_mut(number) else { return 0 };
+        let superseded = path.answered(spot);
+        let Some(contact) = path.contacts.get_mut(usize::from(spot.slot)) else { return superseded };
         contact.micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
         let hop = contact.hop.saturating_add(1);
         let target_lead = self.target.leading();
@@ -170,7 +189,7 @@ impl<F: Family> Lookup<F> {
             let key = F::key(node);
             let lead = key.leading() ^ target_lead;
             // Much of what an answer names ends here, without being looked up or cloned.
-            let Some(path) = paths.get(number) else { return };
+            let Some(path) = paths.get(number) else { return superseded };
             if path.is_at(beside, lead, node) {
                 beside += 1;
                 continue;
@@ -186,7 +205,7 @@ impl<F: Family> Lookup<F> {
                 }
             };
             beside = place + 1;
-            let Some(path) = paths.get_mut(number) else { return };
+            let Some(path) = paths.get_mut(number) else { return superseded };
             let edge = *edge.get_or_insert_with(|| path.edge(self.rules.k));
             progress |=
                 path.insert(place, Rank::new(lead, false), || node.clone(), hop, &self.rules) && lead < edge;
@@ -194,26 +213,20 @@ impl<F: Family> Lookup<F> {
         if let Some(path) = paths.get_mut(number) {
             path.fruitless = if progress { 0 } else { path.fruitless.saturating_add(1) };
         }
+        superseded
     }
 
-    /// The node was asked and did not answer.
+    /// A request to the node ended without an answer.
     pub(crate) fn missed(&mut self, spot: Spot, miss: Miss) {
-        let Some(path) = self.paths.get_mut(usize::from(spot.path)) else { return };
-        let edge = path.edge(self.rules.k);
-        let Some(rank) = path.leave(spot, State::Failed) else { return };
-        if miss == Miss::TimedOut && rank.tries <= self.rules.retries && rank.lead <= edge {
-            rank.state = State::Heard;
-            rank.keep = true;
-            path.heard += 1;
-            path.unsettle();
+        if let Some(path) = self.paths.get_mut(usize::from(spot.path)) {
+            path.missed(spot, miss, &self.rules);
         }
-        path.fruitless = path.fruitless.saturating_add(1);
     }
 
-    /// The node is slow: it no longer occupies a slot, but may still answer.
+    /// A request to the node is slow: it no longer occupies a slot, but may still be answered.
     pub(crate) fn slow(&mut self, spot: Spot) {
         if let Some(path) = self.paths.get_mut(usize::from(spot.path)) {
-            path.leave(spot, State::Slow);
+            path.slow(spot);
         }
     }
 
@@ -263,16 +276,24 @@ struct Path<F: Family> {
     heard: u16,
     /// Ranks that are `Waiting`: they occupy concurrency slots.
     waiting: u16,
-    /// Ranks that are `Slow`.
-    slow: u16,
+    /// Requests that have not ended.
+    pending: u16,
     /// Answers and misses since the last answer that named a node among the k closest.
     fruitless: u16,
     /// How many ranks from the first on have answered or failed, as far as `step` has seen.
     settled: u16,
     /// How many of those have answered.
     settled_alive: u16,
+    /// The common prefix length of the last of those with the target.
+    settled_edge: Option<u8>,
     /// Nothing happened since `step` looked, except that nodes were asked.
     unchanged: bool,
+    /// A node has been silent.
+    troubled: bool,
+    /// Extra nodes asked for the sake of the rim.
+    detours: u8,
+    /// By common prefix length with the target: a node there has answered for its own subtree.
+    explored: u64,
     /// Candidates at this distance and beyond are not taken: there are as many closer ones as there may be.
     horizon: u64,
 }
@@ -286,47 +307,66 @@ struct Rank {
     state: State,
     /// How often it was asked.
     tries: u8,
-    /// Never pushed out: a seed, or one to be asked again.
+    /// Requests to it that have not ended: two where it was asked again because it was slow.
+    pending: u8,
+    /// The bit that was flipped in what it was last asked about, plus one; 0 where that was the target.
+    rim: u8,
+    /// Never pushed out: a seed.
     keep: bool,
 }
 
 impl Rank {
     const fn new(lead: u64, keep: bool) -> Self {
-        Self { lead, slot: 0, state: State::Heard, tries: 0, keep }
+        Self { lead, slot: 0, state: State::Heard, tries: 0, pending: 0, rim: 0, keep }
+    }
+
+    /// The common prefix length with the target, as far as `lead` tells; less than 64.
+    #[allow(clippy::cast_possible_truncation)] // at most 63
+    fn cpl(&self) -> u8 {
+        self.lead.leading_zeros().min(63) as u8
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Not asked, or to be asked again.
+    /// Not asked.
     Heard,
     /// Asked, and occupying a slot.
     Waiting,
-    /// Asked, and past the soft limit.
+    /// Asked, and past the soft limit. May be asked again while it is among the k closest.
     Slow,
+    /// Ran into its time-out. May be asked again once it is among the k closest; until then it has as good as failed.
+    Missed,
     Answered,
     Failed,
 }
 
 enum Step {
-    Ask(usize),
+    Ask { place: usize, rim: Option<u8> },
     Wait,
     Converged,
     Exhausted,
 }
 
 impl<F: Family> Path<F> {
+    /// How many extra nodes are asked at most for the sake of the rim.
+    const DETOURS: u8 = 4;
+
     fn with_room(room: usize) -> Self {
         Self {
             ranks: Vec::with_capacity(room),
             contacts: Vec::with_capacity(room),
             heard: 0,
             waiting: 0,
-            slow: 0,
+            pending: 0,
             fruitless: 0,
             settled: 0,
             settled_alive: 0,
+            settled_edge: None,
             unchanged: false,
+            troubled: false,
+            detours: 0,
+            explored: 0,
             horizon: u64::MAX,
         }
     }
@@ -343,80 +383,177 @@ impl<F: Family> Path<F> {
         }
         // The first candidates have answered or failed, more and more of them: they need not be looked at again.
         let (mut alive, mut window, mut answered) = (self.settled_alive, self.settled_alive, true);
+        let mut edge = self.settled_edge;
+        let mut converged = self.settled_alive == rules.beta;
         for (place, rank) in self.ranks.iter().enumerate().skip(usize::from(self.settled)) {
+            if converged || window == rules.k {
+                break;
+            }
+            let again = u16::from(rank.tries) <= rules.retries && window < rules.k;
             match rank.state {
                 State::Failed => {
                     self.settled += u16::from(answered);
                     continue;
                 }
-                State::Heard if full => return Step::Wait,
-                State::Heard => return Step::Ask(place),
+                State::Missed if !again => continue,
+                State::Heard | State::Missed if full => return Step::Wait,
+                State::Slow if again && !full => return Step::Ask { place, rim: self.rim(place, rank, rules) },
+                State::Heard | State::Missed => return Step::Ask { place, rim: self.rim(place, rank, rules) },
                 State::Answered => {
                     window += 1;
                     self.settled += u16::from(answered);
                     self.settled_alive += u16::from(answered);
+                    if answered {
+                        self.settled_edge = Some(rank.cpl());
+                    }
                 }
                 State::Slow => answered = false,
                 State::Waiting => {
                     answered = false;
-                    window += 1;
+                    // One that was slow before is likely not to answer: the next is asked in its stead.
+                    window += u16::from(rank.tries == 1);
                 }
             }
             alive += 1;
-            if alive == rules.beta && answered {
-                return Step::Converged;
+            if alive <= rules.k {
+                edge = Some(rank.cpl());
             }
-            if window == rules.k || (full && !answered) {
+            if full && !answered {
                 return Step::Wait;
             }
+            converged = answered && alive == rules.beta;
         }
-        if answered { Step::Exhausted } else { Step::Wait }
+        if let Some(detour) = self.detour(edge, full, rules) {
+            return detour;
+        }
+        match (converged, answered) {
+            (true, _) => Step::Converged,
+            (false, true) => Step::Exhausted,
+            (false, false) => Step::Wait,
+        }
+    }
+
+    /// What a candidate is asked about: itself a node of the rim, about its own subtree.
+    fn rim(&self, place: usize, rank: &Rank, rules: &Rules) -> Option<u8> {
+        (rules.rim && self.troubled && place >= usize::from(rules.k / 2)).then(|| rank.cpl())
+    }
+
+    /// Where nodes were silent, makes sure that the subtrees between the k-th closest of all and the k-th closest that
+    /// live have been asked for.
+    fn detour(&mut self, edge: Option<u8>, full: bool, rules: &Rules) -> Option<Step> {
+        let edge = edge.filter(|_| rules.rim && self.troubled)?;
+        let named = self.ranks.get(usize::from(rules.k) - 1)?.cpl();
+        let cpl = (edge..=named).rev().find(|cpl| self.explored >> cpl & 1 == 0)?;
+        let asked = |rank: &Rank| rank.state == State::Waiting && rank.rim == cpl + 1;
+        if self.ranks.iter().any(asked) {
+            return Some(Step::Wait);
+        }
+        if full || self.detours == Self::DETOURS {
+            return None;
+        }
+        let heard = |rank: &Rank| rank.state == State::Heard;
+        let inside = self.ranks.iter().position(|rank| heard(rank) && rank.cpl() == cpl);
+        let place = inside.or_else(|| self.ranks.iter().position(heard))?;
+        self.detours += 1;
+        Some(Step::Ask { place, rim: Some(cpl) })
     }
 
     fn unsettle(&mut self) {
-        (self.settled, self.settled_alive) = (0, 0);
+        (self.settled, self.settled_alive, self.settled_edge) = (0, 0, None);
     }
 
     fn is_idle(&self) -> bool {
-        self.waiting == 0 && self.slow == 0
+        self.pending == 0
     }
 
     fn was_asked(&self, place: usize) -> bool {
         self.ranks.get(place).is_some_and(|rank| rank.tries > 0)
     }
 
-    /// Marks a candidate as asked. Says its slot, the start of its distance, and whether this is the first time.
-    fn ask(&mut self, place: usize) -> Option<(u16, u64, bool)> {
+    /// Marks a candidate as asked.
+    fn ask(&mut self, place: usize, rim: Option<u8>) -> Option<Rank> {
         let rank = self.ranks.get_mut(place)?;
+        if rank.state == State::Heard {
+            self.heard -= 1;
+            self.horizon = u64::MAX;
+        }
         rank.state = State::Waiting;
         rank.tries = rank.tries.saturating_add(1);
+        rank.pending += 1;
+        rank.rim = rim.map_or(0, |bit| bit + 1);
         self.waiting += 1;
-        self.heard -= 1;
+        self.pending += 1;
         self.unchanged = true;
-        self.horizon = u64::MAX;
-        Some((rank.slot, rank.lead, rank.tries == 1))
+        Some(*rank)
     }
 
-    /// Lets a candidate that was asked, and whose request has not ended, take another state.
-    fn leave(&mut self, spot: Spot, to: State) -> Option<&mut Rank> {
-        let first = self.ranks.partition_point(|rank| rank.lead < spot.lead);
-        let rank = self.ranks.get_mut(first..)?.iter_mut().find(|rank| rank.slot == spot.slot)?;
-        match rank.state {
-            State::Waiting => self.waiting -= 1,
-            State::Slow => self.slow -= 1,
-            State::Heard | State::Answered | State::Failed => return None,
-        }
-        if to == State::Slow {
-            self.slow += 1;
-        }
+    /// Undoes the last `ask`. Says whether the candidate had not been asked before.
+    fn take_back(&mut self, spot: Spot) -> bool {
+        let Some(rank) = self.rank_mut(spot).filter(|rank| rank.state == State::Waiting) else { return false };
+        rank.tries -= 1;
+        rank.pending -= 1;
+        let (tries, pending) = (rank.tries, rank.pending);
+        rank.state = match (tries, pending) {
+            (0, _) => State::Heard,
+            (_, 0) => State::Missed,
+            _ => State::Slow,
+        };
+        self.heard += u16::from(tries == 0);
+        self.waiting -= 1;
+        self.pending -= 1;
+        tries == 0
+    }
+
+    /// A request to the candidate was answered. Says how many others to it are superseded.
+    fn answered(&mut self, spot: Spot) -> u8 {
+        let Some(rank) = self.rank_mut(spot) else { return 0 };
+        let was = core::mem::replace(&mut rank.state, State::Answered);
+        let pending = core::mem::take(&mut rank.pending);
+        let explored = u64::from(spot.rim == Some(rank.cpl())) << rank.cpl();
+        self.waiting -= u16::from(was == State::Waiting);
+        self.pending -= u16::from(pending);
+        self.explored |= explored;
         self.unchanged = false;
-        rank.state = to;
-        Some(rank)
+        pending.saturating_sub(1)
+    }
+
+    /// A request to the candidate ended without an answer.
+    fn missed(&mut self, spot: Spot, miss: Miss, rules: &Rules) {
+        let Some(rank) = self.rank_mut(spot).filter(|rank| rank.pending > 0) else { return };
+        rank.pending -= 1;
+        let was = rank.state;
+        let over = was != State::Failed && (rank.pending == 0 || miss == Miss::Failed);
+        if over {
+            let again = miss == Miss::TimedOut && u16::from(rank.tries) <= rules.retries;
+            rank.state = if again { State::Missed } else { State::Failed };
+        }
+        self.waiting -= u16::from(over && was == State::Waiting);
+        self.pending -= 1;
+        self.fruitless = self.fruitless.saturating_add(1);
+        self.troubled = true;
+        self.unchanged = false;
+        // It may stand among those that `step` no longer looks at.
+        self.unsettle();
+    }
+
+    /// The last request to the candidate is slow.
+    fn slow(&mut self, spot: Spot) {
+        if let Some(rank) = self.rank_mut(spot).filter(|rank| rank.state == State::Waiting) {
+            rank.state = State::Slow;
+            self.waiting -= 1;
+            self.troubled = true;
+            self.unchanged = false;
+        }
+    }
+
+    fn rank_mut(&mut self, spot: Spot) -> Option<&mut Rank> {
+        let first = self.ranks.partition_point(|rank| rank.lead < spot.lead);
+        self.ranks.get_mut(first..)?.iter_mut().find(|rank| rank.slot == spot.slot)
     }
 
     /// The distance of the k-th closest that has not failed.
     fn edge(&self, k: u16) -> u64 {
-        let mut alive = self.ranks.iter().filter(|rank| rank.state != State::Failed);
+        let mut alive = self.ranks.iter().filter(|rank| !matches!(rank.state, State::Failed | State::Missed));
         alive.nth(usize::from(k) - 1).map_or(u64::MAX, |rank| rank.lead)
     }
 

@@ -197,7 +197,7 @@ impl<F: Family> Machine for Network<F> {
             Inbound::Submit { tag, node, message } => {
                 let work = Submission { tag, message, context: context::own(&context) };
                 let until = deadline.unwrap_or(Instant::FAR_FUTURE);
-                let submitted = self.outbox.submit(now, &mut self.owned, until, node, work);
+                let submitted = self.outbox.submit(now, &mut self.owned, until, node, work, false);
                 let mut say = |event| out.push(Stamped { event, context: context.clone(), deadline });
                 match submitted {
                     Err((reason, _)) => say(Outbound::Refused { tag, reason }),

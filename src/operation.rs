@@ -20,7 +20,7 @@ use opentelemetry::trace::SpanContext;
 pub(crate) struct Asked {
     pub(crate) operation: OperationId,
     spot: Spot,
-    hop: u32,
+    hop: u16,
 }
 
 /// One call of a machine, as the operations in it see it.
@@ -62,7 +62,7 @@ impl<F: Family> Operation<F> {
         config: &QueryConfig,
         start: Start<F>,
     ) -> Self {
-        let lookup = Lookup::new(local, start.target, config.rules(start.num_results), start.seeds);
+        let lookup = Lookup::new(local, start.target, config.rules(&start), start.seeds);
         let statistics = Statistics { started: now, ..Statistics::default() };
         let ask = start.ask;
         Self { id, deadline, context, ask, lookup, owned: Owned::NOTHING, statistics }
@@ -87,9 +87,9 @@ impl<F: Family> Operation<F> {
         }
         loop {
             match self.lookup.next() {
-                Next::Ask { spot, node, hop } => {
+                Next::Ask { spot, node, hop, again } => {
                     let asked = Asked { operation: self.id, spot, hop };
-                    match turn.outbox.submit(turn.now, &mut self.owned, self.deadline, node, asked) {
+                    match turn.outbox.submit(turn.now, &mut self.owned, self.deadline, node, asked, again) {
                         Ok(Submitted::Sent(id, deadline)) => self.send(turn, id, deadline),
                         Ok(Submitted::Queued(_)) => {}
                         Err((Refusal::QueueFull, node)) => {
@@ -119,13 +119,14 @@ impl<F: Family> Operation<F> {
     pub(crate) fn send<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId, deadline: Instant) {
         let Some(request) = turn.outbox.get(id) else { return };
         self.statistics.requests += 1;
+        let target = request.work.spot.target(self.lookup.target());
         let request = Request {
             id,
             operation: self.id,
             node: request.node.clone(),
-            target: self.lookup.target(),
+            target,
             ask: self.ask.clone(),
-            hop: request.work.hop,
+            hop: u32::from(request.work.hop),
         };
         self.say(turn, deadline, request);
     }
@@ -142,9 +143,14 @@ impl<F: Family> Operation<F> {
         };
         let (asked, elapsed) = (request.work, request.age(turn.now));
         self.statistics.success += 1;
-        self.statistics.hops = self.statistics.hops.max(asked.hop);
-        self.lookup.answered(asked.spot, elapsed, &closer);
+        self.statistics.hops = self.statistics.hops.max(u32::from(asked.hop));
+        let superseded = self.lookup.answered(asked.spot, elapsed, &closer);
         self.report(turn, request.node, asked.hop, elapsed, Reply::Answered { closer });
+        for _ in 0..superseded {
+            let same = |request: &Asked| request.spot.is_of(asked.spot);
+            let Some(id) = turn.outbox.find(self.owned, same) else { break };
+            self.give_up(turn, id, GivenUp::Superseded);
+        }
         self.advance(turn)
     }
 
@@ -191,12 +197,8 @@ impl<F: Family> Operation<F> {
 
     /// Gives up what is in flight and says the last word.
     pub(crate) fn finish<E: Says<F>>(mut self, turn: &mut Turn<'_, F, E>, outcome: Outcome) {
-        while let Some(id) = turn.outbox.any(self.owned) {
-            let Some(request) = turn.outbox.close(&mut self.owned, id, Ending::Cancelled) else { break };
-            if request.is_emitted() {
-                self.statistics.cancelled += 1;
-                self.cancel(turn, id, request.node, GivenUp::OperationEnded);
-            }
+        while let Some(id) = turn.outbox.find(self.owned, |_| true) {
+            self.give_up(turn, id, GivenUp::OperationEnded);
         }
         self.statistics.ended = Some(turn.now);
         let context = turn.cause.stamp(self.id, &self.context);
@@ -208,6 +210,15 @@ impl<F: Family> Operation<F> {
             statistics: self.statistics,
         };
         turn.out.push(Stamped { event: event.into(), context, deadline: Some(self.deadline) });
+    }
+
+    /// Gives up a request that says nothing about its node.
+    fn give_up<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId, reason: GivenUp) {
+        let closed = turn.outbox.close(&mut self.owned, id, Ending::Cancelled);
+        if let Some(request) = closed.filter(|request| request.is_emitted()) {
+            self.statistics.cancelled += 1;
+            self.cancel(turn, id, request.node, reason);
+        }
     }
 
     /// The context of a side effect of this operation.
@@ -223,11 +234,12 @@ impl<F: Family> Operation<F> {
         &self,
         turn: &mut Turn<'_, F, E>,
         node: F::Node,
-        hop: u32,
+        hop: u16,
         elapsed: Duration,
         reply: Reply<F>,
     ) {
         let (operation, statistics) = (self.id, self.statistics);
+        let hop = u32::from(hop);
         self.say(turn, self.deadline, Progress { operation, node, hop, elapsed, reply, statistics });
     }
 

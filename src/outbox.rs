@@ -77,7 +77,7 @@ pub struct Traffic {
     pub failed: u64,
     /// Requests that ran into their own timeout.
     pub timed_out: u64,
-    /// Requests given up because their operation ended.
+    /// Requests given up because their operation ended, or because the node answered another one.
     pub cancelled: u64,
     /// Requests emitted and not ended.
     pub in_flight: u64,
@@ -193,8 +193,10 @@ impl<F: Family, T> Outbox<F, T> {
         operation_deadline: Instant,
         node: F::Node,
         work: T,
+        again: bool,
     ) -> Result<Submitted, (Refusal, F::Node)> {
         let timeout = self.config.request_timeout;
+        let timeout = if again { timeout - self.config.soft_timeout } else { timeout };
         let Some(deadline) = deadline::of_request(now, operation_deadline, timeout) else {
             return Err((Refusal::NoTimeLeft, node));
         };
@@ -320,9 +322,9 @@ impl<F: Family, T> Outbox<F, T> {
         Some(due)
     }
 
-    /// Any request of this owner.
-    pub(crate) fn any(&self, owned: Owned) -> Option<RequestId> {
-        self.requests.any(owned)
+    /// The request of this owner that was handed in last, of those that pass the test.
+    pub(crate) fn find(&self, owned: Owned, test: impl Fn(&T) -> bool) -> Option<RequestId> {
+        self.requests.of(owned).find(|(_, request)| test(&request.work)).map(|(id, _)| id)
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
