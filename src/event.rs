@@ -125,7 +125,7 @@ pub struct Progress<F: Family> {
     pub node: F::Node,
     /// See [`Request::hop`].
     pub hop: u32,
-    /// Since the request was sent (for [`Reply::Unsent`], since it began to wait).
+    /// Since the request was sent.
     pub elapsed: Duration,
     /// How the request ended.
     pub reply: Reply<F>,
@@ -146,9 +146,6 @@ pub enum Reply<F: Family> {
     Failed,
     /// The request ran into its own timeout.
     TimedOut,
-    /// The request was never sent: the queue of the network limits was full, or it waited there too long. This
-    /// says nothing about the node.
-    Unsent,
 }
 
 /// The last event of an operation.
@@ -222,8 +219,6 @@ pub struct Statistics {
     pub timeouts: u32,
     /// Requests given up because the operation ended, or because the node answered another one.
     pub cancelled: u32,
-    /// Requests that were never sent; not among `requests`.
-    pub unsent: u32,
     /// Length of the longest causal chain that was answered: 1 where only seeds did.
     pub hops: u32,
 }

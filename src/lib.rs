@@ -103,6 +103,7 @@ mod machine;
 pub mod network;
 mod operation;
 mod outbox;
+mod pace;
 pub mod pool;
 pub mod query;
 pub mod table;

@@ -146,7 +146,12 @@ impl<F: Family> Lookup<F> {
                     {
                         self.asked += u16::from(rank.tries == 1);
                         let spot = Spot { path: number, slot: rank.slot, lead: rank.lead, rim };
-                        return Next::Ask { spot, node: contact.node.clone(), hop: contact.hop, again: rank.pending > 1 };
+                        return Next::Ask {
+                            spot,
+                            node: contact.node.clone(),
+                            hop: contact.hop,
+                            again: rank.pending > 1,
+                        };
                     }
                 }
                 Step::Ask { .. } if path.is_idle() => {
@@ -397,8 +402,12 @@ impl<F: Family> Path<F> {
                 }
                 State::Missed if !again => continue,
                 State::Heard | State::Missed if full => return Step::Wait,
-                State::Slow if again && !full => return Step::Ask { place, rim: self.rim(place, rank, rules) },
-                State::Heard | State::Missed => return Step::Ask { place, rim: self.rim(place, rank, rules) },
+                State::Slow if again && !full => {
+                    return Step::Ask { place, rim: self.rim(place, rank, rules) };
+                }
+                State::Heard | State::Missed => {
+                    return Step::Ask { place, rim: self.rim(place, rank, rules) };
+                }
                 State::Answered => {
                     window += 1;
                     self.settled += u16::from(answered);
@@ -489,7 +498,9 @@ impl<F: Family> Path<F> {
 
     /// Undoes the last `ask`. Says whether the candidate had not been asked before.
     fn take_back(&mut self, spot: Spot) -> bool {
-        let Some(rank) = self.rank_mut(spot).filter(|rank| rank.state == State::Waiting) else { return false };
+        let Some(rank) = self.rank_mut(spot).filter(|rank| rank.state == State::Waiting) else {
+            return false;
+        };
         rank.tries -= 1;
         rank.pending -= 1;
         let (tries, pending) = (rank.tries, rank.pending);

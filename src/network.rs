@@ -9,7 +9,7 @@ use crate::family::Family;
 use crate::id::RequestId;
 use crate::inflight::{Due, Owned};
 use crate::machine::{Batch, Machine, Stamped};
-use crate::outbox::{Ending, NetworkConfig, Outbox, Refusal, Submitted, Traffic};
+use crate::outbox::{Ending, NetworkConfig, Outbox, Refusal, Submitted, To, Traffic};
 use crate::time::Instant;
 use opentelemetry::trace::SpanContext;
 
@@ -17,7 +17,7 @@ use opentelemetry::trace::SpanContext;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inbound<F: Family> {
     /// Send this message when there is capacity. The stamp holds the request's span and the deadline by which it
-    /// must have been answered; without one, only the configured timeout counts.
+    /// must have been answered, waiting included; without one, that is the configured timeout from now.
     Submit {
         /// The caller's own name for it, handed back with all that is said of it. Need not be unique.
         tag: u64,
@@ -155,14 +155,15 @@ impl<F: Family> Network<F> {
 
     fn end(
         &mut self,
+        now: Instant,
         id: RequestId,
         ending: Ending,
         cause: Cause<'_, RequestId>,
         out: &mut Batch<Outbound<F>>,
     ) {
-        let Some(request) = self.outbox.close(&mut self.owned, id, ending) else { return };
+        let Some(request) = self.outbox.close(&mut self.owned, id, now, ending) else { return };
         let tag = request.work.tag;
-        let deadline = Some(request.operation_deadline).filter(|at| *at != Instant::FAR_FUTURE);
+        let deadline = Some(request.operation_deadline);
         let mut say = |event| {
             let context = cause.stamp(id, &request.work.context);
             out.push(Stamped { event, context, deadline });
@@ -189,18 +190,19 @@ impl<F: Family> Machine for Network<F> {
         let now = self.clock.advance(now);
         while let Some(due) = self.outbox.expire(now) {
             if let Due::Hard(id) = due {
-                self.end(id, Ending::TimedOut, Cause::TIME, out);
+                self.end(now, id, Ending::TimedOut, Cause::TIME, out);
             }
         }
         let Stamped { event, context, deadline } = event;
         match event {
             Inbound::Submit { tag, node, message } => {
                 let work = Submission { tag, message, context: context::own(&context) };
-                let until = deadline.unwrap_or(Instant::FAR_FUTURE);
-                let submitted = self.outbox.submit(now, &mut self.owned, until, node, work, false);
+                let until = deadline.unwrap_or(now + self.outbox.config.request_timeout);
+                let submitted =
+                    self.outbox.submit(now, &mut self.owned, until, To { node, again: false }, work);
                 let mut say = |event| out.push(Stamped { event, context: context.clone(), deadline });
                 match submitted {
-                    Err((reason, _)) => say(Outbound::Refused { tag, reason }),
+                    Err(reason) => say(Outbound::Refused { tag, reason }),
                     Ok(Submitted::Queued(request)) => say(Outbound::Accepted { tag, request }),
                     Ok(Submitted::Sent(request, deadline)) => {
                         say(Outbound::Accepted { tag, request });
@@ -209,17 +211,17 @@ impl<F: Family> Machine for Network<F> {
                 }
             }
             Inbound::Withdraw(id) if self.outbox.get(id).is_some() => {
-                self.end(id, Ending::Cancelled, Cause::event(id, &context), out);
+                self.end(now, id, Ending::Cancelled, Cause::event(id, &context), out);
             }
             Inbound::Withdraw(_) => self.outbox.count_unknown(),
             Inbound::Answered(id) => {
                 if self.outbox.recognise(id).is_some() {
-                    self.end(id, Ending::Answered, Cause::event(id, &context), out);
+                    self.end(now, id, Ending::Answered, Cause::event(id, &context), out);
                 }
             }
             Inbound::Failed(id) => {
                 if self.outbox.recognise(id).is_some() {
-                    self.end(id, Ending::Failed, Cause::event(id, &context), out);
+                    self.end(now, id, Ending::Failed, Cause::event(id, &context), out);
                 }
             }
             Inbound::Tick => {}

@@ -2,14 +2,14 @@
 
 use crate::context::{Cause, Context};
 use crate::event::{
-    Ask, Cancel, Finish, GivenUp, Outcome, Progress, Reply, Request, Says, Start, Started, Statistics,
+    self, Ask, Cancel, Finish, GivenUp, Outcome, Progress, Reply, Says, Start, Started, Statistics,
 };
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
 use crate::inflight::{Due, Owned};
 use crate::lookup::{Done, Lookup, Miss, Next, Spot};
 use crate::machine::{Batch, Stamped};
-use crate::outbox::{Ending, Outbox, Refusal, Submitted};
+use crate::outbox::{Ending, Outbox, Refusal, Request, Submitted, To};
 use crate::query::QueryConfig;
 use crate::time::Instant;
 use core::time::Duration;
@@ -36,6 +36,8 @@ pub(crate) struct Turn<'a, F: Family, E> {
 #[must_use]
 pub(crate) enum Onward {
     Continues,
+    /// It could ask somebody, but the queue of requests is full.
+    Starves,
     Ends(Outcome),
 }
 
@@ -89,17 +91,21 @@ impl<F: Family> Operation<F> {
             match self.lookup.next() {
                 Next::Ask { spot, node, hop, again } => {
                     let asked = Asked { operation: self.id, spot, hop };
-                    match turn.outbox.submit(turn.now, &mut self.owned, self.deadline, node, asked, again) {
+                    match turn.outbox.submit(
+                        turn.now,
+                        &mut self.owned,
+                        self.deadline,
+                        To { node, again },
+                        asked,
+                    ) {
                         Ok(Submitted::Sent(id, deadline)) => self.send(turn, id, deadline),
                         Ok(Submitted::Queued(_)) => {}
-                        Err((Refusal::QueueFull, node)) => {
-                            self.lookup.missed(spot, Miss::Failed);
-                            self.statistics.unsent += 1;
-                            self.report(turn, node, hop, Duration::ZERO, Reply::Unsent);
-                        }
-                        Err((Refusal::NoTimeLeft, _)) => {
+                        Err(refusal) => {
                             self.lookup.take_back(spot);
-                            return Onward::Continues;
+                            return match refusal {
+                                Refusal::QueueFull => Onward::Starves,
+                                Refusal::NoTimeLeft => Onward::Continues,
+                            };
                         }
                     }
                 }
@@ -120,7 +126,7 @@ impl<F: Family> Operation<F> {
         let Some(request) = turn.outbox.get(id) else { return };
         self.statistics.requests += 1;
         let target = request.work.spot.target(self.lookup.target());
-        let request = Request {
+        let request = event::Request {
             id,
             operation: self.id,
             node: request.node.clone(),
@@ -138,7 +144,7 @@ impl<F: Family> Operation<F> {
         id: RequestId,
         closer: Vec<F::Node>,
     ) -> Onward {
-        let Some(request) = turn.outbox.close(&mut self.owned, id, Ending::Answered) else {
+        let Some(request) = turn.outbox.close(&mut self.owned, id, turn.now, Ending::Answered) else {
             return Onward::Continues;
         };
         let (asked, elapsed) = (request.work, request.age(turn.now));
@@ -156,7 +162,7 @@ impl<F: Family> Operation<F> {
 
     /// Takes the caller's report that a request failed, which the outbox recognised.
     pub(crate) fn failed<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) -> Onward {
-        let Some(request) = turn.outbox.close(&mut self.owned, id, Ending::Failed) else {
+        let Some(request) = turn.outbox.close(&mut self.owned, id, turn.now, Ending::Failed) else {
             return Onward::Continues;
         };
         self.statistics.failure += 1;
@@ -179,20 +185,15 @@ impl<F: Family> Operation<F> {
         self.advance(turn)
     }
 
+    /// A request that waits has its operation's time, and so ends with it: only one that was sent gets here.
     fn timed_out<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) {
-        let Some(request) = turn.outbox.close(&mut self.owned, id, Ending::TimedOut) else { return };
+        let closed = turn.outbox.close(&mut self.owned, id, turn.now, Ending::TimedOut);
+        let Some(request) = closed else { return };
         let (asked, elapsed) = (request.work, request.age(turn.now));
-        let reply = if request.is_emitted() {
-            self.statistics.timeouts += 1;
-            self.lookup.missed(asked.spot, Miss::TimedOut);
-            self.cancel(turn, id, request.node.clone(), GivenUp::TimedOut);
-            Reply::TimedOut
-        } else {
-            self.statistics.unsent += 1;
-            self.lookup.missed(asked.spot, Miss::Failed);
-            Reply::Unsent
-        };
-        self.report(turn, request.node, asked.hop, elapsed, reply);
+        self.statistics.timeouts += 1;
+        self.lookup.missed(asked.spot, Miss::TimedOut);
+        self.cancel(turn, id, request.node.clone(), GivenUp::TimedOut);
+        self.report(turn, request.node, asked.hop, elapsed, Reply::TimedOut);
     }
 
     /// Gives up what is in flight and says the last word.
@@ -214,8 +215,8 @@ impl<F: Family> Operation<F> {
 
     /// Gives up a request that says nothing about its node.
     fn give_up<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId, reason: GivenUp) {
-        let closed = turn.outbox.close(&mut self.owned, id, Ending::Cancelled);
-        if let Some(request) = closed.filter(|request| request.is_emitted()) {
+        let closed = turn.outbox.close(&mut self.owned, id, turn.now, Ending::Cancelled);
+        if let Some(request) = closed.filter(Request::is_emitted) {
             self.statistics.cancelled += 1;
             self.cancel(turn, id, request.node, reason);
         }

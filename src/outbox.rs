@@ -9,6 +9,7 @@ use crate::family::Family;
 use crate::heap::Heap;
 use crate::id::RequestId;
 use crate::inflight::{Due, InFlight, Owned};
+use crate::pace::Pace;
 use crate::time::Instant;
 use core::hash::{BuildHasher, Hasher};
 use core::time::Duration;
@@ -21,12 +22,16 @@ use std::collections::{BTreeSet, HashMap};
 /// the nodes do. State of a node with no request is dropped at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkConfig {
-    /// How long a request may take before it fails, at most; an operation's deadline can only make it less.
-    /// Also how long a request may wait in the queue before it is given up unsent. Default: 2 s.
+    /// How long a request may take before it fails, at most; an operation's deadline can only make it less. Once some
+    /// round trips have been observed, it is adapted to them: mean + 5 deviations. Default: 2 s.
     pub request_timeout: Duration,
-    /// The soft limit: after it, a request no longer occupies a concurrency slot of its operation, but an answer
-    /// still counts in full. At or beyond `request_timeout` there is none. Default: 750 ms.
+    /// The soft limit, at most: after it, a request no longer occupies a concurrency slot of its operation, but an answer
+    /// still counts in full, and a node among the k closest may be asked again. Adapted likewise: mean + 1/4 deviation.
+    /// At or beyond the time-out there is none. Default: 750 ms.
     pub soft_timeout: Duration,
+    /// Adapted time-outs never go below this, adapted soft limits never below a third of it. At or beyond
+    /// `request_timeout` nothing is adapted: time-outs and soft limits are as configured. Default: 150 ms.
+    pub min_timeout: Duration,
     /// How many requests may be in flight in total. Default: 65,536.
     pub max_in_flight: usize,
     /// How many requests may be in flight to one key. Default: 16.
@@ -42,6 +47,7 @@ impl Default for NetworkConfig {
         Self {
             request_timeout: Duration::from_secs(2),
             soft_timeout: Duration::from_millis(750),
+            min_timeout: Duration::from_millis(150),
             max_in_flight: 65_536,
             max_per_node: 16,
             max_queued: 65_536,
@@ -59,6 +65,7 @@ impl NetworkConfig {
         const MOST: usize = 1 << 30;
         require(!self.request_timeout.is_zero(), "network.request_timeout", "longer than zero")?;
         require(!self.soft_timeout.is_zero(), "network.soft_timeout", "longer than zero")?;
+        require(!self.min_timeout.is_zero(), "network.min_timeout", "longer than zero")?;
         require((1..=MOST).contains(&self.max_in_flight), "network.max_in_flight", "1 to 2^30")?;
         require((1..=MOST).contains(&self.max_per_node), "network.max_per_node", "1 to 2^30")?;
         require(self.max_queued <= MOST, "network.max_queued", "at most 2^30")
@@ -94,6 +101,8 @@ pub struct Traffic {
 pub(crate) struct Request<F: Family, T> {
     pub(crate) work: T,
     pub(crate) node: F::Node,
+    /// An earlier request to the node is still listened to.
+    again: bool,
     /// The deadline of the operation it is sent for.
     pub(crate) operation_deadline: Instant,
     pub(crate) stage: Stage,
@@ -101,6 +110,14 @@ pub(crate) struct Request<F: Family, T> {
     since: Instant,
     /// When it fails.
     pub(crate) deadline: Instant,
+}
+
+/// Whom a request is for.
+#[derive(Clone, Debug)]
+pub(crate) struct To<F: Family> {
+    pub(crate) node: F::Node,
+    /// An earlier request of the same operation to it is still listened to.
+    pub(crate) again: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +182,7 @@ pub(crate) struct Outbox<F: Family, T> {
     /// Requests that are in flight or ready, by node.
     active: HashMap<F::Key, usize, Seeded>,
     traffic: Traffic,
+    pace: Pace,
 }
 
 impl<F: Family, T> Outbox<F, T> {
@@ -176,6 +194,7 @@ impl<F: Family, T> Outbox<F, T> {
             blocked: BTreeSet::new(),
             active: HashMap::with_hasher(Seeded(config.hash_seed)),
             traffic: Traffic::default(),
+            pace: Pace::default(),
             config,
         })
     }
@@ -185,23 +204,35 @@ impl<F: Family, T> Outbox<F, T> {
         self.traffic
     }
 
+    /// The soft limit and the time-out of a request sent now. One to a node whose first request is still listened to
+    /// (`again`) has what is left of that one's time.
+    fn limits(&self, again: bool) -> (Duration, Duration) {
+        let NetworkConfig { soft_timeout, request_timeout, min_timeout, .. } = self.config;
+        if min_timeout >= request_timeout {
+            return (
+                soft_timeout,
+                request_timeout.saturating_sub(if again { soft_timeout } else { Duration::ZERO }),
+            );
+        }
+        let soft = self.pace.soft(min_timeout, soft_timeout);
+        let hard = self.pace.hard(min_timeout, request_timeout);
+        (soft, if again { hard.saturating_sub(soft) } else { hard })
+    }
+
     /// Hands in a request for an operation that ends at `operation_deadline`, or hands the node back.
     pub(crate) fn submit(
         &mut self,
         now: Instant,
         owned: &mut Owned,
         operation_deadline: Instant,
-        node: F::Node,
+        to: To<F>,
         work: T,
-        again: bool,
-    ) -> Result<Submitted, (Refusal, F::Node)> {
-        let timeout = self.config.request_timeout;
-        let timeout = if again { timeout - self.config.soft_timeout } else { timeout };
-        let Some(deadline) = deadline::of_request(now, operation_deadline, timeout) else {
-            return Err((Refusal::NoTimeLeft, node));
-        };
+    ) -> Result<Submitted, Refusal> {
+        let (soft, hard) = self.limits(to.again);
+        let deadline = deadline::of_request(now, operation_deadline, hard).ok_or(Refusal::NoTimeLeft)?;
+        let node = to.node;
         let key = F::key(&node);
-        let free = self.has_capacity() && self.ready.peek().is_none();
+        let free = self.is_free();
         let active = self.active.entry(key);
         let stage = match &active {
             MapEntry::Occupied(active) if *active.get() >= self.config.max_per_node => Stage::Blocked,
@@ -209,32 +240,31 @@ impl<F: Family, T> Outbox<F, T> {
             _ => Stage::Ready,
         };
         if stage != Stage::Sent && self.traffic.queued >= self.config.max_queued as u64 {
-            return Err((Refusal::QueueFull, node));
+            return Err(Refusal::QueueFull);
         }
         if stage != Stage::Blocked {
             *active.or_insert(0) += 1;
         }
-        let request = Request { work, node, operation_deadline, stage, since: now, deadline };
+        // What waits may wait as long as its operation lives.
+        let deadline = if stage == Stage::Sent { deadline } else { operation_deadline };
+        let request =
+            Request { work, node, again: to.again, operation_deadline, stage, since: now, deadline };
         let id = self.requests.open(owned, request);
-        if stage == Stage::Sent {
-            self.traffic.sent += 1;
-            self.traffic.in_flight += 1;
-            self.requests.arm(id, Some(now + self.config.soft_timeout), deadline);
-        } else {
-            self.traffic.queued += 1;
-            self.requests.arm(id, None, deadline);
-        }
         match stage {
             Stage::Blocked => {
                 self.blocked.insert((key, deadline, id));
             }
             Stage::Ready => self.ready.set(id.handle().slot(), (deadline, id)),
-            Stage::Sent | Stage::Slow => {}
+            Stage::Sent | Stage::Slow => {
+                self.traffic.sent += 1;
+                self.traffic.in_flight += 1;
+                self.requests.arm(id, Some(now + soft), deadline);
+                return Ok(Submitted::Sent(id, deadline));
+            }
         }
-        Ok(match stage {
-            Stage::Sent => Submitted::Sent(id, deadline),
-            _ => Submitted::Queued(id),
-        })
+        self.traffic.queued += 1;
+        self.requests.arm(id, None, deadline);
+        Ok(Submitted::Queued(id))
     }
 
     /// The next waiting request that can be sent now, earliest deadline first, with its deadline.
@@ -244,18 +274,28 @@ impl<F: Family, T> Outbox<F, T> {
         }
         let ((_, id), slot) = self.ready.peek()?;
         self.ready.clear(slot);
-        let timeout = self.config.request_timeout;
+        let (soft, hard) = self.limits(self.requests.get(id)?.again);
         let request = self.requests.get_mut(id)?;
         // A request that waits past its operation's deadline is closed before anything is released.
-        let deadline = deadline::of_request(now, request.operation_deadline, timeout)?;
+        let deadline = deadline::of_request(now, request.operation_deadline, hard)?;
         request.stage = Stage::Sent;
         request.since = now;
         request.deadline = deadline;
-        self.requests.arm(id, Some(now + self.config.soft_timeout), deadline);
+        self.requests.arm(id, Some(now + soft), deadline);
         self.traffic.queued -= 1;
         self.traffic.sent += 1;
         self.traffic.in_flight += 1;
         Some((id, deadline))
+    }
+
+    /// Whether a request handed in now would be taken, whatever node it is for.
+    pub(crate) fn has_room(&self) -> bool {
+        self.traffic.queued < self.config.max_queued as u64
+    }
+
+    /// Whether a request handed in now would be sent at once, unless its node has too many.
+    pub(crate) fn is_free(&self) -> bool {
+        self.has_capacity() && self.ready.peek().is_none()
     }
 
     pub(crate) fn get(&self, id: RequestId) -> Option<&Request<F, T>> {
@@ -283,9 +323,16 @@ impl<F: Family, T> Outbox<F, T> {
         &mut self,
         owned: &mut Owned,
         id: RequestId,
+        now: Instant,
         ending: Ending,
     ) -> Option<Request<F, T>> {
         let request = self.requests.close(owned, id)?;
+        if ending == Ending::Answered {
+            // Where the node was asked again, the first request would have taken at least as long as both together:
+            // counting only answers that came in time would make time-outs ever shorter.
+            let before = if request.again { self.limits(false).0 } else { Duration::ZERO };
+            self.pace.observe(request.age(now) + before);
+        }
         let key = F::key(&request.node);
         if request.is_emitted() {
             self.traffic.in_flight -= 1;
