@@ -199,7 +199,7 @@ impl<F: Family> Lookup<F> {
                 beside += 1;
                 continue;
             }
-            if lead >= path.horizon || key == self.local {
+            if lead > path.horizon || key == self.local {
                 continue;
             }
             let place = match vacancy(paths, number, &self.target, lead, node) {
@@ -211,9 +211,9 @@ impl<F: Family> Lookup<F> {
             };
             beside = place + 1;
             let Some(path) = paths.get_mut(number) else { return superseded };
-            let edge = *edge.get_or_insert_with(|| path.edge(self.rules.k));
-            progress |=
-                path.insert(place, Rank::new(lead, false), || node.clone(), hop, &self.rules) && lead < edge;
+            let edge = *edge.get_or_insert_with(|| path.edge(&self.target, self.rules.k));
+            let taken = path.insert(place, Rank::new(lead, false), || node.clone(), hop, &self.rules);
+            progress |= taken && edge.is_none_or(|edge| key.distance(&self.target) < edge);
         }
         if let Some(path) = paths.get_mut(number) {
             path.fruitless = if progress { 0 } else { path.fruitless.saturating_add(1) };
@@ -299,7 +299,7 @@ struct Path<F: Family> {
     detours: u8,
     /// By common prefix length with the target: a node there has answered for its own subtree.
     explored: u64,
-    /// Candidates at this distance and beyond are not taken: there are as many closer ones as there may be.
+    /// Candidates beyond this distance are not taken: there are as many closer ones as there may be.
     horizon: u64,
 }
 
@@ -562,10 +562,11 @@ impl<F: Family> Path<F> {
         self.ranks.get_mut(first..)?.iter_mut().find(|rank| rank.slot == spot.slot)
     }
 
-    /// The distance of the k-th closest that has not failed.
-    fn edge(&self, k: u16) -> u64 {
+    /// The distance of the k-th closest that has not failed, if there are as many.
+    fn edge(&self, target: &F::Key, k: u16) -> Option<F::Key> {
         let mut alive = self.ranks.iter().filter(|rank| !matches!(rank.state, State::Failed | State::Missed));
-        alive.nth(usize::from(k) - 1).map_or(u64::MAX, |rank| rank.lead)
+        let slot = alive.nth(usize::from(k) - 1)?.slot;
+        self.contacts.get(usize::from(slot)).map(|contact| F::key(&contact.node).distance(target))
     }
 
     /// Whether the candidate at this place is this node.
