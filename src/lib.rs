@@ -17,6 +17,8 @@ mod operation;
 mod outbox;
 pub mod pool;
 pub mod query;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod table;
 mod time;
 
