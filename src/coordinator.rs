@@ -122,6 +122,13 @@ impl<F: Family> Coordinator<F> {
         })
     }
 
+    /// A node that begins with this table, around whose key it stands.
+    #[cfg(feature = "sim")]
+    pub(crate) fn with_table(table: RoutingTable<F>, config: Config) -> Result<Self, ConfigError> {
+        let local = table.local();
+        Ok(Self { table, ..Self::new(local, config)? })
+    }
+
     /// The routing table. To answer somebody who asks for the nodes closest to a key, use
     /// [`closest`](RoutingTable::closest).
     pub const fn table(&self) -> &RoutingTable<F> {

@@ -106,6 +106,8 @@ mod outbox;
 mod pace;
 pub mod pool;
 pub mod query;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod table;
 mod time;
 
