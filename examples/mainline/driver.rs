@@ -10,18 +10,19 @@ use core::convert::Infallible;
 use core::time::Duration;
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::{
-    Config, ConfigError, Coordinator, Family, GivenUp, Group, Instant, Key160, Machine, Request, RequestId,
+    Config, Context, Coordinator, Family, GivenUp, Group, Instant, Key160, Machine, Request, RequestId,
     Stamped, Start, Traffic,
 };
 use opentelemetry::trace::SpanContext;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::thread;
 
 /// A node's id and address.
 pub(crate) type Node = (Key160, SocketAddrV4);
 
-/// The types of BitTorrent's DHT.
+/// The types of `BitTorrent`'s DHT.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Mainline;
 
@@ -80,6 +81,19 @@ const BOOTSTRAP_WAIT: Duration = Duration::from_millis(250);
 /// More than any message of the protocol. What is longer is cut off, and ignored as malformed.
 const LARGEST_DATAGRAM: usize = 2048;
 
+/// No less than the system's timers are late by.
+const TIMER_TICK: Duration = Duration::from_millis(25);
+const SMALL_STEP: Duration = Duration::from_micros(500);
+/// What a read of the socket may say while there is nothing wrong with it. (The last two are how some systems say that
+/// an earlier datagram could not be delivered.)
+const NOTHING_CAME: [ErrorKind; 5] = [
+    ErrorKind::WouldBlock,
+    ErrorKind::TimedOut,
+    ErrorKind::Interrupted,
+    ErrorKind::ConnectionReset,
+    ErrorKind::ConnectionRefused,
+];
+
 /// On the wire a transaction id is any string, but many nodes want it short, and the crate `mainline` ignores all that
 /// do not have exactly four bytes.
 type Transaction = [u8; 4];
@@ -109,6 +123,7 @@ enum Why {
 pub(crate) struct Driver {
     coordinator: Coordinator<Mainline>,
     socket: UdpSocket,
+    address: SocketAddrV4,
     /// The origin of the engine's time.
     anchor: std::time::Instant,
     settings: Settings,
@@ -124,15 +139,20 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// A node with a random id, on this socket.
+    /// A node with a random id, on a socket of its own that is bound to `ip`.
     ///
     /// # Errors
-    /// [`ConfigError`] where the engine does not accept the configuration.
-    pub(crate) fn new(socket: UdpSocket, config: Config, settings: Settings) -> Result<Self, ConfigError> {
+    /// Where there is no such socket; and where the engine does not accept the configuration, its error as an
+    /// [`ErrorKind::InvalidInput`].
+    pub(crate) fn new(ip: Ipv4Addr, config: Config, settings: Settings) -> io::Result<Self> {
+        let socket = UdpSocket::bind((ip, 0))?;
+        let address = SocketAddrV4::new(ip, socket.local_addr()?.port());
         let mut random = Random::default();
+        let refused = |error| io::Error::new(ErrorKind::InvalidInput, error);
         Ok(Self {
-            coordinator: Coordinator::new(random.key(), config)?,
+            coordinator: Coordinator::new(random.key(), config).map_err(refused)?,
             socket,
+            address,
             anchor: std::time::Instant::now(),
             settings,
             random,
@@ -221,11 +241,7 @@ impl Driver {
     fn act(&mut self, said: Stamped<Outbound<Mainline>>) -> Option<Stamped<Inbound<Mainline>>> {
         match said.event {
             Outbound::Request(request) => {
-                return self.request(Stamped {
-                    event: request,
-                    context: said.context,
-                    deadline: said.deadline,
-                });
+                return self.request(&request, &said.context, said.deadline);
             }
             Outbound::Cancel(cancel) => {
                 let ending = match cancel.reason {
@@ -260,47 +276,51 @@ impl Driver {
     }
 
     /// Sends one of the engine's requests, in a span under the one that it is stamped with.
-    fn request(&mut self, stamped: Stamped<Request<Mainline>>) -> Option<Stamped<Inbound<Mainline>>> {
-        let Request { id, operation, node, target, hop, .. } = stamped.event;
-        let number = usize::try_from(operation.tag()).ok()?;
+    fn request(
+        &mut self,
+        request: &Request<Mainline>,
+        context: &Context,
+        deadline: Option<Instant>,
+    ) -> Option<Stamped<Inbound<Mainline>>> {
+        let Request { id, operation, node, target, hop, .. } = *request;
         let now = self.now();
+        let number = usize::try_from(operation.tag()).ok()?;
         let lookup = self.lookups.get_mut(number)?;
-        let times = (now, stamped.deadline);
-        let span = lookup.open(&stamped.context, (node, hop), times, &mut self.random);
+        let span = lookup.open(context, (node, hop), (now, deadline), &mut self.random);
         let why = Why::Request { id, key: node.0, lookup: number, span };
-        match self.query(node.1, target, why) {
-            Ok(transaction) => {
-                self.transactions.insert(id, transaction);
-                None
-            }
-            Err(_) => {
-                let context = self.close(number, span, Ending::Failed);
-                Some(Stamped::new(Inbound::Failed(id)).in_span(context))
-            }
+        if let Ok(transaction) = self.query(node.1, target, why) {
+            self.transactions.insert(id, transaction);
+            return None;
         }
+        let context = self.close(number, span, Ending::Failed);
+        Some(Stamped::new(Inbound::Failed(id)).in_span(context))
     }
 
     /// Waits for a datagram until `wake`, or for ever, and handles it. Says whether one came.
     fn receive(&mut self, wake: Option<Instant>) -> io::Result<bool> {
-        let wait = wake.map(|wake| wake - self.now());
-        if wait.is_some_and(|wait| wait.is_zero()) {
-            return Ok(false);
-        }
-        // The system rounds this up, to some milliseconds: as exact as timers are without a runtime.
-        self.socket.set_read_timeout(wait)?;
         let mut buffer = [0; LARGEST_DATAGRAM];
-        match self.socket.recv_from(&mut buffer) {
-            Ok((length, SocketAddr::V4(from))) => {
-                self.datagram(buffer.get(..length).unwrap_or_default(), from);
-                Ok(true)
+        loop {
+            let wait = wake.map(|wake| wake - self.now());
+            if wait.is_some_and(|wait| wait.is_zero()) {
+                return Ok(false);
             }
-            Ok((_, SocketAddr::V6(_))) => Ok(false),
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => Ok(false),
-                // Some systems say here that an earlier datagram could not be delivered.
-                ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused => Ok(false),
-                _ => Err(error),
-            },
+            // A read timeout is rounded up to the system's timer tick. Where the last of the wait would be lost in it,
+            // sleep in small steps instead: deadlines are kept to half a millisecond.
+            let last = wait.is_some_and(|wait| wait <= TIMER_TICK);
+            self.socket.set_nonblocking(last)?;
+            if !last {
+                self.socket.set_read_timeout(wait.map(|wait| wait.saturating_sub(TIMER_TICK)))?;
+            }
+            match self.socket.recv_from(&mut buffer) {
+                Ok((length, SocketAddr::V4(from))) => {
+                    self.datagram(buffer.get(..length).unwrap_or_default(), from);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock && last => thread::sleep(SMALL_STEP),
+                Ok(_) => {}
+                Err(error) if NOTHING_CAME.contains(&error.kind()) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -340,7 +360,9 @@ impl Driver {
             }
             Why::Request { id, key, lookup, span } => {
                 let (ending, event) = match answer {
-                    Some((answerer, closer)) if answerer == key => {
+                    Some((answerer, mut closer)) if answerer == key => {
+                        // Some nodes put whoever asks into their tables, under whatever id: we need not ask ourselves.
+                        closer.retain(|node| !self.is_own_address(node.1));
                         (Ending::Answered(closer.len()), Inbound::Answered { request: id, closer })
                     }
                     // An error, or another node than the one that is said to live there.
@@ -422,9 +444,21 @@ impl Driver {
         Instant::from_std(self.anchor, std::time::Instant::now())
     }
 
+    /// Our own address.
+    pub(crate) fn address(&self) -> SocketAddrV4 {
+        self.address
+    }
+
     /// Our own id.
     pub(crate) fn local(&self) -> Key160 {
         self.coordinator.table().local()
+    }
+
+    /// Whether we would be talking to ourselves. Behind a router there are more such addresses than we can know.
+    fn is_own_address(&self, address: SocketAddrV4) -> bool {
+        let ip = *self.address.ip();
+        let is_own = *address.ip() == ip || ip.is_unspecified() && address.ip().is_loopback();
+        is_own && address.port() == self.address.port()
     }
 
     /// What became of all requests.

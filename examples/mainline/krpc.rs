@@ -1,4 +1,4 @@
-//! KRPC, the wire protocol of BitTorrent's DHT (BEP 5): bencoded dictionaries in UDP datagrams.
+//! KRPC, the wire protocol of `BitTorrent`'s DHT (BEP 5): bencoded dictionaries in UDP datagrams.
 //!
 //! Only what a lookup needs: the queries `ping` and `find_node`, responses, errors. Everything that comes in is
 //! from strangers: [`Message::decode`] takes any bytes and says what is wrong with them.

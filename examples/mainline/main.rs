@@ -1,4 +1,4 @@
-//! A lookup in a real DHT: the engine `kad-proto` over UDP, speaking BitTorrent's protocol.
+//! A lookup in a real DHT: the engine `kad-proto` over UDP, speaking `BitTorrent`'s protocol.
 //!
 //! `cargo run --release --example mainline` starts a network of the independent crate `mainline` on loopback and looks
 //! up a random key in it; `-- --help` tells what else it does. To learn how the engine is embedded, read `driver.rs`.
@@ -17,7 +17,7 @@ use random::Random;
 use report::Report;
 use std::error::Error;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::ExitCode;
 use testnet::Testnet;
 
@@ -60,13 +60,11 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     // Nobody else needs to reach a node whose network is on loopback.
     let all_loopback = bootstrap.iter().all(|address| address.ip().is_loopback());
     let ip = if all_loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
-    let socket = UdpSocket::bind((ip, 0))?;
-    let address = socket.local_addr()?;
     let mut config = kad_proto::Config::default();
     config.pool.query.timeout = config.pool.query.timeout.max(options.deadline);
-    let mut driver = Driver::new(socket, config, Settings { drop: options.drop, serve: options.serve })?;
+    let mut driver = Driver::new(ip, config, Settings { drop: options.drop, serve: options.serve })?;
     let does = if options.serve { "serving" } else { "listening" };
-    say(format!("{does} on {address} as node {}", driver.local()))?;
+    say(format!("{does} on {} as node {}", driver.address(), driver.local()))?;
 
     let silent = driver.bootstrap(&bootstrap)?;
     if silent.len() == bootstrap.len() {
@@ -82,15 +80,17 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     }
     driver.run()?;
 
-    let report = Report { driver: &driver, testnet: testnet.as_ref(), address };
+    let report = Report { driver: &driver, testnet: testnet.as_ref() };
     if options.json {
         writeln!(io::stdout(), "{}", report.json())?;
     } else {
         write!(io::stdout(), "{report}")?;
     }
     let code = report.exit_code();
-    while options.serve {
-        driver.step()?;
+    if options.serve {
+        loop {
+            driver.step()?;
+        }
     }
     Ok(exit(code))
 }

@@ -1,19 +1,17 @@
 //! What the program prints in the end: as text by `Display`, or as JSON.
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Mainline};
 use crate::testnet::Testnet;
 use crate::trace::{Ending, Lookup, Span};
 use core::fmt;
 use core::time::Duration;
 use kad_proto::{Finish, Instant, Outcome, Statistics};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
 
 pub(crate) struct Report<'a> {
     pub(crate) driver: &'a Driver,
     /// The network, where its nodes are known.
     pub(crate) testnet: Option<&'a Testnet>,
-    pub(crate) address: SocketAddr,
 }
 
 impl Report<'_> {
@@ -29,7 +27,7 @@ impl Report<'_> {
 
     /// How many of the k closest nodes in truth were found, for k = 8 and 20: k (or less where there are fewer nodes),
     /// and how many.
-    fn true_closest(&self, finish: &Finish<crate::driver::Mainline>) -> Vec<(usize, usize)> {
+    fn true_closest(&self, finish: &Finish<Mainline>) -> Vec<(usize, usize)> {
         let Some(testnet) = self.testnet else { return Vec::new() };
         let found = |node| finish.closest.iter().any(|contact| contact.node == node);
         let count = |k| {
@@ -42,7 +40,7 @@ impl Report<'_> {
     pub(crate) fn json(&self) -> Value {
         let (traffic, datagrams) = (self.driver.traffic(), self.driver.datagrams());
         json!({
-            "local": { "key": self.driver.local().to_string(), "address": self.address.to_string() },
+            "local": { "key": self.driver.local().to_string(), "address": self.driver.address().to_string() },
             "nodes": self.testnet.map(Testnet::len),
             "lookups": self.driver.lookups().iter().map(|lookup| self.lookup_json(lookup)).collect::<Vec<_>>(),
             "requests": {
