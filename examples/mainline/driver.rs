@@ -227,7 +227,7 @@ impl Driver {
     }
 
     /// Tells the engine what happened, and does what it says. That may fail at once, which has to be told too.
-    fn tell(&mut self, event: Stamped<Inbound<Mainline>>) {
+    pub(crate) fn tell(&mut self, event: Stamped<Inbound<Mainline>>) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let now = self.now();
@@ -417,10 +417,16 @@ impl Driver {
             self.datagrams.dropped += 1;
             return Ok(());
         }
-        let sent = self.socket.send_to(&datagram, to);
-        let count = if sent.is_ok() { &mut self.datagrams.sent } else { &mut self.datagrams.unsendable };
-        *count += 1;
-        sent.map(|_| ())
+        match self.socket.send_to(&datagram, to) {
+            Ok(_) => self.datagrams.sent += 1,
+            // A full buffer is a loss like any other on the way: time will tell.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.datagrams.unsendable += 1,
+            Err(error) => {
+                self.datagrams.unsendable += 1;
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Forgets a request of the engine's. An answer that is still on its way will be unexpected.

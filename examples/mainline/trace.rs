@@ -2,7 +2,8 @@
 //!
 //! One trace per lookup: a root span for the lookup, and one span for each request. The parent of a request's span is
 //! whatever the engine stamped on the request; the answer is handed in stamped with the request's own span. What comes
-//! out is the causal tree: every request hangs under the answer that led to it.
+//! out is the causal tree: every request hangs under the answer that led to it. (Its hop tells something else: the
+//! length of the chain of who first named whom.)
 
 use crate::driver::{Mainline, Node};
 use crate::random::Random;
