@@ -16,7 +16,7 @@ mod trace;
 
 use driver::{Driver, Mainline, Node, Settings};
 use kad_proto::coordinator::Inbound;
-use kad_proto::{Config, Finish, Key160, Outcome, Stamped};
+use kad_proto::{Finish, Key160, Outcome, Stamped};
 use krpc::{Body, Message, Query};
 use proptest::prelude::*;
 use random::Random;
@@ -31,7 +31,7 @@ use trace::{Ending, Lookup};
 const LONG: Duration = Duration::from_secs(60);
 
 fn driver(settings: Settings) -> Driver {
-    Driver::new(Ipv4Addr::LOCALHOST, Config::default(), settings).unwrap()
+    Driver::new(Ipv4Addr::LOCALHOST, driver::config(LONG), settings).unwrap()
 }
 
 fn finish(lookup: &Lookup) -> &Finish<Mainline> {
@@ -93,7 +93,7 @@ fn lookups_in_a_real_network_find_the_true_closest() {
 #[test]
 fn lost_datagrams_are_timed_out_and_asked_again() {
     let testnet = Testnet::start(12).unwrap();
-    let mut config = Config::default();
+    let mut config = driver::config(LONG);
     config.network.request_timeout = Duration::from_millis(500);
     config.network.soft_timeout = Duration::from_millis(100);
     let settings = Settings { drop: 0.3, ..Settings::default() };

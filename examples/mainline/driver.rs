@@ -45,6 +45,16 @@ impl Family for Mainline {
     }
 }
 
+/// The engine's configuration for this driver, with lookups that take up to `longest`.
+pub(crate) fn config(longest: Duration) -> Config {
+    let mut config = Config::default();
+    config.pool.query.timeout = longest;
+    // The answers to so many requests fit into a socket's receive buffer of 200 kB. More lookups at once would have
+    // the system throw answers away; like this the engine lets requests wait for a moment.
+    config.network.max_in_flight = 64;
+    config
+}
+
 /// How this node behaves.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Settings {

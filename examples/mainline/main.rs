@@ -60,9 +60,11 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     // Nobody else needs to reach a node whose network is on loopback.
     let all_loopback = bootstrap.iter().all(|address| address.ip().is_loopback());
     let ip = if all_loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
-    let mut config = kad_proto::Config::default();
-    config.pool.query.timeout = config.pool.query.timeout.max(options.deadline);
-    let mut driver = Driver::new(ip, config, Settings { drop: options.drop, serve: options.serve })?;
+    let mut driver = Driver::new(
+        ip,
+        driver::config(options.deadline),
+        Settings { drop: options.drop, serve: options.serve },
+    )?;
     let does = if options.serve { "serving" } else { "listening" };
     say(format!("{does} on {} as node {}", driver.address(), driver.local()))?;
 
