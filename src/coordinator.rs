@@ -60,7 +60,7 @@ pub enum Inbound<F: Family> {
     Connected {
         /// The node.
         node: F::Node,
-        /// The round trip, if it was measured.
+        /// The round trip, if it was measured; time-outs are adapted to it.
         round_trip: Option<Duration>,
     },
     /// A node is known not to be reachable, by other means than a request of ours.
@@ -197,6 +197,9 @@ impl<F: Family> Machine for Coordinator<F> {
                 }
             }
             Inbound::Connected { node, round_trip } => {
+                if let Some(round_trip) = round_trip {
+                    turn.outbox.observe(round_trip);
+                }
                 alive(table, turn.now, &node, round_trip, || context::detached(&context), turn.out);
             }
             Inbound::Disconnected(node) => {

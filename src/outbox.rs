@@ -22,12 +22,12 @@ use std::collections::{BTreeSet, HashMap};
 /// the nodes do. State of a node with no request is dropped at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkConfig {
-    /// How long a request may take before it fails, at most; an operation's deadline can only make it less. Once some
-    /// round trips have been observed, it is adapted to them: mean + 5 deviations. Default: 2 s.
+    /// How long a request may take before it fails, at most; an operation's deadline can only make it less. The time-out
+    /// is adapted to observed round trips: their mean + 5 deviations; at first, four times `soft_timeout`. Default: 2 s.
     pub request_timeout: Duration,
-    /// The soft limit, at most: after it, a request no longer occupies a concurrency slot of its operation, but an answer
+    /// The soft limit, at first: after it, a request no longer occupies a concurrency slot of its operation, but an answer
     /// still counts in full, and a node among the k closest may be asked again. Adapted likewise: mean + 1/4 deviation.
-    /// At or beyond the time-out there is none. Default: 750 ms.
+    /// At or beyond the time-out there is none. Default: 250 ms.
     pub soft_timeout: Duration,
     /// Adapted time-outs never go below this, adapted soft limits never below a third of it. At or beyond
     /// `request_timeout` nothing is adapted: time-outs and soft limits are as configured. Default: 150 ms.
@@ -46,7 +46,7 @@ impl Default for NetworkConfig {
     fn default() -> Self {
         Self {
             request_timeout: Duration::from_secs(2),
-            soft_timeout: Duration::from_millis(750),
+            soft_timeout: Duration::from_millis(250),
             min_timeout: Duration::from_millis(150),
             max_in_flight: 65_536,
             max_per_node: 16,
@@ -214,8 +214,8 @@ impl<F: Family, T> Outbox<F, T> {
                 request_timeout.saturating_sub(if again { soft_timeout } else { Duration::ZERO }),
             );
         }
-        let soft = self.pace.soft(min_timeout, soft_timeout);
-        let hard = self.pace.hard(min_timeout, request_timeout);
+        let hard = self.pace.hard(min_timeout, soft_timeout.saturating_mul(4), request_timeout);
+        let soft = self.pace.soft(min_timeout, soft_timeout, hard);
         (soft, if again { hard.saturating_sub(soft) } else { hard })
     }
 
@@ -286,6 +286,11 @@ impl<F: Family, T> Outbox<F, T> {
         self.traffic.sent += 1;
         self.traffic.in_flight += 1;
         Some((id, deadline))
+    }
+
+    /// Takes a round trip that was measured by other means than a request.
+    pub(crate) fn observe(&mut self, round_trip: Duration) {
+        self.pace.observe(round_trip);
     }
 
     /// Whether a request handed in now would be taken, whatever node it is for.

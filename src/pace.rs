@@ -13,7 +13,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// With fewer samples the configured time-outs are used.
+    /// With fewer samples the time-outs for the start are used.
     const ENOUGH: u64 = 8;
     /// Each sample has this share of the estimates, once there are as many.
     const MEMORY: u64 = 32;
@@ -37,19 +37,20 @@ impl Pace {
 
     /// The soft limit: a little more than the mean, as a request costs less than the wait for one that is lost. Never
     /// below a third of `least`, never above `most`.
-    pub(crate) fn soft(&self, least: Duration, most: Duration) -> Duration {
-        self.limit(self.mean + self.deviation / 4, least / 3, most)
+    pub(crate) fn soft(&self, least: Duration, at_first: Duration, most: Duration) -> Duration {
+        self.limit(self.mean + self.deviation / 4, least / 3, at_first, most)
     }
 
     /// The time-out: the mean and five deviations, at least twice the mean. Never below `least`, never above
     /// `most`.
-    pub(crate) fn hard(&self, least: Duration, most: Duration) -> Duration {
+    pub(crate) fn hard(&self, least: Duration, at_first: Duration, most: Duration) -> Duration {
         let spread = self.deviation.saturating_mul(5).max(self.mean);
-        self.limit(self.mean.saturating_add(spread), least, most)
+        self.limit(self.mean.saturating_add(spread), least, at_first, most)
     }
 
-    fn limit(&self, wanted: u64, least: Duration, most: Duration) -> Duration {
-        if self.samples < Self::ENOUGH { most } else { Duration::from_nanos(wanted).max(least).min(most) }
+    fn limit(&self, wanted: u64, least: Duration, at_first: Duration, most: Duration) -> Duration {
+        let known = self.samples >= Self::ENOUGH;
+        if known { Duration::from_nanos(wanted).max(least).min(most) } else { at_first.min(most) }
     }
 }
 
@@ -65,10 +66,10 @@ mod tests {
         let mut pace = Pace::default();
         for _ in 1..Pace::ENOUGH {
             pace.observe(MS);
-            assert_eq!((pace.soft(MS, MOST), pace.hard(MS, MOST)), (MOST, MOST));
+            assert_eq!((pace.soft(MS, MOST, MOST), pace.hard(MS, MOST, MOST)), (MOST, MOST));
         }
         pace.observe(MS);
-        assert!(pace.hard(MS, MOST) < MOST);
+        assert!(pace.hard(MS, MOST, MOST) < MOST);
     }
 
     #[test]
@@ -76,7 +77,7 @@ mod tests {
         let mut pace = Pace::default();
         for ms in [40, 400] {
             (0..1_000).for_each(|_| pace.observe(ms * MS));
-            let (soft, hard) = (pace.soft(MS, MOST), pace.hard(MS, MOST));
+            let (soft, hard) = (pace.soft(MS, MOST, MOST), pace.hard(MS, MOST, MOST));
             assert!(soft >= (ms - 1) * MS && soft <= (ms + 2) * MS, "{soft:?}");
             assert!(hard >= 2 * (ms - 1) * MS && hard <= (2 * ms + 2) * MS, "{hard:?}");
         }
@@ -89,9 +90,9 @@ mod tests {
             pace.observe(Duration::MAX);
             pace.observe(Duration::ZERO);
         }
-        assert_eq!(pace.hard(MS, MOST), MOST);
+        assert_eq!(pace.hard(MS, MOST, MOST), MOST);
         (0..1_000).for_each(|_| pace.observe(Duration::ZERO));
-        assert_eq!((pace.soft(9 * MS, MOST), pace.hard(9 * MS, MOST)), (3 * MS, 9 * MS));
-        assert_eq!(pace.hard(2 * MOST, MOST), MOST, "a floor above the ceiling means fixed time-outs");
+        assert_eq!((pace.soft(9 * MS, MOST, MOST), pace.hard(9 * MS, MOST, MOST)), (3 * MS, 9 * MS));
+        assert_eq!(pace.hard(2 * MOST, MOST, MOST), MOST, "a floor above the ceiling means fixed time-outs");
     }
 }

@@ -182,7 +182,6 @@ fn statistics_json(statistics: &Statistics) -> Value {
         "failure": statistics.failure,
         "timeouts": statistics.timeouts,
         "cancelled": statistics.cancelled,
-        "unsent": statistics.unsent,
         "hops": statistics.hops,
     })
 }

@@ -270,7 +270,7 @@ impl World {
                 let fate = match progress.reply {
                     Reply::Answered { .. } => Fate::Answered,
                     Reply::Failed => Fate::Failed,
-                    Reply::TimedOut | Reply::Unsent => return,
+                    Reply::TimedOut => return,
                 };
                 self.fate(number(progress.operation.tag()), progress.node, fate);
             }
