@@ -4,7 +4,6 @@
 //! wants to be woken; tell the engine what came, or that time passed; do everything that it says.
 
 use crate::krpc::{Body, Message, Query};
-use crate::random::Random;
 use crate::trace::{Ending, Lookup};
 use core::convert::Infallible;
 use core::time::Duration;
@@ -137,7 +136,6 @@ pub(crate) struct Driver {
     /// The origin of the engine's time.
     anchor: std::time::Instant,
     settings: Settings,
-    random: Random,
     asked: HashMap<Transaction, Asked>,
     /// Where the engine's requests are in `asked`, to forget them when they are cancelled.
     transactions: HashMap<RequestId, Transaction>,
@@ -157,15 +155,13 @@ impl Driver {
     pub(crate) fn new(ip: Ipv4Addr, config: Config, settings: Settings) -> io::Result<Self> {
         let socket = UdpSocket::bind((ip, 0))?;
         let address = SocketAddrV4::new(ip, socket.local_addr()?.port());
-        let mut random = Random::default();
         let refused = |error| io::Error::new(ErrorKind::InvalidInput, error);
         Ok(Self {
-            coordinator: Coordinator::new(random.key(), config).map_err(refused)?,
+            coordinator: Coordinator::new(Key160::new(rand::random()), config).map_err(refused)?,
             socket,
             address,
             anchor: std::time::Instant::now(),
             settings,
-            random,
             asked: HashMap::new(),
             transactions: HashMap::new(),
             silent: Vec::new(),
@@ -204,7 +200,7 @@ impl Driver {
     /// Begins a lookup of the nodes closest to `target`, as a trace of its own, to end within `time`.
     pub(crate) fn look_up(&mut self, target: Key160, time: Duration) {
         let now = self.now();
-        let lookup = Lookup::new(target, now, &mut self.random);
+        let lookup = Lookup::new(target, now);
         // The tag is ours to choose: the number of the lookup, by which its events find their way.
         let start = Start::find(self.lookups.len() as u64, target);
         let start = Stamped::new(Inbound::Start(start)).in_span(lookup.root.clone()).by(now + time);
@@ -296,7 +292,7 @@ impl Driver {
         let now = self.now();
         let number = usize::try_from(operation.tag()).ok()?;
         let lookup = self.lookups.get_mut(number)?;
-        let span = lookup.open(context, (node, hop), (now, deadline), &mut self.random);
+        let span = lookup.open(context, (node, hop), (now, deadline));
         let why = Why::Request { id, key: node.0, lookup: number, span };
         if let Ok(transaction) = self.query(node.1, target, why) {
             self.transactions.insert(id, transaction);
@@ -409,9 +405,9 @@ impl Driver {
 
     /// Asks a node for the nodes closest to `target`.
     fn query(&mut self, to: SocketAddrV4, target: Key160, why: Why) -> io::Result<Transaction> {
-        let mut transaction = self.random.bytes();
+        let mut transaction: Transaction = rand::random();
         while self.asked.contains_key(&transaction) {
-            transaction = self.random.bytes();
+            transaction = rand::random();
         }
         let query = Query::FindNode { target };
         let body = Body::Query { from: self.local(), query, read_only: !self.settings.serve };
@@ -423,7 +419,7 @@ impl Driver {
 
     fn send(&mut self, message: &Message, to: SocketAddrV4) -> io::Result<()> {
         let datagram = message.encode().map_err(io::Error::other)?;
-        if self.random.chance(self.settings.drop) {
+        if rand::random_bool(self.settings.drop) {
             self.datagrams.dropped += 1;
             return Ok(());
         }

@@ -6,14 +6,13 @@
 mod driver;
 mod krpc;
 mod options;
-mod random;
 mod report;
 mod testnet;
 mod trace;
 
 use driver::{Driver, Settings};
+use kad_proto::Key160;
 use options::{HELP, Options};
-use random::Random;
 use report::Report;
 use std::error::Error;
 use std::io::{self, Write};
@@ -76,9 +75,8 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         say(format!("no answer from bootstrap nodes: {}", list(&silent)))?;
     }
 
-    let mut random = Random::default();
     for _ in 0..options.queries {
-        driver.look_up(options.target.unwrap_or_else(|| random.key()), options.deadline);
+        driver.look_up(options.target.unwrap_or_else(|| Key160::new(rand::random())), options.deadline);
     }
     driver.run()?;
 

@@ -6,7 +6,6 @@
 //! length of the chain of who first named whom.)
 
 use crate::driver::{Mainline, Node};
-use crate::random::Random;
 use core::fmt;
 use core::time::Duration;
 use kad_proto::{Context, Finish, Instant, Key160, RefusedBecause};
@@ -64,9 +63,9 @@ impl fmt::Display for Ending {
 
 impl Lookup {
     /// A lookup that begins now, with a trace of its own.
-    pub(crate) fn new(target: Key160, started: Instant, random: &mut Random) -> Self {
-        let trace = TraceId::from_bytes(random.bytes());
-        let root = SpanContext::new(trace, span_id(random), TraceFlags::SAMPLED, false, TraceState::NONE);
+    pub(crate) fn new(target: Key160, started: Instant) -> Self {
+        let trace = TraceId::from_bytes(rand::random());
+        let root = SpanContext::new(trace, span_id(), TraceFlags::SAMPLED, false, TraceState::NONE);
         Self { target, root, started, deadline: None, spans: Vec::new(), end: None }
     }
 
@@ -76,11 +75,10 @@ impl Lookup {
         stamp: &Context,
         (node, hop): (Node, u32),
         (sent, deadline): (Instant, Option<Instant>),
-        random: &mut Random,
     ) -> usize {
         let parent = stamp.parent().unwrap_or(&SpanContext::NONE);
         let (trace, flags, state) = (parent.trace_id(), parent.trace_flags(), parent.trace_state().clone());
-        let context = SpanContext::new(trace, span_id(random), flags, false, state);
+        let context = SpanContext::new(trace, span_id(), flags, false, state);
         let parent = parent.span_id();
         self.spans.push(Span { context, parent, node, hop, sent, deadline, end: None });
         self.spans.len() - 1
@@ -118,6 +116,6 @@ impl Span {
     }
 }
 
-fn span_id(random: &mut Random) -> SpanId {
-    SpanId::from_bytes(random.bytes())
+fn span_id() -> SpanId {
+    SpanId::from_bytes(rand::random())
 }
