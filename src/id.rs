@@ -94,11 +94,13 @@ impl fmt::Debug for Handle {
 pub(crate) struct Arena<T> {
     slab: Slab<(u32, T)>,
     next: u32,
+    /// The generations have begun anew: every number has been used.
+    wrapped: bool,
 }
 
 impl<T> Arena<T> {
     pub(crate) const fn new() -> Self {
-        Self { slab: Slab::new(), next: 0 }
+        Self { slab: Slab::new(), next: 0, wrapped: false }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -115,6 +117,7 @@ impl<T> Arena<T> {
         let handle = self.next_handle();
         self.slab.insert((self.next, value));
         self.next = self.next.wrapping_add(1);
+        self.wrapped |= self.next == 0;
         handle
     }
 
@@ -146,7 +149,7 @@ impl<T> Arena<T> {
     /// Whether the handle may once have been given out: false means that it is made up.
     pub(crate) fn was_issued(&self, handle: Handle) -> bool {
         let age = self.next.wrapping_sub(handle.generation);
-        (1..=u32::MAX / 2).contains(&age)
+        if self.wrapped { (1..=u32::MAX / 2).contains(&age) } else { handle.generation < self.next }
     }
 }
 
@@ -166,6 +169,15 @@ mod tests {
         assert_eq!(arena.get(second), Some(&'b'));
         assert!(arena.was_issued(first) && arena.was_issued(second));
         assert!(!arena.was_issued(arena.next_handle()));
+    }
+
+    #[test]
+    fn a_generation_that_has_not_come_yet_is_made_up() {
+        let mut arena = Arena::new();
+        arena.insert('a');
+        for generation in [1, u32::MAX / 2, u32::MAX / 2 + 2, u32::MAX] {
+            assert!(!arena.was_issued(Handle { generation, slot: 0 }), "{generation}");
+        }
     }
 
     #[test]
