@@ -153,13 +153,14 @@ impl<F: Family> Lookup<F> {
         if path.leave(spot, State::Answered).is_none() {
             return;
         }
-        let edge = path.edge(self.rules.k);
+        let edge = path.edge(&self.target, self.rules.k);
         let Some(contact) = path.contacts.get_mut(usize::from(spot.slot)) else { return };
         contact.micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
         let hop = contact.hop.saturating_add(1);
         let mut progress = false;
         for node in closer.iter().take(usize::from(self.rules.max_closer_nodes)) {
-            progress |= self.offer(usize::from(spot.path), node, hop).is_some_and(|lead| lead < edge);
+            let taken = self.offer(usize::from(spot.path), node, hop);
+            progress |= taken.is_some_and(|distance| edge.is_none_or(|edge| distance < edge));
         }
         if let Some(path) = self.paths.get_mut(usize::from(spot.path)) {
             path.fruitless = if progress { 0 } else { path.fruitless.saturating_add(1) };
@@ -169,9 +170,11 @@ impl<F: Family> Lookup<F> {
     /// The node was asked and did not answer.
     pub(crate) fn missed(&mut self, spot: Spot, miss: Miss) {
         let Some(path) = self.paths.get_mut(usize::from(spot.path)) else { return };
-        let edge = path.edge(self.rules.k);
+        let edge = path.edge(&self.target, self.rules.k);
+        let distance = path.distance(&self.target, spot.slot);
         let Some(rank) = path.leave(spot, State::Failed) else { return };
-        if miss == Miss::TimedOut && rank.tries <= self.rules.retries && rank.lead <= edge {
+        let near = edge.is_none_or(|edge| distance.is_some_and(|distance| distance <= edge));
+        if miss == Miss::TimedOut && rank.tries <= self.rules.retries && near {
             rank.state = State::Heard;
             rank.keep = true;
             path.heard += 1;
@@ -201,17 +204,18 @@ impl<F: Family> Lookup<F> {
         }
     }
 
-    /// Takes a node that an answer named. Says the start of its distance if it went in.
-    fn offer(&mut self, path: usize, node: &F::Node, hop: u16) -> Option<u64> {
+    /// Takes a node that an answer named. Says its distance if it went in.
+    fn offer(&mut self, path: usize, node: &F::Node, hop: u16) -> Option<F::Key> {
         let key = F::key(node);
-        let lead = key.distance(&self.target).leading();
+        let distance = key.distance(&self.target);
+        let lead = distance.leading();
         // Most of what an answer names ends here, without being looked up or cloned.
-        if self.paths.get(path).is_none_or(|path| lead >= path.horizon) || key == self.local {
+        if self.paths.get(path).is_none_or(|path| lead > path.horizon) || key == self.local {
             return None;
         }
         let place = self.vacancy(path, lead, node)?;
         let rank = Rank { lead, slot: 0, state: State::Heard, tries: 0, keep: false };
-        self.paths.get_mut(path)?.insert(place, rank, || node.clone(), hop, &self.rules).then_some(lead)
+        self.paths.get_mut(path)?.insert(place, rank, || node.clone(), hop, &self.rules).then_some(distance)
     }
 
     /// Where a node belongs in a path, or `None` where any path knows it.
@@ -245,7 +249,7 @@ struct Path<F: Family> {
     fruitless: u16,
     /// Nothing happened since `step` looked, except that nodes were asked.
     unchanged: bool,
-    /// Candidates at this distance and beyond are not taken: there are as many closer ones as there may be.
+    /// Candidates beyond this distance are not taken: there are as many closer ones as there may be.
     horizon: u64,
 }
 
@@ -375,10 +379,14 @@ impl<F: Family> Path<F> {
         Some(rank)
     }
 
-    /// The distance of the k-th closest that has not failed.
-    fn edge(&self, k: u16) -> u64 {
+    /// The distance of the k-th closest that has not failed, if there are as many.
+    fn edge(&self, target: &F::Key, k: u16) -> Option<F::Key> {
         let mut alive = self.ranks.iter().filter(|rank| rank.state != State::Failed);
-        alive.nth(usize::from(k) - 1).map_or(u64::MAX, |rank| rank.lead)
+        alive.nth(usize::from(k) - 1).and_then(|rank| self.distance(target, rank.slot))
+    }
+
+    fn distance(&self, target: &F::Key, slot: u16) -> Option<F::Key> {
+        self.contacts.get(usize::from(slot)).map(|contact| F::key(&contact.node).distance(target))
     }
 
     /// Where a node belongs, or `None` where it is known.
