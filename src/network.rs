@@ -125,7 +125,10 @@ impl<F: Family> Network<F> {
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
-    pub fn new(config: NetworkConfig) -> Result<Self, ConfigError> {
+    pub fn new(mut config: NetworkConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        // Slots of operations are nobody's business here, so nothing happens at a soft limit.
+        config.soft_timeout = config.request_timeout;
         Ok(Self { clock: Clock::default(), outbox: Outbox::new(config)?, owned: Owned::NOTHING })
     }
 
@@ -145,6 +148,13 @@ impl<F: Family> Network<F> {
         let event = Outbound::Send { tag, request: id, node: request.node.clone(), message };
         let context = context.unwrap_or(Context::Parent(own));
         out.push(Stamped { event, context, deadline: Some(deadline) });
+    }
+
+    /// Sends what waits and has room.
+    fn release(&mut self, now: Instant, out: &mut Batch<Outbound<F>>) {
+        while let Some((id, deadline)) = self.outbox.release(now) {
+            self.send(id, deadline, None, out);
+        }
     }
 
     /// Ends a request. `cause` is the context of the inbound event that ends it, if one does.
@@ -182,6 +192,7 @@ impl<F: Family> Machine for Network<F> {
                 self.end(id, Ending::TimedOut, End::TimedOut, None, out);
             }
         }
+        self.release(now, out);
         let Stamped { event, context, deadline } = event;
         match event {
             Inbound::Submit { tag, node, message } => {
@@ -215,9 +226,7 @@ impl<F: Family> Machine for Network<F> {
             }
             Inbound::Tick => {}
         }
-        while let Some((id, deadline)) = self.outbox.release(now) {
-            self.send(id, deadline, None, out);
-        }
+        self.release(now, out);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

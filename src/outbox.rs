@@ -105,10 +105,8 @@ pub(crate) struct Request<F: Family, T> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Waits for its node to have fewer requests in flight.
-    Blocked,
-    /// Waits for the total to be smaller.
-    Ready,
+    /// Waits for its node, or all of them together, to have fewer requests in flight.
+    Waiting,
     /// In flight, occupying a slot of its operation.
     Sent,
     /// In flight beyond the soft limit.
@@ -158,11 +156,11 @@ pub enum Refusal {
 pub(crate) struct Outbox<F: Family, T> {
     pub(crate) config: NetworkConfig,
     requests: InFlight<Request<F, T>>,
-    /// Requests that wait for the total, by deadline and arrival.
+    /// Requests that wait, by node, deadline and arrival.
+    waiting: BTreeSet<(F::Key, Instant, RequestId)>,
+    /// The first that waits for each node that has room, by deadline and arrival.
     ready: Heap<(Instant, RequestId)>,
-    /// Requests that wait for their node, by node, deadline and arrival.
-    blocked: BTreeSet<(F::Key, Instant, RequestId)>,
-    /// Requests that are in flight or ready, by node.
+    /// Requests in flight, by node.
     active: HashMap<F::Key, usize, Seeded>,
     traffic: Traffic,
 }
@@ -172,8 +170,8 @@ impl<F: Family, T> Outbox<F, T> {
         config.validate()?;
         Ok(Self {
             requests: InFlight::new(),
+            waiting: BTreeSet::new(),
             ready: Heap::new(),
-            blocked: BTreeSet::new(),
             active: HashMap::with_hasher(Seeded(config.hash_seed)),
             traffic: Traffic::default(),
             config,
@@ -199,49 +197,40 @@ impl<F: Family, T> Outbox<F, T> {
             return Err((Refusal::NoTimeLeft, node));
         };
         let key = F::key(&node);
-        let active = self.active.get(&key).copied().unwrap_or(0);
-        let stage = if active >= self.config.max_per_node {
-            Stage::Blocked
-        } else if self.has_capacity() && self.ready.peek().is_none() {
-            Stage::Sent
-        } else {
-            Stage::Ready
-        };
-        if stage != Stage::Sent && self.traffic.queued >= self.config.max_queued as u64 {
+        // Where nothing is ready, nothing waits for a node that has room.
+        let sent = self.has_room(key) && self.free() > 0 && self.ready.len() == 0;
+        // What is ready leaves the queue in this same call, as far as there is capacity.
+        let leaving = self.free().min(self.ready.len());
+        if !sent && self.waiting.len() >= self.config.max_queued + leaving {
             return Err((Refusal::QueueFull, node));
         }
+        let stage = if sent { Stage::Sent } else { Stage::Waiting };
         let request = Request { work, node, operation_deadline, stage, since: now, deadline };
         let id = self.requests.open(owned, request);
-        if stage == Stage::Sent {
-            self.traffic.sent += 1;
-            self.traffic.in_flight += 1;
-            self.requests.arm(id, Some(now + self.config.soft_timeout), deadline);
-        } else {
-            self.traffic.queued += 1;
-            self.requests.arm(id, None, deadline);
+        if sent {
+            self.enter(now, key, id, deadline);
+            return Ok(Submitted::Sent(id, deadline));
         }
-        match stage {
-            Stage::Blocked => {
-                self.blocked.insert((key, deadline, id));
+        self.requests.arm(id, None, deadline);
+        let before = self.first_waiting(key);
+        self.waiting.insert((key, deadline, id));
+        self.traffic.queued += 1;
+        // It may go before the one that was the first so far.
+        if self.has_room(key) && self.first_waiting(key) == Some((deadline, id)) {
+            if let Some((_, overtaken)) = before {
+                self.ready.clear(overtaken.handle().slot());
             }
-            Stage::Ready => self.ready.set(id.handle().slot(), (deadline, id)),
-            Stage::Sent | Stage::Slow => {}
+            self.ready.set(id.handle().slot(), (deadline, id));
         }
-        if stage != Stage::Blocked {
-            self.active.insert(key, active + 1);
-        }
-        Ok(match stage {
-            Stage::Sent => Submitted::Sent(id, deadline),
-            _ => Submitted::Queued(id),
-        })
+        Ok(Submitted::Queued(id))
     }
 
     /// The next waiting request that can be sent now, earliest deadline first, with its deadline.
     pub(crate) fn release(&mut self, now: Instant) -> Option<(RequestId, Instant)> {
-        if !self.has_capacity() {
+        if self.free() == 0 {
             return None;
         }
-        let ((_, id), slot) = self.ready.peek()?;
+        let ((waited, id), slot) = self.ready.peek()?;
         self.ready.clear(slot);
         let timeout = self.config.request_timeout;
         let request = self.requests.get_mut(id)?;
@@ -250,10 +239,11 @@ impl<F: Family, T> Outbox<F, T> {
         request.stage = Stage::Sent;
         request.since = now;
         request.deadline = deadline;
-        self.requests.arm(id, Some(now + self.config.soft_timeout), deadline);
+        let key = F::key(&request.node);
+        self.waiting.remove(&(key, waited, id));
         self.traffic.queued -= 1;
-        self.traffic.sent += 1;
-        self.traffic.in_flight += 1;
+        self.enter(now, key, id, deadline);
+        self.make_ready(key);
         Some((id, deadline))
     }
 
@@ -298,15 +288,13 @@ impl<F: Family, T> Outbox<F, T> {
             self.traffic.queued -= 1;
         }
         match request.stage {
-            Stage::Blocked => {
-                self.blocked.remove(&(key, request.deadline, id));
-            }
-            Stage::Ready => {
+            Stage::Waiting => {
+                self.waiting.remove(&(key, request.deadline, id));
                 self.ready.clear(id.handle().slot());
-                self.leave(key);
             }
             Stage::Sent | Stage::Slow => self.leave(key),
         }
+        self.make_ready(key);
         Some(request)
     }
 
@@ -330,22 +318,44 @@ impl<F: Family, T> Outbox<F, T> {
         self.requests.next_timeout()
     }
 
-    fn has_capacity(&self) -> bool {
-        self.traffic.in_flight < self.config.max_in_flight as u64
+    /// How many more requests may be in flight in total.
+    fn free(&self) -> usize {
+        let in_flight = usize::try_from(self.traffic.in_flight).unwrap_or(usize::MAX);
+        self.config.max_in_flight.saturating_sub(in_flight)
     }
 
-    /// One request fewer is active to this node: the first that waits for the node becomes ready, or else the
-    /// node is forgotten once it has none.
+    /// Whether one more request may be in flight to this node.
+    fn has_room(&self, key: F::Key) -> bool {
+        self.active.get(&key).is_none_or(|active| *active < self.config.max_per_node)
+    }
+
+    fn first_waiting(&self, key: F::Key) -> Option<(Instant, RequestId)> {
+        let least = (key, Instant::ORIGIN, RequestId::from_u64(0));
+        let (of, deadline, id) = self.waiting.range(least..).next()?;
+        (*of == key).then_some((*deadline, *id))
+    }
+
+    /// The first request that waits for a node is ready once the node has room.
+    fn make_ready(&mut self, key: F::Key) {
+        if !self.waiting.is_empty()
+            && self.has_room(key)
+            && let Some(first) = self.first_waiting(key)
+        {
+            self.ready.set(first.1.handle().slot(), first);
+        }
+    }
+
+    /// A request is in flight from now on.
+    fn enter(&mut self, now: Instant, key: F::Key, id: RequestId, deadline: Instant) {
+        self.requests.arm(id, Some(now + self.config.soft_timeout), deadline);
+        self.traffic.sent += 1;
+        self.traffic.in_flight += 1;
+        *self.active.entry(key).or_insert(0) += 1;
+    }
+
+    /// One request fewer is in flight to this node, which is forgotten when it has none.
     fn leave(&mut self, key: F::Key) {
-        let first = (key, Instant::ORIGIN, RequestId::from_u64(0));
-        let next = self.blocked.range(first..).next().copied().filter(|(of, ..)| *of == key);
-        if let Some((_, deadline, id)) = next {
-            self.blocked.remove(&(key, deadline, id));
-            self.ready.set(id.handle().slot(), (deadline, id));
-            if let Some(request) = self.requests.get_mut(id) {
-                request.stage = Stage::Ready;
-            }
-        } else if let MapEntry::Occupied(mut active) = self.active.entry(key) {
+        if let MapEntry::Occupied(mut active) = self.active.entry(key) {
             *active.get_mut() -= 1;
             if *active.get() == 0 {
                 active.remove();

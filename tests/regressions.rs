@@ -5,7 +5,7 @@
 use kad_proto::query::{Inbound, Outbound};
 use kad_proto::{
     Batch, Family, GivenUp, Instant, Key8, Key160, Machine, NetworkConfig, Outcome, Query, QueryConfig,
-    Request, RequestId, Stamped, Start,
+    Reply, Request, RequestId, Stamped, Start,
 };
 use std::time::Duration;
 
@@ -134,4 +134,71 @@ fn a_late_call_blames_every_node_that_ran_into_its_own_timeout() {
     let finish = finish(&out).unwrap();
     assert_eq!(finish.outcome, Outcome::DeadlineExceeded);
     assert_eq!((finish.statistics.timeouts, finish.statistics.cancelled), (3, 0));
+}
+
+mod network_queue {
+    use super::*;
+    use kad_proto::Network;
+    use kad_proto::network::{Inbound, Outbound};
+
+    fn submit(tag: u64, key: u8) -> Stamped<Inbound<Tiny>> {
+        Stamped::new(Inbound::Submit { tag, node: node(key), message: () })
+    }
+
+    /// Tags in the order in which their requests are sent.
+    fn sent(out: &Batch<Outbound<Tiny>>) -> Vec<u64> {
+        let tags = out.iter().filter_map(|out| match out.event {
+            Outbound::Send { tag, .. } => Some(tag),
+            _ => None,
+        });
+        tags.collect()
+    }
+
+    fn id(out: &Batch<Outbound<Tiny>>) -> RequestId {
+        let Outbound::Accepted { request, .. } = out[0].event else { panic!("{out:?}") };
+        request
+    }
+
+    #[test]
+    fn an_urgent_request_overtakes_one_that_waits_for_the_same_node() {
+        let limits = NetworkConfig { max_in_flight: 1, max_per_node: 1, ..network() };
+        let mut network = Network::<Tiny>::new(limits).unwrap();
+        let first = id(&network.handle(at(0), submit(1, 1)));
+        assert!(sent(&network.handle(at(0), submit(2, 7))).is_empty());
+        assert!(sent(&network.handle(at(0), submit(3, 7).by(Instant::from_millis(500)))).is_empty());
+        assert_eq!(sent(&network.handle(at(0), Inbound::Answered(first).into())), [3]);
+    }
+
+    #[test]
+    fn nothing_wakes_for_a_soft_limit_that_means_nothing() {
+        let mut network = Network::<Tiny>::new(network()).unwrap();
+        assert_eq!(sent(&network.handle(at(0), submit(1, 1))), [1]);
+        assert_eq!(network.poll_timeout(), Some(at(2)));
+    }
+
+    #[test]
+    fn what_time_frees_goes_to_those_who_wait_before_the_event_is_looked_at() {
+        let limits = NetworkConfig { max_in_flight: 1, max_queued: 1, request_timeout: S * 9, ..network() };
+        let mut network = Network::<Tiny>::new(limits).unwrap();
+        assert_eq!(sent(&network.handle(at(0), submit(1, 1).by(at(1)))), [1]);
+        assert!(sent(&network.handle(at(0), submit(2, 2))).is_empty());
+        // The first one's time has run out, so the second one is sent and the third one can wait.
+        let out = network.handle(at(1), submit(3, 3));
+        assert_eq!(sent(&out), [2]);
+        assert!(out.iter().any(|out| matches!(out.event, Outbound::Accepted { tag: 3, .. })));
+    }
+}
+
+#[test]
+fn a_slot_that_an_answer_frees_makes_room_in_the_queue() {
+    let limits = NetworkConfig { max_in_flight: 1, max_queued: 1, ..network() };
+    let query = QueryConfig { alpha: 2, ..QueryConfig::default() };
+    let mut query = Query::<Tiny>::new(LOCAL, query, limits).unwrap();
+    let first = requests(&query.handle(at(0), start(1, &[1, 2])))[0].id;
+    // The second one was in the queue and goes out; the third one takes its place there.
+    let out = query.handle(at(0), Inbound::Answered { request: first, closer: nodes(&[3]) }.into());
+    assert_eq!(requests(&out)[0].node, node(2));
+    let unsent = |out: &&Stamped<_>| matches!(&out.event, Outbound::Progress(progress) if progress.reply == Reply::Unsent);
+    assert_eq!(out.iter().filter(unsent).count(), 0);
+    assert_eq!(query.traffic().queued, 1);
 }

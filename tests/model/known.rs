@@ -225,7 +225,10 @@ impl<const N: usize> Known<N> {
         // Of two nodes with one key at the edge, either may stand within it.
         let certain = |peer| Some(self.distance(peer)) != last || !shares_key(peer, &alive);
         let first = window.clone().find(|(_, entry)| entry.state == State::Heard);
-        let could = first.is_some_and(|(peer, entry)| certain(peer) && (!limit || entry.asked));
+        // At the node limit, the next one can be asked only if it was before.
+        let could = first.is_some_and(|(peer, entry)| {
+            certain(peer) && (!limit || entry.asked && !shares_key(peer, &alive))
+        });
         assert!(
             self.occupied(now) >= self.parallelism() || !could,
             "quiescence: a node could be asked now: {self}"

@@ -19,6 +19,7 @@ pub(crate) mod subject;
 pub(crate) mod witness;
 pub(crate) mod world;
 
+#[allow(unused_imports)] // as above
 pub(crate) use bytes::{HEADER, Kind, STEP, decode};
 pub(crate) use world::run;
 

@@ -116,7 +116,11 @@ impl<const N: usize> Witness<N> {
         event: &In<N>,
     ) -> Vec<Out<N>> {
         let queued = machine.traffic().queued;
+        let mut twice = machine.clone();
         let out = machine.handle(now, event.clone());
+        let mut apart = twice.handle(now, Stamped::new(Inbound::Tick));
+        apart.extend(twice.handle(now, event.clone()));
+        assert_eq!(out, apart, "time runs before the event: as a tick, and then the event");
         // A reading earlier than the latest is treated as the latest.
         self.now = self.now.max(now);
         let mut call = Call {
