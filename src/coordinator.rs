@@ -159,10 +159,15 @@ impl<F: Family> Machine for Coordinator<F> {
         let Self { clock, outbox, pool, table, k } = self;
         let Stamped { event, context, deadline } = event;
         let mut turn = Turn { now: clock.advance(now), cause: Cause::TIME, outbox, out };
-        while let Some(elapsed) = pool.elapse(&mut turn) {
-            if let Elapsed::TimedOut(node, context) = elapsed {
+        let mut elapsed = false;
+        while let Some(what) = pool.elapse(&mut turn) {
+            elapsed = true;
+            if let Elapsed::TimedOut(node, context) = what {
                 failed(table, &node, || context, turn.out);
             }
+        }
+        if elapsed {
+            pool.settle(&mut turn);
         }
         match event {
             Inbound::Start(event) => {

@@ -25,6 +25,10 @@ impl<K: Copy + Ord> Heap<K> {
         self.entries.first().copied()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Puts a slot in with this key, or changes its key.
     pub(crate) fn set(&mut self, slot: u32, key: K) {
         let index = slot as usize;

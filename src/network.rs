@@ -126,7 +126,9 @@ impl<F: Family> Network<F> {
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn new(config: NetworkConfig) -> Result<Self, ConfigError> {
-        Ok(Self { clock: Clock::default(), outbox: Outbox::new(config)?, owned: Owned::NOTHING })
+        // Slots of operations are nobody's business here, so nothing happens at a soft limit.
+        let outbox = Outbox::new(config)?.without_soft_limits();
+        Ok(Self { clock: Clock::default(), outbox, owned: Owned::NOTHING })
     }
 
     /// What became of all requests so far.
@@ -151,6 +153,13 @@ impl<F: Family> Network<F> {
         let (node, message) = (request.node.clone(), message.clone());
         let event = Outbound::Send { tag: *tag, request: id, node, message };
         out.push(Stamped { event, context: cause.stamp(id, context), deadline: Some(deadline) });
+    }
+
+    /// Sends what waits and has room.
+    fn release(&mut self, now: Instant, out: &mut Batch<Outbound<F>>) {
+        while let Some((id, deadline)) = self.outbox.release(now) {
+            self.send(id, deadline, Cause::TIME, out);
+        }
     }
 
     fn end(
@@ -193,6 +202,7 @@ impl<F: Family> Machine for Network<F> {
                 self.end(now, id, Ending::TimedOut, Cause::TIME, out);
             }
         }
+        self.release(now, out);
         let Stamped { event, context, deadline } = event;
         match event {
             Inbound::Submit { tag, node, message } => {
@@ -226,9 +236,7 @@ impl<F: Family> Machine for Network<F> {
             }
             Inbound::Tick => {}
         }
-        while let Some((id, deadline)) = self.outbox.release(now) {
-            self.send(id, deadline, Cause::TIME, out);
-        }
+        self.release(now, out);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -122,10 +122,8 @@ pub(crate) struct To<F: Family> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Waits for its node to have fewer requests in flight.
-    Blocked,
-    /// Waits for the total to be smaller.
-    Ready,
+    /// Waits for its node, or all of them together, to have fewer requests in flight.
+    Waiting,
     /// In flight, occupying a slot of its operation.
     Sent,
     /// In flight beyond the soft limit.
@@ -175,14 +173,15 @@ pub enum Refusal {
 pub(crate) struct Outbox<F: Family, T> {
     pub(crate) config: NetworkConfig,
     requests: InFlight<Request<F, T>>,
-    /// Requests that wait for the total, by deadline and arrival.
+    /// Requests that wait, by node, deadline and arrival.
+    waiting: BTreeSet<(F::Key, Instant, RequestId)>,
+    /// The first that waits for each node that has room, by deadline and arrival.
     ready: Heap<(Instant, RequestId)>,
-    /// Requests that wait for their node, by node, deadline and arrival.
-    blocked: BTreeSet<(F::Key, Instant, RequestId)>,
-    /// Requests that are in flight or ready, by node.
+    /// Requests in flight, by node.
     active: HashMap<F::Key, usize, Seeded>,
     traffic: Traffic,
     pace: Pace,
+    soft_limits: bool,
 }
 
 impl<F: Family, T> Outbox<F, T> {
@@ -190,13 +189,19 @@ impl<F: Family, T> Outbox<F, T> {
         config.validate()?;
         Ok(Self {
             requests: InFlight::new(),
+            waiting: BTreeSet::new(),
             ready: Heap::new(),
-            blocked: BTreeSet::new(),
             active: HashMap::with_hasher(Seeded(config.hash_seed)),
             traffic: Traffic::default(),
             pace: Pace::default(),
+            soft_limits: true,
             config,
         })
+    }
+
+    /// The same, for who does nothing at a soft limit: time does not stop there.
+    pub(crate) fn without_soft_limits(self) -> Self {
+        Self { soft_limits: false, ..self }
     }
 
     /// The sums, of this moment.
@@ -230,49 +235,50 @@ impl<F: Family, T> Outbox<F, T> {
     ) -> Result<Submitted, Refusal> {
         let (soft, hard) = self.limits(to.again);
         let deadline = deadline::of_request(now, operation_deadline, hard).ok_or(Refusal::NoTimeLeft)?;
-        let node = to.node;
+        let To { node, again } = to;
         let key = F::key(&node);
-        let free = self.is_free();
+        let free = self.free();
         let active = self.active.entry(key);
-        let stage = match &active {
-            MapEntry::Occupied(active) if *active.get() >= self.config.max_per_node => Stage::Blocked,
-            _ if free => Stage::Sent,
-            _ => Stage::Ready,
+        let has_room = match &active {
+            MapEntry::Occupied(active) => *active.get() < self.config.max_per_node,
+            MapEntry::Vacant(_) => true,
         };
-        if stage != Stage::Sent && self.traffic.queued >= self.config.max_queued as u64 {
+        // Where nothing is ready, nothing waits for a node that has room.
+        if has_room && free > 0 && self.ready.len() == 0 {
+            *active.or_insert(0) += 1;
+            let stage = Stage::Sent;
+            let request = Request { work, node, again, operation_deadline, stage, since: now, deadline };
+            let id = self.requests.open(owned, request);
+            self.enter(now + soft, id, deadline);
+            return Ok(Submitted::Sent(id, deadline));
+        }
+        if !self.has_space() {
             return Err(Refusal::QueueFull);
         }
-        if stage != Stage::Blocked {
-            *active.or_insert(0) += 1;
-        }
         // What waits may wait as long as its operation lives.
-        let deadline = if stage == Stage::Sent { deadline } else { operation_deadline };
-        let request =
-            Request { work, node, again: to.again, operation_deadline, stage, since: now, deadline };
+        let (stage, deadline) = (Stage::Waiting, operation_deadline);
+        let request = Request { work, node, again, operation_deadline, stage, since: now, deadline };
         let id = self.requests.open(owned, request);
-        match stage {
-            Stage::Blocked => {
-                self.blocked.insert((key, deadline, id));
-            }
-            Stage::Ready => self.ready.set(id.handle().slot(), (deadline, id)),
-            Stage::Sent | Stage::Slow => {
-                self.traffic.sent += 1;
-                self.traffic.in_flight += 1;
-                self.requests.arm(id, Some(now + soft), deadline);
-                return Ok(Submitted::Sent(id, deadline));
-            }
-        }
-        self.traffic.queued += 1;
         self.requests.arm(id, None, deadline);
+        let before = self.first_waiting(key);
+        self.waiting.insert((key, deadline, id));
+        self.traffic.queued += 1;
+        // It may go before the one that was the first so far.
+        if has_room && self.first_waiting(key) == Some((deadline, id)) {
+            if let Some((_, overtaken)) = before {
+                self.ready.clear(overtaken.handle().slot());
+            }
+            self.ready.set(id.handle().slot(), (deadline, id));
+        }
         Ok(Submitted::Queued(id))
     }
 
     /// The next waiting request that can be sent now, earliest deadline first, with its deadline.
     pub(crate) fn release(&mut self, now: Instant) -> Option<(RequestId, Instant)> {
-        if !self.has_capacity() {
+        if self.free() == 0 {
             return None;
         }
-        let ((_, id), slot) = self.ready.peek()?;
+        let ((waited, id), slot) = self.ready.peek()?;
         self.ready.clear(slot);
         let (soft, hard) = self.limits(self.requests.get(id)?.again);
         let request = self.requests.get_mut(id)?;
@@ -281,11 +287,20 @@ impl<F: Family, T> Outbox<F, T> {
         request.stage = Stage::Sent;
         request.since = now;
         request.deadline = deadline;
-        self.requests.arm(id, Some(now + soft), deadline);
+        let key = F::key(&request.node);
+        self.waiting.remove(&(key, waited, id));
         self.traffic.queued -= 1;
+        *self.active.entry(key).or_insert(0) += 1;
+        self.enter(now + soft, id, deadline);
+        self.make_ready(key);
+        Some((id, deadline))
+    }
+
+    /// A request is in flight from now on.
+    fn enter(&mut self, soft: Instant, id: RequestId, deadline: Instant) {
+        self.requests.arm(id, self.soft_limits.then_some(soft), deadline);
         self.traffic.sent += 1;
         self.traffic.in_flight += 1;
-        Some((id, deadline))
     }
 
     /// Takes a round trip that was measured by other means than a request.
@@ -293,14 +308,14 @@ impl<F: Family, T> Outbox<F, T> {
         self.pace.observe(round_trip);
     }
 
-    /// Whether a request handed in now would be taken, whatever node it is for.
-    pub(crate) fn has_room(&self) -> bool {
-        self.traffic.queued < self.config.max_queued as u64
+    /// Whether one more request can wait. What is ready leaves the queue in this same call, as far as there is capacity.
+    fn has_space(&self) -> bool {
+        self.waiting.len() < self.config.max_queued + self.free().min(self.ready.len())
     }
 
-    /// Whether a request handed in now would be sent at once, unless its node has too many.
-    pub(crate) fn is_free(&self) -> bool {
-        self.has_capacity() && self.ready.peek().is_none()
+    /// Whether a request handed in now would be taken, unless its node has too many.
+    pub(crate) fn has_room(&self) -> bool {
+        self.has_space() || (self.free() > 0 && self.ready.len() == 0)
     }
 
     pub(crate) fn get(&self, id: RequestId) -> Option<&Request<F, T>> {
@@ -350,16 +365,13 @@ impl<F: Family, T> Outbox<F, T> {
         } else {
             self.traffic.queued -= 1;
         }
-        match request.stage {
-            Stage::Blocked => {
-                self.blocked.remove(&(key, request.deadline, id));
-            }
-            Stage::Ready => {
-                self.ready.clear(id.handle().slot());
-                self.leave(key);
-            }
-            Stage::Sent | Stage::Slow => self.leave(key),
+        if request.stage == Stage::Waiting {
+            self.waiting.remove(&(key, request.deadline, id));
+            self.ready.clear(id.handle().slot());
+        } else {
+            self.leave(key);
         }
+        self.make_ready(key);
         Some(request)
     }
 
@@ -383,26 +395,31 @@ impl<F: Family, T> Outbox<F, T> {
         self.requests.next_timeout()
     }
 
-    fn has_capacity(&self) -> bool {
-        self.traffic.in_flight < self.config.max_in_flight as u64
+    /// How many more requests may be in flight in total.
+    fn free(&self) -> usize {
+        let in_flight = usize::try_from(self.traffic.in_flight).unwrap_or(usize::MAX);
+        self.config.max_in_flight.saturating_sub(in_flight)
     }
 
-    /// One request fewer is active to this node: the first that waits for the node becomes ready, or else the
-    /// node is forgotten once it has none.
+    fn first_waiting(&self, key: F::Key) -> Option<(Instant, RequestId)> {
+        let least = (key, Instant::ORIGIN, RequestId::from_u64(0));
+        let (of, deadline, id) = self.waiting.range(least..).next()?;
+        (*of == key).then_some((*deadline, *id))
+    }
+
+    /// The first request that waits for a node is ready once the node has room.
+    fn make_ready(&mut self, key: F::Key) {
+        if !self.waiting.is_empty()
+            && self.active.get(&key).is_none_or(|active| *active < self.config.max_per_node)
+            && let Some(first) = self.first_waiting(key)
+        {
+            self.ready.set(first.1.handle().slot(), first);
+        }
+    }
+
+    /// One request fewer is in flight to this node, which is forgotten when it has none.
     fn leave(&mut self, key: F::Key) {
-        let next = if self.blocked.is_empty() {
-            None
-        } else {
-            let first = (key, Instant::ORIGIN, RequestId::from_u64(0));
-            self.blocked.range(first..).next().copied().filter(|(of, ..)| *of == key)
-        };
-        if let Some((_, deadline, id)) = next {
-            self.blocked.remove(&(key, deadline, id));
-            self.ready.set(id.handle().slot(), (deadline, id));
-            if let Some(request) = self.requests.get_mut(id) {
-                request.stage = Stage::Ready;
-            }
-        } else if let MapEntry::Occupied(mut active) = self.active.entry(key) {
+        if let MapEntry::Occupied(mut active) = self.active.entry(key) {
             *active.get_mut() -= 1;
             if *active.get() == 0 {
                 active.remove();

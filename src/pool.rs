@@ -216,7 +216,7 @@ impl<F: Family> Pool<F> {
                 {
                     operation.send(turn, request, deadline);
                 }
-            } else if (turn.outbox.has_room() || turn.outbox.is_free())
+            } else if turn.outbox.has_room()
                 && let Some((_, slot)) = self.starving.peek()
             {
                 self.starving.clear(slot);
@@ -327,7 +327,13 @@ impl<F: Family> Machine for QueryPool<F> {
         let Self { clock, outbox, pool } = self;
         let Stamped { event, context, deadline } = event;
         let mut turn = Turn { now: clock.advance(now), cause: Cause::TIME, outbox, out };
-        while pool.elapse(&mut turn).is_some() {}
+        let mut elapsed = false;
+        while pool.elapse(&mut turn).is_some() {
+            elapsed = true;
+        }
+        if elapsed {
+            pool.settle(&mut turn);
+        }
         match event {
             Inbound::Start(event) => {
                 let context = context.clone();

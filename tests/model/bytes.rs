@@ -1,0 +1,213 @@
+//! Bytes to scenarios. Any bytes will do: where they run out, zeros follow.
+
+use kad_proto::{Config, NetworkConfig, PoolConfig, QueryConfig, TableConfig};
+use std::time::Duration;
+
+/// The machine under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Query,
+    Pool,
+    Coordinator,
+}
+
+/// Bytes before the first step; some are spare.
+pub(crate) const HEADER: usize = 28;
+/// Bytes of a step.
+pub(crate) const STEP: usize = 4;
+/// Steps beyond these are not played, so that every scenario is short.
+const MOST_STEPS: usize = 200;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) kind: Kind,
+    /// Bytes of a key: 1, 20 or 32.
+    pub(crate) width: usize,
+    pub(crate) config: Config,
+    /// Of all that is random in the world.
+    pub(crate) seed: u64,
+    /// How many nodes there are.
+    pub(crate) population: usize,
+    /// How nodes behave, one in each pair of bits, from the most to the least healthy network.
+    pub(crate) mood: u8,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// What happens next. Numbers are indices modulo what there is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    Start {
+        tag: u8,
+        target: u8,
+        deadline: u8,
+        results: u8,
+        seeds: u8,
+        message: bool,
+    },
+    /// The node of an outstanding request answers, as it is wont to.
+    Answer {
+        request: u8,
+        lie: u8,
+    },
+    /// The driver reports a failure.
+    Fail {
+        request: u8,
+    },
+    /// Something comes for a request that has ended.
+    Late {
+        request: u8,
+        failed: bool,
+    },
+    /// Something comes for an id that may never have been given out.
+    Forged {
+        id: [u8; 3],
+    },
+    /// The caller stops an operation, which may have ended.
+    Stop {
+        operation: u8,
+    },
+    /// The caller stops an operation of another machine.
+    StopForged {
+        tag: u8,
+    },
+    /// Time passes, and the caller says so now, or with the next event only.
+    Advance {
+        by: u8,
+        tick: bool,
+    },
+    /// The caller's clock is behind for the next event.
+    Backwards {
+        by: u8,
+    },
+    Connected {
+        node: u8,
+    },
+    Disconnected {
+        node: u8,
+    },
+    /// All nodes that live answer, and time passes in between, for so many calls.
+    Drive {
+        calls: u8,
+        by: u8,
+    },
+}
+
+/// Times that scenarios are made of, in nanoseconds: coarse enough to coincide often.
+const TIMES: [u64; 16] = [
+    2_000,
+    1,
+    500,
+    1_000,
+    2_000,
+    3_000,
+    4_000,
+    8_000,
+    16_000,
+    32_000,
+    64_000,
+    100_000,
+    200_000,
+    1_000_000,
+    1_000_000_000,
+    u64::MAX,
+];
+
+pub(crate) fn time(index: u8) -> u64 {
+    TIMES[usize::from(index) % TIMES.len()]
+}
+
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn byte(&mut self) -> u8 {
+        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
+        self.0 = rest;
+        *first
+    }
+
+    /// One of these.
+    fn of(&mut self, choices: &[usize]) -> usize {
+        choices[usize::from(self.byte()) % choices.len()]
+    }
+
+    fn duration(&mut self, choices: &[u8]) -> Duration {
+        Duration::from_nanos(time(choices[usize::from(self.byte()) % choices.len()]))
+    }
+}
+
+pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Scenario {
+    let (header, steps) = bytes.split_at(bytes.len().min(HEADER));
+    let (mut bytes, mut rest) = (Bytes(header), Bytes(steps));
+    let width = bytes.of(&[1, 1, 32, 20]);
+    let seed = u64::from(bytes.byte()) << 8 | u64::from(bytes.byte());
+    let population = bytes.of(&[8, 0, 1, 2, 3, 5, 12, 20, 30, 50]);
+    let mood = bytes.byte();
+    let config = config(kind, &mut bytes);
+    let mut steps = Vec::new();
+    while !rest.0.is_empty() && steps.len() < MOST_STEPS {
+        steps.push(step(&mut rest));
+    }
+    Scenario { kind, width, config, seed, population, mood, steps }
+}
+
+fn config(kind: Kind, bytes: &mut Bytes<'_>) -> Config {
+    let k = bytes.of(&[3, 1, 2, 4, 5, 8, 20]);
+    let max_candidates = k + bytes.of(&[40, 0, 1, 2, 5, 100]);
+    let query = QueryConfig {
+        timeout: bytes.duration(&[11, 1, 3, 8, 10, 12, 13, 15]),
+        k,
+        alpha: bytes.of(&[3, 1, 2, 5, 30]),
+        beta: Some(bytes.of(&[0, 0, 1, 2, 3, 20])).filter(|beta| (1..=k).contains(beta)),
+        paths: bytes.of(&[1, 1, 1, 2, 3]),
+        retries: bytes.of(&[1, 0, 2]),
+        max_closer_nodes: bytes.of(&[40, 1, 3, 2 * k]),
+        max_candidates,
+        max_nodes: max_candidates + bytes.of(&[200, 0, 1, 10]),
+    };
+    let (max_running, max_waiting) = (bytes.of(&[8, 1, 2, 3]), bytes.of(&[8, 0, 1, 2]));
+    let (max_running, max_waiting) = if kind == Kind::Query { (1, 0) } else { (max_running, max_waiting) };
+    let seed = bytes.byte();
+    Config {
+        pool: PoolConfig { query, max_running, max_waiting, hash_seed: u64::from(seed) },
+        network: NetworkConfig {
+            request_timeout: bytes.duration(&[9, 1, 3, 4, 6, 8, 10, 11, 15]),
+            soft_timeout: bytes.duration(&[7, 1, 3, 4, 5, 8, 10, 15]),
+            max_in_flight: bytes.of(&[1_000, 1, 2, 3, 7]),
+            max_per_node: bytes.of(&[16, 1, 2]),
+            max_queued: bytes.of(&[1_000, 0, 1, 2, 5]),
+            hash_seed: u64::from(seed),
+        },
+        table: TableConfig {
+            bucket_size: 1 + usize::from(seed % 4),
+            max_per_group: 1 + usize::from(seed / 4 % 3),
+            max_per_group_in_bucket: 1 + usize::from(seed / 16 % 2),
+            max_failures: 1 + usize::from(seed / 64 % 3),
+            hash_seed: u64::from(seed),
+        },
+    }
+}
+
+fn step(bytes: &mut Bytes<'_>) -> Step {
+    let [kind, a, b, c] = [bytes.byte(), bytes.byte(), bytes.byte(), bytes.byte()];
+    match kind % 32 {
+        0..=6 => Step::Start {
+            tag: a % 8,
+            target: a / 8,
+            deadline: b,
+            results: c % 8,
+            seeds: c / 8 % 16,
+            message: c >= 128,
+        },
+        7..=13 => Step::Answer { request: a, lie: b },
+        14 | 15 => Step::Fail { request: a },
+        16 => Step::Late { request: a, failed: b % 2 == 1 },
+        17 => Step::Forged { id: [a, b, c] },
+        18 => Step::Stop { operation: a },
+        19 => Step::StopForged { tag: a % 8 },
+        20..=24 => Step::Advance { by: a, tick: b % 2 == 0 },
+        25 => Step::Backwards { by: a },
+        26 => Step::Connected { node: a },
+        27 => Step::Disconnected { node: a },
+        _ => Step::Drive { calls: a, by: b },
+    }
+}

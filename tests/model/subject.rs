@@ -1,0 +1,122 @@
+//! The three machines that run lookups, in one shape: the coordinator's events, which are a superset.
+
+use super::Net;
+use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::query::{Inbound as QueryInbound, Outbound as QueryOutbound};
+use kad_proto::{
+    Bits, Config, ConfigError, Coordinator, Instant, Machine, Query, QueryPool, RoutingTable, Stamped,
+    Traffic,
+};
+
+pub(crate) type In<const N: usize> = Stamped<Inbound<Net<N>>>;
+pub(crate) type Out<const N: usize> = Stamped<Outbound<Net<N>>>;
+
+pub(crate) trait Subject<const N: usize>: Clone {
+    fn build(local: Bits<N>, config: Config) -> Result<Self, ConfigError>;
+    fn handle(&mut self, now: Instant, event: In<N>) -> Vec<Out<N>>;
+    fn poll_timeout(&self) -> Option<Instant>;
+    fn traffic(&self) -> Traffic;
+
+    /// Operations that live, and how many of them run, where the machine tells.
+    fn counts(&self) -> Option<(usize, usize)>;
+
+    fn table(&self) -> Option<&RoutingTable<Net<N>>> {
+        None
+    }
+}
+
+/// The same event for a machine that knows lookups only; notices of nodes are ticks to it.
+fn narrow<const N: usize>(event: In<N>) -> Stamped<QueryInbound<Net<N>>> {
+    let Stamped { event, context, deadline } = event;
+    let event = match event {
+        Inbound::Start(start) => QueryInbound::Start(start),
+        Inbound::Stop(id) => QueryInbound::Stop(id),
+        Inbound::Answered { request, closer } => QueryInbound::Answered { request, closer },
+        Inbound::Failed(request) => QueryInbound::Failed(request),
+        Inbound::Connected { .. } | Inbound::Disconnected(_) | Inbound::Tick => QueryInbound::Tick,
+    };
+    Stamped { event, context, deadline }
+}
+
+fn widen<const N: usize>(event: Stamped<QueryOutbound<Net<N>>>) -> Out<N> {
+    let Stamped { event, context, deadline } = event;
+    let event = match event {
+        QueryOutbound::Started(payload) => Outbound::Started(payload),
+        QueryOutbound::Request(payload) => Outbound::Request(payload),
+        QueryOutbound::Cancel(payload) => Outbound::Cancel(payload),
+        QueryOutbound::Progress(payload) => Outbound::Progress(payload),
+        QueryOutbound::Finished(payload) => Outbound::Finished(payload),
+        QueryOutbound::Refused(payload) => Outbound::Refused(payload),
+    };
+    Stamped { event, context, deadline }
+}
+
+impl<const N: usize> Subject<N> for Query<Net<N>> {
+    fn build(local: Bits<N>, config: Config) -> Result<Self, ConfigError> {
+        Query::new(local, config.pool.query, config.network)
+    }
+
+    fn handle(&mut self, now: Instant, event: In<N>) -> Vec<Out<N>> {
+        Machine::handle(self, now, narrow(event)).into_iter().map(widen).collect()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Machine::poll_timeout(self)
+    }
+
+    fn traffic(&self) -> Traffic {
+        Query::traffic(self)
+    }
+
+    fn counts(&self) -> Option<(usize, usize)> {
+        None
+    }
+}
+
+impl<const N: usize> Subject<N> for QueryPool<Net<N>> {
+    fn build(local: Bits<N>, config: Config) -> Result<Self, ConfigError> {
+        QueryPool::new(local, config.pool, config.network)
+    }
+
+    fn handle(&mut self, now: Instant, event: In<N>) -> Vec<Out<N>> {
+        Machine::handle(self, now, narrow(event)).into_iter().map(widen).collect()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Machine::poll_timeout(self)
+    }
+
+    fn traffic(&self) -> Traffic {
+        QueryPool::traffic(self)
+    }
+
+    fn counts(&self) -> Option<(usize, usize)> {
+        Some((self.operations(), self.running()))
+    }
+}
+
+impl<const N: usize> Subject<N> for Coordinator<Net<N>> {
+    fn build(local: Bits<N>, config: Config) -> Result<Self, ConfigError> {
+        Coordinator::new(local, config)
+    }
+
+    fn handle(&mut self, now: Instant, event: In<N>) -> Vec<Out<N>> {
+        Machine::handle(self, now, event).into_iter().collect()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Machine::poll_timeout(self)
+    }
+
+    fn traffic(&self) -> Traffic {
+        Coordinator::traffic(self)
+    }
+
+    fn counts(&self) -> Option<(usize, usize)> {
+        Some((self.operations(), self.running()))
+    }
+
+    fn table(&self) -> Option<&RoutingTable<Net<N>>> {
+        Some(Coordinator::table(self))
+    }
+}

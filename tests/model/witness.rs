@@ -1,0 +1,696 @@
+//! The witness: sees every event in and out of a machine, and asserts the contract after every call.
+
+use super::known::Known;
+use super::subject::{In, Out, Subject};
+use super::{Net, Peer, Tally};
+use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::table::Offered;
+use kad_proto::{
+    Ask, Bits, Cancel, Config, Context, Finish, GivenUp, Instant, OperationId, Outcome, Progress,
+    RefusedBecause, Reply, Request, RequestId, RoutingTable, Stamped, Start, Statistics, Traffic,
+};
+use opentelemetry::trace::SpanContext;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A live operation.
+pub(crate) struct Op<const N: usize> {
+    /// The context it was started with.
+    own: SpanContext,
+    start: Start<Net<N>>,
+    deadline: Instant,
+    arrival: u64,
+    running: bool,
+    statistics: Statistics,
+    known: Known<N>,
+    /// Its requests are being given up because it ends: nothing but cancels and the finish may follow.
+    ending: bool,
+    /// The node whose request was just given up as timed out: the next event must report that.
+    owed: Option<Peer<N>>,
+}
+
+/// A request in flight.
+#[derive(Clone)]
+pub(crate) struct Sent<const N: usize> {
+    pub(crate) operation: OperationId,
+    pub(crate) node: Peer<N>,
+    pub(crate) target: Bits<N>,
+    hop: u32,
+    at: Instant,
+    soft: Option<Instant>,
+    deadline: Instant,
+}
+
+pub(crate) struct Witness<const N: usize> {
+    config: Config,
+    local: Bits<N>,
+    now: Instant,
+    pub(crate) operations: BTreeMap<OperationId, Op<N>>,
+    pub(crate) ended: Vec<OperationId>,
+    /// In flight, in order of being sent.
+    pub(crate) requests: Vec<(RequestId, Sent<N>)>,
+    pub(crate) closed: Vec<RequestId>,
+    issued: BTreeSet<RequestId>,
+    /// What the machine should count; `queued` is left at zero.
+    traffic: Traffic,
+    /// What the coordinator's routing table should hold.
+    table: RoutingTable<Net<N>>,
+    arrivals: u64,
+    pub(crate) tally: Tally,
+}
+
+/// One call under examination.
+struct Call<'a, const N: usize> {
+    now: Instant,
+    event: &'a In<N>,
+    /// The live operation that the inbound event belongs to, if it is still there when time has run.
+    cause: Option<OperationId>,
+    /// Time has run; what comes now follows from the event.
+    acted: bool,
+    /// Nothing waited for capacity, before or after.
+    unqueued: bool,
+    answered: bool,
+    /// Side effects expected so far.
+    effects: Vec<Out<N>>,
+    /// Deadline and arrival of those that took their turn and ended in this same call.
+    brief: Vec<(Instant, u64)>,
+}
+
+impl<const N: usize> Witness<N> {
+    pub(crate) fn new(local: Bits<N>, config: Config) -> Self {
+        Self {
+            local,
+            now: Instant::ORIGIN,
+            operations: BTreeMap::new(),
+            ended: Vec::new(),
+            requests: Vec::new(),
+            closed: Vec::new(),
+            issued: BTreeSet::new(),
+            traffic: Traffic::default(),
+            table: RoutingTable::new(local, config.table.clone()).unwrap(),
+            arrivals: 0,
+            tally: Tally::new(),
+            config,
+        }
+    }
+
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_insert(0) += 1;
+    }
+
+    /// The deadline of the operation, if it lives.
+    pub(crate) fn deadline(&self, operation: OperationId) -> Option<Instant> {
+        self.operations.get(&operation).map(|operation| operation.deadline)
+    }
+
+    /// k, and how many results can be asked for.
+    pub(crate) fn results(&self) -> (usize, usize) {
+        (self.config.pool.query.k, self.config.pool.query.max_candidates)
+    }
+
+    /// Hands the event in and checks all that comes out.
+    pub(crate) fn call<S: Subject<N>>(
+        &mut self,
+        machine: &mut S,
+        now: Instant,
+        event: &In<N>,
+    ) -> Vec<Out<N>> {
+        let queued = machine.traffic().queued;
+        let mut twice = machine.clone();
+        let out = machine.handle(now, event.clone());
+        let mut apart = twice.handle(now, Stamped::new(Inbound::Tick));
+        apart.extend(twice.handle(now, event.clone()));
+        assert_eq!(out, apart, "time runs before the event: as a tick, and then the event");
+        // A reading earlier than the latest is treated as the latest.
+        self.now = self.now.max(now);
+        let mut call = Call {
+            now: self.now,
+            event,
+            cause: self.cause(event, &out),
+            acted: false,
+            unqueued: queued == 0 && machine.traffic().queued == 0 && self.never_full(&out),
+            answered: false,
+            effects: Vec::new(),
+            brief: Vec::new(),
+        };
+        for stamped in &out {
+            self.outbound(&mut call, stamped);
+        }
+        self.acted(&mut call, &machine.traffic());
+        self.side_effects(machine, &call, &out);
+        self.promote(&call, &out, machine);
+        self.after(machine);
+        out
+    }
+
+    /// Which operation the inbound event belongs to. What time does first, in the same call, may end it or its
+    /// request before the event is looked at.
+    fn cause(&self, event: &In<N>, out: &[Out<N>]) -> Option<OperationId> {
+        let cancelled =
+            |id| out.iter().any(|out| matches!(&out.event, Outbound::Cancel(cancel) if cancel.id == id));
+        match event.event {
+            Inbound::Answered { request, .. } | Inbound::Failed(request) if !cancelled(request) => {
+                self.requests.iter().find(|(id, _)| *id == request).map(|(_, sent)| sent.operation)
+            }
+            Inbound::Stop(id) => {
+                let finish = out.iter().find_map(|out| match &out.event {
+                    Outbound::Finished(finish) if finish.operation == id => Some(finish.outcome),
+                    _ => None,
+                });
+                let lives = self.operations.contains_key(&id);
+                lives.then_some(id).filter(|_| finish.is_none_or(|outcome| outcome == Outcome::Stopped))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether every request of a call had room at once, even if no other was over by then.
+    fn never_full(&self, out: &[Out<N>]) -> bool {
+        let new = out.iter().filter_map(|out| match &out.event {
+            Outbound::Request(request) => Some(request.node.key),
+            _ => None,
+        });
+        let all: Vec<_> = self.requests.iter().map(|(_, sent)| sent.node.key).chain(new).collect();
+        let network = &self.config.network;
+        let of_node = |key| all.iter().filter(|other| *other == key).count();
+        all.len() <= network.max_in_flight && all.iter().all(|key| of_node(key) <= network.max_per_node)
+    }
+
+    fn outbound(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>) {
+        match &stamped.event {
+            Outbound::Started(started) => self.started(call, stamped, started.operation),
+            Outbound::Refused(refused) => self.refused(call, stamped, refused.tag, refused.reason),
+            Outbound::Request(request) => self.request(call, stamped, request),
+            Outbound::Cancel(cancel) => self.cancel(call, stamped, cancel),
+            Outbound::Progress(progress) => self.progress(call, stamped, progress),
+            Outbound::Finished(finish) => self.finish(call, stamped, finish),
+            Outbound::Admitted(_) | Outbound::Removed(_) => {}
+            other => panic!("an event that the model does not know: {other:?}"),
+        }
+    }
+
+    /// Rules 1, 2 and 3: the inbound event's context if it is this operation's and valid, else the operation's own.
+    fn context(&self, call: &Call<'_, N>, operation: OperationId) -> SpanContext {
+        let own = &self.operations[&operation].own;
+        match &call.event.context {
+            Context::Parent(span) if call.acted && call.cause == Some(operation) && span.is_valid() => {
+                span.clone()
+            }
+            _ => own.clone(),
+        }
+    }
+
+    /// An event of a live operation: its stamp is right, and it may come now.
+    fn of(
+        &mut self,
+        call: &Call<'_, N>,
+        stamped: &Out<N>,
+        operation: OperationId,
+        deadline: Option<Instant>,
+    ) -> &mut Op<N> {
+        assert!(
+            self.operations.contains_key(&operation),
+            "deadline 7: nothing of an operation before its start or after its finish: {stamped:?}"
+        );
+        let expected = Context::Parent(self.context(call, operation));
+        assert_eq!(stamped.context, expected, "context 1 to 3: {stamped:?} after {:?}", call.event);
+        let op = self.operations.get_mut(&operation).unwrap();
+        assert_eq!(
+            stamped.deadline,
+            Some(deadline.unwrap_or(op.deadline)),
+            "stamp: the deadline of {stamped:?}"
+        );
+        let last_words = matches!(stamped.event, Outbound::Cancel(_) | Outbound::Finished(_));
+        assert!(
+            !op.ending || last_words,
+            "deadline 5: an operation that gives up its requests is ending: {stamped:?}"
+        );
+        let report = matches!(&stamped.event, Outbound::Progress(progress) if Some(progress.node) == op.owed);
+        assert!(op.owed.is_none() || report, "a request given up as timed out is reported next: {stamped:?}");
+        op
+    }
+
+    fn started(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, id: OperationId) {
+        let Inbound::Start(start) = &call.event.event else { panic!("started without a start") };
+        assert!(!call.answered, "deadline 7: one answer to a start");
+        assert_eq!(
+            self.objection(call, start),
+            None,
+            "deadline 7: a start that cannot be accepted is refused by name"
+        );
+        assert_eq!(id.tag(), start.tag, "an operation's id holds its tag");
+        assert!(!self.operations.contains_key(&id) && !self.ended.contains(&id), "ids are not used twice");
+        call.answered = true;
+        call.acted = true;
+        let own = match &call.event.context {
+            Context::Parent(span) if span.is_valid() => span.clone(),
+            _ => SpanContext::NONE,
+        };
+        let mut start = start.clone();
+        let query = &self.config.pool.query;
+        let wanted = query.k.max(start.num_results.unwrap_or(0));
+        // An empty table, where the machine has none.
+        start.seeds.extend(self.table.closest(start.target).take(wanted).map(|record| *record.node()));
+        let known = Known::new(self.local, start.target, query, start.num_results, &start.seeds);
+        let latest = call.now + query.timeout;
+        let op = Op {
+            own,
+            deadline: call.event.deadline.map_or(latest, |asked| asked.min(latest)),
+            arrival: self.arrivals,
+            running: false,
+            statistics: Statistics::default(),
+            known,
+            start,
+            ending: false,
+            owed: None,
+        };
+        self.arrivals += 1;
+        let deadline = op.deadline;
+        self.operations.insert(id, op);
+        self.of(call, stamped, id, Some(deadline)).statistics.started = call.now;
+        self.count("started");
+    }
+
+    /// Why a start cannot be accepted: the first reason of several.
+    fn objection(&self, call: &Call<'_, N>, start: &Start<Net<N>>) -> Option<RefusedBecause> {
+        let pool = &self.config.pool;
+        let most = pool.query.max_candidates;
+        if self.operations.keys().any(|id| id.tag() == start.tag) {
+            Some(RefusedBecause::TagInUse)
+        } else if self.operations.len() >= pool.max_running + pool.max_waiting {
+            Some(RefusedBecause::Full)
+        } else if start.num_results.is_some_and(|wanted| !(1..=most).contains(&wanted)) {
+            Some(RefusedBecause::NumResults { most })
+        } else if call.event.deadline.is_some_and(|asked| asked <= call.now)
+            || call.now == Instant::FAR_FUTURE
+        {
+            Some(RefusedBecause::DeadlinePassed)
+        } else {
+            None
+        }
+    }
+
+    fn refused(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, tag: u64, reason: RefusedBecause) {
+        let Inbound::Start(start) = &call.event.event else { panic!("refused without a start") };
+        assert!(!call.answered, "deadline 7: one answer to a start");
+        assert_eq!(
+            (tag, Some(reason)),
+            (start.tag, self.objection(call, start)),
+            "deadline 7: refused by name"
+        );
+        assert_eq!(
+            (&stamped.context, stamped.deadline),
+            (&call.event.context, None),
+            "a refusal has the start's context"
+        );
+        call.answered = true;
+        call.acted = true;
+        self.count(match reason {
+            RefusedBecause::TagInUse => "refused: tag in use",
+            RefusedBecause::Full => "refused: full",
+            RefusedBecause::DeadlinePassed => "refused: deadline passed",
+            _ => "refused: number of results",
+        });
+    }
+
+    fn request(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, request: &Request<Net<N>>) {
+        let network = self.config.network.clone();
+        let deadline =
+            self.deadline(request.operation).map(|deadline| deadline.min(call.now + network.request_timeout));
+        let unqueued = call.unqueued;
+        let op = self.of(call, stamped, request.operation, deadline);
+        let deadline = deadline.unwrap_or_default();
+        assert!(deadline > call.now, "deadline 3: no request at or after its own deadline");
+        assert_eq!(
+            (request.target, &request.ask),
+            (op.start.target, &op.start.ask),
+            "a request asks what the start said"
+        );
+        let soft = Some(call.now + network.soft_timeout).filter(|soft| *soft < deadline);
+        op.known.asks(call.now, request.node, request.hop, soft, unqueued);
+        op.statistics.requests += 1;
+        assert!(self.issued.insert(request.id), "ids are not used twice");
+        self.requests.push((
+            request.id,
+            Sent {
+                operation: request.operation,
+                node: request.node,
+                target: request.target,
+                hop: request.hop,
+                at: call.now,
+                soft,
+                deadline,
+            },
+        ));
+        self.traffic.sent += 1;
+        self.traffic.in_flight += 1;
+        let to_node = self.requests.iter().filter(|(_, sent)| sent.node.key == request.node.key).count();
+        assert!(to_node <= network.max_per_node, "network: requests in flight to one node");
+        assert!(self.requests.len() <= network.max_in_flight, "network: requests in flight in total");
+        self.count(if matches!(request.ask, Ask::FindCloser) { "request" } else { "request: message" });
+    }
+
+    fn close(&mut self, id: RequestId) -> Sent<N> {
+        let place = self.requests.iter().position(|(open, _)| *open == id);
+        let Some(place) = place else { panic!("deadline 5: one end for each request, {id:?} has none open") };
+        self.closed.push(id);
+        self.traffic.in_flight -= 1;
+        self.requests.remove(place).1
+    }
+
+    fn cancel(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, cancel: &Cancel<Net<N>>) {
+        let sent = self.close(cancel.id);
+        assert_eq!(
+            (sent.operation, sent.node),
+            (cancel.operation, cancel.node),
+            "a cancel names its request"
+        );
+        let stopped = matches!(call.event.event, Inbound::Stop(id) if id == cancel.operation);
+        call.acted |=
+            cancel.reason == GivenUp::OperationEnded && stopped && call.cause == Some(cancel.operation);
+        let now = call.now;
+        let op = self.of(call, stamped, cancel.operation, None);
+        match cancel.reason {
+            GivenUp::TimedOut => {
+                assert!(sent.deadline <= now, "deadline 3: timed out before its deadline");
+                assert!(
+                    sent.deadline < op.deadline,
+                    "deadline 6: it had all its operation's time: the operation ended"
+                );
+                op.owed = Some(cancel.node);
+                op.statistics.timeouts += 1;
+                self.traffic.timed_out += 1;
+                self.count("cancel: timed out");
+            }
+            _ => {
+                op.ending = true;
+                op.statistics.cancelled += 1;
+                // Found by its operation's deadline in the same call as its own: the earlier one counts.
+                assert!(
+                    op.deadline > now || sent.deadline >= op.deadline,
+                    "deadline 6: a request that ran into its own timeout before its operation ended is a failure"
+                );
+                self.traffic.cancelled += 1;
+                self.count("cancel: operation ended");
+            }
+        }
+    }
+
+    fn progress(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, progress: &Progress<Net<N>>) {
+        let (id, node) = (progress.operation, progress.node);
+        let open = self.requests.iter().find(|(_, sent)| sent.operation == id && sent.node == node);
+        let open = open.map(|(id, _)| *id);
+        let inbound = match call.event.event {
+            Inbound::Answered { request, .. } | Inbound::Failed(request) => Some(request),
+            _ => None,
+        };
+        let by_event = matches!(progress.reply, Reply::Answered { .. } | Reply::Failed);
+        if by_event {
+            assert!(open.is_some() && open == inbound, "a reply is reported when it comes: {progress:?}");
+            assert!(!call.acted, "a reply is reported once");
+            call.acted = true;
+        }
+        let sent = by_event.then(|| open.map(|open| self.close(open))).flatten();
+        if let Some(sent) = &sent {
+            assert!(sent.deadline > call.now, "deadline 3: time runs before the event, so this one was late");
+            assert_eq!(
+                (progress.hop, progress.elapsed),
+                (sent.hop, call.now - sent.at),
+                "progress: hop and time"
+            );
+        }
+        let context = self.operations.contains_key(&id).then(|| Context::Link(self.context(call, id)));
+        let request_timeout = self.config.network.request_timeout;
+        let op = self.of(call, stamped, id, None);
+        match (&progress.reply, &call.event.event) {
+            (Reply::Answered { closer }, Inbound::Answered { closer: given, .. }) => {
+                assert_eq!(closer, given, "progress: the nodes as the caller handed them in");
+                op.known.answered(node, progress.elapsed, progress.hop, closer);
+                op.statistics.success += 1;
+                op.statistics.hops = op.statistics.hops.max(progress.hop);
+            }
+            (Reply::Failed, Inbound::Failed(_)) => {
+                op.known.missed(node, false);
+                op.statistics.failure += 1;
+            }
+            (Reply::TimedOut, _) => {
+                assert_eq!(op.owed.take(), Some(node), "deadline 5: a request given up yields one cancel");
+                op.known.missed(node, true);
+            }
+            (Reply::Unsent, _) => {
+                assert_eq!(open, None, "unsent: it is in flight");
+                let waited = progress.elapsed >= request_timeout || progress.elapsed == Duration::ZERO;
+                assert!(waited, "unsent: the queue was full at once, or it waited for long");
+                op.known.unsent(node);
+                op.statistics.unsent += 1;
+            }
+            (reply, event) => panic!("a reply of another kind: {reply:?} to {event:?}"),
+        }
+        assert_eq!(progress.statistics, op.statistics, "statistics: as the events say");
+        self.noticed(call, progress, &context.unwrap_or(Context::NONE));
+    }
+
+    /// Counts what a request's end means for the traffic, and for the routing table.
+    fn noticed(&mut self, call: &mut Call<'_, N>, progress: &Progress<Net<N>>, context: &Context) {
+        match progress.reply {
+            Reply::Answered { .. } => {
+                self.traffic.answered += 1;
+                self.alive(call, progress.node, Some(progress.elapsed), context);
+                self.count("progress: answered");
+            }
+            Reply::Failed => {
+                self.traffic.failed += 1;
+                self.dead(call, progress.node, context);
+                self.count("progress: failed");
+            }
+            Reply::TimedOut => self.dead(call, progress.node, context),
+            _ => self.count("progress: unsent"),
+        }
+    }
+
+    fn alive(
+        &mut self,
+        call: &mut Call<'_, N>,
+        node: Peer<N>,
+        round_trip: Option<Duration>,
+        context: &Context,
+    ) {
+        if let Offered::Admitted { evicted } = self.table.offer(call.now, &node, round_trip) {
+            let changes = evicted.map(Outbound::Removed).into_iter().chain([Outbound::Admitted(node)]);
+            call.effects.extend(changes.map(|event| Stamped {
+                event,
+                context: context.clone(),
+                deadline: None,
+            }));
+        }
+    }
+
+    fn dead(&mut self, call: &mut Call<'_, N>, node: Peer<N>, context: &Context) {
+        if self.table.failed(&node) {
+            let event = Outbound::Removed(node);
+            call.effects.push(Stamped { event, context: context.clone(), deadline: None });
+        }
+    }
+
+    fn finish(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, finish: &Finish<Net<N>>) {
+        let id = finish.operation;
+        let stopped = matches!(call.event.event, Inbound::Stop(of) if of == id) && call.cause == Some(id);
+        call.acted |= stopped;
+        let now = call.now;
+        let cancels_before = self.operations.get(&id).map_or(0, |op| op.statistics.cancelled);
+        let op = self.of(call, stamped, id, None);
+        op.statistics.ended = Some(now);
+        assert_eq!(finish.statistics, op.statistics, "statistics: as the events say");
+        assert_eq!(finish.statistics.in_flight(), 0, "deadline 5: a finish leaves nothing in flight");
+        assert_eq!(finish.target, op.start.target);
+        assert_eq!(
+            finish.outcome == Outcome::DeadlineExceeded,
+            op.deadline <= now,
+            "deadline 2: the outcome says so"
+        );
+        assert_eq!(
+            finish.outcome == Outcome::Stopped,
+            stopped,
+            "deadline 9: a stop ends it in the same call"
+        );
+        op.known.assert_finish(finish.outcome, &finish.closest, cancels_before);
+        let exact = op.known.is_exact();
+        if !op.running && !matches!(finish.outcome, Outcome::DeadlineExceeded | Outcome::Stopped) {
+            call.brief.push((op.deadline, op.arrival));
+        }
+        assert!(
+            !self.requests.iter().any(|(_, sent)| sent.operation == id),
+            "deadline 5: cancels come before the finish"
+        );
+        self.operations.remove(&id);
+        self.ended.push(id);
+        self.count(match finish.outcome {
+            Outcome::Converged => "outcome: converged",
+            Outcome::Exhausted => "outcome: exhausted",
+            Outcome::NodeLimit => "outcome: node limit",
+            Outcome::DeadlineExceeded => "outcome: deadline exceeded",
+            _ => "outcome: stopped",
+        });
+        if exact && finish.closest.len() > 2 {
+            self.count("finish: exact account of several results");
+        }
+    }
+
+    /// What the inbound event should have led to, whatever else came out.
+    fn acted(&mut self, call: &mut Call<'_, N>, traffic: &Traffic) {
+        match &call.event.event {
+            Inbound::Start(_) => assert!(call.answered, "deadline 7: a start is answered at once"),
+            Inbound::Stop(id) => {
+                let ended = !self.operations.contains_key(id);
+                assert!(ended, "deadline 9: a stop ends it in the same call");
+                self.traffic.unknown += u64::from(call.cause.is_none());
+            }
+            Inbound::Answered { request, .. } | Inbound::Failed(request) => {
+                assert_eq!(
+                    call.acted,
+                    call.cause.is_some(),
+                    "a reply to a request in flight is reported at once"
+                );
+                if call.cause.is_none() && self.issued.contains(request) {
+                    self.traffic.late += 1;
+                    self.count("late");
+                } else if call.cause.is_none() {
+                    // Made up. It may name a request that ended in the queue, or be too like one to tell.
+                    let taken_for_late = traffic.late > self.traffic.late && request.to_u64() < 1 << 63;
+                    self.traffic.late += u64::from(taken_for_late);
+                    self.traffic.unknown += u64::from(!taken_for_late);
+                    self.count("forged");
+                }
+            }
+            Inbound::Connected { node, round_trip } => {
+                self.alive(call, *node, *round_trip, &link(call.event))
+            }
+            Inbound::Disconnected(node) => self.dead(call, *node, &link(call.event)),
+            Inbound::Tick => {}
+        }
+        assert!(
+            self.operations.values().all(|op| op.owed.is_none()),
+            "a request given up as timed out is reported"
+        );
+        assert!(
+            self.operations.values().all(|op| !op.ending),
+            "deadline 5: an operation that ends is finished at once"
+        );
+    }
+
+    /// Rule 4: what happens to the routing table is nobody's child and has no deadline.
+    fn side_effects<S: Subject<N>>(&mut self, machine: &S, call: &Call<'_, N>, out: &[Out<N>]) {
+        let Some(table) = machine.table() else {
+            // The mirror must stay empty, as it gives seeds.
+            self.table = RoutingTable::new(self.local, self.config.table.clone()).unwrap();
+            return;
+        };
+        let is_effect = |out: &&Out<N>| matches!(out.event, Outbound::Admitted(_) | Outbound::Removed(_));
+        let effects: Vec<_> = out.iter().filter(is_effect).cloned().collect();
+        assert_eq!(effects, call.effects, "context 4: side effects, linked to what led to them");
+        assert_eq!(table.len(), self.table.len(), "table: as the side effects say");
+        let nodes = table.iter().zip(self.table.iter());
+        assert!({ nodes }.all(|(is, should)| is == should), "table: as the events say");
+        for effect in effects {
+            self.count(if matches!(effect.event, Outbound::Admitted(_)) { "admitted" } else { "removed" });
+        }
+    }
+
+    /// Those that wait take their turn, earliest deadline first, then in order of arrival.
+    fn promote<S: Subject<N>>(&mut self, call: &Call<'_, N>, out: &[Out<N>], machine: &S) {
+        let pool = &self.config.pool;
+        let mut running = self.operations.values().filter(|op| op.running).count();
+        let mut waiting: Vec<_> = self.operations.values_mut().filter(|op| !op.running).collect();
+        waiting.sort_by_key(|op| (op.deadline, op.arrival));
+        for op in waiting.into_iter().take(pool.max_running - running) {
+            op.running = true;
+            running += 1;
+        }
+        if let Some(counts) = machine.counts() {
+            assert_eq!(counts, (self.operations.len(), running), "pool: operations that live and that run");
+        }
+        for stamped in out {
+            if let Outbound::Request(request) = &stamped.event
+                && let Some(op) = self.operations.get(&request.operation)
+            {
+                assert!(op.running, "pool: takes turns in order of deadline, then of arrival");
+            }
+        }
+        if running < self.operations.len() {
+            let waits =
+                self.operations.values().filter(|op| !op.running).map(|op| (op.deadline, op.arrival)).min();
+            assert!(
+                call.brief.iter().all(|brief| Some(*brief) < waits),
+                "pool: takes turns in order of deadline"
+            );
+            self.count("waits for its turn");
+        }
+    }
+
+    /// What holds between calls.
+    fn after<S: Subject<N>>(&mut self, machine: &S) {
+        let traffic = machine.traffic();
+        let sum =
+            traffic.answered + traffic.failed + traffic.timed_out + traffic.cancelled + traffic.in_flight;
+        assert_eq!(
+            traffic.sent, sum,
+            "deadline 5: sent = answered + failed + timed out + cancelled + in flight"
+        );
+        let queued = traffic.queued;
+        assert_eq!(Traffic { queued: 0, ..traffic }, self.traffic, "deadline 5: traffic, as the events say");
+        assert!(queued <= self.config.network.max_queued as u64, "network: requests that wait");
+        assert!(
+            queued == 0 || !self.operations.is_empty(),
+            "deadline 7: nothing of an operation after its finish waits"
+        );
+        if queued > 0 {
+            self.count("queued");
+        }
+        for (_, sent) in &self.requests {
+            assert!(sent.deadline > self.now, "deadline 3: timed out in the first call at its deadline");
+        }
+        for op in self.operations.values() {
+            assert!(op.deadline > self.now, "deadline 2: ends in the first call at its deadline");
+            if queued == 0 && op.running {
+                op.known.assert_restless(self.now);
+            }
+        }
+        self.wake(machine, queued);
+    }
+
+    /// The wake-up is exact: a tick one nanosecond earlier does nothing, and at it does something.
+    fn wake<S: Subject<N>>(&self, machine: &S, queued: u64) {
+        let deadlines = self.operations.values().map(|op| op.deadline);
+        let timers = self.requests.iter().flat_map(|(_, sent)| {
+            [sent.soft.filter(|soft| *soft > self.now), Some(sent.deadline)].into_iter().flatten()
+        });
+        let earliest = deadlines.chain(timers).min();
+        let wake = machine.poll_timeout();
+        if queued == 0 {
+            assert_eq!(wake, earliest, "wake-up: the earliest of what is due");
+        }
+        assert!(
+            wake.is_none_or(|at| earliest.is_some_and(|earliest| at <= earliest)),
+            "wake-up: not later than what is due"
+        );
+        let Some(at) = wake else { return };
+        assert!(at > self.now, "wake-up: what was due is done");
+        let mut early = machine.clone();
+        let out = early.handle(Instant::from_nanos(at.as_nanos() - 1), Stamped::new(Inbound::Tick));
+        assert_eq!(out, [], "wake-up: a nanosecond earlier there is nothing to do");
+        assert_eq!(
+            (early.poll_timeout(), early.traffic()),
+            (wake, machine.traffic()),
+            "wake-up: a nanosecond earlier"
+        );
+        let mut due = machine.clone();
+        let out = due.handle(at, Stamped::new(Inbound::Tick));
+        assert!(!out.is_empty() || due.poll_timeout() != wake, "wake-up: there is something to do");
+    }
+}
+
+/// Rule 4, where the cause is an event that belongs to no operation.
+fn link<const N: usize>(event: &In<N>) -> Context {
+    let (Context::Parent(span) | Context::Link(span)) = &event.context;
+    Context::Link(span.clone())
+}

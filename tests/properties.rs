@@ -1,0 +1,293 @@
+//! The contract as properties over random scenarios; see [`model`].
+
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod model;
+
+use model::{HEADER, Kind, STEP, Tally, check};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+/// Bytes that shrink step by step, and each step towards the simplest.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let header = proptest::array::uniform::<_, HEADER>(prop_oneof![1 => Just(0), 2 => any::<u8>()]);
+    let steps = proptest::collection::vec(any::<[u8; STEP]>(), 0..120);
+    (header, steps).prop_map(|(header, steps)| [&header[..], &steps.concat()].concat())
+}
+
+/// Runs scenarios, always the same ones, and sees to it that they reach what they are there for.
+fn scenarios(kind: Kind, cases: u32, expected: &[&str]) {
+    let tally = std::cell::RefCell::new(Tally::new());
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[kind as u8; 32]);
+    let result = TestRunner::new_with_rng(config, rng).run(&bytes(), |bytes| {
+        for (what, count) in check(kind, &bytes) {
+            *tally.borrow_mut().entry(what).or_insert(0) += count;
+        }
+        Ok(())
+    });
+    let tally = tally.into_inner();
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+    println!("{tally:#?}");
+    for what in expected {
+        assert!(tally.get(what).is_some_and(|count| *count >= 10), "hardly ever seen: {what}: {tally:?}");
+    }
+}
+
+const OF_A_QUERY: [&str; 17] = [
+    "started",
+    "refused: full",
+    "refused: deadline passed",
+    "refused: number of results",
+    "request",
+    "request: message",
+    "cancel: timed out",
+    "cancel: operation ended",
+    "progress: answered",
+    "progress: failed",
+    "progress: unsent",
+    "late",
+    "outcome: converged",
+    "outcome: exhausted",
+    "outcome: node limit",
+    "outcome: deadline exceeded",
+    "outcome: stopped",
+];
+const OF_A_POOL: [&str; 4] =
+    ["refused: tag in use", "waits for its turn", "queued", "finish: exact account of several results"];
+const OF_A_COORDINATOR: [&str; 2] = ["admitted", "removed"];
+
+#[test]
+fn a_query_keeps_the_contract() {
+    scenarios(Kind::Query, 400, &OF_A_QUERY);
+}
+
+#[test]
+fn a_pool_keeps_the_contract() {
+    scenarios(Kind::Pool, 400, &[&OF_A_QUERY[..], &OF_A_POOL].concat());
+}
+
+#[test]
+fn a_coordinator_keeps_the_contract() {
+    scenarios(Kind::Coordinator, 400, &[&OF_A_QUERY[..], &OF_A_POOL, &OF_A_COORDINATOR].concat());
+}
+
+/// The network machine against the simplest account of it: a list that is searched.
+mod network {
+    use super::model::{Net, Peer};
+    use kad_proto::network::{End, Inbound, Outbound};
+    use kad_proto::{Bits, Context, Instant, Machine, Network, NetworkConfig, Refusal, RequestId, Stamped};
+    use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    type Out = Stamped<Outbound<Net<1>>>;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// With a deadline so much later, if it is not zero.
+        Submit {
+            node: u8,
+            deadline: u64,
+            valid: bool,
+        },
+        Withdraw(usize),
+        Answered(usize),
+        Failed(usize),
+        Advance(u64),
+    }
+
+    #[derive(Clone, Debug)]
+    struct Entry {
+        id: RequestId,
+        tag: u64,
+        own: SpanContext,
+        node: Peer<1>,
+        until: Instant,
+        /// When it fails, waiting or sent.
+        deadline: Instant,
+        sent: bool,
+    }
+
+    struct List {
+        config: NetworkConfig,
+        now: Instant,
+        /// Those that live, in order of arrival.
+        entries: Vec<Entry>,
+        out: Vec<Out>,
+    }
+
+    impl List {
+        fn say(&mut self, event: Outbound<Net<1>>, context: SpanContext, deadline: Option<Instant>) {
+            self.out.push(Stamped { event, context: Context::Parent(context), deadline });
+        }
+
+        fn end(&mut self, place: usize, end: End, cause: Option<&SpanContext>) {
+            let Entry { id: request, tag, own, node, until, sent, .. } = self.entries.remove(place);
+            let context = cause.filter(|span| span.is_valid()).unwrap_or(&own).clone();
+            if sent && matches!(end, End::TimedOut | End::Withdrawn) {
+                self.say(Outbound::Cancel { tag, request }, context.clone(), Some(until));
+            }
+            self.say(Outbound::Ended { tag, request, node, end }, context, Some(until));
+        }
+
+        /// Of all that have room, the one with the earliest deadline goes first, then the one that came first.
+        fn release(&mut self) {
+            loop {
+                let in_flight = self.entries.iter().filter(|entry| entry.sent);
+                let room = |node: Peer<1>| {
+                    in_flight.clone().filter(|entry| entry.node.key == node.key).count()
+                        < self.config.max_per_node
+                };
+                let waiting =
+                    self.entries.iter().enumerate().filter(|(_, entry)| !entry.sent && room(entry.node));
+                let next =
+                    waiting.min_by_key(|(place, entry)| (entry.deadline, *place)).map(|(place, _)| place);
+                let Some(place) = next.filter(|_| in_flight.count() < self.config.max_in_flight) else {
+                    return;
+                };
+                let entry = &mut self.entries[place];
+                entry.sent = true;
+                entry.deadline = entry.until.min(self.now + self.config.request_timeout);
+                let Entry { id: request, tag, own, node, deadline, .. } = entry.clone();
+                self.say(Outbound::Send { tag, request, node, message: tag }, own, Some(deadline));
+            }
+        }
+
+        fn elapse(&mut self, now: Instant) {
+            self.now = self.now.max(now);
+            while let Some(place) = self.entries.iter().position(|entry| entry.deadline <= self.now) {
+                let end = if self.entries[place].sent { End::TimedOut } else { End::Unsent };
+                self.end(place, end, None);
+            }
+            self.release();
+        }
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            5 => (0..6_u8, 0..40_u64, any::<bool>()).prop_map(|(node, deadline, valid)| Step::Submit { node, deadline, valid }),
+            1 => (0..8_usize).prop_map(Step::Withdraw),
+            2 => (0..8_usize).prop_map(Step::Answered),
+            1 => (0..8_usize).prop_map(Step::Failed),
+            2 => (0..12_u64).prop_map(Step::Advance),
+        ]
+    }
+
+    fn sorted(out: &[Out]) -> Vec<Out> {
+        let mut out = out.to_vec();
+        out.sort_by_key(|out| match &out.event {
+            // The order of those that time out together is left open.
+            Outbound::Cancel { request, .. } => (0, request.to_u64(), 0),
+            Outbound::Ended { request, .. } => (0, request.to_u64(), 1),
+            _ => (1, 0, 0),
+        });
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_network_machine_is_a_list_that_is_searched(
+            limits in (1..4_usize, 1..4_usize, 0..5_usize),
+            times in (1..30_u64, 1..30_u64),
+            steps in proptest::collection::vec(step(), 0..80),
+        ) {
+            let config = NetworkConfig {
+                max_in_flight: limits.0,
+                max_per_node: limits.1,
+                max_queued: limits.2,
+                request_timeout: Duration::from_nanos(times.0),
+                soft_timeout: Duration::from_nanos(times.1),
+                ..NetworkConfig::default()
+            };
+            let mut machine = Network::<Net<1>>::new(config.clone()).unwrap();
+            let mut list = List { config: config.clone(), now: Instant::ORIGIN, entries: Vec::new(), out: Vec::new() };
+            let mut now = Instant::ORIGIN;
+            for (number, step) in (1..).zip(steps) {
+                let valid = !matches!(step, Step::Submit { valid: false, .. });
+                let trace = if valid { TraceId::from(u128::from(number)) } else { TraceId::INVALID };
+                let state = TraceState::from_key_value([("step", number.to_string())]).unwrap();
+                let span = SpanContext::new(trace, SpanId::from(number), TraceFlags::SAMPLED, true, state);
+                let of = |list: &List, place: usize| list.entries.get(place).map(|entry| entry.id);
+                // What a submission's own context is where it has a valid one.
+                let mut stamped = Stamped::new(Inbound::Tick);
+                match step {
+                    Step::Advance(by) => now = now + Duration::from_nanos(by),
+                    Step::Submit { node, deadline, .. } => {
+                        let node = Peer { key: Bits::new([node / 2]), address: node };
+                        stamped.event = Inbound::Submit { tag: number, node, message: number };
+                        stamped.deadline = (deadline > 0).then(|| Instant::from_nanos(now.as_nanos() + deadline - 3.min(deadline)));
+                    }
+                    Step::Withdraw(place) => stamped.event = of(&list, place).map_or(Inbound::Tick, Inbound::Withdraw),
+                    Step::Answered(place) => stamped.event = of(&list, place).map_or(Inbound::Tick, Inbound::Answered),
+                    Step::Failed(place) => stamped.event = of(&list, place).map_or(Inbound::Tick, Inbound::Failed),
+                }
+                stamped.context = Context::Parent(span.clone());
+                let out = machine.handle(now, stamped.clone());
+                list.elapse(now);
+                let place = |id| list.entries.iter().position(|entry| entry.id == id);
+                match &stamped.event {
+                    Inbound::Submit { tag, node, .. } => {
+                        let until = stamped.deadline.unwrap_or(Instant::FAR_FUTURE);
+                        let accepted = out.iter().find_map(|out| match out.event {
+                            Outbound::Accepted { request, .. } => Some(request),
+                            _ => None,
+                        });
+                        let id = accepted.unwrap_or(RequestId::from_u64(u64::MAX));
+                        let deadline = until.min(now + config.request_timeout);
+                        let own = if valid { span.clone() } else { SpanContext::NONE };
+                        let entry = Entry { id, tag: *tag, own, node: *node, until, deadline, sent: false };
+                        let (before, said) = (list.entries.clone(), list.out.len());
+                        list.say(Outbound::Accepted { tag: *tag, request: id }, span.clone(), stamped.deadline);
+                        list.entries.push(entry);
+                        list.release();
+                        if let Some(sent) = list.out[said + 1..].first_mut() {
+                            // Sent at once, hence caused by the submission.
+                            sent.context = stamped.context.clone();
+                        }
+                        let queued = list.entries.iter().filter(|entry| !entry.sent).count();
+                        let reason = if until <= now { Some(Refusal::NoTimeLeft) } else { None };
+                        let reason = reason.or_else(|| (queued > config.max_queued).then_some(Refusal::QueueFull));
+                        if let Some(reason) = reason {
+                            list.entries = before;
+                            list.out.truncate(said);
+                            list.say(Outbound::Refused { tag: *tag, reason }, span.clone(), stamped.deadline);
+                        }
+                    }
+                    Inbound::Withdraw(id) => {
+                        if let Some(place) = place(*id) {
+                            list.end(place, End::Withdrawn, Some(&span));
+                        }
+                    }
+                    Inbound::Answered(id) | Inbound::Failed(id) => {
+                        let answered = matches!(stamped.event, Inbound::Answered(_));
+                        let end = if answered { End::Answered } else { End::Failed };
+                        if let Some(place) = place(*id).filter(|place| list.entries[*place].sent) {
+                            list.end(place, end, Some(&span));
+                        }
+                    }
+                    Inbound::Tick => {}
+                }
+                list.release();
+                prop_assert_eq!(sorted(&out), sorted(&list.out), "after {:?} at {}", stamped, now);
+                list.out.clear();
+                let in_flight: Vec<_> = list.entries.iter().filter(|entry| entry.sent).collect();
+                let mut keys: Vec<_> = in_flight.iter().map(|entry| entry.node.key).collect();
+                keys.sort_unstable();
+                keys.dedup();
+                prop_assert_eq!(machine.tracked_nodes(), keys.len(), "network: state of idle nodes is dropped");
+                let traffic = machine.traffic();
+                let sum = traffic.answered + traffic.failed + traffic.timed_out + traffic.cancelled + traffic.in_flight;
+                prop_assert_eq!(traffic.sent, sum);
+                prop_assert_eq!(traffic.in_flight, in_flight.len() as u64);
+                prop_assert_eq!(traffic.queued, (list.entries.len() - in_flight.len()) as u64);
+                let earliest = list.entries.iter().map(|entry| entry.deadline).min();
+                prop_assert_eq!(machine.poll_timeout(), earliest, "wake-up: the first deadline");
+            }
+        }
+    }
+}
