@@ -26,10 +26,10 @@ pub(crate) fn of_operation(now: Instant, asked: Option<Instant>, timeout: Durati
     Some(asked.map_or(latest, |asked| asked.min(latest))).filter(|deadline| *deadline > now)
 }
 
-/// The deadline of a request made at `now` for an operation that ends at `operation` (rule 3), or `None` where
-/// no time is left.
-pub(crate) fn of_request(now: Instant, operation: Instant, timeout: Duration) -> Option<Instant> {
-    Some(operation.min(now + timeout)).filter(|deadline| *deadline > now)
+/// The deadline of a request made at `now`, with a time-out in nanoseconds, for an operation that ends at `operation`
+/// (rule 3), or `None` where no time is left.
+pub(crate) fn of_request(now: Instant, operation: Instant, timeout: u64) -> Option<Instant> {
+    Some(operation.min(now.plus(timeout))).filter(|deadline| *deadline > now)
 }
 
 /// The latest time seen. Time never runs backwards inside the engine.
@@ -58,9 +58,9 @@ mod tests {
         assert_eq!(of_operation(at(500), Some(at(9_000)), S), Some(at(1_500)));
         assert_eq!(of_operation(at(500), Some(at(500)), S), None);
         assert_eq!(of_operation(Instant::FAR_FUTURE, None, S), None);
-        assert_eq!(of_request(at(500), at(600), S), Some(at(600)));
-        assert_eq!(of_request(at(500), at(9_000), S), Some(at(1_500)));
-        assert_eq!(of_request(at(500), at(500), S), None);
+        assert_eq!(of_request(at(500), at(600), 1_000_000_000), Some(at(600)));
+        assert_eq!(of_request(at(500), at(9_000), 1_000_000_000), Some(at(1_500)));
+        assert_eq!(of_request(at(500), at(500), 1_000_000_000), None);
     }
 
     #[test]

@@ -289,8 +289,8 @@ struct Path<F: Family> {
     settled: u16,
     /// How many of those have answered.
     settled_alive: u16,
-    /// The common prefix length of the last of those with the target.
-    settled_edge: Option<u8>,
+    /// The place of the last of those.
+    settled_edge: usize,
     /// Nothing happened since `step` looked, except that nodes were asked.
     unchanged: bool,
     /// A node has been silent.
@@ -367,7 +367,7 @@ impl<F: Family> Path<F> {
             fruitless: 0,
             settled: 0,
             settled_alive: 0,
-            settled_edge: None,
+            settled_edge: 0,
             unchanged: false,
             troubled: false,
             detours: 0,
@@ -390,49 +390,53 @@ impl<F: Family> Path<F> {
         let (mut alive, mut window, mut answered) = (self.settled_alive, self.settled_alive, true);
         let mut edge = self.settled_edge;
         let mut converged = self.settled_alive == rules.beta;
-        for (place, rank) in self.ranks.iter().enumerate().skip(usize::from(self.settled)) {
+        let from = usize::from(self.settled);
+        for (place, rank) in (from..).zip(self.ranks.get(from..).unwrap_or_default()) {
             if converged || window == rules.k {
                 break;
             }
-            let again = u16::from(rank.tries) <= rules.retries && window < rules.k;
+            let again = || u16::from(rank.tries) <= rules.retries;
             match rank.state {
-                State::Failed => {
-                    self.settled += u16::from(answered);
-                    continue;
-                }
-                State::Missed if !again => continue,
-                State::Heard | State::Missed if full => return Step::Wait,
-                State::Slow if again && !full => {
-                    return Step::Ask { place, rim: self.rim(place, rank, rules) };
-                }
-                State::Heard | State::Missed => {
-                    return Step::Ask { place, rim: self.rim(place, rank, rules) };
-                }
                 State::Answered => {
                     window += 1;
-                    self.settled += u16::from(answered);
-                    self.settled_alive += u16::from(answered);
                     if answered {
-                        self.settled_edge = Some(rank.cpl());
+                        self.settled += 1;
+                        self.settled_alive += 1;
+                        self.settled_edge = place;
                     }
                 }
-                State::Slow => answered = false,
                 State::Waiting => {
                     answered = false;
                     // One that was slow before is likely not to answer: the next is asked in its stead.
                     window += u16::from(rank.tries == 1);
                 }
-            }
-            alive += 1;
-            if alive <= rules.k {
-                edge = Some(rank.cpl());
+                State::Failed => {
+                    self.settled += u16::from(answered);
+                    continue;
+                }
+                State::Missed if !again() => continue,
+                State::Heard | State::Missed if full => return Step::Wait,
+                State::Heard | State::Missed => {
+                    return Step::Ask { place, rim: self.rim(place, rank, rules) };
+                }
+                State::Slow if again() && !full => {
+                    return Step::Ask { place, rim: self.rim(place, rank, rules) };
+                }
+                State::Slow => answered = false,
             }
             if full && !answered {
                 return Step::Wait;
             }
+            alive += 1;
+            if alive <= rules.k {
+                edge = place;
+            }
             converged = answered && alive == rules.beta;
         }
-        if let Some(detour) = self.detour(edge, full, rules) {
+        if self.troubled
+            && rules.rim
+            && let Some(detour) = self.detour(edge, full, rules)
+        {
             return detour;
         }
         match (converged, answered) {
@@ -449,8 +453,8 @@ impl<F: Family> Path<F> {
 
     /// Where nodes were silent, makes sure that the subtrees between the k-th closest of all and the k-th closest that
     /// live have been asked for.
-    fn detour(&mut self, edge: Option<u8>, full: bool, rules: &Rules) -> Option<Step> {
-        let edge = edge.filter(|_| rules.rim && self.troubled)?;
+    fn detour(&mut self, edge: usize, full: bool, rules: &Rules) -> Option<Step> {
+        let edge = self.ranks.get(edge)?.cpl();
         let named = self.ranks.get(usize::from(rules.k) - 1)?.cpl();
         let cpl = (edge..=named).rev().find(|cpl| self.explored >> cpl & 1 == 0)?;
         let asked = |rank: &Rank| rank.state == State::Waiting && rank.rim == cpl + 1;
@@ -468,7 +472,7 @@ impl<F: Family> Path<F> {
     }
 
     fn unsettle(&mut self) {
-        (self.settled, self.settled_alive, self.settled_edge) = (0, 0, None);
+        (self.settled, self.settled_alive, self.settled_edge) = (0, 0, 0);
     }
 
     fn is_idle(&self) -> bool {

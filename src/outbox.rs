@@ -10,7 +10,7 @@ use crate::heap::Heap;
 use crate::id::RequestId;
 use crate::inflight::{Due, InFlight, Owned};
 use crate::pace::Pace;
-use crate::time::Instant;
+use crate::time::{Instant, nanos};
 use core::hash::{BuildHasher, Hasher};
 use core::time::Duration;
 use std::collections::hash_map::Entry as MapEntry;
@@ -181,7 +181,16 @@ pub(crate) struct Outbox<F: Family, T> {
     active: HashMap<F::Key, usize, Seeded>,
     traffic: Traffic,
     pace: Pace,
+    limits: Limits,
     soft_limits: bool,
+}
+
+/// The configured limits, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    soft: u64,
+    hard: u64,
+    least: u64,
 }
 
 impl<F: Family, T> Outbox<F, T> {
@@ -194,6 +203,11 @@ impl<F: Family, T> Outbox<F, T> {
             active: HashMap::with_hasher(Seeded(config.hash_seed)),
             traffic: Traffic::default(),
             pace: Pace::default(),
+            limits: Limits {
+                soft: nanos(config.soft_timeout),
+                hard: nanos(config.request_timeout),
+                least: nanos(config.min_timeout),
+            },
             soft_limits: true,
             config,
         })
@@ -209,18 +223,16 @@ impl<F: Family, T> Outbox<F, T> {
         self.traffic
     }
 
-    /// The soft limit and the time-out of a request sent now. One to a node whose first request is still listened to
-    /// (`again`) has what is left of that one's time.
-    fn limits(&self, again: bool) -> (Duration, Duration) {
-        let NetworkConfig { soft_timeout, request_timeout, min_timeout, .. } = self.config;
-        if min_timeout >= request_timeout {
-            return (
-                soft_timeout,
-                request_timeout.saturating_sub(if again { soft_timeout } else { Duration::ZERO }),
-            );
-        }
-        let hard = self.pace.hard(min_timeout, soft_timeout.saturating_mul(4), request_timeout);
-        let soft = self.pace.soft(min_timeout, soft_timeout, hard);
+    /// The soft limit and the time-out of a request sent now, in nanoseconds. One to a node whose first request is still
+    /// listened to (`again`) has what is left of that one's time.
+    fn limits(&self, again: bool) -> (u64, u64) {
+        let Limits { soft, hard, least } = self.limits;
+        let (soft, hard) = if least >= hard {
+            (soft, hard)
+        } else {
+            let hard = self.pace.hard(least, soft.saturating_mul(4), hard);
+            (self.pace.soft(least, soft, hard), hard)
+        };
         (soft, if again { hard.saturating_sub(soft) } else { hard })
     }
 
@@ -249,7 +261,7 @@ impl<F: Family, T> Outbox<F, T> {
             let stage = Stage::Sent;
             let request = Request { work, node, again, operation_deadline, stage, since: now, deadline };
             let id = self.requests.open(owned, request);
-            self.enter(now + soft, id, deadline);
+            self.enter(now.plus(soft), id, deadline);
             return Ok(Submitted::Sent(id, deadline));
         }
         if !self.has_space() {
@@ -291,7 +303,7 @@ impl<F: Family, T> Outbox<F, T> {
         self.waiting.remove(&(key, waited, id));
         self.traffic.queued -= 1;
         *self.active.entry(key).or_insert(0) += 1;
-        self.enter(now + soft, id, deadline);
+        self.enter(now.plus(soft), id, deadline);
         self.make_ready(key);
         Some((id, deadline))
     }
@@ -305,7 +317,7 @@ impl<F: Family, T> Outbox<F, T> {
 
     /// Takes a round trip that was measured by other means than a request.
     pub(crate) fn observe(&mut self, round_trip: Duration) {
-        self.pace.observe(round_trip);
+        self.pace.observe(nanos(round_trip));
     }
 
     /// Whether one more request can wait. What is ready leaves the queue in this same call, as far as there is capacity.
@@ -350,8 +362,8 @@ impl<F: Family, T> Outbox<F, T> {
         if ending == Ending::Answered {
             // Where the node was asked again, the first request would have taken at least as long as both together:
             // counting only answers that came in time would make time-outs ever shorter.
-            let before = if request.again { self.limits(false).0 } else { Duration::ZERO };
-            self.pace.observe(request.age(now) + before);
+            let before = if request.again { self.limits(false).0 } else { 0 };
+            self.pace.observe(nanos(request.age(now)).saturating_add(before));
         }
         let key = F::key(&request.node);
         if request.is_emitted() {

@@ -1,8 +1,5 @@
 //! How long to wait: time-outs adapted to observed round trips, as TCP does (RFC 6298).
 
-use crate::time::nanos;
-use core::time::Duration;
-
 /// Running estimates of the mean and the mean deviation of round trips, in nanoseconds. Integers only, so that they
 /// are the same everywhere.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,9 +16,9 @@ impl Pace {
     const MEMORY: u64 = 32;
 
     /// Takes the round trip of an answer.
-    pub(crate) fn observe(&mut self, round_trip: Duration) {
-        // A century is beyond any time-out, and leaves room for the arithmetic.
-        let sample = nanos(round_trip).min(1 << 61);
+    pub(crate) fn observe(&mut self, round_trip: u64) {
+        // A lifetime is beyond any time-out, and leaves room for the arithmetic.
+        let sample = round_trip.min(1 << 61);
         self.samples = (self.samples + 1).min(Self::MEMORY);
         if self.samples == 1 {
             (self.mean, self.deviation) = (sample, sample / 2);
@@ -37,20 +34,18 @@ impl Pace {
 
     /// The soft limit: a little more than the mean, as a request costs less than the wait for one that is lost. Never
     /// below a third of `least`, never above `most`.
-    pub(crate) fn soft(&self, least: Duration, at_first: Duration, most: Duration) -> Duration {
+    pub(crate) fn soft(&self, least: u64, at_first: u64, most: u64) -> u64 {
         self.limit(self.mean + self.deviation / 4, least / 3, at_first, most)
     }
 
-    /// The time-out: the mean and five deviations, at least twice the mean. Never below `least`, never above
-    /// `most`.
-    pub(crate) fn hard(&self, least: Duration, at_first: Duration, most: Duration) -> Duration {
+    /// The time-out: the mean and five deviations, at least twice the mean. Never below `least`, never above `most`.
+    pub(crate) fn hard(&self, least: u64, at_first: u64, most: u64) -> u64 {
         let spread = self.deviation.saturating_mul(5).max(self.mean);
         self.limit(self.mean.saturating_add(spread), least, at_first, most)
     }
 
-    fn limit(&self, wanted: u64, least: Duration, at_first: Duration, most: Duration) -> Duration {
-        let known = self.samples >= Self::ENOUGH;
-        if known { Duration::from_nanos(wanted).max(least).min(most) } else { at_first.min(most) }
+    fn limit(&self, wanted: u64, least: u64, at_first: u64, most: u64) -> u64 {
+        (if self.samples >= Self::ENOUGH { wanted.max(least) } else { at_first }).min(most)
     }
 }
 
@@ -58,8 +53,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const MS: Duration = Duration::from_millis(1);
-    const MOST: Duration = Duration::from_secs(10);
+    const MS: u64 = 1_000_000;
+    const MOST: u64 = 10_000 * MS;
 
     #[test]
     fn without_samples_the_configured_time_outs_hold() {
@@ -78,8 +73,8 @@ mod tests {
         for ms in [40, 400] {
             (0..1_000).for_each(|_| pace.observe(ms * MS));
             let (soft, hard) = (pace.soft(MS, MOST, MOST), pace.hard(MS, MOST, MOST));
-            assert!(soft >= (ms - 1) * MS && soft <= (ms + 2) * MS, "{soft:?}");
-            assert!(hard >= 2 * (ms - 1) * MS && hard <= (2 * ms + 2) * MS, "{hard:?}");
+            assert!(soft >= (ms - 1) * MS && soft <= (ms + 2) * MS, "{soft}");
+            assert!(hard >= 2 * (ms - 1) * MS && hard <= (2 * ms + 2) * MS, "{hard}");
         }
     }
 
@@ -87,11 +82,11 @@ mod tests {
     fn bounds_hold_at_the_ends_of_time() {
         let mut pace = Pace::default();
         for _ in 0..100 {
-            pace.observe(Duration::MAX);
-            pace.observe(Duration::ZERO);
+            pace.observe(u64::MAX);
+            pace.observe(0);
         }
         assert_eq!(pace.hard(MS, MOST, MOST), MOST);
-        (0..1_000).for_each(|_| pace.observe(Duration::ZERO));
+        (0..1_000).for_each(|_| pace.observe(0));
         assert_eq!((pace.soft(9 * MS, MOST, MOST), pace.hard(9 * MS, MOST, MOST)), (3 * MS, 9 * MS));
         assert_eq!(pace.hard(2 * MOST, MOST, MOST), MOST, "a floor above the ceiling means fixed time-outs");
     }

@@ -216,8 +216,8 @@ impl<F: Family> Pool<F> {
                 {
                     operation.send(turn, request, deadline);
                 }
-            } else if turn.outbox.has_room()
-                && let Some((_, slot)) = self.starving.peek()
+            } else if let Some((_, slot)) = self.starving.peek()
+                && turn.outbox.has_room()
             {
                 self.starving.clear(slot);
                 self.resume(turn, slot, Operation::advance);

@@ -45,6 +45,11 @@ impl Instant {
         self.0
     }
 
+    /// The instant `nanos` nanoseconds later, saturating.
+    pub(crate) const fn plus(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// Reads a `std` instant against the `anchor` that stands for the origin. An `at` before the anchor is the
     /// origin.
     pub fn from_std(anchor: std::time::Instant, at: std::time::Instant) -> Self {
