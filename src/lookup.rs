@@ -29,6 +29,7 @@ pub(crate) struct Rules {
     pub(crate) paths: u16,
     pub(crate) retries: u16,
     pub(crate) max_closer_nodes: u16,
+    pub(crate) max_per_group: usize,
     /// Candidates heard of and not asked yet, each path.
     pub(crate) max_candidates: u16,
     /// Nodes asked, all paths together.
@@ -190,7 +191,11 @@ impl<F: Family> Lookup<F> {
         // Answers are mostly in order of distance, and mostly of nodes that are known: the next is looked for beside
         // the last.
         let mut beside = 0;
-        for node in closer.iter().take(usize::from(self.rules.max_closer_nodes)) {
+        let closer = closer.get(..usize::from(self.rules.max_closer_nodes)).unwrap_or(closer);
+        for node in closer {
+            if is_crowded::<F>(node, closer, self.rules.max_per_group) {
+                continue;
+            }
             let key = F::key(node);
             let lead = key.leading() ^ target_lead;
             // Much of what an answer names ends here, without being looked up or cloned.
@@ -249,6 +254,12 @@ impl<F: Family> Lookup<F> {
             }
         }
     }
+}
+
+/// Whether an answer names more nodes of a node's group than it may.
+fn is_crowded<F: Family>(node: &F::Node, answer: &[F::Node], most: usize) -> bool {
+    F::group(node)
+        .is_some_and(|group| answer.iter().filter(|other| F::group(other) == Some(group)).nth(most).is_some())
 }
 
 /// Where a node belongs in a path; or, where a path knows it, `Err` with its place there.
@@ -664,5 +675,76 @@ impl<F: Family> Path<F> {
         }
         contacts.truncate(order.len());
         contacts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Group, Key8, QueryConfig, Start};
+
+    /// An 8-bit key, and the group: 0 is none.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Grouped;
+
+    impl Family for Grouped {
+        type Key = Key8;
+        type Node = (u8, u8);
+        type Message = ();
+
+        fn key(node: &(u8, u8)) -> Key8 {
+            Key8::new([node.0])
+        }
+
+        fn group(node: &(u8, u8)) -> Option<Group> {
+            (node.1 != 0).then_some(Group(u64::from(node.1)))
+        }
+    }
+
+    /// A lookup of key 0 by a node far away, in which the seed 255 was asked.
+    fn lookup(config: &QueryConfig) -> (Lookup<Grouped>, Spot) {
+        let target = Key8::new([0]);
+        let rules = config.rules::<Grouped>(&Start::find(1, target));
+        let mut lookup = Lookup::new(Key8::new([0xaa]), target, rules, vec![(255, 0)]);
+        lookup.begin();
+        let Next::Ask { spot, .. } = lookup.next() else { panic!("a seed to ask") };
+        (lookup, spot)
+    }
+
+    fn asked(lookup: &mut Lookup<Grouped>) -> Vec<u8> {
+        core::iter::from_fn(|| match lookup.next() {
+            Next::Ask { node, .. } => Some(node.0),
+            _ => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn one_group_does_not_fill_an_answer() {
+        let (mut lookup, spot) = lookup(&QueryConfig { alpha: 20, ..QueryConfig::default() });
+        let nodes =
+            [(1, 7), (2, 7), (3, 7), (4, 7), (5, 9), (6, 9), (7, 9), (8, 0), (9, 0), (10, 0), (11, 0)];
+        lookup.answered(spot, Duration::ZERO, &nodes);
+        assert_eq!(asked(&mut lookup), [5, 6, 7, 8, 9, 10, 11], "four of group 7 are too many");
+    }
+
+    #[test]
+    fn liars_do_not_push_out_what_was_known() {
+        let config =
+            QueryConfig { k: 2, max_candidates: 4, max_nodes: 8, alpha: 1, ..QueryConfig::default() };
+        let rules = config.rules::<Grouped>(&Start::find(1, Key8::new([0])));
+        let seeds = vec![(200, 0), (201, 0), (202, 0)];
+        let mut lookup = Lookup::<Grouped>::new(Key8::new([0xaa]), Key8::new([0]), rules, seeds);
+        lookup.begin();
+        let Next::Ask { spot, node, .. } = lookup.next() else { panic!("a seed to ask") };
+        assert_eq!(node.0, 200);
+        lookup.answered(spot, Duration::ZERO, &[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0)]);
+        // Each of the made-up nodes fails; the second seed, which is kept, is asked in the end.
+        let mut order = Vec::new();
+        while let Next::Ask { spot, node, .. } = lookup.next() {
+            order.push(node.0);
+            lookup.missed(spot, Miss::Failed);
+        }
+        assert_eq!(order, [1, 2, 3, 201]);
     }
 }

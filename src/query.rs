@@ -35,9 +35,15 @@ pub struct QueryConfig {
     pub retries: usize,
     /// How many nodes of one answer are looked at; the others are ignored. 1 to 1,024. Default: 40.
     pub max_closer_nodes: usize,
+    /// An answer that names more nodes of one [`Group`](crate::Group) than this has those of the group ignored: one
+    /// party does not get to fill the neighbourhood with its own. At least 1. Default: 3.
+    pub max_per_group: usize,
     /// How many candidates a path keeps that it has not asked; the closest win. Where a start asks for more
     /// results than half of it, twice that many. At least k, at most 8,192. Default: 40.
     pub max_candidates: usize,
+    /// Where nodes are silent, find-closer lookups ask others about keys beside the target as well, so as to learn of the
+    /// nodes that stand in for the dead: see [`Request::target`]. Default: true.
+    pub rim: bool,
     /// How many nodes a lookup asks; see [`NodeLimit`](crate::Outcome::NodeLimit). At least `max_candidates`, at most 16,384.
     /// Default: 240.
     pub max_nodes: usize,
@@ -53,7 +59,9 @@ impl Default for QueryConfig {
             paths: 1,
             retries: 1,
             max_closer_nodes: 40,
+            max_per_group: 3,
             max_candidates: 40,
+            rim: true,
             max_nodes: 240,
         }
     }
@@ -74,6 +82,7 @@ impl QueryConfig {
         require(upto(64).contains(&self.paths), "query.paths", "1 to 64")?;
         require(self.retries <= 16, "query.retries", "at most 16")?;
         require(upto(1_024).contains(&self.max_closer_nodes), "query.max_closer_nodes", "1 to 1,024")?;
+        require(self.max_per_group > 0, "query.max_per_group", "at least 1")?;
         let nodes = self.max_candidates..=16_384;
         require(nodes.contains(&self.max_nodes), "query.max_nodes", "query.max_candidates to 16,384")
     }
@@ -103,10 +112,11 @@ impl QueryConfig {
             paths: small(self.paths),
             retries: small(self.retries),
             max_closer_nodes: small(self.max_closer_nodes),
+            max_per_group: self.max_per_group,
             max_candidates: small(self.max_candidates.max(2 * num_results)),
             max_nodes: small(self.max_nodes),
             num_results: small(num_results),
-            rim: start.ask == Ask::FindCloser,
+            rim: self.rim && start.ask == Ask::FindCloser,
         }
     }
 }
