@@ -406,7 +406,6 @@ impl<F: Family> Path<F> {
             if converged || window == rules.k {
                 break;
             }
-            let again = || u16::from(rank.tries) <= rules.retries;
             match rank.state {
                 State::Answered => {
                     window += 1;
@@ -425,12 +424,11 @@ impl<F: Family> Path<F> {
                     self.settled += u16::from(answered);
                     continue;
                 }
-                State::Missed if !again() => continue,
                 State::Heard | State::Missed if full => return Step::Wait,
                 State::Heard | State::Missed => {
                     return Step::Ask { place, rim: self.rim(place, rank, rules) };
                 }
-                State::Slow if again() && !full => {
+                State::Slow if u16::from(rank.tries) <= rules.retries && !full => {
                     return Step::Ask { place, rim: self.rim(place, rank, rules) };
                 }
                 State::Slow => answered = false,

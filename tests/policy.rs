@@ -1,0 +1,193 @@
+//! What a lookup does about nodes that are silent.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use kad_proto::query::{Inbound, Outbound};
+use kad_proto::{
+    Ask, Batch, Family, GivenUp, Instant, Key8, Machine, NetworkConfig, Outcome, Query, QueryConfig, Reply,
+    Request, RequestId, Stamped, Start,
+};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq)]
+struct Tiny;
+
+impl Family for Tiny {
+    type Key = Key8;
+    type Node = Key8;
+    type Message = ();
+
+    fn key(node: &Key8) -> Key8 {
+        *node
+    }
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Soft limit at 100 ms, time-out at 300 ms, neither adapted.
+fn fixed() -> NetworkConfig {
+    let (soft_timeout, request_timeout) = (100 * MS, 300 * MS);
+    NetworkConfig { soft_timeout, request_timeout, min_timeout: request_timeout, ..NetworkConfig::default() }
+}
+
+fn query(config: QueryConfig) -> Query<Tiny> {
+    Query::new(Key8::new([0xff]), config, fixed()).unwrap()
+}
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn keys<const N: usize>(bytes: [u8; N]) -> Vec<Key8> {
+    bytes.map(|byte| Key8::new([byte])).to_vec()
+}
+
+fn start(query: &mut Query<Tiny>, start: Start<Tiny>) -> Batch<Outbound<Tiny>> {
+    query.handle(at(0), Stamped::new(Inbound::Start(start)))
+}
+
+fn answer(query: &mut Query<Tiny>, now: u64, request: RequestId, closer: Vec<Key8>) -> Batch<Outbound<Tiny>> {
+    query.handle(at(now), Stamped::new(Inbound::Answered { request, closer }))
+}
+
+fn tick(query: &mut Query<Tiny>, now: u64) -> Batch<Outbound<Tiny>> {
+    query.handle(at(now), Stamped::new(Inbound::Tick))
+}
+
+fn requests(batch: &Batch<Outbound<Tiny>>) -> Vec<(Request<Tiny>, Instant)> {
+    batch
+        .iter()
+        .filter_map(|stamped| match &stamped.event {
+            Outbound::Request(request) => Some((request.clone(), stamped.deadline.unwrap())),
+            _ => None,
+        })
+        .collect()
+}
+
+fn cancels(batch: &Batch<Outbound<Tiny>>) -> Vec<(RequestId, GivenUp)> {
+    batch
+        .iter()
+        .filter_map(|stamped| match &stamped.event {
+            Outbound::Cancel(cancel) => Some((cancel.id, cancel.reason)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn outcome(batch: &Batch<Outbound<Tiny>>) -> Option<(Outcome, usize)> {
+    batch.iter().find_map(|stamped| match &stamped.event {
+        Outbound::Finished(finish) => Some((finish.outcome, finish.closest.len())),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_slow_node_is_asked_again_and_either_answer_counts() {
+    for answered in [0, 1] {
+        let mut query = query(QueryConfig::default());
+        let first = requests(&start(&mut query, Start::find(1, Key8::new([0])).with_seeds(keys([1]))));
+        assert_eq!((first.len(), first[0].1), (1, at(300)));
+        assert_eq!(query.poll_timeout(), Some(at(100)));
+        let again = requests(&tick(&mut query, 100));
+        assert_eq!((again.len(), again[0].0.node, again[0].1), (1, Key8::new([1]), at(300)));
+        assert_ne!(again[0].0.id, first[0].0.id);
+
+        let ids = [first[0].0.id, again[0].0.id];
+        let said = answer(&mut query, 150, ids[answered], Vec::new());
+        assert_eq!(cancels(&said), [(ids[1 - answered], GivenUp::Superseded)]);
+        assert_eq!(outcome(&said), Some((Outcome::Exhausted, 1)));
+        let traffic = query.traffic();
+        assert_eq!((traffic.sent, traffic.answered, traffic.cancelled, traffic.in_flight), (2, 1, 1, 0));
+    }
+}
+
+#[test]
+fn a_node_that_stays_silent_fails_once_and_ends_the_wait() {
+    let mut query = query(QueryConfig::default());
+    let first = requests(&start(&mut query, Start::find(1, Key8::new([0])).with_seeds(keys([1]))));
+    let again = requests(&tick(&mut query, 100));
+    let said = tick(&mut query, 300);
+    let ids = [first[0].0.id, again[0].0.id];
+    assert_eq!(cancels(&said), ids.map(|id| (id, GivenUp::TimedOut)));
+    let reports = said.iter().filter(
+        |stamped| matches!(&stamped.event, Outbound::Progress(progress) if progress.reply == Reply::TimedOut),
+    );
+    assert_eq!(reports.count(), 2);
+    assert_eq!(outcome(&said), Some((Outcome::Exhausted, 0)));
+}
+
+#[test]
+fn nobody_is_asked_again_where_retries_are_none() {
+    let mut query = query(QueryConfig { retries: 0, ..QueryConfig::default() });
+    let _ = start(&mut query, Start::find(1, Key8::new([0])).with_seeds(keys([1])));
+    assert!(requests(&tick(&mut query, 100)).is_empty());
+    assert_eq!(outcome(&tick(&mut query, 300)), Some((Outcome::Exhausted, 0)));
+}
+
+#[test]
+fn while_a_close_node_is_silent_only_the_next_one_is_asked_in_its_stead() {
+    let config = QueryConfig { k: 2, alpha: 4, retries: 0, ..QueryConfig::default() };
+    let mut query = query(config);
+    let seeds = keys([1, 2, 3, 4, 5]);
+    let first = requests(&start(&mut query, Start::find(1, Key8::new([0])).with_seeds(seeds)));
+    assert_eq!(first.iter().map(|(request, _)| request.node).collect::<Vec<_>>(), keys([1, 2]));
+    assert!(requests(&answer(&mut query, 10, first[1].0.id, Vec::new())).is_empty());
+    let stead = requests(&tick(&mut query, 100));
+    assert_eq!(stead.iter().map(|(request, _)| request.node).collect::<Vec<_>>(), keys([3]));
+    let said = answer(&mut query, 110, stead[0].0.id, Vec::new());
+    assert_eq!(outcome(&said), None, "1 has not failed yet");
+    assert!(requests(&said).iter().all(|(request, _)| request.target != Key8::new([0])), "the rim only");
+}
+
+#[test]
+fn once_a_node_was_silent_the_rim_is_asked_about_its_own_subtrees() {
+    let config = QueryConfig { k: 4, alpha: 1, ..QueryConfig::default() };
+    let targets = |start: Start<Tiny>, fails: bool| {
+        let mut query = query(config.clone());
+        let mut open = VecDeque::from(requests(&query.handle(at(0), Stamped::new(Inbound::Start(start)))));
+        let mut asked = Vec::new();
+        while let Some((request, _)) = open.pop_front() {
+            asked.push((request.node.as_bytes()[0], request.target.as_bytes()[0]));
+            let event = match asked.len() {
+                1 if fails => Inbound::Failed(request.id),
+                _ => Inbound::Answered { request: request.id, closer: Vec::new() },
+            };
+            open.extend(requests(&query.handle(at(1), Stamped::new(event))));
+        }
+        asked
+    };
+    let seeds = keys([0x01, 0x02, 0x04, 0x08, 0x10]);
+    let find = Start::find(1, Key8::new([0])).with_seeds(seeds.clone());
+    assert_eq!(targets(find.clone(), false), [(1, 0), (2, 0), (4, 0), (8, 0)]);
+    // The nearest are asked about the target; those from k/2 on about the point of their own subtree next to it.
+    assert_eq!(targets(find, true), [(1, 0), (2, 0), (4, 4), (8, 8), (16, 16)]);
+    // A message is about its target and nothing else.
+    let message = Start { ask: Ask::Message(()), ..Start::find(1, Key8::new([0])) }.with_seeds(seeds);
+    assert!(targets(message, true).iter().all(|(_, target)| *target == 0));
+}
+
+#[test]
+fn limits_follow_the_round_trips_that_were_observed() {
+    let mut query =
+        Query::<Tiny>::new(Key8::new([0xff]), QueryConfig::default(), NetworkConfig::default()).unwrap();
+    let first = requests(&start(
+        &mut query,
+        Start::find(1, Key8::new([0])).with_seeds((1..60).map(|byte| Key8::new([byte])).collect()),
+    ));
+    assert_eq!(first[0].1, at(1_000), "at first, four soft limits");
+    let mut open = first;
+    let mut now = 0;
+    let last = loop {
+        now += 40;
+        let (request, _) = open.remove(0);
+        let said = answer(&mut query, now, request.id, Vec::new());
+        open.extend(requests(&said));
+        if open.is_empty() || now > 600 {
+            break open.pop();
+        }
+    };
+    let (_, deadline) = last.unwrap();
+    let time = deadline - at(now);
+    assert!(time >= 150 * MS && time < 1_000 * MS, "{time:?}");
+}
