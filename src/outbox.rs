@@ -236,7 +236,7 @@ impl<F: Family, T> Outbox<F, T> {
         (soft, if again { hard.saturating_sub(soft) } else { hard })
     }
 
-    /// Hands in a request for an operation that ends at `operation_deadline`, or hands the node back.
+    /// Hands in a request for an operation that ends at `operation_deadline`.
     pub(crate) fn submit(
         &mut self,
         now: Instant,
