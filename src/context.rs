@@ -10,7 +10,7 @@
 //! | 4. Detach | A side effect (a node entering the routing table) has no parent and no deadline; it carries a [link](Context::Link) to its origin instead. |
 //! | 5. Store once | An operation stores the context it was started with. No queue stores a context for anybody else. |
 //!
-//! All machines stamp through this file: [`Cause::stamp`] is rules 1 to 3, [`Cause::detach`] is rule 4.
+//! All machines stamp through this file.
 
 use crate::id::OperationId;
 use opentelemetry::trace::SpanContext;
@@ -53,30 +53,42 @@ impl From<SpanContext> for Context {
     }
 }
 
-/// Why the machine is doing what it does just now: an inbound event of an operation, or none (time).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cause<'a>(Option<(OperationId, &'a Context)>);
+/// The context that an operation stores when it is started by an event with this one: rule 5.
+pub(crate) fn own(inbound: &Context) -> SpanContext {
+    inbound.parent().cloned().unwrap_or(SpanContext::NONE)
+}
 
-impl<'a> Cause<'a> {
+/// The link for a side effect of an inbound event that belongs to no operation: rule 4.
+pub(crate) fn detached(inbound: &Context) -> Context {
+    let (Context::Parent(span) | Context::Link(span)) = inbound;
+    Context::Link(span.clone())
+}
+
+/// Why the machine is doing what it does just now: an inbound event of an operation, or none (time). `I` is how the
+/// machine names its operations.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cause<'a, I = OperationId>(Option<(I, &'a Context)>);
+
+impl<'a, I: Copy + PartialEq> Cause<'a, I> {
     /// No inbound event is the cause.
-    pub(crate) const TIME: Cause<'static> = Cause(None);
+    pub(crate) const TIME: Self = Cause(None);
 
     /// The inbound event of this operation, stamped with this context, is the cause.
-    pub(crate) fn event(operation: OperationId, context: &'a Context) -> Self {
+    pub(crate) const fn event(operation: I, context: &'a Context) -> Self {
         Cause(Some((operation, context)))
     }
 
     /// The context of an outbound event of `operation`, which was started with `own`: rules 1, 2 and 3.
-    pub(crate) fn stamp(&self, operation: OperationId, own: &SpanContext) -> Context {
+    pub(crate) fn stamp(&self, operation: I, own: &SpanContext) -> Context {
         Context::Parent(self.origin(operation, own).clone())
     }
 
     /// The context of a side effect of `operation`: rule 4.
-    pub(crate) fn detach(&self, operation: OperationId, own: &SpanContext) -> Context {
+    pub(crate) fn detach(&self, operation: I, own: &SpanContext) -> Context {
         Context::Link(self.origin(operation, own).clone())
     }
 
-    fn origin<'b>(&self, operation: OperationId, own: &'b SpanContext) -> &'b SpanContext
+    fn origin<'b>(&self, operation: I, own: &'b SpanContext) -> &'b SpanContext
     where
         'a: 'b,
     {
@@ -85,10 +97,4 @@ impl<'a> Cause<'a> {
             _ => own,
         }
     }
-}
-
-/// The link for a side effect of an inbound event that belongs to no operation: rule 4.
-pub(crate) fn detached(inbound: &Context) -> Context {
-    let (Context::Parent(span) | Context::Link(span)) = inbound;
-    Context::Link(span.clone())
 }

@@ -60,7 +60,7 @@ pub enum Inbound<F: Family> {
     Connected {
         /// The node.
         node: F::Node,
-        /// The round trip, if it was measured.
+        /// The round trip, if it was measured; time-outs are adapted to it.
         round_trip: Option<Duration>,
     },
     /// A node is known not to be reachable, by other means than a request of ours.
@@ -122,6 +122,13 @@ impl<F: Family> Coordinator<F> {
         })
     }
 
+    /// A node that begins with this table, around whose key it stands.
+    #[cfg(feature = "sim")]
+    pub(crate) fn with_table(table: RoutingTable<F>, config: Config) -> Result<Self, ConfigError> {
+        let local = table.local();
+        Ok(Self { table, ..Self::new(local, config)? })
+    }
+
     /// The routing table. To answer somebody who asks for the nodes closest to a key, use
     /// [`closest`](RoutingTable::closest).
     pub const fn table(&self) -> &RoutingTable<F> {
@@ -167,7 +174,9 @@ impl<F: Family> Machine for Coordinator<F> {
                 let context = context.clone();
                 pool.start(&mut turn, Stamped { event, context, deadline }, |start| {
                     let wanted = (*k).max(start.num_results.unwrap_or(0));
-                    start.seeds.extend(table.closest(start.target).take(wanted).map(|known| known.node().clone()));
+                    start
+                        .seeds
+                        .extend(table.closest(start.target).take(wanted).map(|known| known.node().clone()));
                 });
             }
             Inbound::Stop(id) => {
@@ -193,6 +202,9 @@ impl<F: Family> Machine for Coordinator<F> {
                 }
             }
             Inbound::Connected { node, round_trip } => {
+                if let Some(round_trip) = round_trip {
+                    turn.outbox.observe(round_trip);
+                }
                 alive(table, turn.now, &node, round_trip, || context::detached(&context), turn.out);
             }
             Inbound::Disconnected(node) => {

@@ -14,8 +14,8 @@
 //! (Rule 8, the time budget of a broadcast, comes with the broadcasts.)
 //!
 //! **Time runs before the event**: a call `handle(now, event)` first does all that was due by `now`, and what
-//! follows from that, and only then looks at the event: it is the same as a tick at `now` and then the event. An answer handed in at or after its request's deadline is therefore late, however
-//! the caller's timers are ordered.
+//! follows from that, and only then looks at the event: it is the same as a tick at `now` and then the event. An
+//! answer handed in at or after its request's deadline is therefore late, however the caller's timers are ordered.
 
 use crate::time::Instant;
 use core::time::Duration;

@@ -7,7 +7,9 @@
 //! Start ──► Refused
 //!       └─► Started ──► { Request, Cancel, Progress }* ──► Finish
 //!
-//! Request ──► one of: Progress (answered or failed) │ Cancel (given up)
+//! Request ──► Progress (answered, failed)
+//!         │   Cancel, Progress (timed out)
+//!         │   Cancel (its operation ended, or it was superseded)
 //! ```
 
 use crate::family::Family;
@@ -79,7 +81,8 @@ pub struct Request<F: Family> {
     pub operation: OperationId,
     /// Where to send it.
     pub node: F::Node,
-    /// The operation's target.
+    /// The key to ask about: the operation's target or, where nodes of its neighbourhood have been silent, a key beside
+    /// it (for [`Ask::FindCloser`] only), so that the rim of the neighbourhood becomes known too.
     pub target: F::Key,
     /// What to ask.
     pub ask: Ask<F>,
@@ -109,6 +112,8 @@ pub enum GivenUp {
     TimedOut,
     /// Its operation ended, by whatever outcome: this says nothing about the node.
     OperationEnded,
+    /// The node was asked again because it was slow, and has answered the other request.
+    Superseded,
 }
 
 /// A request of the operation ended, and the operation goes on or is about to finish.
@@ -120,7 +125,7 @@ pub struct Progress<F: Family> {
     pub node: F::Node,
     /// See [`Request::hop`].
     pub hop: u32,
-    /// Since the request was sent (for [`Reply::Unsent`], since it began to wait).
+    /// Since the request was sent.
     pub elapsed: Duration,
     /// How the request ended.
     pub reply: Reply<F>,
@@ -141,9 +146,6 @@ pub enum Reply<F: Family> {
     Failed,
     /// The request ran into its own timeout.
     TimedOut,
-    /// The request was never sent: the queue of the network limits was full, or it waited there too long. This
-    /// says nothing about the node.
-    Unsent,
 }
 
 /// The last event of an operation.
@@ -215,10 +217,8 @@ pub struct Statistics {
     pub failure: u32,
     /// Requests that ran into their own timeout.
     pub timeouts: u32,
-    /// Requests given up because the operation ended.
+    /// Requests given up because the operation ended, or because the node answered another one.
     pub cancelled: u32,
-    /// Requests that were never sent; not among `requests`.
-    pub unsent: u32,
     /// Length of the longest causal chain that was answered: 1 where only seeds did.
     pub hops: u32,
 }
@@ -281,6 +281,11 @@ pub(crate) trait Says<F: Family>:
 }
 
 impl<F: Family, E> Says<F> for E where
-    E: From<Started> + From<Request<F>> + From<Cancel<F>> + From<Progress<F>> + From<Finish<F>> + From<Refused>
+    E: From<Started>
+        + From<Request<F>>
+        + From<Cancel<F>>
+        + From<Progress<F>>
+        + From<Finish<F>>
+        + From<Refused>
 {
 }

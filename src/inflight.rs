@@ -47,14 +47,14 @@ impl<T> InFlight<T> {
         Self { requests: Arena::new(), timers: Heap::new() }
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.requests.len()
     }
 
     /// Enters a request, without a timer as yet.
     pub(crate) fn open(&mut self, owned: &mut Owned, work: T) -> RequestId {
-        let handle =
-            self.requests.insert(Entry { work, after_soft: None, previous: NONE, next: owned.0 });
+        let handle = self.requests.insert(Entry { work, after_soft: None, previous: NONE, next: owned.0 });
         if let Some(next) = self.requests.at_mut(owned.0) {
             next.previous = handle.slot();
         }
@@ -99,9 +99,14 @@ impl<T> InFlight<T> {
         Some(entry.work)
     }
 
-    /// Any request of this owner: the one opened last.
-    pub(crate) fn any(&self, owned: Owned) -> Option<RequestId> {
-        self.requests.at(owned.0).map(|(handle, _)| RequestId::new(handle))
+    /// The requests of this owner, the one opened last first.
+    pub(crate) fn of(&self, owned: Owned) -> impl Iterator<Item = (RequestId, &T)> {
+        let mut slot = owned.0;
+        core::iter::from_fn(move || {
+            let (handle, entry) = self.requests.at(slot)?;
+            slot = entry.next;
+            Some((RequestId::new(handle), &entry.work))
+        })
     }
 
     /// The next thing that is due by `now`, earliest first.
@@ -163,14 +168,12 @@ mod tests {
         let ids: Vec<_> = (0..6).map(|i| table.open(if i % 2 == 0 { &mut a } else { &mut b }, i)).collect();
         table.close(&mut a, ids[2]);
         let mut left = Vec::new();
-        while let Some(request) = table.any(a) {
-            left.extend(table.close(&mut a, request));
-        }
-        assert_eq!(left, [4, 0]);
-        while let Some(request) = table.any(b) {
-            left.extend(table.close(&mut b, request));
+        for owner in [&mut a, &mut b] {
+            let requests: Vec<_> = table.of(*owner).map(|(request, _)| request).collect();
+            left.extend(requests.into_iter().filter_map(|request| table.close(owner, request)));
         }
         assert_eq!(left, [4, 0, 5, 3, 1]);
+        assert_eq!((table.of(a).count(), table.of(b).count()), (0, 0));
         assert_eq!(table.len(), 0);
     }
 }

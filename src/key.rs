@@ -13,7 +13,8 @@ pub trait Key: Copy + Eq + Ord + Hash + Debug + Send + Sync + sealed::Sealed + '
     #[must_use]
     fn distance(&self, other: &Self) -> Self;
 
-    /// The first 64 bits, left-aligned: a cheap first comparison of distances.
+    /// The first 64 bits, left-aligned: a cheap first comparison of distances, as those of a distance are those of
+    /// the one key XOR those of the other.
     fn leading(&self) -> u64;
 
     /// Number of leading bits that both keys share (cpl), 0 ..= `BITS`.
@@ -21,6 +22,10 @@ pub trait Key: Copy + Eq + Ord + Hash + Debug + Send + Sync + sealed::Sealed + '
 
     /// Bit `index` counted from the most significant; `false` at and beyond `BITS`.
     fn bit(&self, index: u32) -> bool;
+
+    /// The key with bit `index` flipped, counted from the most significant; the same key at and beyond `BITS`.
+    #[must_use]
+    fn with_flipped(&self, index: u32) -> Self;
 }
 
 mod sealed {
@@ -130,11 +135,12 @@ impl<const N: usize> Key for Bits<N> {
 
     #[inline]
     fn leading(&self) -> u64 {
-        let mut first = [0; 8];
-        for (to, from) in first.iter_mut().zip(&self.0) {
-            *to = *from;
+        match self.0.first_chunk() {
+            Some(first) => u64::from_be_bytes(*first),
+            None => {
+                self.0.iter().zip((0..8).rev()).fold(0, |sum, (byte, at)| sum | u64::from(*byte) << (8 * at))
+            }
         }
-        u64::from_be_bytes(first)
     }
 
     #[inline]
@@ -153,6 +159,14 @@ impl<const N: usize> Key for Bits<N> {
     #[inline]
     fn bit(&self, index: u32) -> bool {
         self.0.get(index as usize / 8).is_some_and(|byte| byte << (index % 8) & 0x80 != 0)
+    }
+
+    fn with_flipped(&self, index: u32) -> Self {
+        let mut bytes = self.0;
+        if let Some(byte) = bytes.get_mut(index as usize / 8) {
+            *byte ^= 0x80 >> (index % 8);
+        }
+        Self(bytes)
     }
 }
 
@@ -192,6 +206,8 @@ mod tests {
             }
             for i in 0..10 {
                 assert_eq!(Key8::new([a]).bit(i), i < 8 && a & (0x80 >> i) != 0);
+                let flipped = Key8::new([if i < 8 { a ^ (0x80 >> i) } else { a }]);
+                assert_eq!(Key8::new([a]).with_flipped(i), flipped);
             }
         }
     }
@@ -217,6 +233,7 @@ mod tests {
             prop_assert!(cpl == Key160::BITS || a.bit(cpl) != b.bit(cpl));
             prop_assert_eq!(Key160::from_hex(&a.to_string()), Ok(a));
             prop_assert!(a.leading() <= b.leading() || a > b);
+            prop_assert_eq!(a.distance(&b).leading(), a.leading() ^ b.leading());
         }
     }
 }

@@ -1,4 +1,92 @@
-//! draft
+//! A Kademlia DHT engine as pure, synchronous state machines. There is no IO in it: no sockets, no clock, no
+//! threads, no async runtime, no global state. The caller hands in `(now, event)` and gets back the events that
+//! follow, each stamped with the OpenTelemetry span context and the deadline that it inherited. So the same
+//! engine runs under any runtime and over any wire protocol, in a fuzzer, and in a simulator under virtual time.
+//!
+//! # A whole driver
+//!
+//! ```
+//! use kad_proto::coordinator::{Inbound, Outbound};
+//! use kad_proto::{Config, Coordinator, Family, Instant, Key8, Machine, Stamped, Start};
+//! use std::{sync::mpsc, time::Duration};
+//!
+//! #[derive(Clone, Debug, PartialEq)]
+//! struct Tiny; // names the types of one network: here a node is its 8-bit key
+//!
+//! impl Family for Tiny {
+//!     type Key = Key8;
+//!     type Node = Key8;
+//!     type Message = ();
+//!     fn key(node: &Key8) -> Key8 {
+//!         *node
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut dht = Coordinator::<Tiny>::new(Key8::new([0]), Config::default())?;
+//! let anchor = std::time::Instant::now();
+//! let now = || Instant::from_std(anchor, std::time::Instant::now());
+//! let (socket, inbox) = mpsc::channel(); // stands for your IO: what comes in, comes in here
+//!
+//! let start = Start::find(1, Key8::new([0x42])).with_seeds(vec![Key8::new([0x80])]);
+//! let mut event = Stamped::new(Inbound::Start(start)).by(now() + Duration::from_secs(5));
+//! let closest = 'lookup: loop {
+//!     for out in dht.handle(now(), event) {
+//!         match out.event {
+//!             // Send it, in the span `out.context`, and expect the answer by `out.deadline`. Here the node answers
+//!             // at once: it knows three others.
+//!             Outbound::Request(request) => {
+//!                 let closer = [0x20, 0x40, 0x41].map(|byte| Key8::new([byte])).to_vec();
+//!                 socket.send(Stamped::new(Inbound::Answered { request: request.id, closer }))?;
+//!             }
+//!             Outbound::Cancel(cancel) => println!("abort the IO of {:?}", cancel.id),
+//!             Outbound::Finished(finish) => break 'lookup finish.closest,
+//!             _ => {}
+//!         }
+//!     }
+//!     // Wait for what comes in, but no longer than until the engine has something to do by itself.
+//!     let wait = dht.poll_timeout().map_or(Duration::from_secs(3600), |at| at - now());
+//!     event = inbox.recv_timeout(wait).unwrap_or(Stamped::new(Inbound::Tick));
+//! };
+//! assert_eq!(closest[0].node, Key8::new([0x40]), "the distance to 0x42 is 2; that of 0x41 is 3");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! That is all there is to driving any of the machines: hand in what happened, do what comes out, and call again
+//! with a tick at [`poll_timeout`](Machine::poll_timeout) unless something happens before. One call runs the machine
+//! to quiescence; there is nothing to drain, and nothing to poll in a loop.
+//!
+//! # The machines
+//!
+//! | machine | what it does |
+//! | --- | --- |
+//! | [`Coordinator`] | a whole node: lookups that begin from its routing table and feed it |
+//! | [`QueryPool`] | many lookups, of which a bounded number runs at once |
+//! | [`Query`] | one lookup at a time |
+//! | [`Network`] | no lookups: requests within limits in flight, per node and in total |
+//! | [`RoutingTable`] | k-buckets; plain data rather than a machine, as it wants no wake-up |
+//!
+//! Each is a value that can be cloned, sent and used alone. The rules that they all keep are stated once:
+//! [`context`] says which event carries which span, [`deadline`] until when each matters.
+//!
+//! # Guarantees
+//!
+//! * **No panic.** No sequence of events causes one: unknown, late and forged ids are ignored and counted in
+//!   [`Traffic`]; a start that cannot be accepted is answered by [`Refused`], which says why; a configuration that
+//!   makes no sense is a [`ConfigError`] that names the field. The crate forbids unsafe code.
+//! * **Everything ends.** Each accepted start is answered by exactly one [`Finish`], at the first call at or after its
+//!   deadline at the latest, and nothing of it comes after that.
+//! * **Reproducible.** The same construction and the same sequence of calls give the same output, on any platform. The
+//!   engine draws no random numbers and iterates no hash map.
+//! * **Bounded.** Whatever peers answer: see [`QueryConfig`], [`PoolConfig`], [`NetworkConfig`] and [`TableConfig`] for
+//!   the bounds. In steady state an answer causes no heap allocation (a span context with a non-empty trace state is
+//!   the exception: each copy of it is one).
+//!
+//! # What is not the crate's business
+//!
+//! Sockets, codecs, timers, retransmission, encryption, storing records, serving them: the driver's. Requests that come
+//! in from others are answered by the driver from [`RoutingTable::closest`].
 
 pub mod context;
 pub mod coordinator;
@@ -15,8 +103,11 @@ mod machine;
 pub mod network;
 mod operation;
 mod outbox;
+mod pace;
 pub mod pool;
 pub mod query;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod table;
 mod time;
 
@@ -37,3 +128,7 @@ pub use pool::{PoolConfig, QueryPool};
 pub use query::{Query, QueryConfig};
 pub use table::{RoutingTable, TableConfig};
 pub use time::Instant;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

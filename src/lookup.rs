@@ -3,6 +3,13 @@
 //! No time, no context and no requests here: a [`Lookup`] knows candidates in order of distance and what became
 //! of each. With disjoint paths (S/Kademlia, section 4.4) each path iterates alone, no node is in two of them, and
 //! the results are merged in the end.
+//!
+//! **The rim.** A node answers with the k closest that it knows, dead or alive. Where some of the k closest are dead,
+//! the k closest that live reach farther than any such answer: the nodes at the rim of the neighbourhood are never
+//! named, and more requests about the same key do not help. So once a node has been silent, nodes farther out are
+//! asked about the point of their own subtree that is nearest to the target: the target with the first bit flipped in
+//! which they differ from it. They know that subtree, and its nodes stand in the same order from there as from the
+//! target. Before a troubled path converges, the subtree of its k-th closest must have been asked for like this.
 
 use crate::event::Contact;
 use crate::family::Family;
@@ -20,13 +27,15 @@ pub(crate) struct Rules {
     /// Concurrency slots of each path.
     pub(crate) alpha: u16,
     pub(crate) paths: u16,
-    pub(crate) retries: u8,
+    pub(crate) retries: u16,
     pub(crate) max_closer_nodes: u16,
     /// Candidates heard of and not asked yet, each path.
     pub(crate) max_candidates: u16,
     /// Nodes asked, all paths together.
     pub(crate) max_nodes: u16,
     pub(crate) num_results: u16,
+    /// Whether nodes may be asked about another key than the target.
+    pub(crate) rim: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -47,13 +56,27 @@ pub(crate) struct Spot {
     path: u16,
     slot: u16,
     lead: u64,
+    /// The bit of the target that is flipped in what the node is asked about.
+    rim: Option<u8>,
+}
+
+impl Spot {
+    /// What the node is asked about.
+    pub(crate) fn target<K: Key>(self, target: K) -> K {
+        self.rim.map_or(target, |bit| target.with_flipped(u32::from(bit)))
+    }
+
+    /// Whether both are the same candidate.
+    pub(crate) const fn is_of(self, other: Self) -> bool {
+        self.path == other.path && self.slot == other.slot
+    }
 }
 
 /// What the lookup wants.
 #[derive(Clone, Debug)]
 pub(crate) enum Next<F: Family> {
     /// Ask this node; it counts as asked now.
-    Ask { spot: Spot, node: F::Node, hop: u32 },
+    Ask { spot: Spot, node: F::Node, hop: u16, again: bool },
     /// Wait for those asked.
     Wait,
     /// It is over.
@@ -81,11 +104,15 @@ impl<F: Family> Lookup<F> {
         Self { local, target, rules, seeds, paths: SmallVec::new(), asked: 0 }
     }
 
+    pub(crate) const fn target(&self) -> F::Key {
+        self.target
+    }
+
     /// Takes its memory, and deals the seeds out to the paths, closest first. The closest of them are kept whatever
     /// comes, so that peers who lie about distance cannot push out what the caller knew already.
     pub(crate) fn begin(&mut self) {
         // Room for a lookup in a healthy network, so that nothing is allocated after the start.
-        let room = usize::from(self.rules.k) * 3;
+        let room = usize::from(self.rules.k) * 5 / 2;
         self.paths = (0..self.rules.paths).map(|_| Path::with_room(room)).collect();
         let mut seeds = core::mem::take(&mut self.seeds);
         let target = self.target;
@@ -97,13 +124,12 @@ impl<F: Family> Lookup<F> {
         let mut dealt = 0;
         for node in seeds {
             let (key, path) = (F::key(&node), dealt % paths);
-            let lead = key.distance(&target).leading();
+            let lead = key.leading() ^ target.leading();
             if key != self.local
-                && let Some(place) = self.vacancy(path, lead, &node)
+                && let Ok(place) = vacancy(&self.paths, path, &target, lead, &node)
                 && let Some(path) = self.paths.get_mut(path)
             {
-                let keep = dealt / paths < kept;
-                let rank = Rank { lead, slot: 0, state: State::Heard, tries: 0, keep };
+                let rank = Rank::new(lead, dealt / paths < kept);
                 dealt += usize::from(path.insert(place, rank, || node, 1, &self.rules));
             }
         }
@@ -114,19 +140,24 @@ impl<F: Family> Lookup<F> {
         let mut done = Some(Done::Exhausted);
         for (number, path) in (0..).zip(&mut self.paths) {
             match path.step(&self.rules) {
-                Step::Ask(place) if self.asked < self.rules.max_nodes || path.was_asked(place) => {
-                    if let Some((slot, lead, first)) = path.ask(place)
-                        && let Some(contact) = path.contacts.get(usize::from(slot))
+                Step::Ask { place, rim } if self.asked < self.rules.max_nodes || path.was_asked(place) => {
+                    if let Some(rank) = path.ask(place, rim)
+                        && let Some(contact) = path.contacts.get(usize::from(rank.slot))
                     {
-                        self.asked += u16::from(first);
-                        let spot = Spot { path: number, slot, lead };
-                        return Next::Ask { spot, node: contact.node.clone(), hop: contact.hop() };
+                        self.asked += u16::from(rank.tries == 1);
+                        let spot = Spot { path: number, slot: rank.slot, lead: rank.lead, rim };
+                        return Next::Ask {
+                            spot,
+                            node: contact.node.clone(),
+                            hop: contact.hop,
+                            again: rank.pending > 1,
+                        };
                     }
                 }
-                Step::Ask(_) if path.is_idle() => {
+                Step::Ask { .. } if path.is_idle() => {
                     done = done.map(|_| Done::NodeLimit);
                 }
-                Step::Ask(_) | Step::Wait => done = None,
+                Step::Ask { .. } | Step::Wait => done = None,
                 Step::Converged => {
                     done = done.map(|done| if done == Done::Exhausted { Done::Converged } else { done });
                 }
@@ -139,53 +170,68 @@ impl<F: Family> Lookup<F> {
     /// Takes back an [`Next::Ask`] that could not be carried out, as if it had not been said.
     pub(crate) fn take_back(&mut self, spot: Spot) {
         if let Some(path) = self.paths.get_mut(usize::from(spot.path))
-            && let Some(rank) = path.leave(spot, State::Heard)
+            && path.take_back(spot)
         {
-            rank.tries -= 1;
-            self.asked -= u16::from(rank.tries == 0);
-            path.heard += 1;
+            self.asked -= 1;
         }
     }
 
-    /// The node answered after this time, and named these nodes.
-    pub(crate) fn answered(&mut self, spot: Spot, elapsed: Duration, closer: &[F::Node]) {
-        let Some(path) = self.paths.get_mut(usize::from(spot.path)) else { return };
-        if path.leave(spot, State::Answered).is_none() {
-            return;
-        }
-        let edge = path.edge(&self.target, self.rules.k);
-        let Some(contact) = path.contacts.get_mut(usize::from(spot.slot)) else { return };
+    /// The node answered after this time, and named these nodes. Says how many other requests to it are superseded.
+    pub(crate) fn answered(&mut self, spot: Spot, elapsed: Duration, closer: &[F::Node]) -> u8 {
+        let (number, paths) = (usize::from(spot.path), self.paths.as_mut_slice());
+        let Some(path) = paths.get_mut(number) else { return 0 };
+        let superseded = path.answered(spot);
+        let Some(contact) = path.contacts.get_mut(usize::from(spot.slot)) else { return superseded };
         contact.micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
         let hop = contact.hop.saturating_add(1);
+        let target_lead = self.target.leading();
+        let mut edge = None;
         let mut progress = false;
+        // Answers are mostly in order of distance, and mostly of nodes that are known: the next is looked for beside
+        // the last.
+        let mut beside = 0;
         for node in closer.iter().take(usize::from(self.rules.max_closer_nodes)) {
-            let taken = self.offer(usize::from(spot.path), node, hop);
-            progress |= taken.is_some_and(|distance| edge.is_none_or(|edge| distance < edge));
+            let key = F::key(node);
+            let lead = key.leading() ^ target_lead;
+            // Much of what an answer names ends here, without being looked up or cloned.
+            let Some(path) = paths.get(number) else { return superseded };
+            if path.is_at(beside, lead, node) {
+                beside += 1;
+                continue;
+            }
+            if lead > path.horizon || key == self.local {
+                continue;
+            }
+            let place = match vacancy(paths, number, &self.target, lead, node) {
+                Ok(place) => place,
+                Err(known) => {
+                    beside = known + 1;
+                    continue;
+                }
+            };
+            beside = place + 1;
+            let Some(path) = paths.get_mut(number) else { return superseded };
+            let edge = *edge.get_or_insert_with(|| path.edge(&self.target, self.rules.k));
+            let taken = path.insert(place, Rank::new(lead, false), || node.clone(), hop, &self.rules);
+            progress |= taken && edge.is_none_or(|edge| key.distance(&self.target) < edge);
         }
-        if let Some(path) = self.paths.get_mut(usize::from(spot.path)) {
+        if let Some(path) = paths.get_mut(number) {
             path.fruitless = if progress { 0 } else { path.fruitless.saturating_add(1) };
         }
+        superseded
     }
 
-    /// The node was asked and did not answer.
+    /// A request to the node ended without an answer.
     pub(crate) fn missed(&mut self, spot: Spot, miss: Miss) {
-        let Some(path) = self.paths.get_mut(usize::from(spot.path)) else { return };
-        let edge = path.edge(&self.target, self.rules.k);
-        let distance = path.distance(&self.target, spot.slot);
-        let Some(rank) = path.leave(spot, State::Failed) else { return };
-        let near = edge.is_none_or(|edge| distance.is_some_and(|distance| distance <= edge));
-        if miss == Miss::TimedOut && rank.tries <= self.rules.retries && near {
-            rank.state = State::Heard;
-            rank.keep = true;
-            path.heard += 1;
+        if let Some(path) = self.paths.get_mut(usize::from(spot.path)) {
+            path.missed(spot, miss, &self.rules);
         }
-        path.fruitless = path.fruitless.saturating_add(1);
     }
 
-    /// The node is slow: it no longer occupies a slot, but may still answer.
+    /// A request to the node is slow: it no longer occupies a slot, but may still be answered.
     pub(crate) fn slow(&mut self, spot: Spot) {
         if let Some(path) = self.paths.get_mut(usize::from(spot.path)) {
-            path.leave(spot, State::Slow);
+            path.slow(spot);
         }
     }
 
@@ -203,32 +249,24 @@ impl<F: Family> Lookup<F> {
             }
         }
     }
+}
 
-    /// Takes a node that an answer named. Says its distance if it went in.
-    fn offer(&mut self, path: usize, node: &F::Node, hop: u16) -> Option<F::Key> {
-        let key = F::key(node);
-        let distance = key.distance(&self.target);
-        let lead = distance.leading();
-        // Most of what an answer names ends here, without being looked up or cloned.
-        if self.paths.get(path).is_none_or(|path| lead > path.horizon) || key == self.local {
-            return None;
+/// Where a node belongs in a path; or, where a path knows it, `Err` with its place there.
+fn vacancy<F: Family>(
+    paths: &[Path<F>],
+    number: usize,
+    target: &F::Key,
+    lead: u64,
+    node: &F::Node,
+) -> Result<usize, usize> {
+    let mut place = 0;
+    for (other, path) in paths.iter().enumerate() {
+        let position = path.position(target, lead, node)?;
+        if other == number {
+            place = position;
         }
-        let place = self.vacancy(path, lead, node)?;
-        let rank = Rank { lead, slot: 0, state: State::Heard, tries: 0, keep: false };
-        self.paths.get_mut(path)?.insert(place, rank, || node.clone(), hop, &self.rules).then_some(distance)
     }
-
-    /// Where a node belongs in a path, or `None` where any path knows it.
-    fn vacancy(&self, path: usize, lead: u64, node: &F::Node) -> Option<usize> {
-        let mut place = None;
-        for (number, known) in self.paths.iter().enumerate() {
-            let position = known.position(&self.target, lead, node)?;
-            if number == path {
-                place = Some(position);
-            }
-        }
-        place
-    }
+    Ok(place)
 }
 
 /// The candidates of one path. A node once asked is never forgotten, so that it is never asked anew; those not
@@ -243,12 +281,24 @@ struct Path<F: Family> {
     heard: u16,
     /// Ranks that are `Waiting`: they occupy concurrency slots.
     waiting: u16,
-    /// Ranks that are `Slow`.
-    slow: u16,
+    /// Requests that have not ended.
+    pending: u16,
     /// Answers and misses since the last answer that named a node among the k closest.
     fruitless: u16,
+    /// How many ranks from the first on have answered or failed, as far as `step` has seen.
+    settled: u16,
+    /// How many of those have answered.
+    settled_alive: u16,
+    /// The common prefix length of the last of those with the target.
+    settled_edge: Option<u8>,
     /// Nothing happened since `step` looked, except that nodes were asked.
     unchanged: bool,
+    /// A node has been silent.
+    troubled: bool,
+    /// Extra nodes asked for the sake of the rim.
+    detours: u8,
+    /// By common prefix length with the target: a node there has answered for its own subtree.
+    explored: u64,
     /// Candidates beyond this distance are not taken: there are as many closer ones as there may be.
     horizon: u64,
 }
@@ -262,39 +312,66 @@ struct Rank {
     state: State,
     /// How often it was asked.
     tries: u8,
-    /// Never pushed out: a seed, or one to be asked again.
+    /// Requests to it that have not ended: two where it was asked again because it was slow.
+    pending: u8,
+    /// The bit that was flipped in what it was last asked about, plus one; 0 where that was the target.
+    rim: u8,
+    /// Never pushed out: a seed.
     keep: bool,
+}
+
+impl Rank {
+    const fn new(lead: u64, keep: bool) -> Self {
+        Self { lead, slot: 0, state: State::Heard, tries: 0, pending: 0, rim: 0, keep }
+    }
+
+    /// The common prefix length with the target, as far as `lead` tells; less than 64.
+    #[allow(clippy::cast_possible_truncation)] // at most 63
+    fn cpl(&self) -> u8 {
+        self.lead.leading_zeros().min(63) as u8
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Not asked, or to be asked again.
+    /// Not asked.
     Heard,
     /// Asked, and occupying a slot.
     Waiting,
-    /// Asked, and past the soft limit.
+    /// Asked, and past the soft limit. May be asked again while it is among the k closest.
     Slow,
+    /// Ran into its time-out. May be asked again once it is among the k closest; until then it has as good as failed.
+    Missed,
     Answered,
     Failed,
 }
 
 enum Step {
-    Ask(usize),
+    Ask { place: usize, rim: Option<u8> },
     Wait,
     Converged,
     Exhausted,
 }
 
 impl<F: Family> Path<F> {
+    /// How many extra nodes are asked at most for the sake of the rim.
+    const DETOURS: u8 = 4;
+
     fn with_room(room: usize) -> Self {
         Self {
             ranks: Vec::with_capacity(room),
             contacts: Vec::with_capacity(room),
             heard: 0,
             waiting: 0,
-            slow: 0,
+            pending: 0,
             fruitless: 0,
+            settled: 0,
+            settled_alive: 0,
+            settled_edge: None,
             unchanged: false,
+            troubled: false,
+            detours: 0,
+            explored: 0,
             horizon: u64::MAX,
         }
     }
@@ -302,107 +379,219 @@ impl<F: Family> Path<F> {
     /// Looks at the k closest that have not failed. They must all have answered for the path to converge; where
     /// one is slow, the next one is asked in its stead, but nothing farther: whoever waits for a silent node
     /// does not go on asking ever farther ones.
-    fn step(&self, rules: &Rules) -> Step {
+    fn step(&mut self, rules: &Rules) -> Step {
         // A round that brought nothing closer: look at the whole neighbourhood at once.
         let parallelism = if self.fruitless >= rules.alpha { rules.alpha.max(rules.k) } else { rules.alpha };
         let full = self.waiting >= parallelism;
         if full && self.unchanged {
             return Step::Wait;
         }
-        let (mut alive, mut window, mut answered) = (0, 0, true);
-        let mut first_heard = None;
-        for (place, rank) in self.ranks.iter().enumerate() {
+        // The first candidates have answered or failed, more and more of them: they need not be looked at again.
+        let (mut alive, mut window, mut answered) = (self.settled_alive, self.settled_alive, true);
+        let mut edge = self.settled_edge;
+        let mut converged = self.settled_alive == rules.beta;
+        for (place, rank) in self.ranks.iter().enumerate().skip(usize::from(self.settled)) {
+            if converged || window == rules.k {
+                break;
+            }
+            let again = u16::from(rank.tries) <= rules.retries && window < rules.k;
             match rank.state {
-                State::Failed => continue,
-                State::Answered => window += 1,
+                State::Failed => {
+                    self.settled += u16::from(answered);
+                    continue;
+                }
+                State::Missed if !again => continue,
+                State::Heard | State::Missed if full => return Step::Wait,
+                State::Slow if again && !full => {
+                    return Step::Ask { place, rim: self.rim(place, rank, rules) };
+                }
+                State::Heard | State::Missed => {
+                    return Step::Ask { place, rim: self.rim(place, rank, rules) };
+                }
+                State::Answered => {
+                    window += 1;
+                    self.settled += u16::from(answered);
+                    self.settled_alive += u16::from(answered);
+                    if answered {
+                        self.settled_edge = Some(rank.cpl());
+                    }
+                }
                 State::Slow => answered = false,
                 State::Waiting => {
                     answered = false;
-                    window += 1;
-                }
-                State::Heard => {
-                    answered = false;
-                    window += 1;
-                    first_heard = first_heard.or(Some(place));
+                    // One that was slow before is likely not to answer: the next is asked in its stead.
+                    window += u16::from(rank.tries == 1);
                 }
             }
             alive += 1;
-            if alive == rules.beta && answered {
-                return Step::Converged;
+            if alive <= rules.k {
+                edge = Some(rank.cpl());
             }
-            if window == rules.k {
-                break;
+            if full && !answered {
+                return Step::Wait;
             }
+            converged = answered && alive == rules.beta;
         }
-        match first_heard {
-            Some(_) if full => Step::Wait,
-            Some(place) => Step::Ask(place),
-            None if answered => Step::Exhausted,
-            None => Step::Wait,
+        if let Some(detour) = self.detour(edge, full, rules) {
+            return detour;
+        }
+        match (converged, answered) {
+            (true, _) => Step::Converged,
+            (false, true) => Step::Exhausted,
+            (false, false) => Step::Wait,
         }
     }
 
+    /// What a candidate is asked about: itself a node of the rim, about its own subtree.
+    fn rim(&self, place: usize, rank: &Rank, rules: &Rules) -> Option<u8> {
+        (rules.rim && self.troubled && place >= usize::from(rules.k / 2)).then(|| rank.cpl())
+    }
+
+    /// Where nodes were silent, makes sure that the subtrees between the k-th closest of all and the k-th closest that
+    /// live have been asked for.
+    fn detour(&mut self, edge: Option<u8>, full: bool, rules: &Rules) -> Option<Step> {
+        let edge = edge.filter(|_| rules.rim && self.troubled)?;
+        let named = self.ranks.get(usize::from(rules.k) - 1)?.cpl();
+        let cpl = (edge..=named).rev().find(|cpl| self.explored >> cpl & 1 == 0)?;
+        let asked = |rank: &Rank| rank.state == State::Waiting && rank.rim == cpl + 1;
+        if self.ranks.iter().any(asked) {
+            return Some(Step::Wait);
+        }
+        if full || self.detours == Self::DETOURS {
+            return None;
+        }
+        let heard = |rank: &Rank| rank.state == State::Heard;
+        let inside = self.ranks.iter().position(|rank| heard(rank) && rank.cpl() == cpl);
+        let place = inside.or_else(|| self.ranks.iter().position(heard))?;
+        self.detours += 1;
+        Some(Step::Ask { place, rim: Some(cpl) })
+    }
+
+    fn unsettle(&mut self) {
+        (self.settled, self.settled_alive, self.settled_edge) = (0, 0, None);
+    }
+
     fn is_idle(&self) -> bool {
-        self.waiting == 0 && self.slow == 0
+        self.pending == 0
     }
 
     fn was_asked(&self, place: usize) -> bool {
         self.ranks.get(place).is_some_and(|rank| rank.tries > 0)
     }
 
-    /// Marks a candidate as asked. Says its slot, the start of its distance, and whether this is the first time.
-    fn ask(&mut self, place: usize) -> Option<(u16, u64, bool)> {
+    /// Marks a candidate as asked.
+    fn ask(&mut self, place: usize, rim: Option<u8>) -> Option<Rank> {
         let rank = self.ranks.get_mut(place)?;
+        if rank.state == State::Heard {
+            self.heard -= 1;
+            self.horizon = u64::MAX;
+        }
         rank.state = State::Waiting;
         rank.tries = rank.tries.saturating_add(1);
+        rank.pending += 1;
+        rank.rim = rim.map_or(0, |bit| bit + 1);
         self.waiting += 1;
-        self.heard -= 1;
+        self.pending += 1;
         self.unchanged = true;
-        self.horizon = u64::MAX;
-        Some((rank.slot, rank.lead, rank.tries == 1))
+        Some(*rank)
     }
 
-    /// Lets a candidate that was asked, and whose request has not ended, take another state.
-    fn leave(&mut self, spot: Spot, to: State) -> Option<&mut Rank> {
-        let first = self.ranks.partition_point(|rank| rank.lead < spot.lead);
-        let rank = self.ranks.get_mut(first..)?.iter_mut().find(|rank| rank.slot == spot.slot)?;
-        match rank.state {
-            State::Waiting => self.waiting -= 1,
-            State::Slow => self.slow -= 1,
-            State::Heard | State::Answered | State::Failed => return None,
-        }
-        if to == State::Slow {
-            self.slow += 1;
-        }
+    /// Undoes the last `ask`. Says whether the candidate had not been asked before.
+    fn take_back(&mut self, spot: Spot) -> bool {
+        let Some(rank) = self.rank_mut(spot).filter(|rank| rank.state == State::Waiting) else {
+            return false;
+        };
+        rank.tries -= 1;
+        rank.pending -= 1;
+        let (tries, pending) = (rank.tries, rank.pending);
+        rank.state = match (tries, pending) {
+            (0, _) => State::Heard,
+            (_, 0) => State::Missed,
+            _ => State::Slow,
+        };
+        self.heard += u16::from(tries == 0);
+        self.waiting -= 1;
+        self.pending -= 1;
+        tries == 0
+    }
+
+    /// A request to the candidate was answered. Says how many others to it are superseded.
+    fn answered(&mut self, spot: Spot) -> u8 {
+        let Some(rank) = self.rank_mut(spot) else { return 0 };
+        let was = core::mem::replace(&mut rank.state, State::Answered);
+        let pending = core::mem::take(&mut rank.pending);
+        let explored = u64::from(spot.rim == Some(rank.cpl())) << rank.cpl();
+        self.waiting -= u16::from(was == State::Waiting);
+        self.pending -= u16::from(pending);
+        self.explored |= explored;
         self.unchanged = false;
-        rank.state = to;
-        Some(rank)
+        pending.saturating_sub(1)
+    }
+
+    /// A request to the candidate ended without an answer.
+    fn missed(&mut self, spot: Spot, miss: Miss, rules: &Rules) {
+        let Some(rank) = self.rank_mut(spot).filter(|rank| rank.pending > 0) else { return };
+        rank.pending -= 1;
+        let was = rank.state;
+        let over = was != State::Failed && (rank.pending == 0 || miss == Miss::Failed);
+        if over {
+            let again = miss == Miss::TimedOut && u16::from(rank.tries) <= rules.retries;
+            rank.state = if again { State::Missed } else { State::Failed };
+        }
+        self.waiting -= u16::from(over && was == State::Waiting);
+        self.pending -= 1;
+        self.fruitless = self.fruitless.saturating_add(1);
+        self.troubled = true;
+        self.unchanged = false;
+        // It may stand among those that `step` no longer looks at.
+        self.unsettle();
+    }
+
+    /// The last request to the candidate is slow.
+    fn slow(&mut self, spot: Spot) {
+        if let Some(rank) = self.rank_mut(spot).filter(|rank| rank.state == State::Waiting) {
+            rank.state = State::Slow;
+            self.waiting -= 1;
+            self.troubled = true;
+            self.unchanged = false;
+        }
+    }
+
+    fn rank_mut(&mut self, spot: Spot) -> Option<&mut Rank> {
+        let first = self.ranks.partition_point(|rank| rank.lead < spot.lead);
+        self.ranks.get_mut(first..)?.iter_mut().find(|rank| rank.slot == spot.slot)
     }
 
     /// The distance of the k-th closest that has not failed, if there are as many.
     fn edge(&self, target: &F::Key, k: u16) -> Option<F::Key> {
-        let mut alive = self.ranks.iter().filter(|rank| rank.state != State::Failed);
-        alive.nth(usize::from(k) - 1).and_then(|rank| self.distance(target, rank.slot))
-    }
-
-    fn distance(&self, target: &F::Key, slot: u16) -> Option<F::Key> {
+        let mut alive = self.ranks.iter().filter(|rank| !matches!(rank.state, State::Failed | State::Missed));
+        let slot = alive.nth(usize::from(k) - 1)?.slot;
         self.contacts.get(usize::from(slot)).map(|contact| F::key(&contact.node).distance(target))
     }
 
-    /// Where a node belongs, or `None` where it is known.
-    fn position(&self, target: &F::Key, lead: u64, node: &F::Node) -> Option<usize> {
+    /// Whether the candidate at this place is this node.
+    #[inline]
+    fn is_at(&self, place: usize, lead: u64, node: &F::Node) -> bool {
+        self.ranks.get(place).is_some_and(|rank| {
+            rank.lead == lead
+                && self.contacts.get(usize::from(rank.slot)).is_some_and(|contact| contact.node == *node)
+        })
+    }
+
+    /// Where a node belongs; or, where it is known, `Err` with its place.
+    fn position(&self, target: &F::Key, lead: u64, node: &F::Node) -> Result<usize, usize> {
         let mut place = self.ranks.partition_point(|rank| rank.lead < lead);
-        let equal = self.ranks.get(place..)?.iter().take_while(|rank| rank.lead == lead);
-        for rank in equal {
-            let known = &self.contacts.get(usize::from(rank.slot))?.node;
-            if known == node {
-                return None;
+        // Where distances start alike, as they do for the node itself, all of them counts.
+        let mut equal = place;
+        while let Some(rank) = self.ranks.get(equal).filter(|rank| rank.lead == lead) {
+            let Some(known) = self.contacts.get(usize::from(rank.slot)) else { break };
+            if known.node == *node {
+                return Err(equal);
             }
-            if F::key(known).distance(target) < F::key(node).distance(target) {
-                place += 1;
-            }
+            place += usize::from(F::key(&known.node).distance(target) < F::key(node).distance(target));
+            equal += 1;
         }
-        Some(place)
+        Ok(place)
     }
 
     /// Puts a candidate in at its place, if there is room or one farther gives way.
@@ -438,6 +627,9 @@ impl<F: Family> Path<F> {
             }
         }
         self.unchanged = false;
+        if place < usize::from(self.settled) {
+            self.unsettle();
+        }
         if self.heard >= rules.max_candidates {
             let farthest = self.farthest().and_then(|victim| self.ranks.get(victim));
             self.horizon = farthest.map_or(0, |rank| rank.lead);

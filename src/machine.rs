@@ -21,12 +21,7 @@ pub trait Machine {
     /// or for time.
     ///
     /// A `now` earlier than one already seen is treated as the latest seen. Never panics.
-    fn handle_into(
-        &mut self,
-        now: Instant,
-        event: Stamped<Self::Inbound>,
-        out: &mut Batch<Self::Outbound>,
-    );
+    fn handle_into(&mut self, now: Instant, event: Stamped<Self::Inbound>, out: &mut Batch<Self::Outbound>);
 
     /// The earliest instant at which a call without news would do something, exactly; `None` where only an
     /// event can wake the machine.

@@ -2,14 +2,14 @@
 //!
 //! Queries, pool and coordinator have the same limits built in; this machine offers them alone.
 
-use crate::context::Context;
+use crate::context::{self, Cause};
 use crate::deadline::Clock;
 use crate::error::ConfigError;
 use crate::family::Family;
 use crate::id::RequestId;
 use crate::inflight::{Due, Owned};
 use crate::machine::{Batch, Machine, Stamped};
-use crate::outbox::{Ending, NetworkConfig, Outbox, Refusal, Submitted, Traffic};
+use crate::outbox::{Ending, NetworkConfig, Outbox, Refusal, Submitted, To, Traffic};
 use crate::time::Instant;
 use opentelemetry::trace::SpanContext;
 
@@ -17,7 +17,7 @@ use opentelemetry::trace::SpanContext;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inbound<F: Family> {
     /// Send this message when there is capacity. The stamp holds the request's span and the deadline by which it
-    /// must have been answered; without one, only the configured timeout counts.
+    /// must have been answered, waiting included; without one, that is the configured timeout from now.
     Submit {
         /// The caller's own name for it, handed back with all that is said of it. Need not be unique.
         tag: u64,
@@ -125,11 +125,10 @@ impl<F: Family> Network<F> {
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
-    pub fn new(mut config: NetworkConfig) -> Result<Self, ConfigError> {
-        config.validate()?;
+    pub fn new(config: NetworkConfig) -> Result<Self, ConfigError> {
         // Slots of operations are nobody's business here, so nothing happens at a soft limit.
-        config.soft_timeout = config.request_timeout;
-        Ok(Self { clock: Clock::default(), outbox: Outbox::new(config)?, owned: Owned::NOTHING })
+        let outbox = Outbox::new(config)?.without_soft_limits();
+        Ok(Self { clock: Clock::default(), outbox, owned: Owned::NOTHING })
     }
 
     /// What became of all requests so far.
@@ -142,41 +141,52 @@ impl<F: Family> Network<F> {
         self.outbox.tracked_nodes()
     }
 
-    fn send(&self, id: RequestId, deadline: Instant, context: Option<Context>, out: &mut Batch<Outbound<F>>) {
+    fn send(
+        &self,
+        id: RequestId,
+        deadline: Instant,
+        cause: Cause<'_, RequestId>,
+        out: &mut Batch<Outbound<F>>,
+    ) {
         let Some(request) = self.outbox.get(id) else { return };
-        let Submission { tag, message, context: own } = request.work.clone();
-        let event = Outbound::Send { tag, request: id, node: request.node.clone(), message };
-        let context = context.unwrap_or(Context::Parent(own));
-        out.push(Stamped { event, context, deadline: Some(deadline) });
+        let Submission { tag, message, context } = &request.work;
+        let (node, message) = (request.node.clone(), message.clone());
+        let event = Outbound::Send { tag: *tag, request: id, node, message };
+        out.push(Stamped { event, context: cause.stamp(id, context), deadline: Some(deadline) });
     }
 
     /// Sends what waits and has room.
     fn release(&mut self, now: Instant, out: &mut Batch<Outbound<F>>) {
         while let Some((id, deadline)) = self.outbox.release(now) {
-            self.send(id, deadline, None, out);
+            self.send(id, deadline, Cause::TIME, out);
         }
     }
 
-    /// Ends a request. `cause` is the context of the inbound event that ends it, if one does.
     fn end(
         &mut self,
+        now: Instant,
         id: RequestId,
         ending: Ending,
-        end: End,
-        cause: Option<&Context>,
+        cause: Cause<'_, RequestId>,
         out: &mut Batch<Outbound<F>>,
     ) {
-        let Some(request) = self.outbox.close(&mut self.owned, id, ending) else { return };
+        let Some(request) = self.outbox.close(&mut self.owned, id, now, ending) else { return };
         let tag = request.work.tag;
-        let context = cause.and_then(Context::parent).unwrap_or(&request.work.context);
         let deadline = Some(request.operation_deadline);
         let mut say = |event| {
-            out.push(Stamped { event, context: Context::Parent(context.clone()), deadline });
+            let context = cause.stamp(id, &request.work.context);
+            out.push(Stamped { event, context, deadline });
+        };
+        let end = match ending {
+            Ending::Answered => End::Answered,
+            Ending::Failed => End::Failed,
+            Ending::TimedOut if request.is_emitted() => End::TimedOut,
+            Ending::TimedOut => End::Unsent,
+            Ending::Cancelled => End::Withdrawn,
         };
         if request.is_emitted() && matches!(end, End::TimedOut | End::Withdrawn) {
             say(Outbound::Cancel { tag, request: id });
         }
-        let end = if end == End::TimedOut && !request.is_emitted() { End::Unsent } else { end };
         say(Outbound::Ended { tag, request: id, node: request.node.clone(), end });
     }
 }
@@ -189,39 +199,39 @@ impl<F: Family> Machine for Network<F> {
         let now = self.clock.advance(now);
         while let Some(due) = self.outbox.expire(now) {
             if let Due::Hard(id) = due {
-                self.end(id, Ending::TimedOut, End::TimedOut, None, out);
+                self.end(now, id, Ending::TimedOut, Cause::TIME, out);
             }
         }
         self.release(now, out);
         let Stamped { event, context, deadline } = event;
         match event {
             Inbound::Submit { tag, node, message } => {
-                let own = context.parent().cloned().unwrap_or(SpanContext::NONE);
-                let work = Submission { tag, message, context: own };
-                let until = deadline.unwrap_or(Instant::FAR_FUTURE);
-                let submitted = self.outbox.submit(now, &mut self.owned, until, node, work);
+                let work = Submission { tag, message, context: context::own(&context) };
+                let until = deadline.unwrap_or(now + self.outbox.config.request_timeout);
+                let submitted =
+                    self.outbox.submit(now, &mut self.owned, until, To { node, again: false }, work);
                 let mut say = |event| out.push(Stamped { event, context: context.clone(), deadline });
                 match submitted {
-                    Err((reason, _)) => say(Outbound::Refused { tag, reason }),
+                    Err(reason) => say(Outbound::Refused { tag, reason }),
                     Ok(Submitted::Queued(request)) => say(Outbound::Accepted { tag, request }),
                     Ok(Submitted::Sent(request, deadline)) => {
                         say(Outbound::Accepted { tag, request });
-                        self.send(request, deadline, Some(context), out);
+                        self.send(request, deadline, Cause::event(request, &context), out);
                     }
                 }
             }
             Inbound::Withdraw(id) if self.outbox.get(id).is_some() => {
-                self.end(id, Ending::Cancelled, End::Withdrawn, Some(&context), out);
+                self.end(now, id, Ending::Cancelled, Cause::event(id, &context), out);
             }
             Inbound::Withdraw(_) => self.outbox.count_unknown(),
             Inbound::Answered(id) => {
                 if self.outbox.recognise(id).is_some() {
-                    self.end(id, Ending::Answered, End::Answered, Some(&context), out);
+                    self.end(now, id, Ending::Answered, Cause::event(id, &context), out);
                 }
             }
             Inbound::Failed(id) => {
                 if self.outbox.recognise(id).is_some() {
-                    self.end(id, Ending::Failed, End::Failed, Some(&context), out);
+                    self.end(now, id, Ending::Failed, Cause::event(id, &context), out);
                 }
             }
             Inbound::Tick => {}

@@ -2,15 +2,14 @@
 
 use crate::context::{Cause, Context};
 use crate::event::{
-    Ask, Cancel, Finish, GivenUp, Outcome, Progress, Reply, Request, Says, Start,
-    Started, Statistics,
+    self, Ask, Cancel, Finish, GivenUp, Outcome, Progress, Reply, Says, Start, Started, Statistics,
 };
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
 use crate::inflight::{Due, Owned};
 use crate::lookup::{Done, Lookup, Miss, Next, Spot};
 use crate::machine::{Batch, Stamped};
-use crate::outbox::{Ending, Outbox, Refusal, Submitted};
+use crate::outbox::{Ending, Outbox, Refusal, Request, Submitted, To};
 use crate::query::QueryConfig;
 use crate::time::Instant;
 use core::time::Duration;
@@ -21,7 +20,7 @@ use opentelemetry::trace::SpanContext;
 pub(crate) struct Asked {
     pub(crate) operation: OperationId,
     spot: Spot,
-    hop: u32,
+    hop: u16,
 }
 
 /// One call of a machine, as the operations in it see it.
@@ -37,6 +36,8 @@ pub(crate) struct Turn<'a, F: Family, E> {
 #[must_use]
 pub(crate) enum Onward {
     Continues,
+    /// It could ask somebody, but the queue of requests is full.
+    Starves,
     Ends(Outcome),
 }
 
@@ -46,7 +47,6 @@ pub(crate) struct Operation<F: Family> {
     pub(crate) deadline: Instant,
     /// The context it was started with.
     context: SpanContext,
-    target: F::Key,
     ask: Ask<F>,
     lookup: Lookup<F>,
     owned: Owned,
@@ -64,10 +64,10 @@ impl<F: Family> Operation<F> {
         config: &QueryConfig,
         start: Start<F>,
     ) -> Self {
-        let lookup = Lookup::new(local, start.target, config.rules(start.num_results), start.seeds);
+        let lookup = Lookup::new(local, start.target, config.rules(&start), start.seeds);
         let statistics = Statistics { started: now, ..Statistics::default() };
-        let (target, ask) = (start.target, start.ask);
-        Self { id, deadline, context, target, ask, lookup, owned: Owned::NOTHING, statistics }
+        let ask = start.ask;
+        Self { id, deadline, context, ask, lookup, owned: Owned::NOTHING, statistics }
     }
 
     /// Says that the start was accepted.
@@ -89,19 +89,23 @@ impl<F: Family> Operation<F> {
         }
         loop {
             match self.lookup.next() {
-                Next::Ask { spot, node, hop } => {
+                Next::Ask { spot, node, hop, again } => {
                     let asked = Asked { operation: self.id, spot, hop };
-                    match turn.outbox.submit(turn.now, &mut self.owned, self.deadline, node, asked) {
+                    match turn.outbox.submit(
+                        turn.now,
+                        &mut self.owned,
+                        self.deadline,
+                        To { node, again },
+                        asked,
+                    ) {
                         Ok(Submitted::Sent(id, deadline)) => self.send(turn, id, deadline),
                         Ok(Submitted::Queued(_)) => {}
-                        Err((Refusal::QueueFull, node)) => {
-                            self.lookup.missed(spot, Miss::Failed);
-                            self.statistics.unsent += 1;
-                            self.report(turn, node, hop, Duration::ZERO, Reply::Unsent);
-                        }
-                        Err((Refusal::NoTimeLeft, _)) => {
+                        Err(refusal) => {
                             self.lookup.take_back(spot);
-                            return Onward::Continues;
+                            return match refusal {
+                                Refusal::QueueFull => Onward::Starves,
+                                Refusal::NoTimeLeft => Onward::Continues,
+                            };
                         }
                     }
                 }
@@ -121,13 +125,14 @@ impl<F: Family> Operation<F> {
     pub(crate) fn send<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId, deadline: Instant) {
         let Some(request) = turn.outbox.get(id) else { return };
         self.statistics.requests += 1;
-        let request = Request {
+        let target = request.work.spot.target(self.lookup.target());
+        let request = event::Request {
             id,
             operation: self.id,
             node: request.node.clone(),
-            target: self.target,
+            target,
             ask: self.ask.clone(),
-            hop: request.work.hop,
+            hop: u32::from(request.work.hop),
         };
         self.say(turn, deadline, request);
     }
@@ -139,20 +144,25 @@ impl<F: Family> Operation<F> {
         id: RequestId,
         closer: Vec<F::Node>,
     ) -> Onward {
-        let Some(request) = turn.outbox.close(&mut self.owned, id, Ending::Answered) else {
+        let Some(request) = turn.outbox.close(&mut self.owned, id, turn.now, Ending::Answered) else {
             return Onward::Continues;
         };
         let (asked, elapsed) = (request.work, request.age(turn.now));
         self.statistics.success += 1;
-        self.statistics.hops = self.statistics.hops.max(asked.hop);
-        self.lookup.answered(asked.spot, elapsed, &closer);
+        self.statistics.hops = self.statistics.hops.max(u32::from(asked.hop));
+        let superseded = self.lookup.answered(asked.spot, elapsed, &closer);
         self.report(turn, request.node, asked.hop, elapsed, Reply::Answered { closer });
+        for _ in 0..superseded {
+            let same = |request: &Asked| request.spot.is_of(asked.spot);
+            let Some(id) = turn.outbox.find(self.owned, same) else { break };
+            self.give_up(turn, id, GivenUp::Superseded);
+        }
         self.advance(turn)
     }
 
     /// Takes the caller's report that a request failed, which the outbox recognised.
     pub(crate) fn failed<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) -> Onward {
-        let Some(request) = turn.outbox.close(&mut self.owned, id, Ending::Failed) else {
+        let Some(request) = turn.outbox.close(&mut self.owned, id, turn.now, Ending::Failed) else {
             return Onward::Continues;
         };
         self.statistics.failure += 1;
@@ -175,36 +185,27 @@ impl<F: Family> Operation<F> {
         self.advance(turn)
     }
 
+    /// A request that waits has its operation's time, and so ends with it: only one that was sent gets here.
     fn timed_out<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) {
-        let Some(request) = turn.outbox.close(&mut self.owned, id, Ending::TimedOut) else { return };
+        let closed = turn.outbox.close(&mut self.owned, id, turn.now, Ending::TimedOut);
+        let Some(request) = closed else { return };
         let (asked, elapsed) = (request.work, request.age(turn.now));
-        let reply = if request.is_emitted() {
-            self.statistics.timeouts += 1;
-            self.lookup.missed(asked.spot, Miss::TimedOut);
-            self.cancel(turn, id, request.node.clone(), GivenUp::TimedOut);
-            Reply::TimedOut
-        } else {
-            self.statistics.unsent += 1;
-            self.lookup.missed(asked.spot, Miss::Failed);
-            Reply::Unsent
-        };
-        self.report(turn, request.node, asked.hop, elapsed, reply);
+        self.statistics.timeouts += 1;
+        self.lookup.missed(asked.spot, Miss::TimedOut);
+        self.cancel(turn, id, request.node.clone(), GivenUp::TimedOut);
+        self.report(turn, request.node, asked.hop, elapsed, Reply::TimedOut);
     }
 
     /// Gives up what is in flight and says the last word.
     pub(crate) fn finish<E: Says<F>>(mut self, turn: &mut Turn<'_, F, E>, outcome: Outcome) {
-        while let Some(id) = turn.outbox.any(self.owned) {
-            let Some(request) = turn.outbox.close(&mut self.owned, id, Ending::Cancelled) else { break };
-            if request.is_emitted() {
-                self.statistics.cancelled += 1;
-                self.cancel(turn, id, request.node, GivenUp::OperationEnded);
-            }
+        while let Some(id) = turn.outbox.find(self.owned, |_| true) {
+            self.give_up(turn, id, GivenUp::OperationEnded);
         }
         self.statistics.ended = Some(turn.now);
         let context = turn.cause.stamp(self.id, &self.context);
         let event = Finish {
             operation: self.id,
-            target: self.target,
+            target: self.lookup.target(),
             outcome,
             closest: self.lookup.into_closest(),
             statistics: self.statistics,
@@ -212,18 +213,21 @@ impl<F: Family> Operation<F> {
         turn.out.push(Stamped { event: event.into(), context, deadline: Some(self.deadline) });
     }
 
+    /// Gives up a request that says nothing about its node.
+    fn give_up<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId, reason: GivenUp) {
+        let closed = turn.outbox.close(&mut self.owned, id, turn.now, Ending::Cancelled);
+        if let Some(request) = closed.filter(Request::is_emitted) {
+            self.statistics.cancelled += 1;
+            self.cancel(turn, id, request.node, reason);
+        }
+    }
+
     /// The context of a side effect of this operation.
     pub(crate) fn detach(&self, cause: &Cause<'_>) -> Context {
         cause.detach(self.id, &self.context)
     }
 
-    fn cancel<E: Says<F>>(
-        &self,
-        turn: &mut Turn<'_, F, E>,
-        id: RequestId,
-        node: F::Node,
-        reason: GivenUp,
-    ) {
+    fn cancel<E: Says<F>>(&self, turn: &mut Turn<'_, F, E>, id: RequestId, node: F::Node, reason: GivenUp) {
         self.say(turn, self.deadline, Cancel { id, operation: self.id, node, reason });
     }
 
@@ -231,11 +235,12 @@ impl<F: Family> Operation<F> {
         &self,
         turn: &mut Turn<'_, F, E>,
         node: F::Node,
-        hop: u32,
+        hop: u16,
         elapsed: Duration,
         reply: Reply<F>,
     ) {
         let (operation, statistics) = (self.id, self.statistics);
+        let hop = u32::from(hop);
         self.say(turn, self.deadline, Progress { operation, node, hop, elapsed, reply, statistics });
     }
 

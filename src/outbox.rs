@@ -9,6 +9,7 @@ use crate::family::Family;
 use crate::heap::Heap;
 use crate::id::RequestId;
 use crate::inflight::{Due, InFlight, Owned};
+use crate::pace::Pace;
 use crate::time::Instant;
 use core::hash::{BuildHasher, Hasher};
 use core::time::Duration;
@@ -21,12 +22,16 @@ use std::collections::{BTreeSet, HashMap};
 /// the nodes do. State of a node with no request is dropped at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkConfig {
-    /// How long a request may take before it fails, at most; an operation's deadline can only make it less.
-    /// Also how long a request may wait in the queue before it is given up unsent. Default: 2 s.
+    /// How long a request may take before it fails, at most; an operation's deadline can only make it less. The time-out
+    /// is adapted to observed round trips: their mean + 5 deviations; at first, four times `soft_timeout`. Default: 2 s.
     pub request_timeout: Duration,
-    /// The soft limit: after it, a request no longer occupies a concurrency slot of its operation, but an answer
-    /// still counts in full. At or beyond `request_timeout` there is none. Default: 750 ms.
+    /// The soft limit, at first: after it, a request no longer occupies a concurrency slot of its operation, but an answer
+    /// still counts in full, and a node among the k closest may be asked again. Adapted likewise: mean + 1/4 deviation.
+    /// At or beyond the time-out there is none. Default: 250 ms.
     pub soft_timeout: Duration,
+    /// Adapted time-outs never go below this, adapted soft limits never below a third of it. At or beyond
+    /// `request_timeout` nothing is adapted: time-outs and soft limits are as configured. Default: 150 ms.
+    pub min_timeout: Duration,
     /// How many requests may be in flight in total. Default: 65,536.
     pub max_in_flight: usize,
     /// How many requests may be in flight to one key. Default: 16.
@@ -41,7 +46,8 @@ impl Default for NetworkConfig {
     fn default() -> Self {
         Self {
             request_timeout: Duration::from_secs(2),
-            soft_timeout: Duration::from_millis(750),
+            soft_timeout: Duration::from_millis(250),
+            min_timeout: Duration::from_millis(150),
             max_in_flight: 65_536,
             max_per_node: 16,
             max_queued: 65_536,
@@ -59,6 +65,7 @@ impl NetworkConfig {
         const MOST: usize = 1 << 30;
         require(!self.request_timeout.is_zero(), "network.request_timeout", "longer than zero")?;
         require(!self.soft_timeout.is_zero(), "network.soft_timeout", "longer than zero")?;
+        require(!self.min_timeout.is_zero(), "network.min_timeout", "longer than zero")?;
         require((1..=MOST).contains(&self.max_in_flight), "network.max_in_flight", "1 to 2^30")?;
         require((1..=MOST).contains(&self.max_per_node), "network.max_per_node", "1 to 2^30")?;
         require(self.max_queued <= MOST, "network.max_queued", "at most 2^30")
@@ -77,7 +84,7 @@ pub struct Traffic {
     pub failed: u64,
     /// Requests that ran into their own timeout.
     pub timed_out: u64,
-    /// Requests given up because their operation ended.
+    /// Requests given up because their operation ended, or because the node answered another one.
     pub cancelled: u64,
     /// Requests emitted and not ended.
     pub in_flight: u64,
@@ -94,6 +101,8 @@ pub struct Traffic {
 pub(crate) struct Request<F: Family, T> {
     pub(crate) work: T,
     pub(crate) node: F::Node,
+    /// An earlier request to the node is still listened to.
+    again: bool,
     /// The deadline of the operation it is sent for.
     pub(crate) operation_deadline: Instant,
     pub(crate) stage: Stage,
@@ -101,6 +110,14 @@ pub(crate) struct Request<F: Family, T> {
     since: Instant,
     /// When it fails.
     pub(crate) deadline: Instant,
+}
+
+/// Whom a request is for.
+#[derive(Clone, Debug)]
+pub(crate) struct To<F: Family> {
+    pub(crate) node: F::Node,
+    /// An earlier request of the same operation to it is still listened to.
+    pub(crate) again: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +180,8 @@ pub(crate) struct Outbox<F: Family, T> {
     /// Requests in flight, by node.
     active: HashMap<F::Key, usize, Seeded>,
     traffic: Traffic,
+    pace: Pace,
+    soft_limits: bool,
 }
 
 impl<F: Family, T> Outbox<F, T> {
@@ -174,13 +193,35 @@ impl<F: Family, T> Outbox<F, T> {
             ready: Heap::new(),
             active: HashMap::with_hasher(Seeded(config.hash_seed)),
             traffic: Traffic::default(),
+            pace: Pace::default(),
+            soft_limits: true,
             config,
         })
+    }
+
+    /// The same, for who does nothing at a soft limit: time does not stop there.
+    pub(crate) fn without_soft_limits(self) -> Self {
+        Self { soft_limits: false, ..self }
     }
 
     /// The sums, of this moment.
     pub(crate) fn traffic(&self) -> Traffic {
         self.traffic
+    }
+
+    /// The soft limit and the time-out of a request sent now. One to a node whose first request is still listened to
+    /// (`again`) has what is left of that one's time.
+    fn limits(&self, again: bool) -> (Duration, Duration) {
+        let NetworkConfig { soft_timeout, request_timeout, min_timeout, .. } = self.config;
+        if min_timeout >= request_timeout {
+            return (
+                soft_timeout,
+                request_timeout.saturating_sub(if again { soft_timeout } else { Duration::ZERO }),
+            );
+        }
+        let hard = self.pace.hard(min_timeout, soft_timeout.saturating_mul(4), request_timeout);
+        let soft = self.pace.soft(min_timeout, soft_timeout, hard);
+        (soft, if again { hard.saturating_sub(soft) } else { hard })
     }
 
     /// Hands in a request for an operation that ends at `operation_deadline`, or hands the node back.
@@ -189,34 +230,41 @@ impl<F: Family, T> Outbox<F, T> {
         now: Instant,
         owned: &mut Owned,
         operation_deadline: Instant,
-        node: F::Node,
+        to: To<F>,
         work: T,
-    ) -> Result<Submitted, (Refusal, F::Node)> {
-        let timeout = self.config.request_timeout;
-        let Some(deadline) = deadline::of_request(now, operation_deadline, timeout) else {
-            return Err((Refusal::NoTimeLeft, node));
-        };
+    ) -> Result<Submitted, Refusal> {
+        let (soft, hard) = self.limits(to.again);
+        let deadline = deadline::of_request(now, operation_deadline, hard).ok_or(Refusal::NoTimeLeft)?;
+        let To { node, again } = to;
         let key = F::key(&node);
+        let free = self.free();
+        let active = self.active.entry(key);
+        let has_room = match &active {
+            MapEntry::Occupied(active) => *active.get() < self.config.max_per_node,
+            MapEntry::Vacant(_) => true,
+        };
         // Where nothing is ready, nothing waits for a node that has room.
-        let sent = self.has_room(key) && self.free() > 0 && self.ready.len() == 0;
-        // What is ready leaves the queue in this same call, as far as there is capacity.
-        let leaving = self.free().min(self.ready.len());
-        if !sent && self.waiting.len() >= self.config.max_queued + leaving {
-            return Err((Refusal::QueueFull, node));
-        }
-        let stage = if sent { Stage::Sent } else { Stage::Waiting };
-        let request = Request { work, node, operation_deadline, stage, since: now, deadline };
-        let id = self.requests.open(owned, request);
-        if sent {
-            self.enter(now, key, id, deadline);
+        if has_room && free > 0 && self.ready.len() == 0 {
+            *active.or_insert(0) += 1;
+            let stage = Stage::Sent;
+            let request = Request { work, node, again, operation_deadline, stage, since: now, deadline };
+            let id = self.requests.open(owned, request);
+            self.enter(now + soft, id, deadline);
             return Ok(Submitted::Sent(id, deadline));
         }
+        if !self.has_space() {
+            return Err(Refusal::QueueFull);
+        }
+        // What waits may wait as long as its operation lives.
+        let (stage, deadline) = (Stage::Waiting, operation_deadline);
+        let request = Request { work, node, again, operation_deadline, stage, since: now, deadline };
+        let id = self.requests.open(owned, request);
         self.requests.arm(id, None, deadline);
         let before = self.first_waiting(key);
         self.waiting.insert((key, deadline, id));
         self.traffic.queued += 1;
         // It may go before the one that was the first so far.
-        if self.has_room(key) && self.first_waiting(key) == Some((deadline, id)) {
+        if has_room && self.first_waiting(key) == Some((deadline, id)) {
             if let Some((_, overtaken)) = before {
                 self.ready.clear(overtaken.handle().slot());
             }
@@ -232,19 +280,42 @@ impl<F: Family, T> Outbox<F, T> {
         }
         let ((waited, id), slot) = self.ready.peek()?;
         self.ready.clear(slot);
-        let timeout = self.config.request_timeout;
+        let (soft, hard) = self.limits(self.requests.get(id)?.again);
         let request = self.requests.get_mut(id)?;
         // A request that waits past its operation's deadline is closed before anything is released.
-        let deadline = deadline::of_request(now, request.operation_deadline, timeout)?;
+        let deadline = deadline::of_request(now, request.operation_deadline, hard)?;
         request.stage = Stage::Sent;
         request.since = now;
         request.deadline = deadline;
         let key = F::key(&request.node);
         self.waiting.remove(&(key, waited, id));
         self.traffic.queued -= 1;
-        self.enter(now, key, id, deadline);
+        *self.active.entry(key).or_insert(0) += 1;
+        self.enter(now + soft, id, deadline);
         self.make_ready(key);
         Some((id, deadline))
+    }
+
+    /// A request is in flight from now on.
+    fn enter(&mut self, soft: Instant, id: RequestId, deadline: Instant) {
+        self.requests.arm(id, self.soft_limits.then_some(soft), deadline);
+        self.traffic.sent += 1;
+        self.traffic.in_flight += 1;
+    }
+
+    /// Takes a round trip that was measured by other means than a request.
+    pub(crate) fn observe(&mut self, round_trip: Duration) {
+        self.pace.observe(round_trip);
+    }
+
+    /// Whether one more request can wait. What is ready leaves the queue in this same call, as far as there is capacity.
+    fn has_space(&self) -> bool {
+        self.waiting.len() < self.config.max_queued + self.free().min(self.ready.len())
+    }
+
+    /// Whether a request handed in now would be taken, unless its node has too many.
+    pub(crate) fn has_room(&self) -> bool {
+        self.has_space() || (self.free() > 0 && self.ready.len() == 0)
     }
 
     pub(crate) fn get(&self, id: RequestId) -> Option<&Request<F, T>> {
@@ -272,9 +343,16 @@ impl<F: Family, T> Outbox<F, T> {
         &mut self,
         owned: &mut Owned,
         id: RequestId,
+        now: Instant,
         ending: Ending,
     ) -> Option<Request<F, T>> {
         let request = self.requests.close(owned, id)?;
+        if ending == Ending::Answered {
+            // Where the node was asked again, the first request would have taken at least as long as both together:
+            // counting only answers that came in time would make time-outs ever shorter.
+            let before = if request.again { self.limits(false).0 } else { Duration::ZERO };
+            self.pace.observe(request.age(now) + before);
+        }
         let key = F::key(&request.node);
         if request.is_emitted() {
             self.traffic.in_flight -= 1;
@@ -287,12 +365,11 @@ impl<F: Family, T> Outbox<F, T> {
         } else {
             self.traffic.queued -= 1;
         }
-        match request.stage {
-            Stage::Waiting => {
-                self.waiting.remove(&(key, request.deadline, id));
-                self.ready.clear(id.handle().slot());
-            }
-            Stage::Sent | Stage::Slow => self.leave(key),
+        if request.stage == Stage::Waiting {
+            self.waiting.remove(&(key, request.deadline, id));
+            self.ready.clear(id.handle().slot());
+        } else {
+            self.leave(key);
         }
         self.make_ready(key);
         Some(request)
@@ -309,9 +386,9 @@ impl<F: Family, T> Outbox<F, T> {
         Some(due)
     }
 
-    /// Any request of this owner.
-    pub(crate) fn any(&self, owned: Owned) -> Option<RequestId> {
-        self.requests.any(owned)
+    /// The request of this owner that was handed in last, of those that pass the test.
+    pub(crate) fn find(&self, owned: Owned, test: impl Fn(&T) -> bool) -> Option<RequestId> {
+        self.requests.of(owned).find(|(_, request)| test(&request.work)).map(|(id, _)| id)
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -324,11 +401,6 @@ impl<F: Family, T> Outbox<F, T> {
         self.config.max_in_flight.saturating_sub(in_flight)
     }
 
-    /// Whether one more request may be in flight to this node.
-    fn has_room(&self, key: F::Key) -> bool {
-        self.active.get(&key).is_none_or(|active| *active < self.config.max_per_node)
-    }
-
     fn first_waiting(&self, key: F::Key) -> Option<(Instant, RequestId)> {
         let least = (key, Instant::ORIGIN, RequestId::from_u64(0));
         let (of, deadline, id) = self.waiting.range(least..).next()?;
@@ -338,19 +410,11 @@ impl<F: Family, T> Outbox<F, T> {
     /// The first request that waits for a node is ready once the node has room.
     fn make_ready(&mut self, key: F::Key) {
         if !self.waiting.is_empty()
-            && self.has_room(key)
+            && self.active.get(&key).is_none_or(|active| *active < self.config.max_per_node)
             && let Some(first) = self.first_waiting(key)
         {
             self.ready.set(first.1.handle().slot(), first);
         }
-    }
-
-    /// A request is in flight from now on.
-    fn enter(&mut self, now: Instant, key: F::Key, id: RequestId, deadline: Instant) {
-        self.requests.arm(id, Some(now + self.config.soft_timeout), deadline);
-        self.traffic.sent += 1;
-        self.traffic.in_flight += 1;
-        *self.active.entry(key).or_insert(0) += 1;
     }
 
     /// One request fewer is in flight to this node, which is forgotten when it has none.
@@ -366,11 +430,6 @@ impl<F: Family, T> Outbox<F, T> {
     /// How many nodes have state.
     pub(crate) fn tracked_nodes(&self) -> usize {
         self.active.len()
-    }
-
-    /// How many requests are held, waiting or in flight.
-    pub(crate) fn held(&self) -> usize {
-        self.requests.len()
     }
 }
 

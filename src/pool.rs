@@ -1,6 +1,6 @@
 //! The query pool: many lookups, of which a bounded number runs at once.
 
-use crate::context::{Cause, Context};
+use crate::context::{self, Cause, Context};
 use crate::deadline::Clock;
 use crate::error::{ConfigError, require};
 use crate::event::{Outcome, Refused, RefusedBecause, Says, Start};
@@ -13,7 +13,6 @@ use crate::operation::{Asked, Onward, Operation, Turn};
 use crate::outbox::{NetworkConfig, Outbox, Seeded, Traffic};
 use crate::query::{Inbound, Outbound, QueryConfig};
 use crate::time::Instant;
-use opentelemetry::trace::SpanContext;
 use std::collections::HashMap;
 
 /// How many lookups there may be, and how each goes about it.
@@ -63,6 +62,8 @@ pub(crate) struct Pool<F: Family> {
     deadlines: Heap<Instant>,
     /// Those that wait for their turn, by deadline and arrival.
     waiting: Heap<(Instant, u64)>,
+    /// Those that run and could not hand in a request, by deadline.
+    starving: Heap<Instant>,
     arrivals: u64,
     running: usize,
 }
@@ -84,6 +85,7 @@ impl<F: Family> Pool<F> {
             tags: HashMap::with_hasher(Seeded(config.hash_seed)),
             deadlines: Heap::new(),
             waiting: Heap::new(),
+            starving: Heap::new(),
             arrivals: 0,
             running: 0,
             config,
@@ -109,7 +111,7 @@ impl<F: Family> Pool<F> {
         more_seeds(&mut start);
         let handle = self.operations.next_handle();
         let id = OperationId::new(start.tag, handle);
-        let own = context.parent().cloned().unwrap_or(SpanContext::NONE);
+        let own = context::own(&context);
         self.tags.insert(start.tag, id);
         let operation = Operation::new(turn.now, id, deadline, own, self.local, &self.config.query, start);
         operation.announce(turn);
@@ -198,29 +200,46 @@ impl<F: Family> Pool<F> {
         Some(elapsed)
     }
 
-    /// Lets go what there is room for: operations that wait for their turn, requests that wait for capacity.
+    /// Lets go what there is room for: operations that wait for their turn, requests that wait for capacity, operations
+    /// that could not hand in a request.
     pub(crate) fn settle<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) {
         loop {
             if self.running < self.config.max_running
                 && let Some((_, slot)) = self.waiting.peek()
             {
                 self.waiting.clear(slot);
-                let Some((_, operation)) = self.operations.at(slot) else { continue };
-                let id = operation.id;
-                if let Some(operation) = self.operations.get_mut(id.handle()) {
-                    self.running += 1;
-                    let onward = operation.begin(turn);
-                    self.go(turn, id, onward);
-                }
+                self.running += 1;
+                self.resume(turn, slot, Operation::begin);
             } else if let Some((request, deadline)) = turn.outbox.release(turn.now) {
                 if let Some(asked) = turn.outbox.get(request).map(|request| request.work)
                     && let Some(operation) = self.operations.get_mut(asked.operation.handle())
                 {
                     operation.send(turn, request, deadline);
                 }
+            } else if turn.outbox.has_room()
+                && let Some((_, slot)) = self.starving.peek()
+            {
+                self.starving.clear(slot);
+                self.resume(turn, slot, Operation::advance);
+                if self.starving.contains(slot) {
+                    // Its node has as many requests as it may, and none can wait: until one of them ends.
+                    return;
+                }
             } else {
                 return;
             }
+        }
+    }
+
+    fn resume<E: Says<F>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        slot: u32,
+        step: impl FnOnce(&mut Operation<F>, &mut Turn<'_, F, E>) -> Onward,
+    ) {
+        if let Some(operation) = self.operations.at_mut(slot) {
+            let (id, onward) = (operation.id, step(operation, turn));
+            self.go(turn, id, onward);
         }
     }
 
@@ -240,8 +259,13 @@ impl<F: Family> Pool<F> {
     }
 
     fn go<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId, onward: Onward) {
-        if let Onward::Ends(outcome) = onward {
-            self.end(turn, id, outcome);
+        match onward {
+            Onward::Ends(outcome) => self.end(turn, id, outcome),
+            Onward::Starves => {
+                let deadline = self.operations.get(id.handle()).map(|operation| operation.deadline);
+                self.starving.set(id.handle().slot(), deadline.unwrap_or(turn.now));
+            }
+            Onward::Continues => {}
         }
     }
 
@@ -251,6 +275,7 @@ impl<F: Family> Pool<F> {
         let Some(operation) = self.operations.remove(id.handle()) else { return };
         self.tags.remove(&id.tag());
         self.deadlines.clear(slot);
+        self.starving.clear(slot);
         if !self.waiting.clear(slot) {
             self.running -= 1;
         }

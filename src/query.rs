@@ -2,7 +2,7 @@
 
 use crate::deadline;
 use crate::error::{ConfigError, require};
-use crate::event::{Cancel, Finish, Progress, Refused, RefusedBecause, Request, Start, Started};
+use crate::event::{Ask, Cancel, Finish, Progress, Refused, RefusedBecause, Request, Start, Started};
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
 use crate::lookup::Rules;
@@ -30,8 +30,8 @@ pub struct QueryConfig {
     /// Disjoint paths (S/Kademlia, section 4.4): with more than one, seeds are dealt out to as many lookups that share
     /// no node, and their results are merged. 1 to 64. Default: 1.
     pub paths: usize,
-    /// How often a node may be asked again whose request ran into its own timeout while it was among the k closest.
-    /// At most 16. Default: 1.
+    /// How often a node may be asked again that is among the k closest and has been silent past the soft limit or its
+    /// timeout: a lost message is not a dead node. At most 16. Default: 1.
     pub retries: usize,
     /// How many nodes of one answer are looked at; the others are ignored. 1 to 1,024. Default: 40.
     pub max_closer_nodes: usize,
@@ -92,25 +92,26 @@ impl QueryConfig {
     }
 
     /// The numbers for one lookup. All fields are validated, so that none is cut off here.
-    pub(crate) fn rules(&self, num_results: Option<usize>) -> Rules {
+    pub(crate) fn rules<F: Family>(&self, start: &Start<F>) -> Rules {
         let small = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
-        let num_results = num_results.unwrap_or(self.k);
+        let num_results = start.num_results.unwrap_or(self.k);
         let k = self.k.max(num_results);
         Rules {
             k: small(k),
             beta: small(self.beta.unwrap_or(k)),
             alpha: small(self.alpha),
             paths: small(self.paths),
-            retries: u8::try_from(self.retries).unwrap_or(u8::MAX),
+            retries: small(self.retries),
             max_closer_nodes: small(self.max_closer_nodes),
             max_candidates: small(self.max_candidates.max(2 * num_results)),
             max_nodes: small(self.max_nodes),
             num_results: small(num_results),
+            rim: start.ask == Ask::FindCloser,
         }
     }
 }
 
-/// What a [`Query`] and a [`QueryPool`](crate::QueryPool) are told.
+/// What a [`Query`] and a [`QueryPool`] are told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inbound<F: Family> {
     /// Begin a lookup. Sent by whoever wants one; its stamp holds the lookup's span and deadline.
@@ -130,7 +131,7 @@ pub enum Inbound<F: Family> {
     Tick,
 }
 
-/// What a [`Query`] and a [`QueryPool`](crate::QueryPool) say.
+/// What a [`Query`] and a [`QueryPool`] say.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outbound<F: Family> {
     /// A start was accepted.

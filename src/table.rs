@@ -205,13 +205,19 @@ impl<F: Family> RoutingTable<F> {
             }
         }
         let evicted = gives_way.and_then(|place| self.take(cpl, place));
-        let mut record = Record { node: node.clone(), added: now, last_seen: now, round_trip: 0, failures: 0 };
+        let mut record =
+            Record { node: node.clone(), added: now, last_seen: now, round_trip: 0, failures: 0 };
         record.round_trip = Record::<F>::NONE;
         record.seen(now, round_trip);
         if self.buckets.len() <= cpl as usize {
             self.buckets.resize_with(cpl as usize + 1, Vec::new);
         }
         if let Some(bucket) = self.buckets.get_mut(cpl as usize) {
+            if bucket.len() == bucket.capacity() {
+                // Doubles, but never beyond what a bucket may hold: tables are many in a simulation.
+                let room = self.config.bucket_size.saturating_sub(bucket.len());
+                bucket.reserve_exact(bucket.len().max(4).min(room));
+            }
             bucket.push(record);
             self.len += 1;
             if let Some(group) = F::group(node) {
@@ -308,7 +314,7 @@ enum Stage {
     Down(u32),
 }
 
-impl<'a, F: Family> Closest<'a, F> {
+impl<F: Family> Closest<'_, F> {
     fn next_bucket(&mut self) -> Option<u32> {
         #[allow(clippy::cast_possible_truncation)] // as many buckets as a key has bits
         let buckets = self.table.buckets.len() as u32;
@@ -353,9 +359,8 @@ impl<'a, F: Family> Iterator for Closest<'a, F> {
             let records = self.table.bucket(cpl).iter();
             self.sorted.clear();
             self.next = 0;
-            self.sorted.extend(
-                records.map(|record| (F::key(&record.node).distance(&target).leading(), record)),
-            );
+            self.sorted
+                .extend(records.map(|record| (F::key(&record.node).distance(&target).leading(), record)));
             self.sorted.sort_unstable_by(|(a, left), (b, right)| {
                 let full = |record: &Record<F>| F::key(&record.node).distance(&target);
                 a.cmp(b).then_with(|| full(left).cmp(&full(right)))
@@ -411,7 +416,8 @@ mod tests {
     fn every_8_bit_target_and_table() {
         for step in [1_u8, 3, 7, 50] {
             for local in [0, 0x5a, 0xff] {
-                let mut table = RoutingTable::<Tiny>::new(Key8::new([local]), TableConfig::default()).unwrap();
+                let mut table =
+                    RoutingTable::<Tiny>::new(Key8::new([local]), TableConfig::default()).unwrap();
                 for byte in (0..=u8::MAX).step_by(usize::from(step)) {
                     let _ = table.offer(NOW, &Key8::new([byte]), None);
                 }

@@ -1,0 +1,391 @@
+//! The common workload for speed: `cargo bench --bench workload [-- lookup | pool [LIVE] | table | once N]`.
+//!
+//! `once N` does N lookups and nothing else, to be counted by callgrind: see `benches/instructions`.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation
+)]
+
+#[path = "../tests/support/ideal.rs"]
+mod ideal;
+
+use ideal::{Ideal, Plain, SplitMix};
+use kad_proto::query::{Inbound, Outbound};
+use kad_proto::{
+    Batch, Config, Coordinator, Instant, Key256, Machine, NetworkConfig, Outcome, PoolConfig, Query,
+    QueryConfig, QueryPool, RequestId, RoutingTable, Stamped, Start, TableConfig, coordinator,
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+use std::collections::VecDeque;
+use std::hint::black_box;
+
+#[global_allocator]
+static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const LOOKUPS: usize = 200;
+const WARM_UP: usize = 5;
+const ROUNDS: usize = 25;
+const CROWDS: [usize; 4] = [1, 100, 1_000, 10_000];
+const NOW: Instant = Instant::ORIGIN;
+
+/// One lookup with all that it will be told, in order.
+#[derive(Clone)]
+struct Script {
+    target: Key256,
+    seeds: Vec<Key256>,
+    answers: VecDeque<Vec<Key256>>,
+    requests: u32,
+    hops: u32,
+    recalled: usize,
+}
+
+/// What a machine under test has to offer.
+trait Driven {
+    type Out;
+    fn start(&mut self, tag: u64, target: Key256, seeds: Vec<Key256>, out: &mut Batch<Self::Out>);
+    fn answer(&mut self, request: RequestId, closer: Vec<Key256>, out: &mut Batch<Self::Out>);
+    fn said(event: Self::Out) -> Said;
+}
+
+enum Said {
+    Request(RequestId, Key256),
+    Progress(Vec<Key256>),
+    Finished(kad_proto::Finish<Plain>),
+    Other,
+}
+
+macro_rules! driven {
+    ($machine:ty, $inbound:ident, $outbound:ident) => {
+        impl Driven for $machine {
+            type Out = $outbound<Plain>;
+            fn start(&mut self, tag: u64, target: Key256, seeds: Vec<Key256>, out: &mut Batch<Self::Out>) {
+                let start = Start::find(tag, target).with_seeds(seeds);
+                self.handle_into(NOW, Stamped::new($inbound::Start(start)), out);
+            }
+            fn answer(&mut self, request: RequestId, closer: Vec<Key256>, out: &mut Batch<Self::Out>) {
+                self.handle_into(NOW, Stamped::new($inbound::Answered { request, closer }), out);
+            }
+            fn said(event: Self::Out) -> Said {
+                match event {
+                    $outbound::Request(request) => Said::Request(request.id, request.node),
+                    $outbound::Progress(progress) => match progress.reply {
+                        kad_proto::Reply::Answered { closer } => Said::Progress(closer),
+                        _ => Said::Other,
+                    },
+                    $outbound::Finished(finish) => Said::Finished(finish),
+                    _ => Said::Other,
+                }
+            }
+        }
+    };
+}
+
+use coordinator::{Inbound as CoordinatorIn, Outbound as CoordinatorOut};
+driven!(Query<Plain>, Inbound, Outbound);
+driven!(QueryPool<Plain>, Inbound, Outbound);
+driven!(Coordinator<Plain>, CoordinatorIn, CoordinatorOut);
+
+/// Runs a lookup to its end. `answer` says what the node answers; `keep` takes the vectors that come back, so
+/// that freeing what the caller handed in is not counted.
+fn run<M: Driven>(
+    machine: &mut M,
+    queue: &mut VecDeque<(RequestId, Key256)>,
+    batch: &mut Batch<M::Out>,
+    (target, seeds): (Key256, Vec<Key256>),
+    mut answer: impl FnMut(&Key256) -> Vec<Key256>,
+    keep: &mut Vec<Vec<Key256>>,
+) -> Option<kad_proto::Finish<Plain>> {
+    machine.start(1, target, seeds, batch);
+    let mut finish = None;
+    loop {
+        for stamped in batch.drain(..) {
+            match M::said(stamped.event) {
+                Said::Request(id, node) => queue.push_back((id, node)),
+                Said::Progress(closer) => keep.push(closer),
+                Said::Finished(finished) => {
+                    queue.clear();
+                    finish = Some(finished);
+                }
+                Said::Other => {}
+            }
+        }
+        let Some((id, node)) = queue.pop_front() else { return finish };
+        machine.answer(id, answer(&node), batch);
+    }
+}
+
+fn query() -> Query<Plain> {
+    Query::new(Key256::new([0; 32]), QueryConfig::default(), NetworkConfig::default()).unwrap()
+}
+
+fn coordinator() -> Coordinator<Plain> {
+    Coordinator::new(Key256::new([0; 32]), Config::default()).unwrap()
+}
+
+/// Plays every lookup once, and writes down what it is told.
+fn scripts(network: &Ideal, count: usize) -> Vec<Script> {
+    let mut machine = query();
+    let play = |(target, from): (Key256, usize)| {
+        let seeds = network.answer(from, &target);
+        let mut answers = VecDeque::new();
+        let answer = |node: &Key256| {
+            let answer = network.answer(network.index(node).unwrap(), &target);
+            answers.push_back(answer.clone());
+            answer
+        };
+        let (mut queue, mut batch) = (VecDeque::new(), Batch::new());
+        let finish =
+            run(&mut machine, &mut queue, &mut batch, (target, seeds.clone()), answer, &mut Vec::new());
+        let finish = finish.unwrap();
+        assert_eq!(finish.outcome, Outcome::Converged);
+        let truth = network.truth(&target);
+        let recalled = finish.closest.iter().filter(|contact| truth.contains(&contact.node)).count();
+        let statistics = finish.statistics;
+        Script { target, seeds, answers, requests: statistics.requests, hops: statistics.hops, recalled }
+    };
+    network.lookups(count).into_iter().map(play).collect()
+}
+
+/// Plays the scripts; `measure` is called once everything is laid out, and what it returns once they are done.
+fn play<M: Driven, T>(
+    machine: &mut M,
+    scripts: &[Script],
+    before: impl FnOnce() -> T,
+    after: impl FnOnce(T) -> f64,
+) -> f64 {
+    let mut scripts = scripts.to_vec();
+    let (mut queue, mut batch) = (VecDeque::with_capacity(64), Batch::with_capacity(64));
+    let mut keep = Vec::with_capacity(scripts.len() * 64);
+    let mut finishes = Vec::with_capacity(scripts.len());
+    let began = before();
+    for script in &mut scripts {
+        let seeds = std::mem::take(&mut script.seeds);
+        let answers = &mut script.answers;
+        let answer = |_: &Key256| answers.pop_front().unwrap_or_default();
+        finishes.push(run(machine, &mut queue, &mut batch, (script.target, seeds), answer, &mut keep));
+    }
+    let figure = after(began);
+    black_box((finishes, keep));
+    figure
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+fn measured(mut round: impl FnMut() -> f64) -> f64 {
+    for _ in 0..WARM_UP {
+        round();
+    }
+    median((0..ROUNDS).map(|_| round()).collect())
+}
+
+fn nanos_since(began: std::time::Instant) -> f64 {
+    began.elapsed().as_nanos() as f64
+}
+
+fn lookup_of<M: Driven>(name: &str, mut machine: M, scripts: &[Script]) {
+    let count = scripts.len() as f64;
+    let events: usize = scripts.iter().map(|script| script.answers.len() + 1).sum();
+    let time = measured(|| play(&mut machine, scripts, std::time::Instant::now, nanos_since));
+    let heap = |figure: fn(stats_alloc::Stats) -> usize, machine: &mut M| {
+        let after = |region: Region<'_, System>| figure(region.change()) as f64;
+        play(machine, scripts, || Region::new(GLOBAL), after)
+    };
+    let allocations = heap(|change| change.allocations + change.reallocations, &mut machine);
+    // `bytes_allocated` counts what a reallocation asks for as well.
+    let bytes = heap(|change| change.bytes_allocated, &mut machine);
+    println!(
+        "lookup, {name:11}  {:6.0} ns/lookup  {:4.0} ns/event  {:.1} allocations  {:.0} bytes",
+        time / count,
+        time / events as f64,
+        allocations / count,
+        bytes / count
+    );
+}
+
+fn lookup(network: &Ideal) {
+    let scripts = scripts(network, LOOKUPS);
+    let count = scripts.len() as f64;
+    let sum = |figure: fn(&Script) -> f64| scripts.iter().map(figure).sum::<f64>();
+    println!(
+        "lookup, quality      {:.1} requests  {:.2} hops  recall {:.4}",
+        sum(|script| f64::from(script.requests)) / count,
+        sum(|script| f64::from(script.hops)) / count,
+        sum(|script| script.recalled as f64) / count / ideal::K as f64
+    );
+    lookup_of("query", query(), &scripts);
+    lookup_of("coordinator", coordinator(), &scripts);
+}
+
+/// A lookup under way.
+struct Running {
+    target: Key256,
+    /// Its requests in flight.
+    requests: VecDeque<(RequestId, Key256)>,
+}
+
+/// A pool with `live` lookups under way, and what the workload needs to know of them.
+struct Crowd<'a> {
+    network: &'a Ideal,
+    machine: QueryPool<Plain>,
+    random: SplitMix,
+    tags: u64,
+    lookups: Vec<Running>,
+    batch: Batch<Outbound<Plain>>,
+}
+
+impl<'a> Crowd<'a> {
+    fn new(network: &'a Ideal, live: usize) -> Self {
+        let config = PoolConfig { max_running: 1 << 20, ..PoolConfig::default() };
+        let machine = QueryPool::new(Key256::new([0; 32]), config, NetworkConfig::default()).unwrap();
+        let running = |_| Running { target: Key256::new([0; 32]), requests: VecDeque::with_capacity(32) };
+        let lookups = (0..live).map(running).collect();
+        let batch = Batch::with_capacity(1 << 16);
+        let mut crowd = Self { network, machine, random: SplitMix(99), tags: 0, lookups, batch };
+        (0..live).for_each(|place| crowd.start(place));
+        crowd
+    }
+
+    /// Begins a lookup at this place.
+    fn start(&mut self, place: usize) {
+        let (target, from) = (self.random.key(), self.random.below(self.network.keys.len()));
+        let tag = self.tags * self.lookups.len() as u64 + place as u64;
+        self.tags += 1;
+        self.lookups[place].target = target;
+        self.lookups[place].requests.clear();
+        self.machine.start(tag, target, self.network.answer(from, &target), &mut self.batch);
+        self.take_in();
+    }
+
+    /// Takes in what was said; begins anew where a lookup has finished.
+    fn take_in(&mut self) {
+        let mut ended = Vec::new();
+        for stamped in self.batch.drain(..) {
+            let place = |id: kad_proto::OperationId| (id.tag() % self.lookups.len() as u64) as usize;
+            match stamped.event {
+                Outbound::Request(request) => {
+                    let place = place(request.operation);
+                    self.lookups[place].requests.push_back((request.id, request.node));
+                }
+                Outbound::Finished(finish) => ended.push(place(finish.operation)),
+                _ => {}
+            }
+        }
+        for place in ended {
+            self.start(place);
+        }
+    }
+
+    /// Answers for up to `count` random lookups, no two of the same.
+    fn answers(&mut self, count: usize) -> Vec<(RequestId, Vec<Key256>)> {
+        let live = self.lookups.len();
+        let mut places: Vec<_> = (0..count).map(|_| self.random.below(live)).collect();
+        let order = places.clone();
+        places.sort_unstable();
+        places.dedup();
+        let mut script = Vec::new();
+        for place in order {
+            if let Ok(unused) = places.binary_search(&place) {
+                places.remove(unused);
+                let Running { target, requests } = &mut self.lookups[place];
+                if let Some((id, node)) = requests.pop_front() {
+                    script.push((id, self.network.answer(self.network.index(&node).unwrap(), target)));
+                }
+            }
+        }
+        script
+    }
+}
+
+/// One answer to a random live lookup among `live`, and the engine run until it has nothing more to say; many of
+/// them in a row, so that the clock does not count. Lookups are at all stages of their lives, and the heap is in the
+/// state that a long run leaves it in.
+fn pool(network: &Ideal, crowds: &[usize]) {
+    for &live in crowds {
+        let region = Region::new(GLOBAL);
+        let mut crowd = Crowd::new(network, live);
+        let change = region.change();
+        let outside = live * size_of_val(&crowd.lookups[0])
+            + live * 32 * size_of::<(RequestId, Key256)>()
+            + (1 << 16) * size_of::<Stamped<Outbound<Plain>>>();
+        let bytes = (change.bytes_allocated - change.bytes_deallocated - outside) as f64 / live as f64;
+        let chunk = (live / 4).clamp(1, 500);
+        let rounds = (40 * live / chunk).max(2_000);
+        let mut times = Vec::new();
+        for round in 0..rounds {
+            let script = crowd.answers(chunk);
+            let count = script.len() as f64;
+            let began = std::time::Instant::now();
+            for (id, answer) in script {
+                crowd.machine.answer(id, answer, &mut crowd.batch);
+            }
+            let took = nanos_since(began);
+            if round >= rounds / 2 && count > 0.0 {
+                times.push(took / count);
+            }
+            crowd.take_in();
+        }
+        println!("pool, {live:6} live   {:5.0} ns/answer  {bytes:5.0} bytes each", median(times));
+    }
+    println!("pool, the clock       {:5.0} ns, part of the figure for one", clock_cost());
+}
+
+/// What reading the clock twice costs.
+fn clock_cost() -> f64 {
+    median((0..10_001).map(|_| nanos_since(black_box(std::time::Instant::now()))).collect())
+}
+
+fn table() {
+    let mut random = SplitMix(7);
+    let keys: Vec<_> = (0..100_000).map(|_| random.key()).collect();
+    let targets: Vec<_> = (0..10_000).map(|_| random.key()).collect();
+    let mut table = RoutingTable::<Plain>::new(random.key(), TableConfig::default()).unwrap();
+    let began = std::time::Instant::now();
+    for key in &keys {
+        black_box(table.offer(NOW, key, None));
+    }
+    let offer = nanos_since(began) / keys.len() as f64;
+    let time = measured(|| {
+        let began = std::time::Instant::now();
+        for target in &targets {
+            let mut found = 0;
+            for record in table.closest(*target).take(ideal::K) {
+                found += usize::from(record.node().as_bytes()[31]);
+            }
+            black_box(found);
+        }
+        nanos_since(began) / targets.len() as f64
+    });
+    println!("table, {} nodes       {offer:.0} ns/offer  {time:.0} ns for the closest 20", table.len());
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["once", count] => {
+            let scripts = scripts(&Ideal::new(2_000), 50);
+            let mut machine = query();
+            for _ in 0..count.parse().unwrap_or(1) {
+                play(&mut machine, &scripts, || (), |()| 0.0);
+            }
+        }
+        ["lookup"] => lookup(&Ideal::new(10_000)),
+        ["pool"] => pool(&Ideal::new(10_000), &CROWDS),
+        ["pool", live] => pool(&Ideal::new(10_000), &[live.parse().unwrap_or(1)]),
+        ["table"] => table(),
+        _ => {
+            let network = Ideal::new(10_000);
+            lookup(&network);
+            pool(&network, &CROWDS);
+            table();
+        }
+    }
+}

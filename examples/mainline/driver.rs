@@ -1,0 +1,490 @@
+//! The driver: everything that the engine leaves to its embedder, over one UDP socket and without a runtime.
+//!
+//! The heart is [`Driver::step`], which is the whole loop of an embedder: wait for a datagram, but only until the engine
+//! wants to be woken; tell the engine what came, or that time passed; do everything that it says.
+
+use crate::krpc::{Body, Message, Query};
+use crate::trace::{Ending, Lookup};
+use core::convert::Infallible;
+use core::time::Duration;
+use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::{
+    Config, Context, Coordinator, Family, GivenUp, Group, Instant, Key160, Machine, Request, RequestId,
+    Stamped, Start, Traffic,
+};
+use opentelemetry::trace::SpanContext;
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::thread;
+
+/// A node's id and address.
+pub(crate) type Node = (Key160, SocketAddrV4);
+
+/// The types of `BitTorrent`'s DHT.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Mainline;
+
+impl Family for Mainline {
+    type Key = Key160;
+    type Node = Node;
+    /// This driver only looks for nodes; it has no messages of its own.
+    type Message = Infallible;
+
+    fn key(node: &Node) -> Key160 {
+        node.0
+    }
+
+    /// Nodes of one /24 network are likely to be in one hand: the routing table admits only a few of them. On
+    /// loopback all nodes would be of one group, and a test network would never get into the table, so there the
+    /// limits do not apply.
+    fn group((_, address): &Node) -> Option<Group> {
+        let ip = *address.ip();
+        (!ip.is_loopback()).then(|| Group(u64::from(u32::from(ip) >> 8)))
+    }
+}
+
+/// The engine's configuration for this driver, with lookups that take up to `longest`.
+pub(crate) fn config(longest: Duration) -> Config {
+    let mut config = Config::default();
+    config.pool.query.timeout = longest;
+    // The answers to so many requests fit into a socket's receive buffer of 200 kB. More lookups at once would have
+    // the system throw answers away; like this the engine lets requests wait for a moment.
+    config.network.max_in_flight = 64;
+    config
+}
+
+/// How this node behaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settings {
+    /// The share of outgoing datagrams to lose on purpose.
+    pub(crate) drop: f64,
+    /// Whether to answer queries.
+    pub(crate) serve: bool,
+}
+
+/// What became of all datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Datagrams {
+    pub(crate) sent: u64,
+    /// Lost on purpose.
+    pub(crate) dropped: u64,
+    /// Not sent: the system refused.
+    pub(crate) unsendable: u64,
+    pub(crate) received: u64,
+    /// Ignored: not KRPC.
+    pub(crate) malformed: u64,
+    /// Ignored: an answer that nobody waits for, or that came from an address that was not asked.
+    pub(crate) unexpected: u64,
+    /// Queries that were answered.
+    pub(crate) served: u64,
+    /// Ignored: queries to a node that does not serve.
+    pub(crate) unserved: u64,
+}
+
+/// How many nodes an answer of ours names: the k of BEP 5.
+const NODES_IN_ANSWER: usize = 8;
+/// How often a bootstrap node is asked, and how long an answer is waited for each time.
+const BOOTSTRAP_TRIES: u32 = 8;
+const BOOTSTRAP_WAIT: Duration = Duration::from_millis(250);
+/// More than any message of the protocol. What is longer is cut off, and ignored as malformed.
+const LARGEST_DATAGRAM: usize = 2048;
+
+/// No less than the system's timers are late by.
+const TIMER_TICK: Duration = Duration::from_millis(25);
+const SMALL_STEP: Duration = Duration::from_micros(500);
+/// What a read of the socket may say while there is nothing wrong with it. (The last two are how some systems say that
+/// an earlier datagram could not be delivered.)
+const NOTHING_CAME: [ErrorKind; 5] = [
+    ErrorKind::WouldBlock,
+    ErrorKind::TimedOut,
+    ErrorKind::Interrupted,
+    ErrorKind::ConnectionReset,
+    ErrorKind::ConnectionRefused,
+];
+
+/// On the wire a transaction id is any string, but many nodes want it short, and the crate `mainline` ignores all that
+/// do not have exactly four bytes.
+type Transaction = [u8; 4];
+
+/// A query of ours on the wire.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    to: SocketAddrV4,
+    since: Instant,
+    why: Why,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Why {
+    Bootstrap,
+    /// The engine's request. Its span is number `span` of lookup number `lookup`.
+    Request {
+        id: RequestId,
+        key: Key160,
+        lookup: usize,
+        span: usize,
+    },
+}
+
+/// A DHT node: the engine, and all that it does not do itself.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    coordinator: Coordinator<Mainline>,
+    socket: UdpSocket,
+    address: SocketAddrV4,
+    /// The origin of the engine's time.
+    anchor: std::time::Instant,
+    settings: Settings,
+    asked: HashMap<Transaction, Asked>,
+    /// Where the engine's requests are in `asked`, to forget them when they are cancelled.
+    transactions: HashMap<RequestId, Transaction>,
+    /// Bootstrap nodes that have not answered yet.
+    silent: Vec<SocketAddrV4>,
+    lookups: Vec<Lookup>,
+    unfinished: usize,
+    datagrams: Datagrams,
+}
+
+impl Driver {
+    /// A node with a random id, on a socket of its own that is bound to `ip`.
+    ///
+    /// # Errors
+    /// Where there is no such socket; and where the engine does not accept the configuration, its error as an
+    /// [`ErrorKind::InvalidInput`].
+    pub(crate) fn new(ip: Ipv4Addr, config: Config, settings: Settings) -> io::Result<Self> {
+        let socket = UdpSocket::bind((ip, 0))?;
+        let address = SocketAddrV4::new(ip, socket.local_addr()?.port());
+        let refused = |error| io::Error::new(ErrorKind::InvalidInput, error);
+        Ok(Self {
+            coordinator: Coordinator::new(Key160::new(rand::random()), config).map_err(refused)?,
+            socket,
+            address,
+            anchor: std::time::Instant::now(),
+            settings,
+            asked: HashMap::new(),
+            transactions: HashMap::new(),
+            silent: Vec::new(),
+            lookups: Vec::new(),
+            unfinished: 0,
+            datagrams: Datagrams::default(),
+        })
+    }
+
+    /// Makes first contact. Of a bootstrap node only the address is known, and the engine deals in nodes that have ids:
+    /// so the driver itself asks each for the nodes closest to our own id, a few times in case a datagram is lost,
+    /// and tells the engine who answered. Returns as soon as all have answered, or some have and the others had a
+    /// fair chance; says which have not answered.
+    ///
+    /// # Errors
+    /// That of the socket, where it cannot be read any more.
+    pub(crate) fn bootstrap(&mut self, addresses: &[SocketAddrV4]) -> io::Result<Vec<SocketAddrV4>> {
+        self.silent = addresses.to_vec();
+        for _ in 0..BOOTSTRAP_TRIES {
+            for to in self.silent.clone() {
+                // One that cannot even be sent to remains silent.
+                let _ = self.query(to, self.local(), Why::Bootstrap);
+            }
+            let until = self.now() + BOOTSTRAP_WAIT;
+            while !self.silent.is_empty() && self.now() < until {
+                self.receive(Some(until))?;
+            }
+            if self.silent.len() < addresses.len() {
+                break;
+            }
+        }
+        self.asked.retain(|_, asked| !matches!(asked.why, Why::Bootstrap));
+        Ok(core::mem::take(&mut self.silent))
+    }
+
+    /// Begins a lookup of the nodes closest to `target`, as a trace of its own, to end within `time`.
+    pub(crate) fn look_up(&mut self, target: Key160, time: Duration) {
+        let now = self.now();
+        let lookup = Lookup::new(target, now);
+        // The tag is ours to choose: the number of the lookup, by which its events find their way.
+        let start = Start::find(self.lookups.len() as u64, target);
+        let start = Stamped::new(Inbound::Start(start)).in_span(lookup.root.clone()).by(now + time);
+        self.lookups.push(lookup);
+        self.unfinished += 1;
+        self.tell(start);
+    }
+
+    /// Runs until all lookups have ended.
+    ///
+    /// # Errors
+    /// That of the socket, where it cannot be read any more.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        while self.unfinished > 0 {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// One turn of the loop.
+    ///
+    /// # Errors
+    /// That of the socket, where it cannot be read any more.
+    pub(crate) fn step(&mut self) -> io::Result<()> {
+        let wake = self.coordinator.poll_timeout();
+        if !self.receive(wake)? {
+            self.tell(Stamped::new(Inbound::Tick));
+        }
+        Ok(())
+    }
+
+    /// Tells the engine what happened, and does what it says. That may fail at once, which has to be told too.
+    pub(crate) fn tell(&mut self, event: Stamped<Inbound<Mainline>>) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let now = self.now();
+            for said in self.coordinator.handle(now, event) {
+                events.extend(self.act(said));
+            }
+        }
+    }
+
+    /// Does one thing that the engine says.
+    fn act(&mut self, said: Stamped<Outbound<Mainline>>) -> Option<Stamped<Inbound<Mainline>>> {
+        match said.event {
+            Outbound::Request(request) => {
+                return self.request(&request, &said.context, said.deadline);
+            }
+            Outbound::Cancel(cancel) => {
+                let ending = match cancel.reason {
+                    GivenUp::TimedOut => Ending::TimedOut,
+                    _ => Ending::Cancelled,
+                };
+                if let Some(Why::Request { lookup, span, .. }) = self.forget(cancel.id) {
+                    self.close(lookup, span, ending);
+                }
+            }
+            Outbound::Started(started) => {
+                if let Some(lookup) = self.lookup(started.operation.tag()) {
+                    lookup.deadline = said.deadline;
+                }
+            }
+            Outbound::Finished(finish) => {
+                self.unfinished -= 1;
+                if let Some(lookup) = self.lookup(finish.operation.tag()) {
+                    lookup.end = Some(Ok(finish));
+                }
+            }
+            Outbound::Refused(refused) => {
+                self.unfinished -= 1;
+                if let Some(lookup) = self.lookup(refused.tag) {
+                    lookup.end = Some(Err(refused.reason));
+                }
+            }
+            // News of a lookup under way and of the routing table: for who wants to show them.
+            _ => {}
+        }
+        None
+    }
+
+    /// Sends one of the engine's requests, in a span under the one that it is stamped with.
+    fn request(
+        &mut self,
+        request: &Request<Mainline>,
+        context: &Context,
+        deadline: Option<Instant>,
+    ) -> Option<Stamped<Inbound<Mainline>>> {
+        let Request { id, operation, node, target, hop, .. } = *request;
+        let now = self.now();
+        let number = usize::try_from(operation.tag()).ok()?;
+        let lookup = self.lookups.get_mut(number)?;
+        let span = lookup.open(context, (node, hop), (now, deadline));
+        let why = Why::Request { id, key: node.0, lookup: number, span };
+        if let Ok(transaction) = self.query(node.1, target, why) {
+            self.transactions.insert(id, transaction);
+            return None;
+        }
+        let context = self.close(number, span, Ending::Failed);
+        Some(Stamped::new(Inbound::Failed(id)).in_span(context))
+    }
+
+    /// Waits for a datagram until `wake`, or for ever, and handles it. Says whether one came.
+    fn receive(&mut self, wake: Option<Instant>) -> io::Result<bool> {
+        let mut buffer = [0; LARGEST_DATAGRAM];
+        loop {
+            let wait = wake.map(|wake| wake - self.now());
+            if wait.is_some_and(|wait| wait.is_zero()) {
+                return Ok(false);
+            }
+            // A read timeout is rounded up to the system's timer tick. Where the last of the wait would be lost in it,
+            // sleep in small steps instead: deadlines are kept to half a millisecond.
+            let last = wait.is_some_and(|wait| wait <= TIMER_TICK);
+            self.socket.set_nonblocking(last)?;
+            if !last {
+                self.socket.set_read_timeout(wait.map(|wait| wait.saturating_sub(TIMER_TICK)))?;
+            }
+            match self.socket.recv_from(&mut buffer) {
+                Ok((length, SocketAddr::V4(from))) => {
+                    self.datagram(buffer.get(..length).unwrap_or_default(), from);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock && last => thread::sleep(SMALL_STEP),
+                Ok(_) => {}
+                Err(error) if NOTHING_CAME.contains(&error.kind()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Handles a datagram, whoever sent it and whatever is in it.
+    pub(crate) fn datagram(&mut self, datagram: &[u8], from: SocketAddrV4) {
+        self.datagrams.received += 1;
+        let Ok(Message { transaction, body }) = Message::decode(datagram) else {
+            self.datagrams.malformed += 1;
+            return;
+        };
+        match body {
+            Body::Query { query, .. } => self.serve(from, transaction, &query),
+            Body::Response { from: id, nodes } => {
+                self.answer(from, &transaction, Some((id, nodes.unwrap_or_default())));
+            }
+            Body::Error { .. } => self.answer(from, &transaction, None),
+        }
+    }
+
+    /// Handles an answer: who says that it answers and which nodes it names, or `None` for an error. It counts only if
+    /// it has the transaction id that we gave and comes from the address that we asked.
+    fn answer(&mut self, from: SocketAddrV4, transaction: &[u8], answer: Option<(Key160, Vec<Node>)>) {
+        let asked =
+            Transaction::try_from(transaction).ok().and_then(|transaction| self.asked.get(&transaction));
+        let Some(Asked { since, why, .. }) = asked.filter(|asked| asked.to == from).copied() else {
+            self.datagrams.unexpected += 1;
+            return;
+        };
+        match why {
+            Why::Bootstrap => {
+                if let Some((id, _)) = answer {
+                    // The nodes that it names are hearsay: the lookups will ask it themselves.
+                    self.silent.retain(|address| *address != from);
+                    let round_trip = Some(self.now() - since);
+                    self.tell(Stamped::new(Inbound::Connected { node: (id, from), round_trip }));
+                }
+            }
+            Why::Request { id, key, lookup, span } => {
+                let (ending, event) = match answer {
+                    Some((answerer, mut closer)) if answerer == key => {
+                        // Some nodes put whoever asks into their tables, under whatever id: we need not ask ourselves.
+                        closer.retain(|node| !self.is_own_address(node.1));
+                        (Ending::Answered(closer.len()), Inbound::Answered { request: id, closer })
+                    }
+                    // An error, or another node than the one that is said to live there.
+                    _ => (Ending::Failed, Inbound::Failed(id)),
+                };
+                // This comes before the engine is told: should it find that the answer is late, it says so with a
+                // cancel, and that is how the request ended then.
+                let context = self.close(lookup, span, ending);
+                self.tell(Stamped::new(event).in_span(context));
+                self.forget(id);
+            }
+        }
+    }
+
+    /// Answers a query.
+    fn serve(&mut self, to: SocketAddrV4, transaction: Vec<u8>, query: &Query) {
+        if !self.settings.serve {
+            self.datagrams.unserved += 1;
+            return;
+        }
+        let from = self.local();
+        let body = match query {
+            Query::Ping => Body::Response { from, nodes: None },
+            Query::FindNode { target } => {
+                let closest = self.coordinator.table().closest(*target).take(NODES_IN_ANSWER);
+                Body::Response { from, nodes: Some(closest.map(|known| *known.node()).collect()) }
+            }
+            Query::Other(_) => Body::Error { code: 204, text: "Method Unknown".into() },
+        };
+        if self.send(&Message { transaction, body }, to).is_ok() {
+            self.datagrams.served += 1;
+        }
+    }
+
+    /// Asks a node for the nodes closest to `target`.
+    fn query(&mut self, to: SocketAddrV4, target: Key160, why: Why) -> io::Result<Transaction> {
+        let mut transaction: Transaction = rand::random();
+        while self.asked.contains_key(&transaction) {
+            transaction = rand::random();
+        }
+        let query = Query::FindNode { target };
+        let body = Body::Query { from: self.local(), query, read_only: !self.settings.serve };
+        let since = self.now();
+        self.send(&Message { transaction: transaction.to_vec(), body }, to)?;
+        self.asked.insert(transaction, Asked { to, since, why });
+        Ok(transaction)
+    }
+
+    fn send(&mut self, message: &Message, to: SocketAddrV4) -> io::Result<()> {
+        let datagram = message.encode().map_err(io::Error::other)?;
+        if rand::random_bool(self.settings.drop) {
+            self.datagrams.dropped += 1;
+            return Ok(());
+        }
+        match self.socket.send_to(&datagram, to) {
+            Ok(_) => self.datagrams.sent += 1,
+            // A full buffer is a loss like any other on the way: time will tell.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.datagrams.unsendable += 1,
+            Err(error) => {
+                self.datagrams.unsendable += 1;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets a request of the engine's. An answer that is still on its way will be unexpected.
+    fn forget(&mut self, request: RequestId) -> Option<Why> {
+        let transaction = self.transactions.remove(&request)?;
+        self.asked.remove(&transaction).map(|asked| asked.why)
+    }
+
+    /// Ends the span of a request. Says its context.
+    fn close(&mut self, lookup: usize, span: usize, ending: Ending) -> SpanContext {
+        let now = self.now();
+        let lookup = self.lookups.get_mut(lookup);
+        lookup.and_then(|lookup| lookup.close(span, now, ending)).unwrap_or(SpanContext::NONE)
+    }
+
+    fn lookup(&mut self, tag: u64) -> Option<&mut Lookup> {
+        self.lookups.get_mut(usize::try_from(tag).ok()?)
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_std(self.anchor, std::time::Instant::now())
+    }
+
+    /// Our own address.
+    pub(crate) fn address(&self) -> SocketAddrV4 {
+        self.address
+    }
+
+    /// Our own id.
+    pub(crate) fn local(&self) -> Key160 {
+        self.coordinator.table().local()
+    }
+
+    /// Whether we would be talking to ourselves. Behind a router there are more such addresses than we can know.
+    fn is_own_address(&self, address: SocketAddrV4) -> bool {
+        let ip = *self.address.ip();
+        let is_own = *address.ip() == ip || ip.is_unspecified() && address.ip().is_loopback();
+        is_own && address.port() == self.address.port()
+    }
+
+    /// What became of all requests.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.coordinator.traffic()
+    }
+
+    /// What became of all datagrams.
+    pub(crate) fn datagrams(&self) -> Datagrams {
+        self.datagrams
+    }
+
+    /// The lookups, in the order in which they were begun.
+    pub(crate) fn lookups(&self) -> &[Lookup] {
+        &self.lookups
+    }
+}

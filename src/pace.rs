@@ -1,0 +1,98 @@
+//! How long to wait: time-outs adapted to observed round trips, as TCP does (RFC 6298).
+
+use crate::time::nanos;
+use core::time::Duration;
+
+/// Running estimates of the mean and the mean deviation of round trips, in nanoseconds. Integers only, so that they
+/// are the same everywhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pace {
+    mean: u64,
+    deviation: u64,
+    samples: u64,
+}
+
+impl Pace {
+    /// With fewer samples the time-outs for the start are used.
+    const ENOUGH: u64 = 8;
+    /// Each sample has this share of the estimates, once there are as many.
+    const MEMORY: u64 = 32;
+
+    /// Takes the round trip of an answer.
+    pub(crate) fn observe(&mut self, round_trip: Duration) {
+        // A century is beyond any time-out, and leaves room for the arithmetic.
+        let sample = nanos(round_trip).min(1 << 61);
+        self.samples = (self.samples + 1).min(Self::MEMORY);
+        if self.samples == 1 {
+            (self.mean, self.deviation) = (sample, sample / 2);
+        } else {
+            self.deviation = Self::blend(self.deviation, self.mean.abs_diff(sample), self.samples);
+            self.mean = Self::blend(self.mean, sample, self.samples);
+        }
+    }
+
+    fn blend(old: u64, new: u64, samples: u64) -> u64 {
+        if new >= old { old + (new - old) / samples } else { old - (old - new) / samples }
+    }
+
+    /// The soft limit: a little more than the mean, as a request costs less than the wait for one that is lost. Never
+    /// below a third of `least`, never above `most`.
+    pub(crate) fn soft(&self, least: Duration, at_first: Duration, most: Duration) -> Duration {
+        self.limit(self.mean + self.deviation / 4, least / 3, at_first, most)
+    }
+
+    /// The time-out: the mean and five deviations, at least twice the mean. Never below `least`, never above
+    /// `most`.
+    pub(crate) fn hard(&self, least: Duration, at_first: Duration, most: Duration) -> Duration {
+        let spread = self.deviation.saturating_mul(5).max(self.mean);
+        self.limit(self.mean.saturating_add(spread), least, at_first, most)
+    }
+
+    fn limit(&self, wanted: u64, least: Duration, at_first: Duration, most: Duration) -> Duration {
+        let known = self.samples >= Self::ENOUGH;
+        if known { Duration::from_nanos(wanted).max(least).min(most) } else { at_first.min(most) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const MOST: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn without_samples_the_configured_time_outs_hold() {
+        let mut pace = Pace::default();
+        for _ in 1..Pace::ENOUGH {
+            pace.observe(MS);
+            assert_eq!((pace.soft(MS, MOST, MOST), pace.hard(MS, MOST, MOST)), (MOST, MOST));
+        }
+        pace.observe(MS);
+        assert!(pace.hard(MS, MOST, MOST) < MOST);
+    }
+
+    #[test]
+    fn steady_round_trips_are_learnt_and_forgotten() {
+        let mut pace = Pace::default();
+        for ms in [40, 400] {
+            (0..1_000).for_each(|_| pace.observe(ms * MS));
+            let (soft, hard) = (pace.soft(MS, MOST, MOST), pace.hard(MS, MOST, MOST));
+            assert!(soft >= (ms - 1) * MS && soft <= (ms + 2) * MS, "{soft:?}");
+            assert!(hard >= 2 * (ms - 1) * MS && hard <= (2 * ms + 2) * MS, "{hard:?}");
+        }
+    }
+
+    #[test]
+    fn bounds_hold_at_the_ends_of_time() {
+        let mut pace = Pace::default();
+        for _ in 0..100 {
+            pace.observe(Duration::MAX);
+            pace.observe(Duration::ZERO);
+        }
+        assert_eq!(pace.hard(MS, MOST, MOST), MOST);
+        (0..1_000).for_each(|_| pace.observe(Duration::ZERO));
+        assert_eq!((pace.soft(9 * MS, MOST, MOST), pace.hard(9 * MS, MOST, MOST)), (3 * MS, 9 * MS));
+        assert_eq!(pace.hard(2 * MOST, MOST, MOST), MOST, "a floor above the ceiling means fixed time-outs");
+    }
+}

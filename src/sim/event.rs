@@ -1,0 +1,186 @@
+//! What happens in a simulated network, and the fingerprint of all of it.
+
+use super::lookup::End;
+use super::nodes::Handle;
+use crate::event::{Outcome, RefusedBecause};
+use crate::time::Instant;
+use core::fmt;
+
+/// One thing that happened. Lookups are named by their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A lookup began at this node.
+    Started {
+        /// The lookup.
+        lookup: u32,
+        /// Who looks.
+        node: Handle,
+    },
+    /// A request left its asker.
+    Sent {
+        /// The lookup.
+        lookup: u32,
+        /// Who asks.
+        from: Handle,
+        /// Who is asked.
+        to: Handle,
+        /// Length of the causal chain.
+        hop: u32,
+        /// When its answer is late.
+        deadline: Instant,
+    },
+    /// A request or its answer was lost on the way, or nobody is there to answer.
+    Lost {
+        /// The lookup.
+        lookup: u32,
+        /// Who asks.
+        from: Handle,
+        /// Who is asked.
+        to: Handle,
+    },
+    /// A request arrived, and an answer left.
+    Asked {
+        /// The lookup.
+        lookup: u32,
+        /// Who is asked.
+        node: Handle,
+        /// How many nodes the answer names.
+        closer: u32,
+    },
+    /// An answer arrived.
+    Answered {
+        /// The lookup.
+        lookup: u32,
+        /// Who asked.
+        from: Handle,
+        /// Who answered.
+        node: Handle,
+    },
+    /// A request was given up by its asker.
+    GivenUp {
+        /// The lookup.
+        lookup: u32,
+        /// Who was asked.
+        node: Handle,
+        /// Whether it ran into its own timeout; else its lookup ended.
+        timed_out: bool,
+    },
+    /// A node was told what time it is.
+    Woke {
+        /// The node.
+        node: Handle,
+    },
+    /// A lookup ended.
+    Finished {
+        /// The lookup.
+        lookup: u32,
+        /// How.
+        end: End,
+        /// How many nodes it found.
+        results: u32,
+    },
+    /// A node entered a routing table.
+    Admitted {
+        /// Whose table.
+        table: Handle,
+        /// The node.
+        node: Handle,
+    },
+    /// A node left a routing table.
+    Removed {
+        /// Whose table.
+        table: Handle,
+        /// The node.
+        node: Handle,
+    },
+}
+
+impl Event {
+    /// The event as numbers: what the fingerprint is made of.
+    fn numbers(&self) -> [u64; 5] {
+        let wide = |handle: Handle| u64::from(handle.0);
+        match *self {
+            Self::Started { lookup, node } => [1, lookup.into(), wide(node), 0, 0],
+            Self::Sent { lookup, from, to, hop, deadline } => {
+                [2 | u64::from(hop) << 8, lookup.into(), wide(from), wide(to), deadline.as_nanos()]
+            }
+            Self::Lost { lookup, from, to } => [3, lookup.into(), wide(from), wide(to), 0],
+            Self::Asked { lookup, node, closer } => [4, lookup.into(), wide(node), closer.into(), 0],
+            Self::Answered { lookup, from, node } => [5, lookup.into(), wide(from), wide(node), 0],
+            Self::GivenUp { lookup, node, timed_out } => [6, lookup.into(), wide(node), timed_out.into(), 0],
+            Self::Woke { node } => [7, 0, wide(node), 0, 0],
+            Self::Finished { lookup, end, results } => [8, lookup.into(), end_number(end), results.into(), 0],
+            Self::Admitted { table, node } => [9, 0, wide(table), wide(node), 0],
+            Self::Removed { table, node } => [10, 0, wide(table), wide(node), 0],
+        }
+    }
+}
+
+fn end_number(end: End) -> u64 {
+    match end {
+        End::Finished(Outcome::Converged) => 0,
+        End::Finished(Outcome::Exhausted) => 1,
+        End::Finished(Outcome::NodeLimit) => 2,
+        End::Finished(Outcome::DeadlineExceeded) => 3,
+        End::Finished(Outcome::Stopped) => 4,
+        End::Refused(RefusedBecause::TagInUse) => 16,
+        End::Refused(RefusedBecause::Full) => 17,
+        End::Refused(RefusedBecause::DeadlinePassed) => 18,
+        End::Refused(RefusedBecause::NumResults { .. }) => 19,
+        End::NobodyThere => 32,
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { lookup, node } => write!(f, "lookup {lookup} starts at {node}"),
+            Self::Sent { lookup, from, to, hop, deadline } => {
+                write!(f, "lookup {lookup}: {from} asks {to} (hop {hop}, until {deadline})")
+            }
+            Self::Lost { lookup, from, to } => write!(f, "lookup {lookup}: lost between {from} and {to}"),
+            Self::Asked { lookup, node, closer } => {
+                write!(f, "lookup {lookup}: {node} is asked and names {closer} nodes")
+            }
+            Self::Answered { lookup, from, node } => {
+                write!(f, "lookup {lookup}: {from} has the answer of {node}")
+            }
+            Self::GivenUp { lookup, node, timed_out: true } => write!(f, "lookup {lookup}: {node} timed out"),
+            Self::GivenUp { lookup, node, .. } => write!(f, "lookup {lookup}: {node} is needed no more"),
+            Self::Woke { node } => write!(f, "{node} wakes"),
+            Self::Finished { lookup, end, results } => {
+                write!(f, "lookup {lookup} ends: {end}, {results} nodes found")
+            }
+            Self::Admitted { table, node } => write!(f, "{node} enters the table of {table}"),
+            Self::Removed { table, node } => write!(f, "{node} leaves the table of {table}"),
+        }
+    }
+}
+
+/// A running hash of all events with their times: FNV-1a over their numbers, 64 bits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fingerprint(u64);
+
+impl Fingerprint {
+    pub(crate) const fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    pub(crate) fn take(&mut self, at: Instant, event: &Event) {
+        self.word(at.as_nanos());
+        for number in event.numbers() {
+            self.word(number);
+        }
+    }
+
+    fn word(&mut self, word: u64) {
+        for byte in word.to_le_bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    pub(crate) const fn value(self) -> u64 {
+        self.0
+    }
+}

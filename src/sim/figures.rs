@@ -1,0 +1,121 @@
+//! [`Figures`]: what came of the lookups of a run.
+
+use super::lookup::{End, Lookup};
+use core::fmt;
+use core::time::Duration;
+
+/// The figures of a run, over all lookups that have ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figures {
+    /// Lookups that have ended, refused ones too.
+    pub lookups: usize,
+    /// Lookups that have begun and not ended.
+    pub running: usize,
+    /// How they ended, and how many each, most first.
+    pub ends: Vec<(String, usize)>,
+    /// How long they took.
+    pub time: Quantiles<Duration>,
+    /// Requests sent, each.
+    pub requests: Quantiles<u32>,
+    /// Length of the longest causal chain that was answered, each.
+    pub hops: Quantiles<u32>,
+    /// Mean requests of a lookup.
+    pub mean_requests: f64,
+    /// Mean hops of a lookup.
+    pub mean_hops: f64,
+    /// Mean number of requests of a lookup that ran into their own timeout.
+    pub mean_timeouts: f64,
+    /// Mean number of requests of a lookup that were given up because it ended.
+    pub mean_cancelled: f64,
+    /// Mean share of the true k closest nodes, among those that could answer, that a lookup found.
+    pub recall: f64,
+}
+
+/// Three quantiles: the least values that are not exceeded by so many of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quantiles<T> {
+    /// By half.
+    pub p50: T,
+    /// By 90 %.
+    pub p90: T,
+    /// By 99 %.
+    pub p99: T,
+}
+
+impl<T: Copy + Default + Ord> Quantiles<T> {
+    fn of(values: impl Iterator<Item = T>) -> Self {
+        let mut sorted: Vec<_> = values.collect();
+        sorted.sort_unstable();
+        let at = |percent: usize| {
+            let rank = (sorted.len() * percent).div_ceil(100).max(1);
+            sorted.get(rank - 1).copied().unwrap_or_default()
+        };
+        Self { p50: at(50), p90: at(90), p99: at(99) }
+    }
+}
+
+impl Figures {
+    pub(crate) fn of(lookups: &[Lookup]) -> Self {
+        let endings = || lookups.iter().filter_map(|lookup| Some((lookup, lookup.ending.as_ref()?)));
+        let finished = || endings().filter(|(_, ending)| matches!(ending.end, End::Finished(_)));
+        let mut ends: Vec<(String, usize)> = Vec::new();
+        for (_, ending) in endings() {
+            let name = ending.end.to_string();
+            match ends.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, count)) => *count += 1,
+                None => ends.push((name, 1)),
+            }
+        }
+        ends.sort_by(|(a, m), (b, n)| n.cmp(m).then_with(|| a.cmp(b)));
+        let count = finished().count().max(1) as f64;
+        let mean = |figure: fn(&super::lookup::Ending) -> f64| {
+            finished().map(|(_, ending)| figure(ending)).sum::<f64>() / count
+        };
+        let ended = endings().count();
+        Self {
+            lookups: ended,
+            running: lookups.len() - ended,
+            ends,
+            time: Quantiles::of(finished().filter_map(|(lookup, _)| lookup.took())),
+            requests: Quantiles::of(finished().map(|(_, ending)| ending.statistics.requests)),
+            hops: Quantiles::of(finished().map(|(_, ending)| ending.statistics.hops)),
+            mean_requests: mean(|ending| f64::from(ending.statistics.requests)),
+            mean_hops: mean(|ending| f64::from(ending.statistics.hops)),
+            mean_timeouts: mean(|ending| f64::from(ending.statistics.timeouts)),
+            mean_cancelled: mean(|ending| f64::from(ending.statistics.cancelled)),
+            recall: mean(|ending| ending.recall),
+        }
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { time, requests, hops, .. } = self;
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        writeln!(f, "lookups    {:>10}   ({} still running)", self.lookups, self.running)?;
+        for (end, count) in &self.ends {
+            writeln!(f, "  {end:<22} {count}")?;
+        }
+        writeln!(f, "               p50      p90      p99     mean")?;
+        writeln!(f, "time, ms  {:>8.0} {:>8.0} {:>8.0}", ms(time.p50), ms(time.p90), ms(time.p99))?;
+        let Quantiles { p50, p90, p99 } = requests;
+        writeln!(f, "requests  {p50:>8} {p90:>8} {p99:>8} {:>8.1}", self.mean_requests)?;
+        let Quantiles { p50, p90, p99 } = hops;
+        writeln!(f, "hops      {p50:>8} {p90:>8} {p99:>8} {:>8.2}", self.mean_hops)?;
+        writeln!(f, "timeouts                             {:>8.1}", self.mean_timeouts)?;
+        writeln!(f, "cancelled                            {:>8.1}", self.mean_cancelled)?;
+        write!(f, "recall                               {:>8.4}", self.recall)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_nearest_ranks() {
+        assert_eq!(Quantiles::of(1..=200), Quantiles { p50: 100, p90: 180, p99: 198 });
+        assert_eq!(Quantiles::of(core::iter::once(7)), Quantiles { p50: 7, p90: 7, p99: 7 });
+        assert_eq!(Quantiles::<u32>::of(core::iter::empty()), Quantiles::default());
+    }
+}

@@ -1,0 +1,145 @@
+//! The network as an omniscient sees it: all keys in order, ideal routing tables, and who is truly closest.
+
+use super::nodes::{Handle, Key64};
+use super::random::{Draw, Purpose};
+use crate::key::Key;
+use core::ops::Range;
+
+/// All nodes of a network, dead ones and absent ones too.
+#[derive(Clone, Debug)]
+pub(crate) struct Population {
+    seed: u64,
+    /// The first node's handle.
+    base: u32,
+    count: u32,
+    /// All keys, as numbers, in order. A key leads back to its handle.
+    sorted: Vec<u64>,
+}
+
+impl Population {
+    /// A population of so many nodes, at most [`Handle::NODES`]. Another seed takes other handles and thus other keys.
+    pub(crate) fn new(seed: u64, count: u32) -> Self {
+        let base = Draw::new(seed, Purpose::Base, []).below(Handle::NODES - count + 1);
+        let mut sorted: Vec<_> = (base..base + count).map(|number| Handle(number).position()).collect();
+        sorted.sort_unstable();
+        Self { seed, base, count, sorted }
+    }
+
+    pub(crate) fn handle(&self, index: u32) -> Handle {
+        Handle(self.base + index)
+    }
+
+    /// Where a node stands in the arrays of those who keep something for each node.
+    pub(crate) fn index(&self, handle: Handle) -> Option<u32> {
+        handle.0.checked_sub(self.base).filter(|index| *index < self.count)
+    }
+
+    /// A node's ideal view, by common prefix length: all nodes that share exactly c bits with it where there are
+    /// at most k, else k of them drawn at random.
+    pub(crate) fn view(&self, index: u32, k: u32, mut each: impl FnMut(Handle)) {
+        let own = self.handle(index).key();
+        let mut draw = Draw::new(self.seed, Purpose::View, [u64::from(index)]);
+        let mut drawn: Vec<u32> = Vec::with_capacity(k as usize);
+        let mut range = 0..self.sorted.len();
+        for cpl in 0..Key64::BITS {
+            let middle = self.split(&range, cpl);
+            let (ours, others) = if own.bit(cpl) {
+                (middle..range.end, range.start..middle)
+            } else {
+                (range.start..middle, middle..range.end)
+            };
+            let among = u32::try_from(others.len()).unwrap_or(u32::MAX);
+            drawn.clear();
+            if among <= k {
+                drawn.extend(0..among);
+            } else {
+                // k of them, each choice as likely (Floyd's method).
+                for last in among - k..among {
+                    let pick = draw.below(last + 1);
+                    drawn.push(if drawn.contains(&pick) { last } else { pick });
+                }
+            }
+            for pick in &drawn {
+                if let Some(handle) = self.at(others.start + *pick as usize) {
+                    each(handle);
+                }
+            }
+            range = ours;
+            if range.len() <= 1 {
+                return;
+            }
+        }
+    }
+
+    /// The k nodes closest to the target among those that `counts` lets count, closest first.
+    pub(crate) fn closest(&self, target: Key64, k: usize, counts: impl Fn(Handle) -> bool) -> Vec<Handle> {
+        let mut found = Vec::with_capacity(k);
+        // Ranges of keys that agree in their first bits, the closest on top.
+        let mut ranges = vec![(0..self.sorted.len(), 0)];
+        while let Some((range, cpl)) = ranges.pop() {
+            if range.len() > 1 && cpl < Key64::BITS {
+                let middle = self.split(&range, cpl);
+                let (low, high) = (range.start..middle, middle..range.end);
+                let (near, far) = if target.bit(cpl) { (high, low) } else { (low, high) };
+                ranges.push((far, cpl + 1));
+                ranges.push((near, cpl + 1));
+            } else if let Some(handle) = (!range.is_empty()).then(|| self.at(range.start)).flatten()
+                && counts(handle)
+            {
+                found.push(handle);
+                if found.len() == k {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// Where, among keys that agree before bit `cpl`, those begin that have it set.
+    fn split(&self, range: &Range<usize>, cpl: u32) -> usize {
+        let bit = 1_u64 << (Key64::BITS - 1 - cpl);
+        let keys = self.sorted.get(range.clone()).unwrap_or_default();
+        range.start + keys.partition_point(|key| key & bit == 0)
+    }
+
+    fn at(&self, place: usize) -> Option<Handle> {
+        self.sorted.get(place).and_then(|key| Handle::at(&Key64::new(key.to_be_bytes())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_are_ideal() {
+        let network = Population::new(3, 500);
+        for index in [0, 17, 499] {
+            let own = network.handle(index).key();
+            let mut known = Vec::new();
+            network.view(index, 20, |handle| known.push(handle));
+            for cpl in 0..Key64::BITS {
+                let shares = |handle: &Handle| handle.key().common_prefix_len(&own) == cpl;
+                let all = (0..500).map(|other| network.handle(other)).filter(shares).count();
+                let mut bucket: Vec<_> = known.iter().filter(|handle| shares(handle)).collect();
+                bucket.sort_unstable();
+                bucket.dedup();
+                assert_eq!(bucket.len(), all.min(20));
+            }
+        }
+    }
+
+    #[test]
+    fn the_closest_are_the_closest() {
+        let network = Population::new(5, 1_000);
+        for number in 0..50 {
+            let target = Handle::point(number).key();
+            let even = |handle: &Handle| handle.0.is_multiple_of(2);
+            let mut all: Vec<_> = (0..1_000).map(|index| network.handle(index)).filter(even).collect();
+            all.sort_unstable_by_key(|handle| handle.key().distance(&target));
+            all.truncate(20);
+            assert_eq!(network.closest(target, 20, |handle| even(&handle)), all);
+        }
+        assert_eq!(network.closest(Handle(0).key(), 2_000, |_| true).len(), 1_000);
+    }
+}

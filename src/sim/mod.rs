@@ -1,0 +1,39 @@
+//! A deterministic simulator: a whole network of real coordinators in one process, under virtual time.
+//!
+//! Feature `sim`. Like the engine it is pure: a [`Scenario`] with its seed goes in, [events](Event) and
+//! [`Figures`] come out. It reads no clock, starts no thread and keeps nothing global; the same scenario gives the
+//! same events on every platform, as [`World::fingerprint`] shows.
+//!
+//! ```
+//! use kad_proto::sim::{Scenario, World};
+//!
+//! let mut world = World::new(Scenario { nodes: 500, ..Scenario::default() })?;
+//! world.run();
+//! let figures = world.figures();
+//! assert!(figures.recall > 0.99, "{figures}");
+//! # Ok::<(), kad_proto::ConfigError>(())
+//! ```
+
+// Figures are small numbers, and the simulator draws and averages in floating point.
+#![allow(clippy::cast_precision_loss)]
+
+mod event;
+mod figures;
+mod ideal;
+mod link;
+mod lookup;
+mod nodes;
+mod queue;
+mod random;
+mod scenario;
+mod workload;
+mod world;
+
+pub use event::Event;
+pub use figures::{Figures, Quantiles};
+pub use link::{Latency, Link};
+pub use lookup::{Asked, End, Ending, Fate, Lookup};
+pub use nodes::{Handle, Key64, Net};
+pub use scenario::Scenario;
+pub use workload::{Pace, Workload};
+pub use world::World;

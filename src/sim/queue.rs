@@ -1,0 +1,91 @@
+//! What is to happen, in order of time; at one instant, in the order in which it was planned.
+
+use super::nodes::{Handle, Key64};
+use crate::id::RequestId;
+use crate::time::Instant;
+use core::cmp::{Ordering, Reverse};
+use core::time::Duration;
+use std::collections::BinaryHeap;
+
+/// A request on its way, or its answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flight {
+    pub(crate) request: RequestId,
+    pub(crate) target: Key64,
+    /// From the answer's leaving to its arrival.
+    pub(crate) back: Duration,
+    /// A second answer comes so much later.
+    pub(crate) duplicate: Option<Duration>,
+    pub(crate) lookup: u32,
+    /// The asker, by index.
+    pub(crate) asker: u32,
+    pub(crate) node: Handle,
+    pub(crate) answer_lost: bool,
+}
+
+/// What is to happen.
+#[derive(Clone, Debug)]
+pub(crate) enum Plan {
+    /// The next lookup of the workload begins.
+    Start,
+    /// A node, by index, may have something to do.
+    Wake(u32),
+    /// A request arrives.
+    Ask(Flight),
+    /// An answer arrives.
+    Answer(Flight, Vec<Handle>),
+}
+
+/// The plans of a world.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    heap: BinaryHeap<Reverse<Planned>>,
+    sequence: u64,
+}
+
+#[derive(Debug)]
+struct Planned {
+    at: Instant,
+    sequence: u64,
+    plan: Plan,
+}
+
+impl Queue {
+    pub(crate) const fn new() -> Self {
+        Self { heap: BinaryHeap::new(), sequence: 0 }
+    }
+
+    pub(crate) fn plan(&mut self, at: Instant, plan: Plan) {
+        self.heap.push(Reverse(Planned { at, sequence: self.sequence, plan }));
+        self.sequence += 1;
+    }
+
+    /// When the next plan is due.
+    pub(crate) fn next_at(&self) -> Option<Instant> {
+        self.heap.peek().map(|Reverse(planned)| planned.at)
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<(Instant, Plan)> {
+        self.heap.pop().map(|Reverse(planned)| (planned.at, planned.plan))
+    }
+}
+
+impl Ord for Planned {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Planned {}

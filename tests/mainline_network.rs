@@ -1,0 +1,316 @@
+//! The example's driver, in a network of the independent crate `mainline` and against scripted peers.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "../examples/mainline/driver.rs"]
+mod driver;
+#[path = "../examples/mainline/krpc.rs"]
+mod krpc;
+#[path = "../examples/mainline/testnet.rs"]
+mod testnet;
+#[path = "../examples/mainline/trace.rs"]
+#[allow(dead_code)] // the program prints more of it than is tested here
+mod trace;
+
+use driver::{Driver, Mainline, Node, Settings};
+use kad_proto::coordinator::Inbound;
+use kad_proto::{Finish, Key160, Outcome, Stamped};
+use krpc::{Body, Message, Query};
+use proptest::prelude::*;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::time::Duration;
+use testnet::Testnet;
+use trace::{Ending, Lookup};
+
+/// Long enough for anything, on whatever machine.
+const LONG: Duration = Duration::from_secs(60);
+
+fn driver(settings: Settings) -> Driver {
+    Driver::new(Ipv4Addr::LOCALHOST, driver::config(LONG), settings).unwrap()
+}
+
+fn finish(lookup: &Lookup) -> &Finish<Mainline> {
+    lookup.end.as_ref().unwrap().as_ref().unwrap()
+}
+
+/// What must hold of every lookup that has ended, whatever the network did.
+fn check_trace(lookup: &Lookup) {
+    let finish = finish(lookup);
+    assert_eq!(lookup.spans.len(), finish.statistics.requests as usize);
+    let ids: HashSet<_> = lookup.spans.iter().map(|span| span.context.span_id()).collect();
+    assert_eq!(ids.len(), lookup.spans.len());
+    for span in &lookup.spans {
+        assert_eq!(span.context.trace_id(), lookup.root.trace_id(), "a request of another trace");
+        assert!(span.deadline.unwrap() <= lookup.deadline.unwrap(), "a request outlives its lookup");
+        assert!(span.sent < span.deadline.unwrap(), "a request at or after its own deadline");
+        assert!(span.end.is_some(), "a request that never ended");
+        let parent = lookup.spans.iter().find(|parent| parent.context.span_id() == span.parent);
+        let caused = parent.is_some_and(|parent| {
+            let (ended, ending) = parent.end.unwrap();
+            matches!(ending, Ending::Answered(_) | Ending::Failed) && ended <= span.sent
+        });
+        assert!(caused || span.parent == lookup.root.span_id(), "neither an answer nor the lookup led to it");
+    }
+    assert_eq!(lookup.tree().len(), lookup.spans.len());
+    assert!(lookup.tree().iter().all(|(depth, _)| *depth > 0));
+}
+
+#[test]
+fn lookups_in_a_real_network_find_the_true_closest() {
+    let testnet = Testnet::start(30).unwrap();
+    assert_eq!(testnet.len(), 30);
+    let mut driver = driver(Settings::default());
+    assert!(driver.bootstrap(&testnet.bootstrap()).unwrap().len() < 3);
+    for _ in 0..4 {
+        driver.look_up(Key160::new(rand::random()), LONG);
+    }
+    driver.run().unwrap();
+    let mut traces = HashSet::new();
+    for lookup in driver.lookups() {
+        let finish = finish(lookup);
+        assert!(matches!(finish.outcome, Outcome::Converged | Outcome::Exhausted), "{:?}", finish.outcome);
+        let truth = testnet.closest(lookup.target, 8);
+        let found = |node: &&Node| finish.closest.iter().any(|contact| contact.node == **node);
+        assert!(truth.iter().filter(found).count() >= 7, "{truth:?}\n{:?}", finish.closest);
+        check_trace(lookup);
+        // It did not all come from the bootstrap nodes: some answer led to a request.
+        assert!(lookup.tree().iter().any(|(depth, _)| *depth > 1));
+        traces.insert(lookup.root.trace_id());
+    }
+    assert_eq!(traces.len(), 4, "each lookup is a trace of its own");
+    let traffic = driver.traffic();
+    assert_eq!(traffic.in_flight, 0);
+    assert_eq!(traffic.sent, traffic.answered + traffic.failed + traffic.timed_out + traffic.cancelled);
+    assert_eq!(driver.datagrams().malformed, 0);
+}
+
+#[test]
+fn lost_datagrams_are_timed_out_and_asked_again() {
+    let testnet = Testnet::start(12).unwrap();
+    let mut config = driver::config(LONG);
+    config.network.request_timeout = Duration::from_millis(500);
+    config.network.soft_timeout = Duration::from_millis(100);
+    let settings = Settings { drop: 0.3, ..Settings::default() };
+    let mut driver = Driver::new(Ipv4Addr::LOCALHOST, config, settings).unwrap();
+    assert!(driver.bootstrap(&testnet.bootstrap()).unwrap().len() < 3);
+    // Enough lookups that some request is lost; that none of 100 is has a probability of 10^-16.
+    for _ in 0..10 {
+        driver.look_up(Key160::new(rand::random()), LONG);
+    }
+    driver.run().unwrap();
+    let all: Vec<_> = driver.lookups().iter().flat_map(|lookup| &lookup.spans).collect();
+    assert!(all.iter().any(|span| matches!(span.end, Some((_, Ending::TimedOut)))));
+    driver.lookups().iter().for_each(check_trace);
+    assert!(driver.datagrams().dropped > 0);
+}
+
+/// A node that does what the test says: a socket and an id.
+struct Peer {
+    socket: UdpSocket,
+    node: Node,
+}
+
+impl Peer {
+    fn new(id: u8) -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        let SocketAddr::V4(address) = socket.local_addr().unwrap() else { panic!("an IPv4 socket") };
+        Self { socket, node: (Key160::new([id; 20]), address) }
+    }
+
+    /// The next message that it receives.
+    fn receive(&self) -> Message {
+        let mut buffer = [0; 2048];
+        let (length, _) = self.socket.recv_from(&mut buffer).unwrap();
+        Message::decode(&buffer[..length]).unwrap()
+    }
+
+    /// Receives a query; returns its transaction id.
+    fn asked(&self) -> Vec<u8> {
+        let Message { transaction, body } = self.receive();
+        assert!(matches!(body, Body::Query { query: Query::FindNode { .. }, .. }), "{body:?}");
+        assert_eq!(transaction.len(), 4);
+        transaction
+    }
+}
+
+fn response(transaction: &[u8], from: Key160, nodes: &[Node]) -> Vec<u8> {
+    let body = Body::Response { from, nodes: Some(nodes.to_vec()) };
+    Message { transaction: transaction.to_vec(), body }.encode().unwrap()
+}
+
+/// A driver that knows this peer, and has just asked it.
+fn asking(peer: &Peer, time: Duration) -> Driver {
+    let mut driver = driver(Settings::default());
+    driver.tell(Stamped::new(Inbound::Connected { node: peer.node, round_trip: None }));
+    driver.look_up(Key160::new([0; 20]), time);
+    driver
+}
+
+#[test]
+fn an_answer_counts_only_from_the_address_that_was_asked_and_with_its_transaction_id() {
+    let (peer, other) = (Peer::new(1), Peer::new(2));
+    let mut driver = asking(&peer, LONG);
+    let transaction = peer.asked();
+    let forged = response(&transaction, peer.node.0, &[other.node]);
+    driver.datagram(&forged, other.node.1);
+    assert_eq!(driver.datagrams().unexpected, 1);
+    let mut wrong = transaction.clone();
+    wrong[3] ^= 1;
+    for transaction in [&wrong[..], &transaction[..3], &[transaction.as_slice(), b"x"].concat(), b""] {
+        driver.datagram(&response(transaction, peer.node.0, &[other.node]), peer.node.1);
+    }
+    assert_eq!(driver.datagrams().unexpected, 5);
+    assert!(driver.lookups()[0].end.is_none());
+
+    let answer = response(&transaction, peer.node.0, &[]);
+    driver.datagram(&answer, peer.node.1);
+    let end = finish(&driver.lookups()[0]);
+    assert_eq!(end.outcome, Outcome::Exhausted);
+    assert_eq!(end.closest.iter().map(|contact| contact.node).collect::<Vec<_>>(), [peer.node]);
+    check_trace(&driver.lookups()[0]);
+    driver.datagram(&answer, peer.node.1);
+    assert_eq!(driver.datagrams().unexpected, 6, "the same answer twice");
+}
+
+#[test]
+fn an_error_or_the_answer_of_another_node_is_a_failure() {
+    for other in [false, true] {
+        let peer = Peer::new(1);
+        let mut driver = asking(&peer, LONG);
+        let transaction = peer.asked();
+        let body = Body::Error { code: 202, text: "Server Error".into() };
+        let answer = if other {
+            response(&transaction, Key160::new([9; 20]), &[])
+        } else {
+            Message { transaction, body }.encode().unwrap()
+        };
+        driver.datagram(&answer, peer.node.1);
+        let lookup = &driver.lookups()[0];
+        assert!(finish(lookup).closest.is_empty());
+        assert_eq!(finish(lookup).statistics.failure, 1);
+        assert_eq!(lookup.spans[0].end.unwrap().1, Ending::Failed);
+        assert_eq!(driver.datagrams().unexpected, 0);
+    }
+}
+
+#[test]
+fn what_the_system_refuses_to_send_is_a_failure_at_once() {
+    let mut driver = driver(Settings::default());
+    let unreachable = (Key160::new([1; 20]), SocketAddrV4::new(Ipv4Addr::BROADCAST, 1));
+    driver.tell(Stamped::new(Inbound::Connected { node: unreachable, round_trip: None }));
+    driver.look_up(Key160::new([0; 20]), LONG);
+    assert_eq!(finish(&driver.lookups()[0]).outcome, Outcome::Exhausted);
+    assert_eq!((driver.traffic().failed, driver.datagrams().unsendable), (1, 1));
+    check_trace(&driver.lookups()[0]);
+}
+
+#[test]
+fn a_short_deadline_ends_the_lookup_with_what_it_has_found() {
+    let (peer, silent) = (Peer::new(1), Peer::new(2));
+    // Long enough for the silent node to be asked again, and less than its time-out.
+    let mut driver = asking(&peer, Duration::from_millis(700));
+    let transaction = peer.asked();
+    // Both itself and the asker are named too: neither is asked.
+    let named = [silent.node, peer.node, (Key160::new([3; 20]), driver.address())];
+    driver.datagram(&response(&transaction, peer.node.0, &named), peer.node.1);
+    let late = silent.asked();
+    assert!(driver.lookups()[0].end.is_none());
+    driver.run().unwrap();
+
+    let lookup = &driver.lookups()[0];
+    let end = finish(lookup);
+    assert_eq!(end.outcome, Outcome::DeadlineExceeded);
+    assert_eq!(end.closest.iter().map(|contact| contact.node).collect::<Vec<_>>(), [peer.node]);
+    assert!(end.statistics.ended.unwrap() >= lookup.deadline.unwrap());
+    assert_eq!((end.statistics.requests, end.statistics.cancelled, end.statistics.timeouts), (3, 2, 0));
+    let endings: Vec<_> = lookup.spans.iter().map(|span| span.end.unwrap().1).collect();
+    assert_eq!(endings, [Ending::Answered(2), Ending::Cancelled, Ending::Cancelled]);
+    assert_eq!(lookup.spans[1].parent, lookup.spans[0].context.span_id());
+    check_trace(lookup);
+
+    driver.datagram(&response(&late, silent.node.0, &[]), silent.node.1);
+    assert_eq!(driver.datagrams().unexpected, 1, "its transaction id is forgotten");
+}
+
+#[test]
+fn a_bootstrap_node_that_cannot_be_reached_is_named() {
+    let (peer, silent) = (Peer::new(1), Peer::new(2));
+    let mut lost = driver(Settings { drop: 1.0, ..Settings::default() });
+    assert_eq!(lost.bootstrap(&[silent.node.1]).unwrap(), [silent.node.1]);
+    assert_eq!((lost.datagrams().sent, lost.datagrams().dropped), (0, 8));
+
+    let known = peer.node;
+    let answering = std::thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        let (length, from) = peer.socket.recv_from(&mut buffer).unwrap();
+        let transaction = Message::decode(&buffer[..length]).unwrap().transaction;
+        peer.socket.send_to(&response(&transaction, peer.node.0, &[]), from).unwrap();
+    });
+    let mut driver = driver(Settings::default());
+    assert_eq!(driver.bootstrap(&[silent.node.1, known.1]).unwrap(), [silent.node.1]);
+    answering.join().unwrap();
+    driver.look_up(Key160::new([0; 20]), LONG);
+    assert_eq!(driver.lookups()[0].spans[0].node, known, "the lookup begins with who answered");
+}
+
+#[test]
+fn a_serving_node_answers_ping_and_find_node() {
+    let (peer, known) = (Peer::new(1), Peer::new(2));
+    let mut driver = driver(Settings { serve: true, ..Settings::default() });
+    driver.tell(Stamped::new(Inbound::Connected { node: known.node, round_trip: None }));
+    let query = |query| {
+        let body = Body::Query { from: peer.node.0, query, read_only: true };
+        Message { transaction: b"any length".to_vec(), body }.encode().unwrap()
+    };
+    let mut answer_to = |asked| {
+        driver.datagram(&query(asked), peer.node.1);
+        let Message { transaction, body } = peer.receive();
+        assert_eq!(transaction, b"any length");
+        body
+    };
+    let pong = answer_to(Query::Ping);
+    let found = answer_to(Query::FindNode { target: Key160::new([7; 20]) });
+    let unknown = answer_to(Query::Other("get_peers".into()));
+    let from = driver.local();
+    assert_eq!(pong, Body::Response { from, nodes: None });
+    assert_eq!(found, Body::Response { from, nodes: Some(vec![known.node]) });
+    assert!(matches!(unknown, Body::Error { code: 204, .. }));
+    assert_eq!(driver.datagrams().served, 3);
+    // Whoever has merely asked us something has proved nothing.
+    assert!(driver.lookups().is_empty() && driver.traffic().sent == 0);
+
+    let mut silent = self::driver(Settings::default());
+    silent.datagram(&query(Query::Ping), peer.node.1);
+    assert_eq!((silent.datagrams().served, silent.datagrams().unserved), (0, 1));
+}
+
+#[test]
+fn whatever_comes_is_counted_and_does_no_harm() {
+    let peer = Peer::new(1);
+    let driver = RefCell::new(asking(&peer, LONG));
+    let transaction = peer.asked();
+    let valid = response(&transaction, peer.node.0, &[peer.node]);
+    proptest!(|(
+        noise in proptest::collection::vec(any::<u8>(), 0..200),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    )| {
+        let mut driver = driver.borrow_mut();
+        driver.datagram(&noise, peer.node.1);
+        let mut changed = valid.clone();
+        for (place, byte) in changes {
+            changed[place.index(valid.len())] = byte;
+        }
+        // From another address, lest a change that makes no difference ends the lookup.
+        driver.datagram(&changed, SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9));
+        let counted = driver.datagrams();
+        prop_assert_eq!(counted.received, counted.malformed + counted.unexpected + counted.unserved);
+        prop_assert!(driver.lookups()[0].end.is_none());
+    });
+    let mut driver = driver.into_inner();
+    assert!(driver.datagrams().malformed > 0);
+    driver.datagram(&valid, peer.node.1);
+    assert_eq!(finish(&driver.lookups()[0]).closest.len(), 1);
+}

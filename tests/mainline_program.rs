@@ -1,0 +1,201 @@
+//! The example as a program: its exit codes, its messages, its JSON.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+/// All that the codec wants of the driver.
+mod driver {
+    pub(crate) type Node = (kad_proto::Key160, std::net::SocketAddrV4);
+}
+#[path = "../examples/mainline/krpc.rs"]
+mod krpc;
+
+use kad_proto::Key160;
+use krpc::{Body, Message};
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+
+/// The program, which `cargo test` builds along with the tests.
+fn program() -> Command {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.push("examples");
+    path.push(format!("mainline{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.exists(), "{} is missing: run `cargo build --example mainline`", path.display());
+    Command::new(path)
+}
+
+fn run(arguments: &[&str]) -> Output {
+    program().args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    str::from_utf8(&output.stderr).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// The address of a port that was free a moment ago.
+fn closed() -> SocketAddr {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn help_names_every_option() {
+    let output = run(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let options =
+        ["bootstrap", "nodes", "target", "queries", "deadline", "drop", "serve", "json", "help", "Exit code"];
+    assert!(options.iter().all(|option| stdout(&output).contains(option)), "{}", stdout(&output));
+}
+
+#[test]
+fn bad_arguments_are_named() {
+    let cases: [(&[&str], &str); 21] = [
+        (&["--frobnicate"], "--frobnicate"),
+        (&["target"], "target"),
+        (&["-x"], "-x"),
+        (&["--nodes"], "missing argument"),
+        (&["--nodes", "0"], "--nodes 0: not a number from 1 to 1000"),
+        (&["--nodes", "many"], "--nodes many: not a number"),
+        (&["--nodes", "1001"], "--nodes 1001: not a number"),
+        (&["--queries", "-1"], "--queries -1: not a number"),
+        (&["--target", "abc"], "--target abc: a key has 40 hexadecimal digits, not 3"),
+        (&["--target", &"x".repeat(40)], "no hexadecimal digit at position 0"),
+        (&["--deadline", "5"], "--deadline 5: not a time"),
+        (&["--deadline", "s"], "--deadline s: not a time"),
+        (&["--deadline", "-1s"], "not a time"),
+        (&["--deadline", "5h"], "--deadline 5h: not a time"),
+        (&["--deadline", "0s"], "--deadline 0s: no time at all"),
+        (&["--deadline", "9999999999999999999m"], "too long"),
+        (&["--drop", "1.5"], "--drop 1.5: not a share from 0 to 1"),
+        (&["--drop", "NaN"], "--drop NaN: not a share"),
+        (&["--bootstrap", "127.0.0.1"], "--bootstrap 127.0.0.1: "),
+        (&["--bootstrap", "127.0.0.1:0"], "--bootstrap 127.0.0.1:0: no IPv4 address and port"),
+        (&["--bootstrap", "127.0.0.1:1", "--nodes", "3"], "--nodes: no nodes are started with --bootstrap"),
+    ];
+    for (arguments, message) in cases {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains(message), "{arguments:?}: {}", stderr(&output));
+        assert!(stdout(&output).is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_bootstrap_node_that_does_not_answer_is_an_error() {
+    let (one, two) = (closed().to_string(), closed().to_string());
+    let output = run(&["--json", "--bootstrap", &one, "--bootstrap", &two]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("no bootstrap node answered"), "{}", stderr(&output));
+    assert!(stderr(&output).contains(&one) && stderr(&output).contains(&two));
+    assert_eq!(json(&output)["exit"], 1);
+    assert!(json(&output)["error"].as_str().unwrap().contains(&one));
+}
+
+#[test]
+fn a_lookup_in_a_network_of_its_own() {
+    let target = "00112233445566778899aAbBcCdDeEfF00112233";
+    let output = run(&["--json", "--deadline", "1m", "--target", target, "--queries", "2"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report = json(&output);
+    assert_eq!((&report["nodes"], &report["exit"]), (&30.into(), &0.into()));
+    let lookups = report["lookups"].as_array().unwrap();
+    assert_eq!(lookups.len(), 2);
+    for lookup in lookups {
+        assert_eq!(lookup["target"], target.to_lowercase());
+        let truth = lookup["true_closest"].as_array().unwrap();
+        assert_eq!((&truth[0]["of"], &truth[1]["of"]), (&8.into(), &20.into()));
+        assert!(truth[0]["found"].as_u64().unwrap() >= 7, "{truth:?}");
+        assert!(lookup["closest"].as_array().unwrap().len() >= 17);
+        let spans = lookup["spans"].as_array().unwrap();
+        assert_eq!(lookup["statistics"]["requests"], spans.len());
+        for span in spans {
+            assert_eq!(span["trace_id"], lookup["trace_id"]);
+            assert!(span["deadline_us"].as_u64() <= lookup["deadline_us"].as_u64());
+            let parent = &span["parent_id"];
+            assert!(
+                *parent == lookup["span_id"] || spans.iter().any(|other| other["span_id"] == *parent),
+                "{span}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_deadline_that_is_too_short_is_told_by_the_exit_code() {
+    // A node that answers once (to be found) and then names nodes that are silent.
+    let silent: Vec<_> = (0..5).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+    let named = silent.iter().zip(1..).map(|(socket, id)| {
+        let SocketAddr::V4(address) = socket.local_addr().unwrap() else { panic!("an IPv4 socket") };
+        (Key160::new([id; 20]), address)
+    });
+    let named: Vec<_> = named.collect();
+    let node = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = node.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = node.recv_from(&mut buffer) {
+            let Ok(Message { transaction, .. }) = Message::decode(&buffer[..length]) else { continue };
+            let body = Body::Response { from: Key160::new([9; 20]), nodes: Some(named.clone()) };
+            let _ = node.send_to(&Message { transaction, body }.encode().unwrap(), from);
+        }
+    });
+    let arguments = ["--bootstrap", &address, "--deadline", "1800ms"];
+    let output = run(&[&arguments[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let lookup = &json(&output)["lookups"][0];
+    assert_eq!(lookup["outcome"], "deadline exceeded");
+    assert_eq!(lookup["closest"].as_array().unwrap().len(), 1);
+    assert_eq!(lookup["closest"][0]["address"], address);
+    // It asked some of them, and gave up all of these.
+    let statistic = |name| lookup["statistics"][name].as_u64().unwrap();
+    assert!(statistic("cancelled") >= 1);
+    assert_eq!(statistic("cancelled"), statistic("requests") - 1);
+    assert!(lookup["ended_us"].as_u64() >= lookup["deadline_us"].as_u64());
+
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stdout(&output).contains("deadline exceeded"), "{}", stdout(&output));
+    assert!(stdout(&output).contains(&address));
+}
+
+/// A running program, ended when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_serving_node_is_a_bootstrap_node_for_others() {
+    let mut serving = program();
+    serving.args(["--serve", "--nodes", "12", "--deadline", "1m"]).stdout(Stdio::piped());
+    let mut serving = Running(serving.spawn().unwrap());
+    let mut lines = BufReader::new(serving.0.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.find(|line| line.starts_with("serving on ")).unwrap();
+    let words: Vec<_> = line.split(' ').collect();
+    let (address, key) = (words[2], words[5]);
+    // Its own lookup is over, and its routing table full.
+    assert!(lines.any(|line| line.starts_with("datagrams: ")));
+
+    let output = run(&["--json", "--bootstrap", address, "--deadline", "1m"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report = json(&output);
+    assert_eq!(report["nodes"], Value::Null);
+    let closest = report["lookups"][0]["closest"].as_array().unwrap();
+    assert!(closest.iter().any(|node| node["key"] == key && node["address"] == address), "{closest:?}");
+    assert!(closest.len() >= 10, "it led to the others: {closest:?}");
+}
