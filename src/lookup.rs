@@ -138,9 +138,10 @@ impl<F: Family> Lookup<F> {
     /// What to do now. To be called until it says something else than `Ask`.
     pub(crate) fn next(&mut self) -> Next<F> {
         let mut done = Some(Done::Exhausted);
+        let limit = self.asked >= self.rules.max_nodes;
         for (number, path) in (0..).zip(&mut self.paths) {
-            match path.step(&self.rules) {
-                Step::Ask { place, rim } if self.asked < self.rules.max_nodes || path.was_asked(place) => {
+            match path.step(&self.rules, limit) {
+                Step::Ask { place, rim } if !limit || path.was_asked(place) => {
                     if let Some(rank) = path.ask(place, rim)
                         && let Some(contact) = path.contacts.get(usize::from(rank.slot))
                     {
@@ -225,6 +226,16 @@ impl<F: Family> Lookup<F> {
     pub(crate) fn missed(&mut self, spot: Spot, miss: Miss) {
         if let Some(path) = self.paths.get_mut(usize::from(spot.path)) {
             path.missed(spot, miss, &self.rules);
+        }
+    }
+
+    /// A request to a node that has failed by another one was not sent.
+    pub(crate) fn withdrawn(&mut self, spot: Spot) {
+        if let Some(path) = self.paths.get_mut(usize::from(spot.path))
+            && let Some(rank) = path.rank_mut(spot).filter(|rank| rank.pending > 0)
+        {
+            rank.pending -= 1;
+            path.pending -= 1;
         }
     }
 
@@ -379,7 +390,7 @@ impl<F: Family> Path<F> {
     /// Looks at the k closest that have not failed. They must all have answered for the path to converge; where
     /// one is slow, the next one is asked in its stead, but nothing farther: whoever waits for a silent node
     /// does not go on asking ever farther ones.
-    fn step(&mut self, rules: &Rules) -> Step {
+    fn step(&mut self, rules: &Rules, limit: bool) -> Step {
         // A round that brought nothing closer: look at the whole neighbourhood at once.
         let parallelism = if self.fruitless >= rules.alpha { rules.alpha.max(rules.k) } else { rules.alpha };
         let full = self.waiting >= parallelism;
@@ -432,7 +443,7 @@ impl<F: Family> Path<F> {
             }
             converged = answered && alive == rules.beta;
         }
-        if let Some(detour) = self.detour(edge, full, rules) {
+        if let Some(detour) = self.detour(edge, full || limit, rules) {
             return detour;
         }
         match (converged, answered) {
@@ -452,6 +463,8 @@ impl<F: Family> Path<F> {
     fn detour(&mut self, edge: Option<u8>, full: bool, rules: &Rules) -> Option<Step> {
         let edge = edge.filter(|_| rules.rim && self.troubled)?;
         let named = self.ranks.get(usize::from(rules.k) - 1)?.cpl();
+        // A node with the target's own key stands in no subtree beside it.
+        let named = u8::try_from(F::Key::BITS - 1).map_or(named, |most| named.min(most));
         let cpl = (edge..=named).rev().find(|cpl| self.explored >> cpl & 1 == 0)?;
         let asked = |rank: &Rank| rank.state == State::Waiting && rank.rim == cpl + 1;
         if self.ranks.iter().any(asked) {

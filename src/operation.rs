@@ -153,7 +153,7 @@ impl<F: Family> Operation<F> {
         let superseded = self.lookup.answered(asked.spot, elapsed, &closer);
         self.report(turn, request.node, asked.hop, elapsed, Reply::Answered { closer });
         for _ in 0..superseded {
-            let same = |request: &Asked| request.spot.is_of(asked.spot);
+            let same = |other: &Request<F, Asked>| other.work.spot.is_of(asked.spot);
             let Some(id) = turn.outbox.find(self.owned, same) else { break };
             self.give_up(turn, id, GivenUp::Superseded);
         }
@@ -165,8 +165,15 @@ impl<F: Family> Operation<F> {
         let Some(request) = turn.outbox.close(&mut self.owned, id, turn.now, Ending::Failed) else {
             return Onward::Continues;
         };
+        let spot = request.work.spot;
         self.statistics.failure += 1;
-        self.lookup.missed(request.work.spot, Miss::Failed);
+        self.lookup.missed(spot, Miss::Failed);
+        // Nothing more is sent to it.
+        let waits = |other: &Request<F, Asked>| other.work.spot.is_of(spot) && !other.is_emitted();
+        while let Some(id) = turn.outbox.find(self.owned, waits) {
+            turn.outbox.close(&mut self.owned, id, turn.now, Ending::Cancelled);
+            self.lookup.withdrawn(spot);
+        }
         let elapsed = request.age(turn.now);
         self.report(turn, request.node, request.work.hop, elapsed, Reply::Failed);
         self.advance(turn)

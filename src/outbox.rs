@@ -387,8 +387,8 @@ impl<F: Family, T> Outbox<F, T> {
     }
 
     /// The request of this owner that was handed in last, of those that pass the test.
-    pub(crate) fn find(&self, owned: Owned, test: impl Fn(&T) -> bool) -> Option<RequestId> {
-        self.requests.of(owned).find(|(_, request)| test(&request.work)).map(|(id, _)| id)
+    pub(crate) fn find(&self, owned: Owned, test: impl Fn(&Request<F, T>) -> bool) -> Option<RequestId> {
+        self.requests.of(owned).find(|(_, request)| test(request)).map(|(id, _)| id)
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {

@@ -38,7 +38,9 @@ impl Pace {
     /// The soft limit: a little more than the mean, as a request costs less than the wait for one that is lost. Never
     /// below a third of `least`, never above `most`.
     pub(crate) fn soft(&self, least: Duration, at_first: Duration, most: Duration) -> Duration {
-        self.limit(self.mean + self.deviation / 4, least / 3, at_first, most)
+        // Not at once: a call leaves nothing undone that is due.
+        let least = (least / 3).max(Duration::from_nanos(1));
+        self.limit(self.mean + self.deviation / 4, least, at_first, most)
     }
 
     /// The time-out: the mean and five deviations, at least twice the mean. Never below `least`, never above
