@@ -219,8 +219,9 @@ fn a_lookup_that_has_converged_does_not_end_at_the_node_limit() {
     // All are slow, so as many nodes are asked as may be.
     let _ = query.handle(at(1), Inbound::Tick.into());
     let _ = query.handle(at(2), Inbound::Tick.into());
+    let _ = query.handle(at(3), Inbound::Tick.into());
     // The closest answers; the rim cannot be made sure of any more.
-    let out = query.handle(at(2), answered(first.id, &[0x83]));
+    let out = query.handle(at(3), answered(first.id, &[0x83]));
     assert_eq!(finish(&out).map(|finish| finish.outcome), Some(Outcome::Converged));
 }
 
