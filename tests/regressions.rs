@@ -264,7 +264,7 @@ fn the_number_of_results_asked_for_reaches_the_query_and_progress_carries_statis
 fn a_query_that_times_out_tells_its_caller() {
     let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), network()).unwrap();
     let out = query.handle(at(0), start(1, &[1, 2]).by(at(1)));
-    query.handle(Instant::from_millis(500), answered(requests(&out)[0].id, &[]));
+    let _ = query.handle(Instant::from_millis(500), answered(requests(&out)[0].id, &[]));
     let finish = finish(&query.handle(at(1), Inbound::Tick.into())).unwrap();
     assert_eq!((finish.outcome, finish.closest.len()), (Outcome::DeadlineExceeded, 1));
     // Another one can be started under the same tag.
@@ -290,10 +290,10 @@ fn at_capacity_a_live_request_does_not_hide_timed_out_ones() {
     let mut network = Network::<Tiny>::new(limits).unwrap();
     let submit = |key| network::Inbound::Submit { tag: u64::from(key), node: node(key), message: () };
     // The first one lives on; those behind it have less time.
-    network.handle(at(0), Stamped::new(submit(1)).by(at(2)));
-    network.handle(at(0), Stamped::new(submit(2)).by(at(1)));
-    network.handle(at(0), Stamped::new(submit(3)).by(at(1)));
-    network.handle(at(0), Stamped::new(submit(4)).by(at(9)));
+    let _ = network.handle(at(0), Stamped::new(submit(1)).by(at(2)));
+    let _ = network.handle(at(0), Stamped::new(submit(2)).by(at(1)));
+    let _ = network.handle(at(0), Stamped::new(submit(3)).by(at(1)));
+    let _ = network.handle(at(0), Stamped::new(submit(4)).by(at(9)));
     let out = network.handle(at(1), network::Inbound::Tick.into());
     let ended = out.iter().filter(|out| matches!(out.event, network::Outbound::Ended { .. })).count();
     let sent = out.iter().filter(|out| matches!(out.event, network::Outbound::Send { tag: 4, .. })).count();
@@ -304,7 +304,7 @@ fn at_capacity_a_live_request_does_not_hide_timed_out_ones() {
 fn deadlines_wake_the_machine_by_themselves() {
     let mut query =
         Query::<Tiny>::new(LOCAL, QueryConfig { retries: 0, ..QueryConfig::default() }, network()).unwrap();
-    query.handle(at(0), start(1, &[1]).by(at(60)));
+    let _ = query.handle(at(0), start(1, &[1]).by(at(60)));
     // With nothing but its own wake-ups a lookup of a silent node ends: soft limit, time-out.
     let mut wakes = Vec::new();
     let mut outcome = None;
