@@ -58,6 +58,8 @@ pub(crate) struct Spot {
     lead: u64,
     /// The bit of the target that is flipped in what the node is asked about.
     rim: Option<u8>,
+    /// It was asked for the sake of the rim only.
+    detour: bool,
 }
 
 impl Spot {
@@ -141,12 +143,12 @@ impl<F: Family> Lookup<F> {
         let limit = self.asked >= self.rules.max_nodes;
         for (number, path) in (0..).zip(&mut self.paths) {
             match path.step(&self.rules, limit) {
-                Step::Ask { place, rim } if !limit || path.was_asked(place) => {
-                    if let Some(rank) = path.ask(place, rim)
+                Step::Ask { place, rim, detour } if !limit || path.was_asked(place) => {
+                    if let Some(rank) = path.ask(place, rim, detour)
                         && let Some(contact) = path.contacts.get(usize::from(rank.slot))
                     {
                         self.asked += u16::from(rank.tries == 1);
-                        let spot = Spot { path: number, slot: rank.slot, lead: rank.lead, rim };
+                        let spot = Spot { path: number, slot: rank.slot, lead: rank.lead, rim, detour };
                         return Next::Ask {
                             spot,
                             node: contact.node.clone(),
@@ -358,7 +360,7 @@ enum State {
 }
 
 enum Step {
-    Ask { place: usize, rim: Option<u8> },
+    Ask { place: usize, rim: Option<u8>, detour: bool },
     Wait,
     Converged,
     Exhausted,
@@ -414,10 +416,10 @@ impl<F: Family> Path<F> {
                 State::Missed if !again => continue,
                 State::Heard | State::Missed if full => return Step::Wait,
                 State::Slow if again && !full => {
-                    return Step::Ask { place, rim: self.rim(place, rank, rules) };
+                    return Step::Ask { place, rim: self.rim(place, rank, rules), detour: false };
                 }
                 State::Heard | State::Missed => {
-                    return Step::Ask { place, rim: self.rim(place, rank, rules) };
+                    return Step::Ask { place, rim: self.rim(place, rank, rules), detour: false };
                 }
                 State::Answered => {
                     window += 1;
@@ -460,7 +462,7 @@ impl<F: Family> Path<F> {
 
     /// Where nodes were silent, makes sure that the subtrees between the k-th closest of all and the k-th closest that
     /// live have been asked for.
-    fn detour(&mut self, edge: Option<u8>, full: bool, rules: &Rules) -> Option<Step> {
+    fn detour(&self, edge: Option<u8>, full: bool, rules: &Rules) -> Option<Step> {
         let edge = edge.filter(|_| rules.rim && self.troubled)?;
         let named = self.ranks.get(usize::from(rules.k) - 1)?.cpl();
         // A node with the target's own key stands in no subtree beside it.
@@ -476,8 +478,7 @@ impl<F: Family> Path<F> {
         let heard = |rank: &Rank| rank.state == State::Heard;
         let inside = self.ranks.iter().position(|rank| heard(rank) && rank.cpl() == cpl);
         let place = inside.or_else(|| self.ranks.iter().position(heard))?;
-        self.detours += 1;
-        Some(Step::Ask { place, rim: Some(cpl) })
+        Some(Step::Ask { place, rim: Some(cpl), detour: true })
     }
 
     fn unsettle(&mut self) {
@@ -493,8 +494,9 @@ impl<F: Family> Path<F> {
     }
 
     /// Marks a candidate as asked.
-    fn ask(&mut self, place: usize, rim: Option<u8>) -> Option<Rank> {
+    fn ask(&mut self, place: usize, rim: Option<u8>, detour: bool) -> Option<Rank> {
         let rank = self.ranks.get_mut(place)?;
+        self.detours += u8::from(detour);
         if rank.state == State::Heard {
             self.heard -= 1;
             self.horizon = u64::MAX;
@@ -523,6 +525,7 @@ impl<F: Family> Path<F> {
             _ => State::Slow,
         };
         self.heard += u16::from(tries == 0);
+        self.detours -= u8::from(spot.detour);
         self.waiting -= 1;
         self.pending -= 1;
         tries == 0

@@ -203,6 +203,9 @@ impl<F: Family> Pool<F> {
     /// Lets go what there is room for: operations that wait for their turn, requests that wait for capacity, operations
     /// that could not hand in a request.
     pub(crate) fn settle<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) {
+        // Those whose nodes have as many requests as they may, while none can wait. Others may be luckier.
+        let mut stuck = Vec::new();
+        let mut live = self.operations.len();
         loop {
             if self.running < self.config.max_running
                 && let Some((_, slot)) = self.waiting.peek()
@@ -221,12 +224,20 @@ impl<F: Family> Pool<F> {
             {
                 self.starving.clear(slot);
                 self.resume(turn, slot, Operation::advance);
-                if self.starving.contains(slot) {
-                    // Its node has as many requests as it may, and none can wait: until one of them ends.
-                    return;
+                if self.starving.clear(slot) {
+                    stuck.push(slot);
                 }
             } else {
-                return;
+                for slot in stuck.drain(..) {
+                    if let Some((_, operation)) = self.operations.at(slot) {
+                        self.starving.set(slot, operation.deadline);
+                    }
+                }
+                // One that ended meanwhile has left room.
+                if live == self.operations.len() {
+                    return;
+                }
+                live = self.operations.len();
             }
         }
     }

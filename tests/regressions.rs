@@ -226,6 +226,19 @@ fn a_lookup_that_has_converged_does_not_end_at_the_node_limit() {
 }
 
 #[test]
+fn a_lookup_whose_node_is_busy_does_not_keep_others_from_asking() {
+    let limits = NetworkConfig { max_in_flight: 2, max_per_node: 1, max_queued: 0, ..network() };
+    let mut pool = QueryPool::<Tiny>::new(LOCAL, PoolConfig::default(), limits).unwrap();
+    assert_eq!(requests(&pool.handle(at(0), start(1, &[1]))).len(), 1);
+    let second = requests(&pool.handle(at(0), start(2, &[2])))[0].id;
+    // Neither of these can ask. The first one waits for node 1, and its deadline is the earlier one.
+    assert!(requests(&pool.handle(at(0), start(3, &[1]).by(at(1)))).is_empty());
+    assert!(requests(&pool.handle(at(0), start(4, &[4]))).is_empty());
+    let out = pool.handle(at(0), answered(second, &[]));
+    assert_eq!(requests(&out).iter().map(|request| request.node).collect::<Vec<_>>(), [node(4)]);
+}
+
+#[test]
 fn an_adapted_soft_limit_is_never_now() {
     let limits = NetworkConfig { min_timeout: Duration::from_nanos(1), ..network() };
     let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), limits).unwrap();

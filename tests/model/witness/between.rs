@@ -3,7 +3,7 @@
 use super::{Call, Witness};
 use crate::model::subject::{Out, Subject};
 use kad_proto::coordinator::{Inbound, Outbound};
-use kad_proto::{Instant, RoutingTable, Stamped, Traffic};
+use kad_proto::{Bits, Instant, RoutingTable, Stamped, Traffic};
 
 impl<const N: usize> Witness<N> {
     /// Rule 4: what happens to the routing table is nobody's child and has no deadline.
@@ -78,11 +78,12 @@ impl<const N: usize> Witness<N> {
             assert!(sent.deadline > self.now, "deadline 3: timed out in the first call at its deadline");
         }
         // Whether any request could be sent.
-        let open = queued == 0 && self.has_capacity();
+        let open = queued == 0 && self.requests.len() < self.config.network.max_in_flight;
+        let busy = self.busy();
         for op in self.operations.values() {
             assert!(op.deadline > self.now, "deadline 2: ends in the first call at its deadline");
             if open && op.running {
-                op.known.assert_restless(self.now);
+                op.known.assert_restless(self.now, &busy);
             }
         }
         self.wake(machine, queued);
@@ -120,11 +121,10 @@ impl<const N: usize> Witness<N> {
         assert!(!out.is_empty() || due.poll_timeout() != wake, "wake-up: there is something to do");
     }
 
-    /// Whether there is room for one more request, to whichever node.
-    fn has_capacity(&self) -> bool {
-        let network = &self.config.network;
-        let to = |key| self.requests.iter().filter(|(_, sent)| sent.node.key == key).count();
-        let mut keys = self.requests.iter().map(|(_, sent)| sent.node.key);
-        self.requests.len() < network.max_in_flight && keys.all(|key| to(key) < network.max_per_node)
+    /// The nodes to which no further request may be in flight.
+    fn busy(&self) -> Vec<Bits<N>> {
+        let keys = self.requests.iter().map(|(_, sent)| sent.node.key);
+        let to = |key| keys.clone().filter(|other| *other == key).count();
+        keys.clone().filter(|key| to(*key) >= self.config.network.max_per_node).collect()
     }
 }
