@@ -96,11 +96,13 @@ pub(crate) struct Arena<T> {
     next: u32,
     /// The generations have begun anew: every number has been used.
     wrapped: bool,
+    /// How many slots have ever been filled.
+    slots: u32,
 }
 
 impl<T> Arena<T> {
     pub(crate) const fn new() -> Self {
-        Self { slab: Slab::new(), next: 0, wrapped: false }
+        Self { slab: Slab::new(), next: 0, wrapped: false, slots: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -118,6 +120,7 @@ impl<T> Arena<T> {
         self.slab.insert((self.next, value));
         self.next = self.next.wrapping_add(1);
         self.wrapped |= self.next == 0;
+        self.slots = self.slots.max(handle.slot + 1);
         handle
     }
 
@@ -149,7 +152,9 @@ impl<T> Arena<T> {
     /// Whether the handle may once have been given out: false means that it is made up.
     pub(crate) fn was_issued(&self, handle: Handle) -> bool {
         let age = self.next.wrapping_sub(handle.generation);
-        if self.wrapped { (1..=u32::MAX / 2).contains(&age) } else { handle.generation < self.next }
+        let past =
+            if self.wrapped { (1..=u32::MAX / 2).contains(&age) } else { handle.generation < self.next };
+        past && handle.slot < self.slots
     }
 }
 
@@ -178,6 +183,7 @@ mod tests {
         for generation in [1, u32::MAX / 2, u32::MAX / 2 + 2, u32::MAX] {
             assert!(!arena.was_issued(Handle { generation, slot: 0 }), "{generation}");
         }
+        assert!(!arena.was_issued(Handle { generation: 0, slot: 1 }));
     }
 
     #[test]

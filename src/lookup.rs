@@ -59,6 +59,8 @@ pub(crate) struct Spot {
     lead: u64,
     /// The bit of the target that is flipped in what the node is asked about.
     rim: Option<u8>,
+    /// It was asked for the sake of the rim only.
+    detour: bool,
 }
 
 impl Spot {
@@ -139,14 +141,15 @@ impl<F: Family> Lookup<F> {
     /// What to do now. To be called until it says something else than `Ask`.
     pub(crate) fn next(&mut self) -> Next<F> {
         let mut done = Some(Done::Exhausted);
+        let limit = self.asked >= self.rules.max_nodes;
         for (number, path) in (0..).zip(&mut self.paths) {
-            match path.step(&self.rules) {
-                Step::Ask { place, rim } if self.asked < self.rules.max_nodes || path.was_asked(place) => {
-                    if let Some(rank) = path.ask(place, rim)
+            match path.step(&self.rules, limit) {
+                Step::Ask { place, rim, detour } if !limit || path.was_asked(place) => {
+                    if let Some(rank) = path.ask(place, rim, detour)
                         && let Some(contact) = path.contacts.get(usize::from(rank.slot))
                     {
                         self.asked += u16::from(rank.tries == 1);
-                        let spot = Spot { path: number, slot: rank.slot, lead: rank.lead, rim };
+                        let spot = Spot { path: number, slot: rank.slot, lead: rank.lead, rim, detour };
                         return Next::Ask {
                             spot,
                             node: contact.node.clone(),
@@ -230,6 +233,16 @@ impl<F: Family> Lookup<F> {
     pub(crate) fn missed(&mut self, spot: Spot, miss: Miss) {
         if let Some(path) = self.paths.get_mut(usize::from(spot.path)) {
             path.missed(spot, miss, &self.rules);
+        }
+    }
+
+    /// A request to a node that has failed by another one was not sent.
+    pub(crate) fn withdrawn(&mut self, spot: Spot) {
+        if let Some(path) = self.paths.get_mut(usize::from(spot.path))
+            && let Some(rank) = path.rank_mut(spot).filter(|rank| rank.pending > 0)
+        {
+            rank.pending -= 1;
+            path.pending -= 1;
         }
     }
 
@@ -358,7 +371,7 @@ enum State {
 }
 
 enum Step {
-    Ask { place: usize, rim: Option<u8> },
+    Ask { place: usize, rim: Option<u8>, detour: bool },
     Wait,
     Converged,
     Exhausted,
@@ -390,7 +403,7 @@ impl<F: Family> Path<F> {
     /// Looks at the k closest that have not failed. They must all have answered for the path to converge; where
     /// one is slow, the next one is asked in its stead, but nothing farther: whoever waits for a silent node
     /// does not go on asking ever farther ones.
-    fn step(&mut self, rules: &Rules) -> Step {
+    fn step(&mut self, rules: &Rules, limit: bool) -> Step {
         // A round that brought nothing closer: look at the whole neighbourhood at once.
         let parallelism = if self.fruitless >= rules.alpha { rules.alpha.max(rules.k) } else { rules.alpha };
         let full = self.waiting >= parallelism;
@@ -426,10 +439,10 @@ impl<F: Family> Path<F> {
                 }
                 State::Heard | State::Missed if full => return Step::Wait,
                 State::Heard | State::Missed => {
-                    return Step::Ask { place, rim: self.rim(place, rank, rules) };
+                    return Step::Ask { place, rim: self.rim(place, rank, rules), detour: false };
                 }
                 State::Slow if u16::from(rank.tries) <= rules.retries && !full => {
-                    return Step::Ask { place, rim: self.rim(place, rank, rules) };
+                    return Step::Ask { place, rim: self.rim(place, rank, rules), detour: false };
                 }
                 State::Slow => answered = false,
             }
@@ -444,7 +457,7 @@ impl<F: Family> Path<F> {
         }
         if self.troubled
             && rules.rim
-            && let Some(detour) = self.detour(edge, full, rules)
+            && let Some(detour) = self.detour(edge, full || limit, rules)
         {
             return detour;
         }
@@ -462,9 +475,11 @@ impl<F: Family> Path<F> {
 
     /// Where nodes were silent, makes sure that the subtrees between the k-th closest of all and the k-th closest that
     /// live have been asked for.
-    fn detour(&mut self, edge: usize, full: bool, rules: &Rules) -> Option<Step> {
+    fn detour(&self, edge: usize, full: bool, rules: &Rules) -> Option<Step> {
         let edge = self.ranks.get(edge)?.cpl();
         let named = self.ranks.get(usize::from(rules.k) - 1)?.cpl();
+        // A node with the target's own key stands in no subtree beside it.
+        let named = u8::try_from(F::Key::BITS - 1).map_or(named, |most| named.min(most));
         let cpl = (edge..=named).rev().find(|cpl| self.explored >> cpl & 1 == 0)?;
         let asked = |rank: &Rank| rank.state == State::Waiting && rank.rim == cpl + 1;
         if self.ranks.iter().any(asked) {
@@ -476,8 +491,7 @@ impl<F: Family> Path<F> {
         let heard = |rank: &Rank| rank.state == State::Heard;
         let inside = self.ranks.iter().position(|rank| heard(rank) && rank.cpl() == cpl);
         let place = inside.or_else(|| self.ranks.iter().position(heard))?;
-        self.detours += 1;
-        Some(Step::Ask { place, rim: Some(cpl) })
+        Some(Step::Ask { place, rim: Some(cpl), detour: true })
     }
 
     fn unsettle(&mut self) {
@@ -493,8 +507,9 @@ impl<F: Family> Path<F> {
     }
 
     /// Marks a candidate as asked.
-    fn ask(&mut self, place: usize, rim: Option<u8>) -> Option<Rank> {
+    fn ask(&mut self, place: usize, rim: Option<u8>, detour: bool) -> Option<Rank> {
         let rank = self.ranks.get_mut(place)?;
+        self.detours += u8::from(detour);
         if rank.state == State::Heard {
             self.heard -= 1;
             self.horizon = u64::MAX;
@@ -523,6 +538,7 @@ impl<F: Family> Path<F> {
             _ => State::Slow,
         };
         self.heard += u16::from(tries == 0);
+        self.detours -= u8::from(spot.detour);
         self.waiting -= 1;
         self.pending -= 1;
         tries == 0

@@ -9,7 +9,7 @@ use crate::family::Family;
 use crate::id::RequestId;
 use crate::inflight::{Due, Owned};
 use crate::machine::{Batch, Machine, Stamped};
-use crate::outbox::{Ending, NetworkConfig, Outbox, Refusal, Submitted, To, Traffic};
+use crate::outbox::{Ending, NetworkConfig, Outbox, Refusal, Refused, Submitted, To, Traffic};
 use crate::time::Instant;
 use opentelemetry::trace::SpanContext;
 
@@ -212,7 +212,11 @@ impl<F: Family> Machine for Network<F> {
                     self.outbox.submit(now, &mut self.owned, until, To { node, again: false }, work);
                 let mut say = |event| out.push(Stamped { event, context: context.clone(), deadline });
                 match submitted {
-                    Err(reason) => say(Outbound::Refused { tag, reason }),
+                    Err(Refused::NoTimeLeft) => say(Outbound::Refused { tag, reason: Refusal::NoTimeLeft }),
+                    Err(Refused::QueueFull { .. }) => {
+                        self.outbox.forget_all();
+                        say(Outbound::Refused { tag, reason: Refusal::QueueFull });
+                    }
                     Ok(Submitted::Queued(request)) => say(Outbound::Accepted { tag, request }),
                     Ok(Submitted::Sent(request, deadline)) => {
                         say(Outbound::Accepted { tag, request });

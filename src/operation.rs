@@ -9,7 +9,7 @@ use crate::id::{OperationId, RequestId};
 use crate::inflight::{Due, Owned};
 use crate::lookup::{Done, Lookup, Miss, Next, Spot};
 use crate::machine::{Batch, Stamped};
-use crate::outbox::{Ending, Outbox, Refusal, Request, Submitted, To};
+use crate::outbox::{Ending, Outbox, Refused, Request, Submitted, To};
 use crate::query::QueryConfig;
 use crate::time::Instant;
 use core::time::Duration;
@@ -32,12 +32,14 @@ pub(crate) struct Turn<'a, F: Family, E> {
 }
 
 /// Whether an operation goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 #[must_use]
-pub(crate) enum Onward {
+pub(crate) enum Onward<K> {
     Continues,
-    /// It could ask somebody, but the queue of requests is full.
-    Starves,
+    /// It could ask somebody, but the queue of requests is full; where that node is `busy`, room elsewhere is no help.
+    Starves {
+        busy: Option<K>,
+    },
     Ends(Outcome),
 }
 
@@ -76,13 +78,13 @@ impl<F: Family> Operation<F> {
     }
 
     /// Takes its turn after the wait for one.
-    pub(crate) fn begin<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) -> Onward {
+    pub(crate) fn begin<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) -> Onward<F::Key> {
         self.lookup.begin();
         self.advance(turn)
     }
 
     /// Asks whoever can be asked now.
-    pub(crate) fn advance<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) -> Onward {
+    pub(crate) fn advance<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) -> Onward<F::Key> {
         // A caller came late: this ends in the same call, but only after the requests whose time ran out before.
         if self.deadline <= turn.now {
             return Onward::Continues;
@@ -100,11 +102,11 @@ impl<F: Family> Operation<F> {
                     ) {
                         Ok(Submitted::Sent(id, deadline)) => self.send(turn, id, deadline),
                         Ok(Submitted::Queued(_)) => {}
-                        Err(refusal) => {
+                        Err(refused) => {
                             self.lookup.take_back(spot);
-                            return match refusal {
-                                Refusal::QueueFull => Onward::Starves,
-                                Refusal::NoTimeLeft => Onward::Continues,
+                            return match refused {
+                                Refused::QueueFull { busy } => Onward::Starves { busy },
+                                Refused::NoTimeLeft => Onward::Continues,
                             };
                         }
                     }
@@ -143,7 +145,7 @@ impl<F: Family> Operation<F> {
         turn: &mut Turn<'_, F, E>,
         id: RequestId,
         closer: Vec<F::Node>,
-    ) -> Onward {
+    ) -> Onward<F::Key> {
         let Some(request) = turn.outbox.close(&mut self.owned, id, turn.now, Ending::Answered) else {
             return Onward::Continues;
         };
@@ -153,7 +155,7 @@ impl<F: Family> Operation<F> {
         let superseded = self.lookup.answered(asked.spot, elapsed, &closer);
         self.report(turn, request.node, asked.hop, elapsed, Reply::Answered { closer });
         for _ in 0..superseded {
-            let same = |request: &Asked| request.spot.is_of(asked.spot);
+            let same = |other: &Request<F, Asked>| other.work.spot.is_of(asked.spot);
             let Some(id) = turn.outbox.find(self.owned, same) else { break };
             self.give_up(turn, id, GivenUp::Superseded);
         }
@@ -161,19 +163,26 @@ impl<F: Family> Operation<F> {
     }
 
     /// Takes the caller's report that a request failed, which the outbox recognised.
-    pub(crate) fn failed<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) -> Onward {
+    pub(crate) fn failed<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) -> Onward<F::Key> {
         let Some(request) = turn.outbox.close(&mut self.owned, id, turn.now, Ending::Failed) else {
             return Onward::Continues;
         };
+        let spot = request.work.spot;
         self.statistics.failure += 1;
-        self.lookup.missed(request.work.spot, Miss::Failed);
+        self.lookup.missed(spot, Miss::Failed);
+        // Nothing more is sent to it.
+        let waits = |other: &Request<F, Asked>| other.work.spot.is_of(spot) && !other.is_emitted();
+        while let Some(id) = turn.outbox.find(self.owned, waits) {
+            turn.outbox.close(&mut self.owned, id, turn.now, Ending::Cancelled);
+            self.lookup.withdrawn(spot);
+        }
         let elapsed = request.age(turn.now);
         self.report(turn, request.node, request.work.hop, elapsed, Reply::Failed);
         self.advance(turn)
     }
 
     /// Takes what time did to a request.
-    pub(crate) fn due<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, due: Due) -> Onward {
+    pub(crate) fn due<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, due: Due) -> Onward<F::Key> {
         match due {
             Due::Soft(id) => {
                 if let Some(request) = turn.outbox.get(id) {

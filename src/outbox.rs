@@ -169,6 +169,16 @@ pub enum Refusal {
     QueueFull,
 }
 
+/// Why a request was not taken, as the sender learns it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refused<F: Family> {
+    NoTimeLeft,
+    /// Where its node has as many requests in flight as it may, `busy` is that node.
+    QueueFull {
+        busy: Option<F::Key>,
+    },
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox<F: Family, T> {
     pub(crate) config: NetworkConfig,
@@ -179,6 +189,10 @@ pub(crate) struct Outbox<F: Family, T> {
     ready: Heap<(Instant, RequestId)>,
     /// Requests in flight, by node.
     active: HashMap<F::Key, usize, Seeded>,
+    /// Busy nodes that somebody wanted to wait for when the queue was full.
+    wanted: BTreeSet<F::Key>,
+    /// Those of them that have got room since.
+    freed: BTreeSet<F::Key>,
     traffic: Traffic,
     pace: Pace,
     limits: Limits,
@@ -201,6 +215,8 @@ impl<F: Family, T> Outbox<F, T> {
             waiting: BTreeSet::new(),
             ready: Heap::new(),
             active: HashMap::with_hasher(Seeded(config.hash_seed)),
+            wanted: BTreeSet::new(),
+            freed: BTreeSet::new(),
             traffic: Traffic::default(),
             pace: Pace::default(),
             limits: Limits {
@@ -244,9 +260,9 @@ impl<F: Family, T> Outbox<F, T> {
         operation_deadline: Instant,
         to: To<F>,
         work: T,
-    ) -> Result<Submitted, Refusal> {
+    ) -> Result<Submitted, Refused<F>> {
         let (soft, hard) = self.limits(to.again);
-        let deadline = deadline::of_request(now, operation_deadline, hard).ok_or(Refusal::NoTimeLeft)?;
+        let deadline = deadline::of_request(now, operation_deadline, hard).ok_or(Refused::NoTimeLeft)?;
         let To { node, again } = to;
         let key = F::key(&node);
         let free = self.free();
@@ -265,7 +281,9 @@ impl<F: Family, T> Outbox<F, T> {
             return Ok(Submitted::Sent(id, deadline));
         }
         if !self.has_space() {
-            return Err(Refusal::QueueFull);
+            let busy = (!has_room).then_some(key);
+            self.wanted.extend(busy);
+            return Err(Refused::QueueFull { busy });
         }
         // What waits may wait as long as its operation lives.
         let (stage, deadline) = (Stage::Waiting, operation_deadline);
@@ -321,13 +339,41 @@ impl<F: Family, T> Outbox<F, T> {
     }
 
     /// Whether one more request can wait. What is ready leaves the queue in this same call, as far as there is capacity.
-    fn has_space(&self) -> bool {
+    pub(crate) fn has_space(&self) -> bool {
         self.waiting.len() < self.config.max_queued + self.free().min(self.ready.len())
     }
 
-    /// Whether a request handed in now would be taken, unless its node has too many.
-    pub(crate) fn has_room(&self) -> bool {
-        self.has_space() || (self.free() > 0 && self.ready.len() == 0)
+    /// Whether a request handed in now would be sent at once, unless its node is busy.
+    pub(crate) fn is_free(&self) -> bool {
+        self.free() > 0 && self.ready.len() == 0
+    }
+
+    /// Whether one more request may be in flight to a node.
+    fn has_room(&self, key: F::Key) -> bool {
+        self.active.get(&key).is_none_or(|active| *active < self.config.max_per_node)
+    }
+
+    /// A node that has room, and that somebody wanted when it was busy.
+    pub(crate) fn freed(&mut self) -> Option<F::Key> {
+        while let Some(key) = self.freed.first().copied() {
+            if self.has_room(key) {
+                return Some(key);
+            }
+            self.freed.pop_first();
+        }
+        None
+    }
+
+    /// Nobody wants this node any more.
+    pub(crate) fn forget(&mut self, key: F::Key) {
+        self.wanted.remove(&key);
+        self.freed.remove(&key);
+    }
+
+    /// Nobody wants any node any more.
+    pub(crate) fn forget_all(&mut self) {
+        self.wanted.clear();
+        self.freed.clear();
     }
 
     pub(crate) fn get(&self, id: RequestId) -> Option<&Request<F, T>> {
@@ -399,8 +445,8 @@ impl<F: Family, T> Outbox<F, T> {
     }
 
     /// The request of this owner that was handed in last, of those that pass the test.
-    pub(crate) fn find(&self, owned: Owned, test: impl Fn(&T) -> bool) -> Option<RequestId> {
-        self.requests.of(owned).find(|(_, request)| test(&request.work)).map(|(id, _)| id)
+    pub(crate) fn find(&self, owned: Owned, test: impl Fn(&Request<F, T>) -> bool) -> Option<RequestId> {
+        self.requests.of(owned).find(|(_, request)| test(request)).map(|(id, _)| id)
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -422,7 +468,7 @@ impl<F: Family, T> Outbox<F, T> {
     /// The first request that waits for a node is ready once the node has room.
     fn make_ready(&mut self, key: F::Key) {
         if !self.waiting.is_empty()
-            && self.active.get(&key).is_none_or(|active| *active < self.config.max_per_node)
+            && self.has_room(key)
             && let Some(first) = self.first_waiting(key)
         {
             self.ready.set(first.1.handle().slot(), first);
@@ -431,6 +477,9 @@ impl<F: Family, T> Outbox<F, T> {
 
     /// One request fewer is in flight to this node, which is forgotten when it has none.
     fn leave(&mut self, key: F::Key) {
+        if self.wanted.contains(&key) {
+            self.freed.insert(key);
+        }
         if let MapEntry::Occupied(mut active) = self.active.entry(key) {
             *active.get_mut() -= 1;
             if *active.get() == 0 {

@@ -35,7 +35,8 @@ impl Pace {
     /// The soft limit: a little more than the mean, as a request costs less than the wait for one that is lost. Never
     /// below a third of `least`, never above `most`.
     pub(crate) fn soft(&self, least: u64, at_first: u64, most: u64) -> u64 {
-        self.limit(self.mean + self.deviation / 4, least / 3, at_first, most)
+        // Not at once: a call leaves nothing undone that is due.
+        self.limit(self.mean + self.deviation / 4, (least / 3).max(1), at_first, most)
     }
 
     /// The time-out: the mean and five deviations, at least twice the mean. Never below `least`, never above `most`.

@@ -13,7 +13,7 @@ use crate::operation::{Asked, Onward, Operation, Turn};
 use crate::outbox::{NetworkConfig, Outbox, Seeded, Traffic};
 use crate::query::{Inbound, Outbound, QueryConfig};
 use crate::time::Instant;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How many lookups there may be, and how each goes about it.
 ///
@@ -62,10 +62,79 @@ pub(crate) struct Pool<F: Family> {
     deadlines: Heap<Instant>,
     /// Those that wait for their turn, by deadline and arrival.
     waiting: Heap<(Instant, u64)>,
-    /// Those that run and could not hand in a request, by deadline.
-    starving: Heap<Instant>,
+    starving: Starving<F>,
     arrivals: u64,
     running: usize,
+}
+
+/// Operations that run and could not hand in a request, because the queue of requests was full. Each is tried again
+/// when that can help, and not before: the cost of a call does not grow with their number.
+#[derive(Clone, Debug)]
+struct Starving<F: Family> {
+    /// All of them, by deadline. Space in the queue helps any.
+    all: Heap<Instant>,
+    /// Those whose node was not busy, by deadline: free capacity helps them too.
+    eager: Heap<Instant>,
+    /// The others, by the node that was busy and by deadline: room at that node helps them.
+    stuck: BTreeSet<(F::Key, Instant, u32)>,
+    /// Where the others stand in `stuck`.
+    places: BTreeMap<u32, (F::Key, Instant)>,
+}
+
+impl<F: Family> Starving<F> {
+    const fn new() -> Self {
+        Self { all: Heap::new(), eager: Heap::new(), stuck: BTreeSet::new(), places: BTreeMap::new() }
+    }
+
+    fn insert(&mut self, slot: u32, deadline: Instant, busy: Option<F::Key>) {
+        self.remove(slot);
+        self.all.set(slot, deadline);
+        match busy {
+            None => self.eager.set(slot, deadline),
+            Some(node) => {
+                self.stuck.insert((node, deadline, slot));
+                self.places.insert(slot, (node, deadline));
+            }
+        }
+    }
+
+    fn remove(&mut self, slot: u32) {
+        if self.all.clear(slot)
+            && !self.eager.clear(slot)
+            && let Some((node, deadline)) = self.places.remove(&slot)
+        {
+            self.stuck.remove(&(node, deadline, slot));
+        }
+    }
+
+    /// Takes out the first that can be helped.
+    fn next<T>(&mut self, outbox: &mut Outbox<F, T>) -> Option<u32> {
+        let Some((_, first)) = self.all.peek() else {
+            outbox.forget_all();
+            return None;
+        };
+        let slot = if outbox.has_space() {
+            Some(first)
+        } else if outbox.is_free() {
+            self.eager.peek().map(|(_, slot)| slot).or_else(|| self.unstuck(outbox))
+        } else {
+            None
+        }?;
+        self.remove(slot);
+        Some(slot)
+    }
+
+    /// The first of those whose node is no longer busy.
+    fn unstuck<T>(&self, outbox: &mut Outbox<F, T>) -> Option<u32> {
+        while let Some(node) = outbox.freed() {
+            let waiter = self.stuck.range((node, Instant::ORIGIN, 0)..).next();
+            match waiter.filter(|(of, ..)| *of == node) {
+                Some((_, _, slot)) => return Some(*slot),
+                None => outbox.forget(node),
+            }
+        }
+        None
+    }
 }
 
 /// What one step of [`Pool::elapse`] did.
@@ -85,7 +154,7 @@ impl<F: Family> Pool<F> {
             tags: HashMap::with_hasher(Seeded(config.hash_seed)),
             deadlines: Heap::new(),
             waiting: Heap::new(),
-            starving: Heap::new(),
+            starving: Starving::new(),
             arrivals: 0,
             running: 0,
             config,
@@ -216,15 +285,8 @@ impl<F: Family> Pool<F> {
                 {
                     operation.send(turn, request, deadline);
                 }
-            } else if let Some((_, slot)) = self.starving.peek()
-                && turn.outbox.has_room()
-            {
-                self.starving.clear(slot);
+            } else if let Some(slot) = self.starving.next(turn.outbox) {
                 self.resume(turn, slot, Operation::advance);
-                if self.starving.contains(slot) {
-                    // Its node has as many requests as it may, and none can wait: until one of them ends.
-                    return;
-                }
             } else {
                 return;
             }
@@ -235,7 +297,7 @@ impl<F: Family> Pool<F> {
         &mut self,
         turn: &mut Turn<'_, F, E>,
         slot: u32,
-        step: impl FnOnce(&mut Operation<F>, &mut Turn<'_, F, E>) -> Onward,
+        step: impl FnOnce(&mut Operation<F>, &mut Turn<'_, F, E>) -> Onward<F::Key>,
     ) {
         if let Some(operation) = self.operations.at_mut(slot) {
             let (id, onward) = (operation.id, step(operation, turn));
@@ -258,12 +320,12 @@ impl<F: Family> Pool<F> {
         (self.operations.len(), self.running)
     }
 
-    fn go<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId, onward: Onward) {
+    fn go<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId, onward: Onward<F::Key>) {
         match onward {
             Onward::Ends(outcome) => self.end(turn, id, outcome),
-            Onward::Starves => {
+            Onward::Starves { busy } => {
                 let deadline = self.operations.get(id.handle()).map(|operation| operation.deadline);
-                self.starving.set(id.handle().slot(), deadline.unwrap_or(turn.now));
+                self.starving.insert(id.handle().slot(), deadline.unwrap_or(turn.now), busy);
             }
             Onward::Continues => {}
         }
@@ -275,7 +337,7 @@ impl<F: Family> Pool<F> {
         let Some(operation) = self.operations.remove(id.handle()) else { return };
         self.tags.remove(&id.tag());
         self.deadlines.clear(slot);
-        self.starving.clear(slot);
+        self.starving.remove(slot);
         if !self.waiting.clear(slot) {
             self.running -= 1;
         }

@@ -150,7 +150,7 @@ fn a_deadline_that_is_too_short_is_told_by_the_exit_code() {
             let _ = node.send_to(&Message { transaction, body }.encode().unwrap(), from);
         }
     });
-    let arguments = ["--bootstrap", &address, "--deadline", "1800ms"];
+    let arguments = ["--bootstrap", &address, "--deadline", "700ms"];
     let output = run(&[&arguments[..], &["--json"]].concat());
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let lookup = &json(&output)["lookups"][0];

@@ -36,7 +36,7 @@ fn scenarios(kind: Kind, cases: u32, expected: &[&str]) {
     }
 }
 
-const OF_A_QUERY: [&str; 17] = [
+const OF_A_QUERY: [&str; 19] = [
     "started",
     "refused: full",
     "refused: deadline passed",
@@ -45,9 +45,11 @@ const OF_A_QUERY: [&str; 17] = [
     "request: message",
     "cancel: timed out",
     "cancel: operation ended",
+    "cancel: superseded",
+    "request: of the rim",
     "progress: answered",
     "progress: failed",
-    "progress: unsent",
+    "request: again",
     "late",
     "outcome: converged",
     "outcome: exhausted",
@@ -201,6 +203,7 @@ mod network {
                 max_per_node: limits.1,
                 max_queued: limits.2,
                 request_timeout: Duration::from_nanos(times.0),
+                min_timeout: Duration::from_nanos(times.0),
                 soft_timeout: Duration::from_nanos(times.1),
                 ..NetworkConfig::default()
             };
@@ -232,23 +235,18 @@ mod network {
                 let place = |id| list.entries.iter().position(|entry| entry.id == id);
                 match &stamped.event {
                     Inbound::Submit { tag, node, .. } => {
-                        let until = stamped.deadline.unwrap_or(Instant::FAR_FUTURE);
+                        let until = stamped.deadline.unwrap_or(now + config.request_timeout);
                         let accepted = out.iter().find_map(|out| match out.event {
                             Outbound::Accepted { request, .. } => Some(request),
                             _ => None,
                         });
                         let id = accepted.unwrap_or(RequestId::from_u64(u64::MAX));
-                        let deadline = until.min(now + config.request_timeout);
                         let own = if valid { span.clone() } else { SpanContext::NONE };
-                        let entry = Entry { id, tag: *tag, own, node: *node, until, deadline, sent: false };
+                        let entry = Entry { id, tag: *tag, own, node: *node, until, deadline: until, sent: false };
                         let (before, said) = (list.entries.clone(), list.out.len());
                         list.say(Outbound::Accepted { tag: *tag, request: id }, span.clone(), stamped.deadline);
                         list.entries.push(entry);
                         list.release();
-                        if let Some(sent) = list.out[said + 1..].first_mut() {
-                            // Sent at once, hence caused by the submission.
-                            sent.context = stamped.context.clone();
-                        }
                         let queued = list.entries.iter().filter(|entry| !entry.sent).count();
                         let reason = if until <= now { Some(Refusal::NoTimeLeft) } else { None };
                         let reason = reason.or_else(|| (queued > config.max_queued).then_some(Refusal::QueueFull));

@@ -4,8 +4,9 @@
 
 use kad_proto::query::{Inbound, Outbound};
 use kad_proto::{
-    Batch, Family, GivenUp, Instant, Key8, Key160, Machine, NetworkConfig, Outcome, Query, QueryConfig,
-    Reply, Request, RequestId, Stamped, Start,
+    Batch, Config, Coordinator, Family, GivenUp, Instant, Key8, Key160, Machine, Network, NetworkConfig,
+    Outcome, PoolConfig, Query, QueryConfig, QueryPool, Refused, RefusedBecause, Request, RequestId,
+    RoutingTable, Stamped, Start, TableConfig, coordinator, network,
 };
 use std::time::Duration;
 
@@ -39,11 +40,16 @@ fn at(seconds: u64) -> Instant {
 }
 
 fn network() -> NetworkConfig {
-    NetworkConfig { request_timeout: S * 2, soft_timeout: S, ..NetworkConfig::default() }
+    // Nothing is adapted, so that times can be told in advance.
+    NetworkConfig { request_timeout: S * 2, soft_timeout: S, min_timeout: S * 2, ..NetworkConfig::default() }
 }
 
 fn start(tag: u64, seeds: &[u8]) -> Stamped<Inbound<Tiny>> {
     Stamped::new(Inbound::Start(Start::find(tag, node(0)).with_seeds(nodes(seeds))))
+}
+
+fn answered(request: RequestId, closer: &[u8]) -> Stamped<Inbound<Tiny>> {
+    Stamped::new(Inbound::Answered { request, closer: nodes(closer) })
 }
 
 fn requests(out: &Batch<Outbound<Tiny>>) -> Vec<Request<Tiny>> {
@@ -103,22 +109,6 @@ fn a_node_at_the_far_end_of_the_key_space_is_asked() {
 }
 
 #[test]
-fn nodes_that_agree_in_their_first_64_bits_are_told_apart_by_the_retry_rule() {
-    let config = QueryConfig { k: 1, alpha: 2, max_candidates: 10, ..QueryConfig::default() };
-    let mut query = Query::<Wide>::new(wide(0x55, 0), config, network()).unwrap();
-    let start = Start::find(1, wide(0, 0)).with_seeds(vec![wide(0, 9), wide(0, 10)]);
-    let slow = asked(&query.handle(at(0), Inbound::Start(start).into()))[0];
-    assert_eq!(slow.1, wide(0, 9));
-    let next = asked(&query.handle(at(1), Inbound::Tick.into()))[0];
-    assert_eq!(next.1, wide(0, 10));
-    // The second answers and names a closer node, which is slow when the first runs into its time-out.
-    let answer = Inbound::Answered { request: next.0, closer: vec![wide(0, 1)] };
-    assert_eq!(asked(&query.handle(at(1), answer.into()))[0].1, wide(0, 1));
-    let again = asked(&query.handle(at(2), Inbound::Tick.into()));
-    assert_eq!(again, [], "it is not among the k closest, so its time-out is final");
-}
-
-#[test]
 fn a_late_call_blames_every_node_that_ran_into_its_own_timeout() {
     let query = QueryConfig { retries: 0, ..QueryConfig::default() };
     let mut query = Query::<Tiny>::new(LOCAL, query, network()).unwrap();
@@ -138,7 +128,6 @@ fn a_late_call_blames_every_node_that_ran_into_its_own_timeout() {
 
 mod network_queue {
     use super::*;
-    use kad_proto::Network;
     use kad_proto::network::{Inbound, Outbound};
 
     fn submit(tag: u64, key: u8) -> Stamped<Inbound<Tiny>> {
@@ -178,7 +167,13 @@ mod network_queue {
 
     #[test]
     fn what_time_frees_goes_to_those_who_wait_before_the_event_is_looked_at() {
-        let limits = NetworkConfig { max_in_flight: 1, max_queued: 1, request_timeout: S * 9, ..network() };
+        let limits = NetworkConfig {
+            max_in_flight: 1,
+            max_queued: 1,
+            request_timeout: S * 9,
+            min_timeout: S * 9,
+            ..network()
+        };
         let mut network = Network::<Tiny>::new(limits).unwrap();
         assert_eq!(sent(&network.handle(at(0), submit(1, 1).by(at(1)))), [1]);
         assert!(sent(&network.handle(at(0), submit(2, 2))).is_empty());
@@ -196,9 +191,342 @@ fn a_slot_that_an_answer_frees_makes_room_in_the_queue() {
     let mut query = Query::<Tiny>::new(LOCAL, query, limits).unwrap();
     let first = requests(&query.handle(at(0), start(1, &[1, 2])))[0].id;
     // The second one was in the queue and goes out; the third one takes its place there.
-    let out = query.handle(at(0), Inbound::Answered { request: first, closer: nodes(&[3]) }.into());
+    let out = query.handle(at(0), answered(first, &[3]));
     assert_eq!(requests(&out)[0].node, node(2));
-    let unsent = |out: &&Stamped<_>| matches!(&out.event, Outbound::Progress(progress) if progress.reply == Reply::Unsent);
-    assert_eq!(out.iter().filter(unsent).count(), 0);
     assert_eq!(query.traffic().queued, 1);
+}
+
+#[test]
+fn a_node_that_failed_is_not_asked_again_by_a_request_that_waited() {
+    let limits = NetworkConfig { max_per_node: 1, ..network() };
+    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), limits).unwrap();
+    let first = requests(&query.handle(at(0), start(1, &[1, 2])))[0].clone();
+    // It is slow, so it is to be asked again; that must wait, as one request to it is in flight.
+    assert!(requests(&query.handle(at(1), Inbound::Tick.into())).is_empty());
+    assert_eq!(query.traffic().queued, 2);
+    let out = query.handle(at(1), Inbound::Failed(first.id).into());
+    assert!(requests(&out).iter().all(|request| request.node != first.node));
+    assert_eq!(query.traffic().queued, 1);
+}
+
+#[test]
+fn a_lookup_that_has_converged_does_not_end_at_the_node_limit() {
+    let query =
+        QueryConfig { k: 1, alpha: 1, retries: 0, max_candidates: 3, max_nodes: 3, ..QueryConfig::default() };
+    let limits = NetworkConfig { request_timeout: S * 9, min_timeout: S * 9, ..network() };
+    let mut query = Query::<Tiny>::new(LOCAL, query, limits).unwrap();
+    let first = requests(&query.handle(at(0), start(1, &[1, 0x81, 0x82])))[0].clone();
+    // All are slow, so as many nodes are asked as may be.
+    let _ = query.handle(at(1), Inbound::Tick.into());
+    let _ = query.handle(at(2), Inbound::Tick.into());
+    let _ = query.handle(at(3), Inbound::Tick.into());
+    // The closest answers; the rim cannot be made sure of any more.
+    let out = query.handle(at(3), answered(first.id, &[0x83]));
+    assert_eq!(finish(&out).map(|finish| finish.outcome), Some(Outcome::Converged));
+}
+
+#[test]
+fn a_lookup_whose_node_is_busy_does_not_keep_others_from_asking() {
+    let limits = NetworkConfig { max_in_flight: 2, max_per_node: 1, max_queued: 0, ..network() };
+    let mut pool = QueryPool::<Tiny>::new(LOCAL, PoolConfig::default(), limits).unwrap();
+    assert_eq!(requests(&pool.handle(at(0), start(1, &[1]))).len(), 1);
+    let second = requests(&pool.handle(at(0), start(2, &[2])))[0].id;
+    // Neither of these can ask. The first one waits for node 1, and its deadline is the earlier one.
+    assert!(requests(&pool.handle(at(0), start(3, &[1]).by(at(1)))).is_empty());
+    assert!(requests(&pool.handle(at(0), start(4, &[4]))).is_empty());
+    let out = pool.handle(at(0), answered(second, &[]));
+    assert_eq!(requests(&out).iter().map(|request| request.node).collect::<Vec<_>>(), [node(4)]);
+}
+
+#[test]
+fn an_adapted_soft_limit_is_never_now() {
+    let limits = NetworkConfig { min_timeout: Duration::from_nanos(1), ..network() };
+    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), limits).unwrap();
+    for tag in 0..3 {
+        // Round trips of no time at all.
+        let mut open = requests(&query.handle(at(0), start(tag, &(1..20).collect::<Vec<_>>())));
+        while let Some(request) = open.pop() {
+            assert!(query.poll_timeout().is_some_and(|wake| wake > at(0)));
+            open.extend(requests(&query.handle(at(0), answered(request.id, &[]))));
+        }
+    }
+}
+
+// The ancestor's. What concerns machines that are not there yet is theirs to bring.
+
+#[test]
+fn the_number_of_results_asked_for_reaches_the_query_and_progress_carries_statistics() {
+    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), network()).unwrap();
+    let begin = Start::find(1, node(0)).with_seeds(nodes(&[1, 2, 3])).with_num_results(2);
+    let out = query.handle(at(0), Inbound::Start(begin).into());
+    let mut last = None;
+    for (count, request) in (1..).zip(requests(&out)) {
+        let out = query.handle(at(0), answered(request.id, &[]));
+        let progress = out.iter().find_map(|out| match &out.event {
+            Outbound::Progress(progress) => Some(progress.statistics),
+            _ => None,
+        });
+        assert_eq!(progress.map(|statistics| (statistics.requests, statistics.success)), Some((3, count)));
+        last = finish(&out);
+    }
+    let closest: Vec<_> = last.unwrap().closest.iter().map(|contact| contact.node).collect();
+    assert_eq!(closest, nodes(&[1, 2]));
+}
+
+#[test]
+fn a_query_that_times_out_tells_its_caller() {
+    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), network()).unwrap();
+    let out = query.handle(at(0), start(1, &[1, 2]).by(at(1)));
+    let _ = query.handle(Instant::from_millis(500), answered(requests(&out)[0].id, &[]));
+    let finish = finish(&query.handle(at(1), Inbound::Tick.into())).unwrap();
+    assert_eq!((finish.outcome, finish.closest.len()), (Outcome::DeadlineExceeded, 1));
+    // Another one can be started under the same tag.
+    let again = query.handle(at(1), start(1, &[1]));
+    assert!(matches!(again[0].event, Outbound::Started(_)));
+}
+
+#[test]
+fn a_second_query_with_an_id_in_use_is_refused_by_name() {
+    let mut pool = QueryPool::<Tiny>::new(LOCAL, PoolConfig::default(), network()).unwrap();
+    let first = pool.handle(at(0), start(7, &[1]));
+    let out = pool.handle(at(0), start(7, &[2]));
+    let refused = Refused { tag: 7, reason: RefusedBecause::TagInUse };
+    assert_eq!(out.iter().map(|out| out.event.clone()).collect::<Vec<_>>(), [Outbound::Refused(refused)]);
+    // The first one goes on.
+    let out = pool.handle(at(0), answered(requests(&first)[0].id, &[]));
+    assert_eq!(finish(&out).map(|finish| finish.closest.len()), Some(1));
+}
+
+#[test]
+fn at_capacity_a_live_request_does_not_hide_timed_out_ones() {
+    let limits = NetworkConfig { max_in_flight: 3, max_per_node: 1, ..network() };
+    let mut network = Network::<Tiny>::new(limits).unwrap();
+    let submit = |key| network::Inbound::Submit { tag: u64::from(key), node: node(key), message: () };
+    // The first one lives on; those behind it have less time.
+    let _ = network.handle(at(0), Stamped::new(submit(1)).by(at(2)));
+    let _ = network.handle(at(0), Stamped::new(submit(2)).by(at(1)));
+    let _ = network.handle(at(0), Stamped::new(submit(3)).by(at(1)));
+    let _ = network.handle(at(0), Stamped::new(submit(4)).by(at(9)));
+    let out = network.handle(at(1), network::Inbound::Tick.into());
+    let ended = out.iter().filter(|out| matches!(out.event, network::Outbound::Ended { .. })).count();
+    let sent = out.iter().filter(|out| matches!(out.event, network::Outbound::Send { tag: 4, .. })).count();
+    assert_eq!((ended, sent), (2, 1));
+}
+
+#[test]
+fn deadlines_wake_the_machine_by_themselves() {
+    let mut query =
+        Query::<Tiny>::new(LOCAL, QueryConfig { retries: 0, ..QueryConfig::default() }, network()).unwrap();
+    let _ = query.handle(at(0), start(1, &[1]).by(at(60)));
+    // With nothing but its own wake-ups a lookup of a silent node ends: soft limit, time-out.
+    let mut wakes = Vec::new();
+    let mut outcome = None;
+    while let Some(wake) = query.poll_timeout() {
+        wakes.push(wake);
+        outcome = finish(&query.handle(wake, Inbound::Tick.into())).map(|finish| finish.outcome);
+    }
+    assert_eq!((wakes, outcome), (vec![at(1), at(2)], Some(Outcome::Exhausted)));
+}
+
+#[test]
+fn a_stopped_query_says_nothing_about_its_nodes() {
+    let config = Config {
+        network: network(),
+        table: TableConfig { max_failures: 1, ..TableConfig::default() },
+        ..Config::default()
+    };
+    let mut coordinator = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    for key in 1..4 {
+        let connected = coordinator::Inbound::Connected { node: node(key), round_trip: None };
+        let _ = coordinator.handle(at(0), connected.into());
+    }
+    for ends_by in ["stop", "deadline"] {
+        let begin = Stamped::new(coordinator::Inbound::Start(Start::find(1, node(0)))).by(at(1));
+        let out = coordinator.handle(at(0), begin);
+        let coordinator::Outbound::Started(started) = out[0].event else { panic!("{out:?}") };
+        let out = match ends_by {
+            "stop" => coordinator.handle(at(0), coordinator::Inbound::Stop(started.operation).into()),
+            _ => coordinator.handle(at(1), coordinator::Inbound::Tick.into()),
+        };
+        let cancelled =
+            out.iter().filter(|out| matches!(out.event, coordinator::Outbound::Cancel(_))).count();
+        assert_eq!((cancelled, coordinator.table().len()), (3, 3), "by {ends_by}");
+        assert!(coordinator.table().iter().all(|record| record.failures() == 0));
+    }
+}
+
+#[test]
+fn per_node_state_is_released() {
+    let mut network = Network::<Tiny>::new(network()).unwrap();
+    let mut ids = Vec::new();
+    for key in 0..100 {
+        let submit = network::Inbound::Submit { tag: 0, node: node(key), message: () };
+        let out = network.handle(at(0), submit.into());
+        let network::Outbound::Accepted { request, .. } = out[0].event else { panic!("{out:?}") };
+        ids.push(request);
+    }
+    assert_eq!(network.tracked_nodes(), 100);
+    let ends: [fn(RequestId) -> network::Inbound<Tiny>; 3] =
+        [network::Inbound::Answered, network::Inbound::Failed, network::Inbound::Withdraw];
+    for (number, id) in ids.iter().take(90).enumerate() {
+        let _ = network.handle(at(0), ends[number % 3](*id).into());
+    }
+    assert_eq!(network.tracked_nodes(), 10);
+    let _ = network.handle(at(60), network::Inbound::Tick.into());
+    assert_eq!(network.tracked_nodes(), 0);
+}
+
+#[test]
+fn a_stop_from_inside_a_progress_notice_does_not_deadlock() {
+    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), network()).unwrap();
+    let out = query.handle(at(0), start(1, &[1, 2, 3]));
+    let answer = query.handle(at(0), answered(requests(&out)[0].id, &[4, 5]));
+    // Before the rest of the batch is looked at, the caller stops the query: that is just the next call.
+    let Outbound::Progress(progress) = &answer[0].event else { panic!("{answer:?}") };
+    let stopped = query.handle(at(0), Inbound::Stop(progress.operation).into());
+    let given_up = stopped.iter().filter(|out| matches!(out.event, Outbound::Cancel(_))).count();
+    // What the rest of the batch asks for is given up like all the others.
+    assert_eq!(given_up, 2 + requests(&answer).len());
+    assert_eq!(finish(&stopped).unwrap().outcome, Outcome::Stopped);
+}
+
+#[test]
+fn progress_is_never_blocked_by_a_slow_consumer_and_never_dropped_before_the_finish() {
+    let limits = NetworkConfig { max_per_node: 50, ..network() };
+    let mut pool = QueryPool::<Tiny>::new(LOCAL, PoolConfig::default(), limits).unwrap();
+    // Nobody looks at what comes out until the end: one batch takes it all, in order.
+    let mut out = Batch::new();
+    for tag in 0..50 {
+        pool.handle_into(at(0), start(tag, &[1, 2, 3]), &mut out);
+    }
+    for request in requests(&out) {
+        pool.handle_into(at(0), answered(request.id, &[1, 2, 3]), &mut out);
+    }
+    for tag in 0..50 {
+        let of_this = out.iter().filter_map(|out| match &out.event {
+            Outbound::Progress(progress) if progress.operation.tag() == tag => Some("progress"),
+            Outbound::Finished(finish) if finish.operation.tag() == tag => Some("finish"),
+            _ => None,
+        });
+        assert_eq!(of_this.collect::<Vec<_>>(), ["progress", "progress", "progress", "finish"]);
+    }
+}
+
+#[test]
+fn a_query_takes_nothing_for_its_own_that_is_another_ones() {
+    // The ancestor's broadcasts did, of the shared pool: everything that comes out names its operation.
+    let mut pool = QueryPool::<Tiny>::new(LOCAL, PoolConfig::default(), network()).unwrap();
+    let (a, b) = (pool.handle(at(0), start(1, &[1])), pool.handle(at(0), start(2, &[1])));
+    let (a, b) = (requests(&a)[0].clone(), requests(&b)[0].clone());
+    assert_eq!((a.node, a.operation.tag()), (b.node, 1));
+    let out = pool.handle(at(0), answered(b.id, &[]));
+    assert_eq!(finish(&out).map(|finish| finish.operation), Some(b.operation));
+    let out = pool.handle(at(0), answered(a.id, &[]));
+    assert_eq!(finish(&out).map(|finish| finish.operation), Some(a.operation));
+}
+
+// Bad input.
+
+#[test]
+fn a_bad_configuration_is_refused_by_the_name_of_its_field() {
+    type Change = fn(&mut Config);
+    assert_eq!(Config::default().validate(), Ok(()));
+    let changes: [(&str, Change); 31] = [
+        ("query.timeout", |config| config.pool.query.timeout = Duration::ZERO),
+        ("query.k", |config| config.pool.query.k = 0),
+        ("query.max_candidates", |config| config.pool.query.k = 41),
+        ("query.max_candidates", |config| config.pool.query.max_candidates = 19),
+        ("query.max_candidates", |config| config.pool.query.max_candidates = 8_193),
+        ("query.alpha", |config| config.pool.query.alpha = 0),
+        ("query.alpha", |config| config.pool.query.alpha = 1_025),
+        ("query.beta", |config| config.pool.query.beta = Some(0)),
+        ("query.beta", |config| config.pool.query.beta = Some(21)),
+        ("query.paths", |config| config.pool.query.paths = 0),
+        ("query.paths", |config| config.pool.query.paths = 65),
+        ("query.retries", |config| config.pool.query.retries = 17),
+        ("query.max_closer_nodes", |config| config.pool.query.max_closer_nodes = 0),
+        ("query.max_closer_nodes", |config| config.pool.query.max_closer_nodes = 1_025),
+        ("query.max_nodes", |config| config.pool.query.max_nodes = 39),
+        ("query.max_nodes", |config| config.pool.query.max_nodes = 16_385),
+        ("pool.max_running", |config| config.pool.max_running = 0),
+        ("pool.max_running", |config| config.pool.max_running = usize::MAX),
+        ("pool.max_waiting", |config| config.pool.max_waiting = usize::MAX),
+        ("network.request_timeout", |config| config.network.request_timeout = Duration::ZERO),
+        ("network.soft_timeout", |config| config.network.soft_timeout = Duration::ZERO),
+        ("network.min_timeout", |config| config.network.min_timeout = Duration::ZERO),
+        ("network.max_in_flight", |config| config.network.max_in_flight = 0),
+        ("network.max_per_node", |config| config.network.max_per_node = 0),
+        ("network.max_queued", |config| config.network.max_queued = usize::MAX),
+        ("table.bucket_size", |config| config.table.bucket_size = 0),
+        ("table.bucket_size", |config| config.table.bucket_size = 1_025),
+        ("table.max_per_group", |config| config.table.max_per_group = 0),
+        ("table.max_per_group_in_bucket", |config| config.table.max_per_group_in_bucket = 0),
+        ("table.max_failures", |config| config.table.max_failures = 0),
+        ("table.max_failures", |config| config.table.max_failures = 256),
+    ];
+    for (field, change) in changes {
+        let mut config = Config::default();
+        change(&mut config);
+        let error = config.validate().unwrap_err();
+        assert_eq!(error.field(), field);
+        assert!(error.to_string().starts_with(field) && !error.bound().is_empty());
+        assert_eq!(Coordinator::<Tiny>::new(LOCAL, config.clone()).unwrap_err(), error);
+        let Config { pool, network, table } = config;
+        match field.split('.').next() {
+            Some("query") => {
+                assert_eq!(
+                    Query::<Tiny>::new(LOCAL, pool.query.clone(), network.clone()).unwrap_err(),
+                    error
+                );
+                assert_eq!(QueryPool::<Tiny>::new(LOCAL, pool, network).unwrap_err(), error);
+            }
+            Some("pool") => assert_eq!(QueryPool::<Tiny>::new(LOCAL, pool, network).unwrap_err(), error),
+            Some("network") => assert_eq!(Network::<Tiny>::new(network).unwrap_err(), error),
+            _ => assert_eq!(RoutingTable::<Tiny>::new(LOCAL, table).unwrap_err(), error),
+        }
+    }
+}
+
+#[test]
+fn the_end_of_time_is_an_instant_like_any_other() {
+    let endless = QueryConfig { timeout: Duration::MAX, ..QueryConfig::default() };
+    let limits = NetworkConfig { request_timeout: Duration::MAX, min_timeout: Duration::MAX, ..network() };
+    let mut query = Query::<Tiny>::new(LOCAL, endless, limits).unwrap();
+    let out = query.handle(Instant::from_nanos(u64::MAX - 1), start(1, &[1]));
+    assert_eq!(requests(&out).len(), 1);
+    assert_eq!(query.poll_timeout(), Some(Instant::FAR_FUTURE));
+    let out = query.handle(Instant::FAR_FUTURE, Inbound::Tick.into());
+    assert_eq!(finish(&out).unwrap().outcome, Outcome::DeadlineExceeded);
+    assert_eq!(query.poll_timeout(), None);
+    let out = query.handle(Instant::FAR_FUTURE, start(1, &[1]));
+    let refused = Refused { tag: 1, reason: RefusedBecause::DeadlinePassed };
+    assert_eq!(out[0].event, Outbound::Refused(refused));
+}
+
+#[test]
+fn time_that_runs_backwards_is_the_latest_seen() {
+    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), network()).unwrap();
+    let _ = query.handle(at(100), Inbound::Tick.into());
+    let out = query.handle(at(3), start(1, &[1]));
+    assert_eq!(requests(&out).len(), 1);
+    assert_eq!(out.iter().map(|out| out.deadline).collect::<Vec<_>>(), [Some(at(160)), Some(at(102))]);
+    // Earlier than its own time-out, though the caller's clock says otherwise.
+    let _ = query.handle(at(102), Inbound::Tick.into());
+    assert_eq!(query.traffic().timed_out, 1);
+}
+
+#[test]
+fn ids_that_mean_nothing_are_counted_and_ignored() {
+    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), network()).unwrap();
+    let out = query.handle(at(0), start(1, &[1]));
+    let request = requests(&out)[0].clone();
+    for number in [1, u64::MAX, 1 << 63] {
+        assert!(query.handle(at(0), answered(RequestId::from_u64(number), &[9])).is_empty());
+    }
+    assert_eq!((query.traffic().unknown, query.traffic().late), (3, 0));
+    assert!(finish(&query.handle(at(0), answered(request.id, &[]))).is_some());
+    assert!(query.handle(at(0), answered(request.id, &[9])).is_empty());
+    assert!(query.handle(at(0), Inbound::Failed(request.id).into()).is_empty());
+    assert!(query.handle(at(0), Inbound::Stop(request.operation).into()).is_empty());
+    assert_eq!((query.traffic().unknown, query.traffic().late), (4, 2));
 }

@@ -153,7 +153,7 @@ pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Scenario {
 fn config(kind: Kind, bytes: &mut Bytes<'_>) -> Config {
     let k = bytes.of(&[3, 1, 2, 4, 5, 8, 20]);
     let max_candidates = k + bytes.of(&[40, 0, 1, 2, 5, 100]);
-    let query = QueryConfig {
+    let mut query = QueryConfig {
         timeout: bytes.duration(&[11, 1, 3, 8, 10, 12, 13, 15]),
         k,
         alpha: bytes.of(&[3, 1, 2, 5, 30]),
@@ -163,15 +163,20 @@ fn config(kind: Kind, bytes: &mut Bytes<'_>) -> Config {
         max_closer_nodes: bytes.of(&[40, 1, 3, 2 * k]),
         max_candidates,
         max_nodes: max_candidates + bytes.of(&[200, 0, 1, 10]),
+        ..QueryConfig::default()
     };
     let (max_running, max_waiting) = (bytes.of(&[8, 1, 2, 3]), bytes.of(&[8, 0, 1, 2]));
     let (max_running, max_waiting) = if kind == Kind::Query { (1, 0) } else { (max_running, max_waiting) };
-    let seed = bytes.byte();
+    let (seed, min_timeout) = (bytes.byte(), bytes.duration(&[15, 15, 1, 3, 7]));
+    query.max_per_group = 1 + usize::from(seed / 2 % 4);
+    query.rim = seed % 8 != 7;
     Config {
         pool: PoolConfig { query, max_running, max_waiting, hash_seed: u64::from(seed) },
         network: NetworkConfig {
             request_timeout: bytes.duration(&[9, 1, 3, 4, 6, 8, 10, 11, 15]),
             soft_timeout: bytes.duration(&[7, 1, 3, 4, 5, 8, 10, 15]),
+            // Mostly beyond the time-out, where nothing is adapted.
+            min_timeout,
             max_in_flight: bytes.of(&[1_000, 1, 2, 3, 7]),
             max_per_node: bytes.of(&[16, 1, 2]),
             max_queued: bytes.of(&[1_000, 0, 1, 2, 5]),

@@ -1,21 +1,23 @@
 //! What one lookup has been told: whom it may ask, who answered, and how it may end.
 //!
-//! A lookup keeps a bounded number of candidates, and with disjoint paths it deals them out. As long as neither
-//! has hidden anything, this account is [exact](Known::exact), and the rules of the iteration are checked to the
-//! letter; beyond that, only what holds in any case is.
+//! A lookup keeps a bounded number of candidates, deals them out to disjoint paths, and adapts its time-outs. As long
+//! as none of these hides anything, this account is [exact](Known::is_exact), and the rules of the iteration are
+//! checked to the letter; beyond that, only what holds in any case is.
 
-use super::Peer;
-use kad_proto::{Bits, Contact, Instant, Key, Outcome, QueryConfig};
+use super::{Net, Peer};
+use kad_proto::{Bits, Config, Contact, Family, Instant, Key, Outcome, QueryConfig, Request, RequestId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum State {
+enum State {
     Heard,
-    /// Asked; no longer occupying a slot from `slow_at` on.
+    /// Asked; a slot is occupied until `slow_at`, then it may be asked again.
     Waiting {
         slow_at: Option<Instant>,
     },
+    /// Its requests timed out, and it may be asked again.
+    Missed,
     Answered {
         elapsed: Duration,
         hop: u32,
@@ -30,8 +32,18 @@ struct Entry {
     hops: Vec<u32>,
     /// Requests sent.
     tries: usize,
-    /// It counts as asked: a request was sent, or refused by the queue.
-    asked: bool,
+    /// Requests that have not ended.
+    pending: Vec<RequestId>,
+}
+
+impl Entry {
+    fn answered(&self) -> bool {
+        matches!(self.state, State::Answered { .. })
+    }
+
+    fn is_slow(&self, now: Instant) -> bool {
+        matches!(self.state, State::Waiting { slow_at: Some(at) } if at <= now)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -45,28 +57,42 @@ pub(crate) struct Known<const N: usize> {
     entries: BTreeMap<Peer<N>, Entry>,
     /// Answers and misses since the last answer that brought something closer.
     fruitless: usize,
+    /// Soft limits are as configured.
+    fixed: bool,
     exact: bool,
+    /// A request has been slow, or ended without an answer: the rim of the neighbourhood may be explored.
+    troubled: bool,
+    /// Nodes asked beyond the k closest, for the sake of the rim.
+    detours: usize,
 }
 
 impl<const N: usize> Known<N> {
+    /// How many nodes a path asks beyond the k closest at most.
+    const DETOURS: usize = 4;
+
     pub(crate) fn new(
         local: Bits<N>,
         target: Bits<N>,
-        config: &QueryConfig,
+        config: &Config,
         num_results: Option<usize>,
         seeds: &[Peer<N>],
     ) -> Self {
-        let num_results = num_results.unwrap_or(config.k);
+        let (query, network) = (&config.pool.query, &config.network);
+        let num_results = num_results.unwrap_or(query.k);
+        let fixed = network.min_timeout >= network.request_timeout;
         let mut known = Self {
             local,
             target,
             num_results,
-            k: config.k.max(num_results),
-            max_candidates: config.max_candidates.max(2 * num_results),
+            k: query.k.max(num_results),
+            max_candidates: query.max_candidates.max(2 * num_results),
             entries: BTreeMap::new(),
             fruitless: 0,
-            exact: config.paths == 1,
-            config: config.clone(),
+            fixed,
+            exact: fixed && query.paths == 1,
+            troubled: false,
+            detours: 0,
+            config: query.clone(),
         };
         for seed in seeds {
             known.told(*seed, 1);
@@ -92,27 +118,22 @@ impl<const N: usize> Known<N> {
             return false;
         }
         let heard = self.entries.values().filter(|entry| entry.state == State::Heard).count();
-        self.exact &= heard < self.max_candidates;
-        let entry = Entry { state: State::Heard, hops: vec![hop], tries: 0, asked: false };
+        // Which of two nodes with one key comes first is left open.
+        let shares_key = self.entries.keys().any(|other| other.key == peer.key);
+        self.exact &= heard < self.max_candidates && !shares_key;
+        let entry = Entry { state: State::Heard, hops: vec![hop], tries: 0, pending: Vec::new() };
         self.entries.insert(peer, entry);
         true
     }
 
-    /// How many nodes that have not failed are strictly closer than this distance, and how many are as close.
-    fn alive_within(&self, distance: Bits<N>) -> (usize, usize) {
-        let alive = self.entries.iter().filter(|(_, entry)| entry.state != State::Failed);
-        alive.fold((0, 0), |(closer, equal), (peer, _)| match self.distance(peer).cmp(&distance) {
-            std::cmp::Ordering::Less => (closer + 1, equal),
-            std::cmp::Ordering::Equal => (closer, equal + 1),
-            std::cmp::Ordering::Greater => (closer, equal),
-        })
+    /// In how many nodes that are not slow the lookup waits.
+    fn occupied(&self, now: Instant) -> usize {
+        let waits = |entry: &&Entry| matches!(entry.state, State::Waiting { .. }) && !entry.is_slow(now);
+        self.entries.values().filter(waits).count()
     }
 
-    /// In how many requests that are not slow the lookup waits.
-    fn occupied(&self, now: Instant) -> usize {
-        let occupies =
-            |state: State| matches!(state, State::Waiting { slow_at } if slow_at.is_none_or(|at| at > now));
-        self.entries.values().filter(|entry| occupies(entry.state)).count()
+    fn asked(&self) -> usize {
+        self.entries.values().filter(|entry| entry.tries > 0).count()
     }
 
     fn parallelism(&self) -> usize {
@@ -120,181 +141,230 @@ impl<const N: usize> Known<N> {
         if self.fruitless >= alpha { alpha.max(self.k) } else { alpha }
     }
 
-    /// A request to this node comes out. `unqueued` says that nothing waited for capacity before or after this call.
+    /// Time has passed.
+    pub(crate) fn look(&mut self, now: Instant) {
+        self.troubled |= self.entries.values().any(|entry| entry.is_slow(now));
+    }
+
+    /// A request comes out. `unqueued` says that nothing waited for capacity before or after this call. Says whether
+    /// the node was never asked before.
     pub(crate) fn asks(
         &mut self,
         now: Instant,
-        peer: Peer<N>,
-        hop: u32,
+        request: &Request<Net<N>>,
         slow_at: Option<Instant>,
         unqueued: bool,
-    ) {
+    ) -> bool {
+        let peer = request.node;
         assert_ne!(peer.key, self.local, "query: never contacts self");
-        let Some(entry) = self.entries.get_mut(&peer) else {
+        let Some(entry) = self.entries.get(&peer) else {
             panic!("query: asked a node that nobody named: {peer:?}")
         };
-        assert!(entry.hops.contains(&hop), "hops: {hop} for a node named with {:?}", entry.hops);
-        assert!(!self.exact || entry.hops[0] == hop, "hops: one more than the answer that first named it");
-        // What makes a node that was asked `Heard` again is a time-out among the k closest: see `missed`.
-        assert_eq!(
-            entry.state,
-            State::Heard,
-            "query: a node is asked once, and again only after a time-out: {peer:?}"
-        );
-        (entry.tries, entry.asked) = (entry.tries + 1, true);
+        assert!(entry.hops.contains(&request.hop), "hops: {} of {:?}", request.hop, entry.hops);
+        let first_named = entry.hops[0] == request.hop;
+        assert!(!self.exact || first_named, "hops: one more than the answer that first named it");
+        let silent = match entry.state {
+            State::Heard | State::Missed => true,
+            State::Waiting { .. } => entry.is_slow(now) || !self.fixed,
+            State::Answered { .. } | State::Failed => false,
+        };
+        assert!(silent, "query: asked again though not silent: {peer:?} {:?}", entry.state);
+        assert!(entry.tries <= self.config.retries, "query: asked more often than the retry rule allows");
+        self.about(request);
+        let first = entry.tries == 0;
+        // Those passed over do not count: who is slow, and who was, as the next is asked in their stead.
+        let closer = self.entries.iter().filter(|(other, entry)| {
+            let counts = match entry.state {
+                State::Waiting { .. } => !entry.is_slow(now) && entry.tries == 1,
+                State::Heard | State::Missed | State::Answered { .. } => true,
+                State::Failed => false,
+            };
+            counts && self.distance(other) < self.distance(&peer)
+        });
+        let beyond = self.exact && unqueued && closer.count() >= self.k;
+        self.detours += usize::from(beyond);
+        let detour = first && request.target != self.target && self.detours <= Self::DETOURS;
+        assert!(!beyond || detour, "query: asked a node beyond the k closest: {peer:?} of {self}");
+        let Some(entry) = self.entries.get_mut(&peer) else { return first };
+        entry.tries += 1;
+        entry.pending.push(request.id);
         entry.state = State::Waiting { slow_at };
-        assert!(entry.tries <= 1 + self.config.retries, "query: asked more often than the retry rule allows");
-        let asked = self.entries.values().filter(|entry| entry.asked).count();
-        assert!(asked <= self.config.max_nodes, "query: asked more nodes than max_nodes");
+        assert!(self.asked() <= self.config.max_nodes, "query: asked more nodes than max_nodes");
         let most = self.config.paths * self.config.alpha.max(self.k);
-        assert!(self.occupied(now) <= most, "query: more than k slots a path");
+        assert!(!self.fixed || self.occupied(now) <= most, "query: more than k slots a path");
         if self.exact && unqueued {
-            assert!(self.occupied(now) <= self.parallelism(), "query: alpha slots, k where it stalls");
-            // Who is slow is passed over, so it does not count among the k closest that may be asked.
-            let closer = self.entries.iter().filter(|(other, entry)| {
-                let slow = matches!(entry.state, State::Waiting { slow_at: Some(at) } if at <= now);
-                entry.state != State::Failed && !slow && self.distance(other) < self.distance(&peer)
-            });
-            assert!(closer.count() < self.k, "query: asked a node beyond the k closest: {peer:?} of {self}");
+            assert!(
+                self.occupied(now) <= self.parallelism(),
+                "query: alpha slots, k where it stalls: {self}"
+            );
         }
+        first
     }
 
-    pub(crate) fn answered(&mut self, peer: Peer<N>, elapsed: Duration, hop: u32, closer: &[Peer<N>]) {
+    /// What a node is asked about: the target; or, once somebody has been silent, the target with one bit flipped,
+    /// which stands in another subtree.
+    fn about(&self, request: &Request<Net<N>>) {
+        let flipped = request.target.distance(&self.target);
+        let bits: u32 = flipped.as_bytes().iter().map(|byte| byte.count_ones()).sum();
+        assert!(bits <= 1, "query: asked about another key: {}", request.target);
+        let find = request.ask == kad_proto::Ask::FindCloser;
+        let may = find && self.config.rim && (self.troubled || !self.fixed);
+        assert!(bits == 0 || may, "query: asked about another key without need");
+    }
+
+    /// Takes an answer. Says which other requests to the node are superseded by it.
+    pub(crate) fn answered(
+        &mut self,
+        id: RequestId,
+        peer: Peer<N>,
+        elapsed: Duration,
+        hop: u32,
+        closer: &[Peer<N>],
+    ) -> Vec<RequestId> {
+        let entry = self.entry(&peer);
+        entry.state = State::Answered { elapsed, hop };
+        let mut superseded = std::mem::take(&mut entry.pending);
+        superseded.retain(|other| *other != id);
         let edge = self.edge();
-        self.set(peer, State::Answered { elapsed, hop });
         let mut progress = false;
-        for named in closer.iter().take(self.config.max_closer_nodes) {
+        let closer = &closer[..closer.len().min(self.config.max_closer_nodes)];
+        let crowd = |group| closer.iter().filter(|peer| Net::group(peer) == Some(group)).count();
+        let crowded = |peer| Net::group(peer).is_some_and(|group| crowd(group) > self.config.max_per_group);
+        let welcome: Vec<_> = closer.iter().filter(|peer| !crowded(peer)).collect();
+        for named in welcome {
             let near = edge.is_none_or(|edge| self.distance(named) < edge);
             progress |= self.told(*named, hop + 1) && near;
         }
         self.fruitless = if progress { 0 } else { self.fruitless + 1 };
+        superseded
     }
 
-    /// The distance of the k-th closest that has not failed.
+    /// The distance of the k-th closest that is not silent.
     fn edge(&self) -> Option<Bits<N>> {
-        let alive = self.entries.iter().filter(|(_, entry)| entry.state != State::Failed);
+        let alive = self.entries.iter();
+        let alive = alive.filter(|(_, entry)| !matches!(entry.state, State::Failed | State::Missed));
         let mut distances: Vec<_> = alive.map(|(peer, _)| self.distance(peer)).collect();
         distances.sort_unstable();
         distances.get(self.k - 1).copied()
     }
 
-    /// A request ended without an answer. One that timed out while its node was among the k closest may be sent
-    /// again, within the number of retries.
-    pub(crate) fn missed(&mut self, peer: Peer<N>, timed_out: bool) {
-        let tries = self.entries.get(&peer).map_or(0, |entry| entry.tries);
-        let (closer, _) = self.alive_within(self.distance(&peer));
-        let near = !self.exact || closer < self.k;
-        let again = timed_out && tries <= self.config.retries && near;
-        self.set(peer, if again { State::Heard } else { State::Failed });
-        self.fruitless += 1;
-    }
-
-    /// A request was never sent.
-    pub(crate) fn unsent(&mut self, peer: Peer<N>) {
-        self.set(peer, State::Failed);
-        self.fruitless += 1;
-    }
-
-    fn set(&mut self, peer: Peer<N>, state: State) {
-        let Some(entry) = self.entries.get_mut(&peer) else {
-            panic!("progress of a node that nobody named: {peer:?}")
-        };
-        entry.state = state;
-        entry.asked = true;
-    }
-
-    /// The lookup goes on after a call: it must have a reason to wait. Where nothing waits for capacity.
-    pub(crate) fn assert_restless(&self, now: Instant) {
-        if !self.exact {
-            return;
+    /// A request ended without an answer. A node whose requests have all timed out may be asked again, within the
+    /// number of retries.
+    pub(crate) fn missed(&mut self, id: RequestId, peer: Peer<N>, timed_out: bool) {
+        let retries = self.config.retries;
+        let entry = self.entry(&peer);
+        entry.pending.retain(|other| *other != id);
+        if entry.state != State::Failed && (entry.pending.is_empty() || !timed_out) {
+            let again = timed_out && entry.tries <= retries;
+            entry.state = if again { State::Missed } else { State::Failed };
         }
+        self.fruitless += 1;
+        self.troubled = true;
+    }
+
+    fn entry(&mut self, peer: &Peer<N>) -> &mut Entry {
+        self.entries.get_mut(peer).expect("progress of a node that somebody named")
+    }
+
+    /// Whether the node of a request is known to have failed by another one.
+    pub(crate) fn has_failed(&self, peer: &Peer<N>) -> bool {
+        self.entries.get(peer).is_some_and(|entry| entry.state == State::Failed)
+    }
+
+    /// By distance, those that have not failed.
+    fn alive(&self) -> Vec<(&Peer<N>, &Entry)> {
         let mut alive: Vec<_> =
             self.entries.iter().filter(|(_, entry)| entry.state != State::Failed).collect();
         alive.sort_by_key(|(peer, _)| self.distance(peer));
-        let slow = |state: State| matches!(state, State::Waiting { slow_at: Some(at) } if at <= now);
-        let answered = |entry: &Entry| matches!(entry.state, State::Answered { .. });
-        let enough = self.config.beta.unwrap_or(self.k);
-        // Of nodes with one key, any may come first.
-        let edge = alive.get(enough - 1).map(|(peer, _)| self.distance(peer));
-        let open = alive.iter().any(|(peer, entry)| !answered(entry) && Some(self.distance(peer)) <= edge);
-        assert!(open || alive.len() < enough, "query: ends when the k closest have answered: {self}");
-        assert!(alive.iter().any(|(_, entry)| !answered(entry)), "query: ends when nothing is left to ask");
-        let limit = self.entries.values().filter(|entry| entry.asked).count() >= self.config.max_nodes;
-        let window = alive.iter().filter(|(_, entry)| !slow(entry.state)).take(self.k);
-        let last = window.clone().last().map(|(peer, _)| self.distance(peer));
-        // Of two nodes with one key at the edge, either may stand within it.
-        let certain = |peer| Some(self.distance(peer)) != last || !shares_key(peer, &alive);
-        let first = window.clone().find(|(_, entry)| entry.state == State::Heard);
-        // At the node limit, the next one can be asked only if it was before.
-        let could = first.is_some_and(|(peer, entry)| {
-            certain(peer) && (!limit || entry.asked && !shares_key(peer, &alive))
-        });
-        assert!(
-            self.occupied(now) >= self.parallelism() || !could,
-            "quiescence: a node could be asked now: {self}"
-        );
+        alive
+    }
+
+    /// How many closest nodes must have answered.
+    fn enough(&self) -> usize {
+        self.config.beta.unwrap_or(self.k)
+    }
+
+    /// The lookup goes on after a call, and nothing keeps it from sending: it must have a reason to wait.
+    /// `busy` names the nodes that have as many requests as they may.
+    pub(crate) fn assert_restless(&self, now: Instant, busy: &[Bits<N>]) {
+        let pending = self.entries.values().any(|entry| !entry.pending.is_empty());
+        let waits = pending || !busy.is_empty();
+        assert!(waits, "quiescence: a lookup that goes on waits for something: {self}");
+        if !self.exact {
+            return;
+        }
+        let (alive, enough) = (self.alive(), self.enough());
+        let converged = alive.len() >= enough && alive[..enough].iter().all(|(_, entry)| entry.answered());
+        let exhausted = alive.iter().all(|(_, entry)| entry.answered());
+        // Where somebody was silent, the rim is made sure of first.
+        assert!(self.troubled || !converged, "query: ends when the k closest have answered: {self}");
+        assert!(self.troubled || !exhausted, "query: ends when nothing is left to ask: {self}");
+        if converged || self.occupied(now) >= self.parallelism() {
+            return;
+        }
+        let mut window = 0;
+        for (peer, entry) in alive {
+            let again = entry.tries <= self.config.retries;
+            let could = match entry.state {
+                State::Heard => self.asked() < self.config.max_nodes,
+                State::Missed => true,
+                State::Waiting { .. } => entry.is_slow(now) && again,
+                State::Answered { .. } | State::Failed => false,
+            };
+            if could && busy.contains(&peer.key) {
+                return; // it waits for that node, and asks nobody in its stead
+            }
+            assert!(!could, "quiescence: {peer:?} could be asked now: {self}");
+            // At the limit of nodes nobody new can be asked, and nobody beyond.
+            let slow = entry.is_slow(now) || matches!(entry.state, State::Waiting { .. }) && entry.tries > 1;
+            window += usize::from(!slow);
+            if window == self.k || entry.state == State::Heard {
+                break;
+            }
+        }
     }
 
     /// The operation ends.
-    pub(crate) fn assert_finish(&self, outcome: Outcome, closest: &[Contact<super::Net<N>>], cancelled: u32) {
-        let answered = |entry: &Entry| matches!(entry.state, State::Answered { .. });
-        let mut responsive: Vec<_> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| answered(entry))
-            .map(|(peer, _)| self.distance(peer))
-            .collect();
+    pub(crate) fn assert_finish(&self, outcome: Outcome, closest: &[Contact<Net<N>>]) {
+        let responsive = self.entries.iter().filter(|(_, entry)| entry.answered());
+        let mut responsive: Vec<_> = responsive.map(|(peer, _)| self.distance(peer)).collect();
         responsive.sort_unstable();
         let found: Vec<_> = closest.iter().map(|contact| self.distance(&contact.node)).collect();
-        assert_eq!(
-            found,
-            responsive[..responsive.len().min(self.num_results)],
-            "results: the closest that answered, in order"
-        );
+        let expected = &responsive[..responsive.len().min(self.num_results)];
+        assert_eq!(found, expected, "results: the closest that answered, in order");
         for (place, contact) in closest.iter().enumerate() {
             let State::Answered { elapsed, hop } = self.entries[&contact.node].state else {
                 panic!("results: only nodes that answered")
             };
-            assert!(
-                closest[..place].iter().all(|other| other.node != contact.node),
-                "results: no duplicates"
-            );
+            let double = closest[..place].iter().any(|other| other.node == contact.node);
+            assert!(!double, "results: no duplicates");
             let whole = u128::from(u32::MAX).min(elapsed.as_micros());
-            assert_eq!(
-                (contact.round_trip().as_micros(), contact.hop()),
-                (whole, hop),
-                "results: round trip and hop"
-            );
+            let (round_trip, found_by) = (contact.round_trip().as_micros(), contact.hop());
+            assert_eq!((round_trip, found_by), (whole, hop), "results: round trip and hop");
         }
-        let enough = self.config.beta.unwrap_or(self.k);
-        match outcome {
-            Outcome::Converged => {
-                assert!(responsive.len() >= enough, "outcome: converged without enough answers")
-            }
-            // At the node limit, a path that has converged does not wait for what it has in flight.
-            Outcome::NodeLimit if self.config.paths > 1 => {}
-            Outcome::Exhausted | Outcome::NodeLimit => {
-                assert_eq!(cancelled, 0, "outcome: nothing was to be waited for")
-            }
-            _ => {}
+        let enough = self.enough();
+        if outcome == Outcome::Converged {
+            assert!(responsive.len() >= enough, "outcome: converged without enough answers");
         }
         if !self.exact {
             return;
         }
-        let alive = self.entries.iter().filter(|(_, entry)| entry.state != State::Failed);
-        let mut alive: Vec<_> = alive.map(|(peer, entry)| (self.distance(peer), !answered(entry))).collect();
-        // Of nodes with one key, the answered ones come first here.
-        alive.sort_unstable();
-        let converged = alive.len() >= enough && !alive[..enough].iter().any(|(_, open)| *open);
-        let open = alive.iter().any(|(_, open)| *open);
+        let alive = self.alive();
+        let converged = alive.len() >= enough && alive[..enough].iter().all(|(_, entry)| entry.answered());
+        let open = alive.iter().any(|(_, entry)| !entry.answered());
         match outcome {
-            Outcome::Converged => assert!(converged, "outcome: converged, but a close node has not answered"),
+            Outcome::Converged => {
+                assert!(converged, "outcome: converged, but a close node has not answered: {self}")
+            }
             Outcome::Exhausted => {
-                assert!(!open && alive.len() < enough, "outcome: exhausted, but something was left to ask")
+                assert!(
+                    !open && alive.len() < enough,
+                    "outcome: exhausted, but something was left to ask: {self}"
+                );
             }
             Outcome::NodeLimit => {
-                let asked = self.entries.values().filter(|entry| entry.asked).count();
-                assert!(asked == self.config.max_nodes && open, "outcome: node limit");
+                let limit = self.asked() == self.config.max_nodes;
+                assert!(limit && open && !converged, "outcome: node limit: {self}");
             }
             _ => {}
         }
@@ -304,20 +374,13 @@ impl<const N: usize> Known<N> {
 impl<const N: usize> std::fmt::Display for Known<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "k {}, alpha {}, beta {:?}, ", self.k, self.config.alpha, self.config.beta)?;
-        write!(
-            f,
-            "max_nodes {}, target {}, fruitless {}",
-            self.config.max_nodes, self.target, self.fruitless
-        )?;
+        write!(f, "retries {}, max_nodes {}, ", self.config.retries, self.config.max_nodes)?;
+        write!(f, "target {}, fruitless {}, troubled {}", self.target, self.fruitless, self.troubled)?;
         let mut entries: Vec<_> = self.entries.iter().collect();
         entries.sort_by_key(|(peer, _)| self.distance(peer));
-        for (Peer { key, address }, entry) in entries {
-            write!(f, "\n{key}/{address} {:?}, tries {}, asked {}", entry.state, entry.tries, entry.asked)?;
+        for (Peer { key, address }, Entry { state, tries, pending, .. }) in entries {
+            write!(f, "\n{key}/{address} {state:?}, tries {tries}, pending {pending:?}")?;
         }
         Ok(())
     }
-}
-
-fn shares_key<const N: usize>(peer: &Peer<N>, alive: &[(&Peer<N>, &Entry)]) -> bool {
-    alive.iter().any(|(other, _)| other.key == peer.key && *other != peer)
 }

@@ -1,4 +1,8 @@
 //! The witness: sees every event in and out of a machine, and asserts the contract after every call.
+//!
+//! Here is what each event must be when it comes out; what holds [between](between) calls has a file of its own.
+
+mod between;
 
 use super::known::Known;
 use super::subject::{In, Out, Subject};
@@ -23,10 +27,14 @@ pub(crate) struct Op<const N: usize> {
     running: bool,
     statistics: Statistics,
     known: Known<N>,
+    /// Requests given up by its end whose nodes may yet have answered.
+    abandoned: u32,
     /// Its requests are being given up because it ends: nothing but cancels and the finish may follow.
     ending: bool,
-    /// The node whose request was just given up as timed out: the next event must report that.
-    owed: Option<Peer<N>>,
+    /// The request that was just given up as timed out: the next event must report that.
+    owed: Option<(RequestId, Sent<N>)>,
+    /// Requests to a node that has just answered another one: they are given up next.
+    superseded: Vec<RequestId>,
 }
 
 /// A request in flight.
@@ -123,6 +131,9 @@ impl<const N: usize> Witness<N> {
         assert_eq!(out, apart, "time runs before the event: as a tick, and then the event");
         // A reading earlier than the latest is treated as the latest.
         self.now = self.now.max(now);
+        for op in self.operations.values_mut() {
+            op.known.look(self.now);
+        }
         let mut call = Call {
             now: self.now,
             event,
@@ -225,8 +236,17 @@ impl<const N: usize> Witness<N> {
             !op.ending || last_words,
             "deadline 5: an operation that gives up its requests is ending: {stamped:?}"
         );
-        let report = matches!(&stamped.event, Outbound::Progress(progress) if Some(progress.node) == op.owed);
-        assert!(op.owed.is_none() || report, "a request given up as timed out is reported next: {stamped:?}");
+        let report = match (&stamped.event, &op.owed) {
+            (Outbound::Progress(progress), Some((_, sent))) => progress.node == sent.node,
+            (_, owed) => owed.is_none(),
+        };
+        assert!(report, "a request given up as timed out is reported next: {stamped:?}");
+        let gives_up =
+            matches!(&stamped.event, Outbound::Cancel(cancel) if op.superseded.contains(&cancel.id));
+        assert!(
+            op.superseded.is_empty() || gives_up,
+            "deadline 5: what is superseded is given up next: {stamped:?}"
+        );
         op
     }
 
@@ -251,7 +271,7 @@ impl<const N: usize> Witness<N> {
         let wanted = query.k.max(start.num_results.unwrap_or(0));
         // An empty table, where the machine has none.
         start.seeds.extend(self.table.closest(start.target).take(wanted).map(|record| *record.node()));
-        let known = Known::new(self.local, start.target, query, start.num_results, &start.seeds);
+        let known = Known::new(self.local, start.target, &self.config, start.num_results, &start.seeds);
         let latest = call.now + query.timeout;
         let op = Op {
             own,
@@ -261,8 +281,10 @@ impl<const N: usize> Witness<N> {
             statistics: Statistics::default(),
             known,
             start,
+            abandoned: 0,
             ending: false,
             owed: None,
+            superseded: Vec::new(),
         };
         self.arrivals += 1;
         let deadline = op.deadline;
@@ -315,19 +337,22 @@ impl<const N: usize> Witness<N> {
 
     fn request(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, request: &Request<Net<N>>) {
         let network = self.config.network.clone();
-        let deadline =
-            self.deadline(request.operation).map(|deadline| deadline.min(call.now + network.request_timeout));
         let unqueued = call.unqueued;
-        let op = self.of(call, stamped, request.operation, deadline);
-        let deadline = deadline.unwrap_or_default();
+        let deadline = stamped.deadline.expect("a request has a deadline");
+        let op = self.of(call, stamped, request.operation, Some(deadline));
         assert!(deadline > call.now, "deadline 3: no request at or after its own deadline");
-        assert_eq!(
-            (request.target, &request.ask),
-            (op.start.target, &op.start.ask),
-            "a request asks what the start said"
+        let latest = op.deadline.min(call.now + network.request_timeout);
+        assert!(
+            deadline <= latest,
+            "deadline 3: the earlier of its operation's and now + the request timeout"
         );
-        let soft = Some(call.now + network.soft_timeout).filter(|soft| *soft < deadline);
-        op.known.asks(call.now, request.node, request.hop, soft, unqueued);
+        assert_eq!(request.ask, op.start.ask, "a request asks what the start said");
+        // Adapted limits are the machine's own affair; one to a node asked again has what the first one left.
+        let fixed = network.min_timeout >= network.request_timeout;
+        let soft = Some(call.now + network.soft_timeout).filter(|soft| fixed && *soft < deadline);
+        let first = op.known.asks(call.now, request, soft, unqueued);
+        assert!(!fixed || !first || deadline == latest, "deadline 3: not earlier either");
+        let flipped = request.target != op.start.target;
         op.statistics.requests += 1;
         assert!(self.issued.insert(request.id), "ids are not used twice");
         self.requests.push((
@@ -348,6 +373,12 @@ impl<const N: usize> Witness<N> {
         assert!(to_node <= network.max_per_node, "network: requests in flight to one node");
         assert!(self.requests.len() <= network.max_in_flight, "network: requests in flight in total");
         self.count(if matches!(request.ask, Ask::FindCloser) { "request" } else { "request: message" });
+        if !first {
+            self.count("request: again");
+        }
+        if flipped {
+            self.count("request: of the rim");
+        }
     }
 
     fn close(&mut self, id: RequestId) -> Sent<N> {
@@ -377,14 +408,25 @@ impl<const N: usize> Witness<N> {
                     sent.deadline < op.deadline,
                     "deadline 6: it had all its operation's time: the operation ended"
                 );
-                op.owed = Some(cancel.node);
+                op.owed = Some((cancel.id, sent));
                 op.statistics.timeouts += 1;
                 self.traffic.timed_out += 1;
                 self.count("cancel: timed out");
             }
+            GivenUp::Superseded => {
+                assert!(
+                    op.superseded.contains(&cancel.id),
+                    "deadline 5: superseded by no answer of its node"
+                );
+                op.superseded.retain(|id| *id != cancel.id);
+                op.statistics.cancelled += 1;
+                self.traffic.cancelled += 1;
+                self.count("cancel: superseded");
+            }
             _ => {
                 op.ending = true;
                 op.statistics.cancelled += 1;
+                op.abandoned += u32::from(!op.known.has_failed(&cancel.node));
                 // Found by its operation's deadline in the same call as its own: the earlier one counts.
                 assert!(
                     op.deadline > now || sent.deadline >= op.deadline,
@@ -398,52 +440,40 @@ impl<const N: usize> Witness<N> {
 
     fn progress(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, progress: &Progress<Net<N>>) {
         let (id, node) = (progress.operation, progress.node);
-        let open = self.requests.iter().find(|(_, sent)| sent.operation == id && sent.node == node);
-        let open = open.map(|(id, _)| *id);
-        let inbound = match call.event.event {
-            Inbound::Answered { request, .. } | Inbound::Failed(request) => Some(request),
-            _ => None,
-        };
         let by_event = matches!(progress.reply, Reply::Answered { .. } | Reply::Failed);
-        if by_event {
-            assert!(open.is_some() && open == inbound, "a reply is reported when it comes: {progress:?}");
-            assert!(!call.acted, "a reply is reported once");
-            call.acted = true;
-        }
-        let sent = by_event.then(|| open.map(|open| self.close(open))).flatten();
-        if let Some(sent) = &sent {
-            assert!(sent.deadline > call.now, "deadline 3: time runs before the event, so this one was late");
-            assert_eq!(
-                (progress.hop, progress.elapsed),
-                (sent.hop, call.now - sent.at),
-                "progress: hop and time"
-            );
-        }
+        let closed = match call.event.event {
+            Inbound::Answered { request, .. } | Inbound::Failed(request) if by_event => {
+                assert!(!call.acted, "a reply is reported once");
+                call.acted = true;
+                Some((request, self.close(request)))
+            }
+            _ => self.operations.get_mut(&id).and_then(|op| op.owed.take()),
+        };
+        let Some((request, sent)) = closed else { panic!("progress without cause: {progress:?}") };
+        assert_eq!((sent.operation, sent.node), (id, node), "progress of the request that ended");
+        assert!(
+            !by_event || sent.deadline > call.now,
+            "deadline 3: time runs before the event, so it was late"
+        );
+        assert_eq!(
+            (progress.hop, progress.elapsed),
+            (sent.hop, call.now - sent.at),
+            "progress: hop and time"
+        );
         let context = self.operations.contains_key(&id).then(|| Context::Link(self.context(call, id)));
-        let request_timeout = self.config.network.request_timeout;
         let op = self.of(call, stamped, id, None);
         match (&progress.reply, &call.event.event) {
             (Reply::Answered { closer }, Inbound::Answered { closer: given, .. }) => {
                 assert_eq!(closer, given, "progress: the nodes as the caller handed them in");
-                op.known.answered(node, progress.elapsed, progress.hop, closer);
+                op.superseded = op.known.answered(request, node, progress.elapsed, progress.hop, closer);
                 op.statistics.success += 1;
                 op.statistics.hops = op.statistics.hops.max(progress.hop);
             }
             (Reply::Failed, Inbound::Failed(_)) => {
-                op.known.missed(node, false);
+                op.known.missed(request, node, false);
                 op.statistics.failure += 1;
             }
-            (Reply::TimedOut, _) => {
-                assert_eq!(op.owed.take(), Some(node), "deadline 5: a request given up yields one cancel");
-                op.known.missed(node, true);
-            }
-            (Reply::Unsent, _) => {
-                assert_eq!(open, None, "unsent: it is in flight");
-                let waited = progress.elapsed >= request_timeout || progress.elapsed == Duration::ZERO;
-                assert!(waited, "unsent: the queue was full at once, or it waited for long");
-                op.known.unsent(node);
-                op.statistics.unsent += 1;
-            }
+            (Reply::TimedOut, _) => op.known.missed(request, node, true),
             (reply, event) => panic!("a reply of another kind: {reply:?} to {event:?}"),
         }
         assert_eq!(progress.statistics, op.statistics, "statistics: as the events say");
@@ -463,8 +493,7 @@ impl<const N: usize> Witness<N> {
                 self.dead(call, progress.node, context);
                 self.count("progress: failed");
             }
-            Reply::TimedOut => self.dead(call, progress.node, context),
-            _ => self.count("progress: unsent"),
+            _ => self.dead(call, progress.node, context),
         }
     }
 
@@ -496,8 +525,7 @@ impl<const N: usize> Witness<N> {
         let id = finish.operation;
         let stopped = matches!(call.event.event, Inbound::Stop(of) if of == id) && call.cause == Some(id);
         call.acted |= stopped;
-        let now = call.now;
-        let cancels_before = self.operations.get(&id).map_or(0, |op| op.statistics.cancelled);
+        let (now, paths) = (call.now, self.config.pool.query.paths);
         let op = self.of(call, stamped, id, None);
         op.statistics.ended = Some(now);
         assert_eq!(finish.statistics, op.statistics, "statistics: as the events say");
@@ -513,7 +541,11 @@ impl<const N: usize> Witness<N> {
             stopped,
             "deadline 9: a stop ends it in the same call"
         );
-        op.known.assert_finish(finish.outcome, &finish.closest, cancels_before);
+        op.known.assert_finish(finish.outcome, &finish.closest);
+        // At the node limit, a path that has converged does not wait for what it has in flight.
+        let waits =
+            finish.outcome == Outcome::Exhausted || finish.outcome == Outcome::NodeLimit && paths == 1;
+        assert!(!waits || op.abandoned == 0, "outcome: {:?} while somebody may yet answer", finish.outcome);
         let exact = op.known.is_exact();
         if !op.running && !matches!(finish.outcome, Outcome::DeadlineExceeded | Outcome::Stopped) {
             call.brief.push((op.deadline, op.arrival));
@@ -572,120 +604,12 @@ impl<const N: usize> Witness<N> {
             self.operations.values().all(|op| op.owed.is_none()),
             "a request given up as timed out is reported"
         );
+        let superseded = self.operations.values().any(|op| !op.superseded.is_empty());
+        assert!(!superseded, "deadline 5: what is superseded is given up");
         assert!(
             self.operations.values().all(|op| !op.ending),
             "deadline 5: an operation that ends is finished at once"
         );
-    }
-
-    /// Rule 4: what happens to the routing table is nobody's child and has no deadline.
-    fn side_effects<S: Subject<N>>(&mut self, machine: &S, call: &Call<'_, N>, out: &[Out<N>]) {
-        let Some(table) = machine.table() else {
-            // The mirror must stay empty, as it gives seeds.
-            self.table = RoutingTable::new(self.local, self.config.table.clone()).unwrap();
-            return;
-        };
-        let is_effect = |out: &&Out<N>| matches!(out.event, Outbound::Admitted(_) | Outbound::Removed(_));
-        let effects: Vec<_> = out.iter().filter(is_effect).cloned().collect();
-        assert_eq!(effects, call.effects, "context 4: side effects, linked to what led to them");
-        assert_eq!(table.len(), self.table.len(), "table: as the side effects say");
-        let nodes = table.iter().zip(self.table.iter());
-        assert!({ nodes }.all(|(is, should)| is == should), "table: as the events say");
-        for effect in effects {
-            self.count(if matches!(effect.event, Outbound::Admitted(_)) { "admitted" } else { "removed" });
-        }
-    }
-
-    /// Those that wait take their turn, earliest deadline first, then in order of arrival.
-    fn promote<S: Subject<N>>(&mut self, call: &Call<'_, N>, out: &[Out<N>], machine: &S) {
-        let pool = &self.config.pool;
-        let mut running = self.operations.values().filter(|op| op.running).count();
-        let mut waiting: Vec<_> = self.operations.values_mut().filter(|op| !op.running).collect();
-        waiting.sort_by_key(|op| (op.deadline, op.arrival));
-        for op in waiting.into_iter().take(pool.max_running - running) {
-            op.running = true;
-            running += 1;
-        }
-        if let Some(counts) = machine.counts() {
-            assert_eq!(counts, (self.operations.len(), running), "pool: operations that live and that run");
-        }
-        for stamped in out {
-            if let Outbound::Request(request) = &stamped.event
-                && let Some(op) = self.operations.get(&request.operation)
-            {
-                assert!(op.running, "pool: takes turns in order of deadline, then of arrival");
-            }
-        }
-        if running < self.operations.len() {
-            let waits =
-                self.operations.values().filter(|op| !op.running).map(|op| (op.deadline, op.arrival)).min();
-            assert!(
-                call.brief.iter().all(|brief| Some(*brief) < waits),
-                "pool: takes turns in order of deadline"
-            );
-            self.count("waits for its turn");
-        }
-    }
-
-    /// What holds between calls.
-    fn after<S: Subject<N>>(&mut self, machine: &S) {
-        let traffic = machine.traffic();
-        let sum =
-            traffic.answered + traffic.failed + traffic.timed_out + traffic.cancelled + traffic.in_flight;
-        assert_eq!(
-            traffic.sent, sum,
-            "deadline 5: sent = answered + failed + timed out + cancelled + in flight"
-        );
-        let queued = traffic.queued;
-        assert_eq!(Traffic { queued: 0, ..traffic }, self.traffic, "deadline 5: traffic, as the events say");
-        assert!(queued <= self.config.network.max_queued as u64, "network: requests that wait");
-        assert!(
-            queued == 0 || !self.operations.is_empty(),
-            "deadline 7: nothing of an operation after its finish waits"
-        );
-        if queued > 0 {
-            self.count("queued");
-        }
-        for (_, sent) in &self.requests {
-            assert!(sent.deadline > self.now, "deadline 3: timed out in the first call at its deadline");
-        }
-        for op in self.operations.values() {
-            assert!(op.deadline > self.now, "deadline 2: ends in the first call at its deadline");
-            if queued == 0 && op.running {
-                op.known.assert_restless(self.now);
-            }
-        }
-        self.wake(machine, queued);
-    }
-
-    /// The wake-up is exact: a tick one nanosecond earlier does nothing, and at it does something.
-    fn wake<S: Subject<N>>(&self, machine: &S, queued: u64) {
-        let deadlines = self.operations.values().map(|op| op.deadline);
-        let timers = self.requests.iter().flat_map(|(_, sent)| {
-            [sent.soft.filter(|soft| *soft > self.now), Some(sent.deadline)].into_iter().flatten()
-        });
-        let earliest = deadlines.chain(timers).min();
-        let wake = machine.poll_timeout();
-        if queued == 0 {
-            assert_eq!(wake, earliest, "wake-up: the earliest of what is due");
-        }
-        assert!(
-            wake.is_none_or(|at| earliest.is_some_and(|earliest| at <= earliest)),
-            "wake-up: not later than what is due"
-        );
-        let Some(at) = wake else { return };
-        assert!(at > self.now, "wake-up: what was due is done");
-        let mut early = machine.clone();
-        let out = early.handle(Instant::from_nanos(at.as_nanos() - 1), Stamped::new(Inbound::Tick));
-        assert_eq!(out, [], "wake-up: a nanosecond earlier there is nothing to do");
-        assert_eq!(
-            (early.poll_timeout(), early.traffic()),
-            (wake, machine.traffic()),
-            "wake-up: a nanosecond earlier"
-        );
-        let mut due = machine.clone();
-        let out = due.handle(at, Stamped::new(Inbound::Tick));
-        assert!(!out.is_empty() || due.poll_timeout() != wake, "wake-up: there is something to do");
     }
 }
 

@@ -198,7 +198,7 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
             Step::Connected { node } => {
                 let node = self.some_node(node);
                 let round_trip =
-                    (node.address % 2 == 0).then(|| Duration::from_micros(u64::from(node.address)));
+                    (node.address.is_multiple_of(2)).then(|| Duration::from_micros(u64::from(node.address)));
                 let event = self.stamp(Inbound::Connected { node, round_trip });
                 self.call(event);
             }
@@ -256,7 +256,7 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
             4 => Some(k + 1),
             5 => Some(most),
             6 => Some(0),
-            _ => Some(if tag % 2 == 0 { most + 1 } else { usize::MAX }),
+            _ => Some(if tag.is_multiple_of(2) { most + 1 } else { usize::MAX }),
         };
         let first = self.random.byte();
         let mut nodes: Vec<_> = (0..seeds).map(|offset| self.some_node(first.wrapping_add(offset))).collect();
@@ -308,7 +308,7 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
     fn nature(&self, node: &Peer<N>) -> Nature {
         let known = self.nodes.iter().find(|(peer, _)| peer == node).map(|(_, nature)| *nature);
         // Nodes that liars made up lie on, or are dead.
-        known.unwrap_or(if node.address % 2 == 0 { Nature::Dead } else { Nature::Liar })
+        known.unwrap_or(if node.address.is_multiple_of(2) { Nature::Dead } else { Nature::Liar })
     }
 
     fn answer(&mut self, request: RequestId, sent: &Sent<N>, nature: Nature) {
@@ -376,7 +376,7 @@ fn context(how: u8, trace: u128, span: u64) -> Context {
         1 => (TraceId::from(trace), SpanId::INVALID),
         _ => (TraceId::from(trace), SpanId::from(span)),
     };
-    let span = SpanContext::new(trace, span, TraceFlags::SAMPLED, how % 2 == 0, state);
+    let span = SpanContext::new(trace, span, TraceFlags::SAMPLED, how.is_multiple_of(2), state);
     if how / 24 == 0 { Context::Link(span) } else { Context::Parent(span) }
 }
 

@@ -1,0 +1,238 @@
+//! What the engine takes of memory: nothing per event once warm, and never more than the configuration says.
+//!
+//! A binary of its own, for the allocator that counts. It counts for each thread alone, so tests may run side by side.
+
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[allow(dead_code)] // shared with the benches
+#[path = "support/ideal.rs"]
+mod ideal;
+
+use allocation_counter::measure;
+use ideal::{Ideal, Plain, SplitMix};
+use kad_proto::coordinator::{Inbound as CoordinatorInbound, Outbound as CoordinatorOutbound};
+use kad_proto::query::{Inbound, Outbound};
+use kad_proto::table::Offered;
+use kad_proto::{
+    Batch, Config, Coordinator, Instant, Key256, Machine, NetworkConfig, PoolConfig, Query, QueryConfig,
+    QueryPool, Request, RequestId, RoutingTable, Stamped, Start, TableConfig,
+};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+const LOCAL: Key256 = Key256::new([0; 32]);
+
+/// What these tests need to know of a machine's events.
+trait Events: Machine {
+    fn start(start: Start<Plain>) -> Self::Inbound;
+    fn answered(request: RequestId, closer: Vec<Key256>) -> Self::Inbound;
+    fn request(event: &Self::Outbound) -> Option<&Request<Plain>>;
+    fn is_finish(event: &Self::Outbound) -> bool;
+}
+
+macro_rules! events {
+    ($machine:ident, $inbound:ident, $outbound:ident) => {
+        impl Events for $machine<Plain> {
+            fn start(start: Start<Plain>) -> Self::Inbound {
+                $inbound::Start(start)
+            }
+            fn answered(request: RequestId, closer: Vec<Key256>) -> Self::Inbound {
+                $inbound::Answered { request, closer }
+            }
+            fn request(event: &Self::Outbound) -> Option<&Request<Plain>> {
+                if let $outbound::Request(request) = event { Some(request) } else { None }
+            }
+            fn is_finish(event: &Self::Outbound) -> bool {
+                matches!(event, $outbound::Finished(_))
+            }
+        }
+    };
+}
+events!(Query, Inbound, Outbound);
+events!(QueryPool, Inbound, Outbound);
+events!(Coordinator, CoordinatorInbound, CoordinatorOutbound);
+
+/// Runs one lookup of the common workload. Says how many events there were after the start, and how many
+/// allocations in all of them.
+fn lookup<M: Events>(
+    machine: &mut M,
+    out: &mut Batch<M::Outbound>,
+    network: &Ideal,
+    target: Key256,
+    first: usize,
+) -> (u64, u64) {
+    let mut requests = VecDeque::new();
+    let start = Start::find(1, target).with_seeds(network.answer(first, &target));
+    let mut event = Stamped::new(M::start(start));
+    let (mut events, mut allocations) = (0, 0);
+    let mut now = Instant::ORIGIN;
+    loop {
+        // What comes out is dropped outside, as it belongs to the caller.
+        let counted = measure(|| machine.handle_into(now, event, out));
+        // The start may allocate.
+        allocations += if events == 0 { 0 } else { counted.count_total };
+        requests.extend(
+            out.iter().filter_map(|out| M::request(&out.event)).map(|request| (request.id, request.node)),
+        );
+        if out.iter().any(|out| M::is_finish(&out.event)) {
+            out.clear();
+            return (events, allocations);
+        }
+        out.clear();
+        let (id, node) = requests.pop_front().unwrap();
+        now = now + Duration::from_micros(1);
+        event = Stamped::new(M::answered(id, network.answer(network.index(&node).unwrap(), &target)));
+        events += 1;
+    }
+}
+
+fn allocates_nothing_per_event<M: Events>(mut machine: M, network: &Ideal) {
+    let mut out = Batch::new();
+    let lookups = network.lookups(20);
+    // Healthy lookups warm it up.
+    for (target, first) in &lookups[..10] {
+        lookup(&mut machine, &mut out, network, *target, *first);
+    }
+    for (target, first) in &lookups[10..] {
+        let (events, allocations) = lookup(&mut machine, &mut out, network, *target, *first);
+        assert!(events >= 20);
+        assert_eq!(allocations, 0, "in {events} answers of 20 nodes each");
+    }
+}
+
+#[test]
+fn a_warm_query_allocates_nothing_per_event() {
+    let query = Query::new(LOCAL, QueryConfig::default(), NetworkConfig::default());
+    allocates_nothing_per_event(query.unwrap(), &Ideal::new(1_000));
+}
+
+#[test]
+fn a_warm_pool_allocates_nothing_per_event() {
+    let pool = QueryPool::new(LOCAL, PoolConfig::default(), NetworkConfig::default());
+    allocates_nothing_per_event(pool.unwrap(), &Ideal::new(1_000));
+}
+
+#[test]
+fn a_warm_coordinator_allocates_nothing_per_event() {
+    let network = Ideal::new(1_000);
+    let mut coordinator = Coordinator::<Plain>::new(LOCAL, Config::default()).unwrap();
+    // A routing table that has all it can hold of this network.
+    for node in &network.keys {
+        let connected = CoordinatorInbound::Connected { node: *node, round_trip: None };
+        let _ = coordinator.handle(Instant::ORIGIN, connected.into());
+    }
+    allocates_nothing_per_event(coordinator, &network);
+}
+
+/// Makes up nodes, each of them closer to the target than all before.
+struct Adversary {
+    target: Key256,
+    distance: u64,
+}
+
+impl Adversary {
+    fn answer(&mut self, many: usize) -> Vec<Key256> {
+        let node = |_| {
+            self.distance -= 1;
+            let mut bytes = *self.target.as_bytes();
+            for (byte, with) in bytes.iter_mut().zip(self.distance.to_be_bytes()) {
+                *byte ^= with;
+            }
+            Key256::new(bytes)
+        };
+        (0..many).map(node).collect()
+    }
+}
+
+/// What a lookup may hold: see the documentation of `QueryConfig`. Doubled, as vectors grow by doubling.
+fn bytes_per_lookup(config: &QueryConfig) -> u64 {
+    let nodes = (config.max_nodes + config.paths * config.max_candidates) as u64;
+    2 * nodes * (24 + size_of::<Key256>() as u64) + 2_048
+}
+
+/// Starts this many lookups, answers every request with made-up nodes until all have finished, and says how many
+/// bytes the machine held at most, and how many requests it sent.
+fn under_fire(config: &QueryConfig, lookups: u64) -> (u64, u64) {
+    let pool = PoolConfig { query: config.clone(), ..PoolConfig::default() };
+    let mut requests = VecDeque::new();
+    let mut out = Batch::new();
+    let (mut held, mut peak, mut sent) = (0_i64, 0, 0);
+    let mut machine = None;
+    let made = measure(|| machine = QueryPool::<Plain>::new(LOCAL, pool, NetworkConfig::default()).ok());
+    held += made.bytes_current;
+    let mut machine = machine.unwrap();
+    let target = SplitMix(5).key();
+    let mut adversary = Adversary { target, distance: u64::MAX };
+    let mut starts = 0..lookups;
+    loop {
+        let event = match starts.next() {
+            Some(tag) => Inbound::Start(Start::find(tag, target).with_seeds(adversary.answer(20))),
+            None => match requests.pop_front() {
+                Some(request) => Inbound::Answered { request, closer: adversary.answer(200) },
+                None => return (peak, sent),
+            },
+        };
+        // Drops what was handed in, which counts as freed here and not as held before.
+        let given = match &event {
+            Inbound::Start(start) => start.seeds.capacity() * size_of::<Key256>(),
+            Inbound::Answered { closer, .. } => closer.capacity() * size_of::<Key256>(),
+            _ => 0,
+        };
+        let counted = measure(|| machine.handle_into(Instant::ORIGIN, Stamped::new(event), &mut out));
+        requests.extend(
+            out.iter().filter_map(|out| Query::<Plain>::request(&out.event)).map(|request| request.id),
+        );
+        sent += out.iter().filter(|out| Query::<Plain>::request(&out.event).is_some()).count() as u64;
+        let cleared = measure(|| out.clear());
+        held += counted.bytes_current + cleared.bytes_current + given as i64;
+        peak = peak.max(held as u64);
+    }
+}
+
+#[test]
+fn a_lookup_under_fire_stays_within_its_bound() {
+    let default = QueryConfig::default();
+    let small = QueryConfig { k: 8, max_candidates: 16, max_nodes: 32, ..default.clone() };
+    let disjoint = QueryConfig { paths: 3, ..default.clone() };
+    for config in [default, small, disjoint] {
+        let (peak, sent) = under_fire(&config, 1);
+        assert_eq!(sent, config.max_nodes as u64, "the adversary is never out of closer nodes");
+        // Of the pool itself, its timers and its requests in flight.
+        let bound = bytes_per_lookup(&config) + 16_384;
+        assert!(peak <= bound, "{peak} bytes held, {bound} allowed, by {config:?}");
+    }
+}
+
+#[test]
+fn a_pool_under_fire_stays_within_its_bound() {
+    let config = QueryConfig::default();
+    let lookups = 200;
+    let (peak, sent) = under_fire(&config, lookups);
+    assert_eq!(sent, lookups * config.max_nodes as u64);
+    // Each has up to k requests in flight, of some hundred bytes.
+    let bound = lookups * (bytes_per_lookup(&config) + config.k as u64 * 2 * 256) + 65_536;
+    assert!(peak <= bound, "{peak} bytes held, {bound} allowed");
+}
+
+#[test]
+fn a_table_under_fire_stays_within_its_bound() {
+    let config = TableConfig { bucket_size: 8, ..TableConfig::default() };
+    let mut random = SplitMix(1);
+    let info = measure(|| {
+        let mut table = RoutingTable::<Plain>::new(LOCAL, config.clone()).unwrap();
+        for near in 0..20_000 {
+            let mut bytes = *random.key().as_bytes();
+            // Many close to our own key, for buckets that are hardly ever reached.
+            bytes[..near % 32].fill(0);
+            let offered = table.offer(Instant::ORIGIN, &Key256::new(bytes), None);
+            if let Offered::Admitted { evicted } = offered {
+                assert_eq!(evicted, None, "all of them live");
+            }
+        }
+        assert!(table.len() <= 256 * config.bucket_size);
+    });
+    let node = size_of::<Key256>() as u64 + 32;
+    // Vectors of buckets and of nodes, grown by doubling.
+    let bound = 2 * 256 * (config.bucket_size as u64 * node + size_of::<Vec<u8>>() as u64);
+    assert!(info.bytes_max <= bound, "{} bytes held, {bound} allowed", info.bytes_max);
+}

@@ -1,0 +1,130 @@
+//! What holds between calls: the routing table, turns, sums, limits, and the wake-up.
+
+use super::{Call, Witness};
+use crate::model::subject::{Out, Subject};
+use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::{Bits, Instant, RoutingTable, Stamped, Traffic};
+
+impl<const N: usize> Witness<N> {
+    /// Rule 4: what happens to the routing table is nobody's child and has no deadline.
+    pub(super) fn side_effects<S: Subject<N>>(&mut self, machine: &S, call: &Call<'_, N>, out: &[Out<N>]) {
+        let Some(table) = machine.table() else {
+            // The mirror must stay empty, as it gives seeds.
+            self.table = RoutingTable::new(self.local, self.config.table.clone()).unwrap();
+            return;
+        };
+        let is_effect = |out: &&Out<N>| matches!(out.event, Outbound::Admitted(_) | Outbound::Removed(_));
+        let effects: Vec<_> = out.iter().filter(is_effect).cloned().collect();
+        assert_eq!(effects, call.effects, "context 4: side effects, linked to what led to them");
+        assert_eq!(table.len(), self.table.len(), "table: as the side effects say");
+        let nodes = table.iter().zip(self.table.iter());
+        assert!({ nodes }.all(|(is, should)| is == should), "table: as the events say");
+        for effect in effects {
+            self.count(if matches!(effect.event, Outbound::Admitted(_)) { "admitted" } else { "removed" });
+        }
+    }
+
+    /// Those that wait take their turn, earliest deadline first, then in order of arrival.
+    pub(super) fn promote<S: Subject<N>>(&mut self, call: &Call<'_, N>, out: &[Out<N>], machine: &S) {
+        let pool = &self.config.pool;
+        let mut running = self.operations.values().filter(|op| op.running).count();
+        let mut waiting: Vec<_> = self.operations.values_mut().filter(|op| !op.running).collect();
+        waiting.sort_by_key(|op| (op.deadline, op.arrival));
+        for op in waiting.into_iter().take(pool.max_running - running) {
+            op.running = true;
+            running += 1;
+        }
+        if let Some(counts) = machine.counts() {
+            assert_eq!(counts, (self.operations.len(), running), "pool: operations that live and that run");
+        }
+        for stamped in out {
+            if let Outbound::Request(request) = &stamped.event
+                && let Some(op) = self.operations.get(&request.operation)
+            {
+                assert!(op.running, "pool: takes turns in order of deadline, then of arrival");
+            }
+        }
+        if running < self.operations.len() {
+            let waits =
+                self.operations.values().filter(|op| !op.running).map(|op| (op.deadline, op.arrival)).min();
+            assert!(
+                call.brief.iter().all(|brief| Some(*brief) < waits),
+                "pool: takes turns in order of deadline"
+            );
+            self.count("waits for its turn");
+        }
+    }
+
+    /// What holds between calls.
+    pub(super) fn after<S: Subject<N>>(&mut self, machine: &S) {
+        let traffic = machine.traffic();
+        let sum =
+            traffic.answered + traffic.failed + traffic.timed_out + traffic.cancelled + traffic.in_flight;
+        assert_eq!(
+            traffic.sent, sum,
+            "deadline 5: sent = answered + failed + timed out + cancelled + in flight"
+        );
+        let queued = traffic.queued;
+        assert_eq!(Traffic { queued: 0, ..traffic }, self.traffic, "deadline 5: traffic, as the events say");
+        assert!(queued <= self.config.network.max_queued as u64, "network: requests that wait");
+        assert!(
+            queued == 0 || !self.operations.is_empty(),
+            "deadline 7: nothing of an operation after its finish waits"
+        );
+        if queued > 0 {
+            self.count("queued");
+        }
+        for (_, sent) in &self.requests {
+            assert!(sent.deadline > self.now, "deadline 3: timed out in the first call at its deadline");
+        }
+        // Whether any request could be sent.
+        let open = queued == 0 && self.requests.len() < self.config.network.max_in_flight;
+        let busy = self.busy();
+        for op in self.operations.values() {
+            assert!(op.deadline > self.now, "deadline 2: ends in the first call at its deadline");
+            if open && op.running {
+                op.known.assert_restless(self.now, &busy);
+            }
+        }
+        self.wake(machine, queued);
+    }
+
+    /// The wake-up is exact: a tick one nanosecond earlier does nothing, and at it does something.
+    fn wake<S: Subject<N>>(&self, machine: &S, queued: u64) {
+        let deadlines = self.operations.values().map(|op| op.deadline);
+        let timers = self.requests.iter().flat_map(|(_, sent)| {
+            [sent.soft.filter(|soft| *soft > self.now), Some(sent.deadline)].into_iter().flatten()
+        });
+        let earliest = deadlines.chain(timers).min();
+        let wake = machine.poll_timeout();
+        // Soft limits that are adapted are the machine's own affair.
+        let network = &self.config.network;
+        if queued == 0 && network.min_timeout >= network.request_timeout {
+            assert_eq!(wake, earliest, "wake-up: the earliest of what is due");
+        }
+        assert!(
+            wake.is_none_or(|at| earliest.is_some_and(|earliest| at <= earliest)),
+            "wake-up: not later than what is due"
+        );
+        let Some(at) = wake else { return };
+        assert!(at > self.now, "wake-up: what was due is done");
+        let mut early = machine.clone();
+        let out = early.handle(Instant::from_nanos(at.as_nanos() - 1), Stamped::new(Inbound::Tick));
+        assert_eq!(out, [], "wake-up: a nanosecond earlier there is nothing to do");
+        assert_eq!(
+            (early.poll_timeout(), early.traffic()),
+            (wake, machine.traffic()),
+            "wake-up: a nanosecond earlier"
+        );
+        let mut due = machine.clone();
+        let out = due.handle(at, Stamped::new(Inbound::Tick));
+        assert!(!out.is_empty() || due.poll_timeout() != wake, "wake-up: there is something to do");
+    }
+
+    /// The nodes to which no further request may be in flight.
+    fn busy(&self) -> Vec<Bits<N>> {
+        let keys = self.requests.iter().map(|(_, sent)| sent.node.key);
+        let to = |key| keys.clone().filter(|other| *other == key).count();
+        keys.clone().filter(|key| to(*key) >= self.config.network.max_per_node).collect()
+    }
+}
