@@ -554,6 +554,10 @@ impl<F: Family> Path<F> {
         self.pending -= u16::from(pending);
         self.explored |= explored;
         self.unchanged = false;
+        if was == State::Failed {
+            // Its other request failed, so `step` counts it out.
+            self.unsettle();
+        }
         pending.saturating_sub(1)
     }
 

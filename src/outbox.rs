@@ -90,9 +90,10 @@ pub struct Traffic {
     pub in_flight: u64,
     /// Requests that wait for capacity; not emitted.
     pub queued: u64,
-    /// Answers and failures for requests that had already ended: ignored.
+    /// Answers and failures for requests that had already ended: ignored. A made-up id may be so like an old one that
+    /// it counts here.
     pub late: u64,
-    /// Ids that were never given out, of requests or operations: ignored.
+    /// Ids of requests that were never given out, and of operations that do not live: ignored.
     pub unknown: u64,
 }
 

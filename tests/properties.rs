@@ -18,7 +18,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 /// Runs scenarios, always the same ones, and sees to it that they reach what they are there for.
 fn scenarios(kind: Kind, cases: u32, expected: &[&str]) {
     let tally = std::cell::RefCell::new(Tally::new());
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[kind as u8; 32]);
     let result = TestRunner::new_with_rng(config, rng).run(&bytes(), |bytes| {
         for (what, count) in check(kind, &bytes) {

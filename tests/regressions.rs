@@ -210,6 +210,19 @@ fn a_node_that_failed_is_not_asked_again_by_a_request_that_waited() {
 }
 
 #[test]
+fn a_node_that_answers_one_request_after_failing_another_counts_as_alive() {
+    let query = QueryConfig { k: 2, ..QueryConfig::default() };
+    let mut query = Query::<Tiny>::new(LOCAL, query, network()).unwrap();
+    let first = requests(&query.handle(at(0), start(1, &[1, 2])));
+    let again = requests(&query.handle(at(1), Inbound::Tick.into()));
+    assert_eq!((first[0].node, again[0].node), (node(1), node(1)));
+    let _ = query.handle(at(1), Inbound::Failed(again[0].id).into());
+    let _ = query.handle(at(1), answered(first[0].id, &[]));
+    let out = query.handle(at(1), answered(first[1].id, &[]));
+    assert_eq!(finish(&out).map(|finish| finish.outcome), Some(Outcome::Converged));
+}
+
+#[test]
 fn a_lookup_that_has_converged_does_not_end_at_the_node_limit() {
     let query =
         QueryConfig { k: 1, alpha: 1, retries: 0, max_candidates: 3, max_nodes: 3, ..QueryConfig::default() };
@@ -321,7 +334,7 @@ fn deadlines_wake_the_machine_by_themselves() {
     // With nothing but its own wake-ups a lookup of a silent node ends: soft limit, time-out.
     let mut wakes = Vec::new();
     let mut outcome = None;
-    while let Some(wake) = query.poll_timeout() {
+    while let Some(wake) = query.poll_timeout().filter(|_| wakes.len() < 10) {
         wakes.push(wake);
         outcome = finish(&query.handle(wake, Inbound::Tick.into())).map(|finish| finish.outcome);
     }
