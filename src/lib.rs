@@ -104,6 +104,7 @@ pub mod network;
 mod operation;
 mod outbox;
 mod pace;
+mod path;
 pub mod pool;
 pub mod query;
 #[cfg(feature = "sim")]
