@@ -149,7 +149,8 @@ impl<const N: usize> Witness<N> {
         }
         self.acted(&mut call, &machine.traffic());
         self.side_effects(machine, &call, &out);
-        self.promote(&call, &out, machine);
+        self.take_turns(&mut call);
+        self.turns(&out, machine);
         self.after(machine);
         out
     }
@@ -252,6 +253,7 @@ impl<const N: usize> Witness<N> {
 
     fn started(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, id: OperationId) {
         let Inbound::Start(start) = &call.event.event else { panic!("started without a start") };
+        self.take_turns(call);
         assert!(!call.answered, "deadline 7: one answer to a start");
         assert_eq!(
             self.objection(call, start),

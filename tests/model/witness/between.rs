@@ -24,16 +24,25 @@ impl<const N: usize> Witness<N> {
         }
     }
 
-    /// Those that wait take their turn, earliest deadline first, then in order of arrival.
-    pub(super) fn promote<S: Subject<N>>(&mut self, call: &Call<'_, N>, out: &[Out<N>], machine: &S) {
-        let pool = &self.config.pool;
-        let mut running = self.operations.values().filter(|op| op.running).count();
+    /// Those that wait take their turn, earliest deadline first, then in order of arrival: when time has run, before
+    /// a start is looked at, and at the end of the call.
+    pub(super) fn take_turns(&mut self, call: &mut Call<'_, N>) {
+        let running = self.operations.values().filter(|op| op.running).count();
         let mut waiting: Vec<_> = self.operations.values_mut().filter(|op| !op.running).collect();
         waiting.sort_by_key(|op| (op.deadline, op.arrival));
-        for op in waiting.into_iter().take(pool.max_running - running) {
+        let turns = self.config.pool.max_running - running;
+        let next = waiting.get(turns).map(|op| (op.deadline, op.arrival));
+        for op in waiting.into_iter().take(turns) {
             op.running = true;
-            running += 1;
         }
+        for brief in call.brief.drain(..) {
+            assert!(next.is_none_or(|next| brief < next), "pool: takes turns in order of deadline");
+        }
+    }
+
+    /// Only those whose turn it is have sent requests.
+    pub(super) fn turns<S: Subject<N>>(&mut self, out: &[Out<N>], machine: &S) {
+        let running = self.operations.values().filter(|op| op.running).count();
         if let Some(counts) = machine.counts() {
             assert_eq!(counts, (self.operations.len(), running), "pool: operations that live and that run");
         }
@@ -45,12 +54,6 @@ impl<const N: usize> Witness<N> {
             }
         }
         if running < self.operations.len() {
-            let waits =
-                self.operations.values().filter(|op| !op.running).map(|op| (op.deadline, op.arrival)).min();
-            assert!(
-                call.brief.iter().all(|brief| Some(*brief) < waits),
-                "pool: takes turns in order of deadline"
-            );
             self.count("waits for its turn");
         }
     }
