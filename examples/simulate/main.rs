@@ -13,6 +13,7 @@ simulate [options]: lookups in the workload \"under fire\", and in the same with
   --nodes N           nodes, dead ones too (10000)
   --lookups N         lookups, one at a time (200)
   --seed N            what all chance comes from (1)
+  --cold              nodes have measured no round trips before their first lookup
   --baselines         the policies of other implementations too
   --figures           all figures
   --log               every event
@@ -67,6 +68,11 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
             Arg::Long("max-nodes") => query.max_nodes = size(&mut parser)?,
             Arg::Long("soft") => config.network.soft_timeout = millis(&mut parser)?,
             Arg::Long("timeout") => config.network.request_timeout = millis(&mut parser)?,
+            Arg::Long("cold") => {
+                for (_, scenario) in &mut scenarios {
+                    scenario.warm = false;
+                }
+            }
             Arg::Long("baselines") => baselines = true,
             Arg::Long("figures") => figures = true,
             Arg::Long("log") => log = true,
@@ -84,6 +90,7 @@ fn baselines() -> [(&'static str, Config); 3] {
         let mut config = Config::default();
         config.network.request_timeout = Duration::from_secs(timeout);
         config.network.soft_timeout = config.network.request_timeout;
+        config.network.min_timeout = config.network.request_timeout;
         config.pool.query.timeout = Duration::from_secs(600);
         config.pool.query.retries = 0;
         (name, config)

@@ -40,7 +40,7 @@ impl fmt::Debug for Latency {
 }
 
 impl Latency {
-    fn draw(&self, from: Handle, to: Handle, draw: &mut Draw) -> Duration {
+    pub(crate) fn draw(&self, from: Handle, to: Handle, draw: &mut Draw) -> Duration {
         match self {
             Self::Constant(always) => *always,
             Self::Uniform(least, most) => *least + scaled(most.saturating_sub(*least), draw.unit()),

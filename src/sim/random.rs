@@ -26,6 +26,8 @@ pub(crate) enum Purpose {
     Pace = 6,
     /// What the link does to one exchange, by operation, node and try.
     Exchange = 7,
+    /// The round trips that a node has measured before the run, by node.
+    Warm = 8,
 }
 
 /// A stream of random numbers.

@@ -18,6 +18,9 @@ pub struct Scenario {
     /// How many nodes an answer names, and how many of the truly closest a lookup is judged by (recall@k). 1 to 1,024.
     /// Default: 20.
     pub k: usize,
+    /// Whether a node that begins with a filled table has measured round trips, as it would have by filling it: 32,
+    /// to nodes of its table, drawn from the link when it starts its first lookup. Default: true.
+    pub warm: bool,
     /// The share of nodes that are dead from the start: they stand in the others' tables and never answer. 0 to 1.
     /// Default: 0.
     pub dead: f64,
@@ -36,6 +39,7 @@ impl Default for Scenario {
             nodes: 1_000,
             config: Config::default(),
             k: 20,
+            warm: true,
             dead: 0.0,
             link: Link::default(),
             workload: Workload::default(),

@@ -43,6 +43,8 @@ struct Node {
     engine: Option<Coordinator<Net>>,
     /// The earliest wake-up that is planned; `FAR_FUTURE` where none is.
     wake: Instant,
+    /// Whether it has yet to be told of round trips measured before the run.
+    cold: bool,
 }
 
 impl fmt::Debug for World {
@@ -198,7 +200,24 @@ impl World {
         let start = if is_message { Start::message(tag, target, number) } else { Start::find(tag, target) };
         let mut stamped = Stamped::new(Inbound::Start(start)).in_span(self.span(number));
         stamped.deadline = self.scenario.workload.deadline.map(|deadline| self.now + deadline);
+        self.warm(starter);
         self.tell(starter, stamped);
+    }
+
+    /// Lets a node know the round trips to some nodes of its table, once.
+    fn warm(&mut self, index: u32) {
+        const MEASURED: usize = 32;
+        let from = self.population.handle(index);
+        let Some(node) = self.nodes.get_mut(index as usize) else { return };
+        if let Some(engine) = &mut node.engine
+            && core::mem::take(&mut node.cold)
+        {
+            let mut draw = Draw::new(self.scenario.seed, Purpose::Warm, [u64::from(index)]);
+            let known: Vec<_> = engine.table().iter().map(|record| *record.node()).collect();
+            for to in known.into_iter().cycle().take(MEASURED) {
+                engine.observe(self.scenario.link.round_trip.draw(from, to, &mut draw));
+            }
+        }
     }
 
     /// A new span in the trace of a lookup.
@@ -394,7 +413,7 @@ impl Node {
             });
             Some(Coordinator::with_table(table, config.clone())?)
         };
-        Ok(Self { engine, wake: Instant::FAR_FUTURE })
+        Ok(Self { engine, wake: Instant::FAR_FUTURE, cold: scenario.warm })
     }
 
     fn timeout(&self) -> Option<Instant> {
