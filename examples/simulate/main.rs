@@ -1,8 +1,8 @@
 //! Simulates a network and prints what came of its lookups:
 //! `cargo run --release --features sim --example simulate -- --help`.
 
+use kad_proto::Config;
 use kad_proto::sim::{Scenario, World};
-use kad_proto::{Config, ConfigError};
 use lexopt::{Arg, Parser, ValueExt};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -97,7 +97,7 @@ fn baselines() -> [(&'static str, Config); 3] {
     })
 }
 
-fn run(options: Options) -> Result<(), ConfigError> {
+fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let mut policies = vec![("this configuration", options.config)];
     if options.baselines {
         policies.extend(baselines());
@@ -112,7 +112,7 @@ fn run(options: Options) -> Result<(), ConfigError> {
             if options.log {
                 world.set_log(|at, event| println!("{at} {event}"));
             }
-            world.run();
+            world.run()?;
             let figures = world.figures();
             let [p50, p90, p99] =
                 [figures.time.p50, figures.time.p90, figures.time.p99].map(|time| time.as_secs_f64());
