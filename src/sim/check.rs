@@ -317,3 +317,170 @@ impl Checker {
         (node, RequestId::from_u64(0))..=(node, RequestId::from_u64(u64::MAX))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing)] // a test may fail so
+mod tests {
+    use super::*;
+    use crate::coordinator::{Coordinator, Inbound};
+    use crate::machine::{Batch, Machine};
+    use crate::{Config, Start};
+    use opentelemetry::trace::{TraceFlags, TraceId, TraceState};
+
+    const NOW: Instant = Instant::from_millis(5);
+    const OWN: Handle = Handle(0);
+
+    fn span(trace: u8, span: u8) -> SpanContext {
+        let (trace, span) = (TraceId::from_bytes([trace; 16]), SpanId::from_bytes([span; 8]));
+        SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE)
+    }
+
+    /// A real engine whose calls are judged, after `forge` has had its way with each.
+    struct Forgery {
+        engine: Coordinator<Net>,
+        checker: Checker,
+    }
+
+    impl Forgery {
+        fn new() -> Self {
+            let engine = Coordinator::new(OWN.key(), Config::default()).unwrap();
+            Self { engine, checker: Checker::default() }
+        }
+
+        fn call(
+            &mut self,
+            told: Told,
+            event: Inbound<Net>,
+            forge: impl FnOnce(&mut Batch<Outbound<Net>>, &mut Call<'_>),
+        ) -> (Batch<Outbound<Net>>, Verdict) {
+            let span = span(1, 2);
+            let mut said = self.engine.handle(NOW, Stamped::new(event).in_span(span.clone()));
+            let real = said.clone();
+            let (traffic, timeout) = (self.engine.traffic(), self.engine.poll_timeout());
+            let mut call = Call { now: NOW, node: OWN, told, span, said: &[], traffic, timeout };
+            forge(&mut said, &mut call);
+            let verdict = self.checker.judge(&Call { said: &said, ..call });
+            (real, verdict)
+        }
+
+        /// The start of a lookup that asks two nodes, honestly told.
+        fn start(
+            &mut self,
+            forge: impl FnOnce(&mut Batch<Outbound<Net>>, &mut Call<'_>),
+        ) -> (Batch<Outbound<Net>>, Verdict) {
+            let target = Handle::point(1).key();
+            let start = Start::find(7, target).with_seeds(vec![Handle(1), Handle(2)]);
+            let told = Told::Start { lookup: 7, target, deadline: None };
+            self.call(told, Inbound::Start(start), forge)
+        }
+
+        /// The end of that lookup.
+        fn stop(&mut self, forge: impl FnOnce(&mut Batch<Outbound<Net>>, &mut Call<'_>)) -> Verdict {
+            let (said, honest) = self.start(|_, _| {});
+            assert_eq!(honest, Ok(()));
+            let Outbound::Started(started) = &said[0].event else { unreachable!() };
+            self.call(Told::Stop, Inbound::Stop(started.operation), forge).1
+        }
+
+        /// An answer to its first request.
+        fn answer(&mut self, forge: impl FnOnce(&mut Batch<Outbound<Net>>, &mut Call<'_>)) -> Verdict {
+            let (said, honest) = self.start(|_, _| {});
+            assert_eq!(honest, Ok(()));
+            let Outbound::Request(request) = &said[1].event else { unreachable!() };
+            let event = Inbound::Answered { request: request.id, closer: Vec::new() };
+            self.call(Told::Answered(request.id), event, forge).1
+        }
+    }
+
+    fn broken(verdict: Verdict) -> Option<Rule> {
+        verdict.err().map(|(rule, _)| rule)
+    }
+
+    #[test]
+    fn an_honest_engine_passes() {
+        assert_eq!(Forgery::new().start(|_, _| {}).1, Ok(()));
+        assert_eq!(Forgery::new().stop(|_, _| {}), Ok(()));
+        assert_eq!(Forgery::new().answer(|_, _| {}), Ok(()));
+    }
+
+    #[test]
+    fn sums_that_do_not_hold_are_found() {
+        let verdict = Forgery::new().start(|_, call| call.traffic.answered += 1).1;
+        assert_eq!(broken(verdict), Some(Rule::Conservation));
+        let verdict = Forgery::new().start(|said, _| drop(said.pop())).1;
+        assert_eq!(broken(verdict), Some(Rule::Conservation), "a request that was counted and not sent");
+        let verdict = Forgery::new().stop(|said, _| {
+            let Some(Outbound::Finished(finish)) = said.last_mut().map(|said| &mut said.event) else {
+                return;
+            };
+            finish.statistics.cancelled -= 1;
+        });
+        assert_eq!(broken(verdict), Some(Rule::Conservation));
+    }
+
+    #[test]
+    fn deadlines_that_do_not_hold_are_found() {
+        for deadline in [NOW, NOW + core::time::Duration::from_secs(61)] {
+            let verdict = Forgery::new().start(|said, _| said[1].deadline = Some(deadline)).1;
+            assert_eq!(broken(verdict), Some(Rule::Deadline));
+        }
+        let verdict = Forgery::new().start(|_, call| call.timeout = Some(NOW)).1;
+        assert_eq!(broken(verdict), Some(Rule::WakeUp), "a wake-up that is due already");
+        let verdict = Forgery::new().start(|_, call| call.timeout = None).1;
+        assert_eq!(broken(verdict), Some(Rule::WakeUp), "a deadline overslept");
+    }
+
+    #[test]
+    fn contexts_that_leak_are_found() {
+        for foreign in [span(2, 2), span(1, 3), SpanContext::NONE] {
+            let verdict = Forgery::new().start(|said, _| said[1].context = foreign.into()).1;
+            assert_eq!(broken(verdict), Some(Rule::Context));
+        }
+        let verdict = Forgery::new().answer(|said, _| {
+            assert!(matches!(said[0].event, Outbound::Admitted(_)));
+            said[0].context = span(1, 2).into();
+        });
+        assert_eq!(broken(verdict), Some(Rule::Context), "a side effect with a parent");
+    }
+
+    #[test]
+    fn what_ends_twice_or_never_is_found() {
+        let again = |said: &mut Batch<Outbound<Net>>, place: usize| said.push(said[place].clone());
+        assert_eq!(
+            broken(Forgery::new().stop(|said, _| said.insert(0, said[0].clone()))),
+            Some(Rule::OneEnding)
+        );
+        let verdict = Forgery::new().stop(|said, _| again(said, said.len() - 1));
+        assert_eq!(broken(verdict), Some(Rule::OneFinish), "two finishes");
+        assert_eq!(broken(Forgery::new().stop(|said, _| again(said, 0))), Some(Rule::OneFinish), "after it");
+        assert_eq!(broken(Forgery::new().stop(|said, _| drop(said.remove(0)))), Some(Rule::OneEnding));
+        let verdict = Forgery::new().start(|said, call| {
+            said.clear();
+            call.traffic = Traffic::default();
+        });
+        assert_eq!(broken(verdict.1), Some(Rule::OneFinish), "a start without an answer");
+        let mut forgery = Forgery::new();
+        assert_eq!(forgery.start(|_, _| {}).1, Ok(()));
+        assert_eq!(forgery.checker.at_end().map_err(|(_, rule, _)| rule), Err(Rule::OneFinish));
+    }
+
+    #[test]
+    fn a_node_that_asks_itself_is_found() {
+        let verdict = Forgery::new().start(|said, _| {
+            let Outbound::Request(request) = &mut said[1].event else { return };
+            request.node = OWN;
+        });
+        assert_eq!(broken(verdict.1), Some(Rule::NotSelf));
+    }
+
+    #[test]
+    fn a_finish_that_lists_what_did_not_answer_is_found() {
+        let verdict = Forgery::new().stop(|said, _| {
+            let Some(Outbound::Finished(finish)) = said.last_mut().map(|said| &mut said.event) else {
+                return;
+            };
+            finish.closest.push(crate::Contact { node: Handle(1), micros: 0, hop: 1 });
+        });
+        assert_eq!(broken(verdict), Some(Rule::Closest));
+    }
+}
