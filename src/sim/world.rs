@@ -166,6 +166,11 @@ impl World {
         Ok(self.queue.is_busy())
     }
 
+    /// Whether anything is left to happen but that nodes come and go: what [`run`](World::run) goes on for.
+    pub fn is_busy(&self) -> bool {
+        self.queue.is_busy()
+    }
+
     /// Virtual time: that of the last thing that happened.
     pub fn now(&self) -> Instant {
         self.now
