@@ -62,7 +62,8 @@ impl Length {
 
 /// Nodes that come and go. One that goes stops its lookups and keeps its routing table for when it comes back.
 ///
-/// In the beginning as many are there as on average; how long each has been there or away already is drawn uniformly.
+/// In the beginning it is as if this had gone on for ever: as many are there as on average, and those are likelier to be
+/// met that stay for long.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Churn {
     /// The share of nodes that come and go; the others stay. 0 to 1.
@@ -88,8 +89,15 @@ impl Churn {
     pub(crate) fn begin(&self, draw: &mut Draw) -> (bool, Duration) {
         let (there, away) = (self.sessions.mean().as_secs_f64(), self.absences.mean().as_secs_f64());
         let is_there = draw.chance(there / (there + away));
-        let whole = self.next(is_there, draw);
-        (is_there, scaled(whole, draw.unit()))
+        // Whoever is met at a random instant is in a long session, in proportion to its length, and somewhere in it.
+        let lengths: [Duration; 32] = core::array::from_fn(|_| self.next(is_there, draw));
+        let mut point = scaled(lengths.iter().sum(), draw.unit());
+        let met = lengths.into_iter().find(|length| {
+            let within = point < *length;
+            point = point.saturating_sub(*length);
+            within
+        });
+        (is_there, scaled(met.unwrap_or_default(), draw.unit()))
     }
 
     /// How long a node that just came stays, or one that just went is away.

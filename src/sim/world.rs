@@ -228,9 +228,9 @@ impl World {
         records.take(self.scenario.k).map(|record| *record.node()).collect()
     }
 
-    /// The k nodes closest to a key among those that somebody other than `except` can ask now, closest first.
-    pub fn truly_closest(&self, target: Key64, except: Handle) -> Vec<Handle> {
-        let counts = |node: Handle| node != except && self.answers(node);
+    /// The k nodes closest to a key among those that `asker` can ask now, closest first.
+    pub fn truly_closest(&self, target: Key64, asker: Handle) -> Vec<Handle> {
+        let counts = |node: Handle| node != asker && self.answers(node) && !self.cut(asker, node);
         self.population.closest(target, self.scenario.k, counts)
     }
 
