@@ -129,6 +129,12 @@ impl<F: Family> Coordinator<F> {
         Ok(Self { table, ..Self::new(local, config)? })
     }
 
+    /// Takes a round trip that was measured before: what a node knows that has been up for a while.
+    #[cfg(feature = "sim")]
+    pub(crate) fn observe(&mut self, round_trip: Duration) {
+        self.outbox.observe(round_trip);
+    }
+
     /// The routing table. To answer somebody who asks for the nodes closest to a key, use
     /// [`closest`](RoutingTable::closest).
     pub const fn table(&self) -> &RoutingTable<F> {

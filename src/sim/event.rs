@@ -80,6 +80,35 @@ pub enum Event {
         /// How many nodes it found.
         results: u32,
     },
+    /// The caller of a request heard that nobody is there.
+    Refused {
+        /// The lookup.
+        lookup: u32,
+        /// Who was asked.
+        node: Handle,
+    },
+    /// A node came: joined, or returned.
+    Came {
+        /// The node.
+        node: Handle,
+    },
+    /// A node went away.
+    Went {
+        /// The node.
+        node: Handle,
+    },
+    /// A node reached one that had asked it.
+    Met {
+        /// The node that was asked.
+        node: Handle,
+        /// The one that asked.
+        asker: Handle,
+    },
+    /// The caller of a lookup stops it.
+    Stopped {
+        /// The lookup.
+        lookup: u32,
+    },
     /// A node entered a routing table.
     Admitted {
         /// Whose table.
@@ -113,6 +142,11 @@ impl Event {
             Self::Finished { lookup, end, results } => [8, lookup.into(), end_number(end), results.into(), 0],
             Self::Admitted { table, node } => [9, 0, wide(table), wide(node), 0],
             Self::Removed { table, node } => [10, 0, wide(table), wide(node), 0],
+            Self::Refused { lookup, node } => [11, lookup.into(), wide(node), 0, 0],
+            Self::Came { node } => [12, 0, wide(node), 0, 0],
+            Self::Went { node } => [13, 0, wide(node), 0, 0],
+            Self::Met { node, asker } => [14, 0, wide(node), wide(asker), 0],
+            Self::Stopped { lookup } => [15, lookup.into(), 0, 0, 0],
         }
     }
 }
@@ -152,6 +186,11 @@ impl fmt::Display for Event {
             Self::Finished { lookup, end, results } => {
                 write!(f, "lookup {lookup} ends: {end}, {results} nodes found")
             }
+            Self::Refused { lookup, node } => write!(f, "lookup {lookup}: nobody is at {node}"),
+            Self::Came { node } => write!(f, "{node} comes"),
+            Self::Went { node } => write!(f, "{node} goes"),
+            Self::Met { node, asker } => write!(f, "{node} has reached {asker}, who had asked it"),
+            Self::Stopped { lookup } => write!(f, "lookup {lookup} is stopped"),
             Self::Admitted { table, node } => write!(f, "{node} enters the table of {table}"),
             Self::Removed { table, node } => write!(f, "{node} leaves the table of {table}"),
         }

@@ -1,10 +1,10 @@
 //! [`Figures`]: what came of the lookups of a run.
 
-use super::lookup::{End, Lookup};
+use super::lookup::{End, Lookup, Reason};
 use core::fmt;
 use core::time::Duration;
 
-/// The figures of a run, over all lookups that have ended.
+/// The figures of a run, over all lookups of the workload that have ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
     /// Lookups that have ended, refused ones too.
@@ -56,7 +56,8 @@ impl<T: Copy + Default + Ord> Quantiles<T> {
 
 impl Figures {
     pub(crate) fn of(lookups: &[Lookup]) -> Self {
-        let endings = || lookups.iter().filter_map(|lookup| Some((lookup, lookup.ending.as_ref()?)));
+        let counted = || lookups.iter().filter(|lookup| lookup.reason == Reason::Workload);
+        let endings = || counted().filter_map(|lookup| Some((lookup, lookup.ending.as_ref()?)));
         let finished = || endings().filter(|(_, ending)| matches!(ending.end, End::Finished(_)));
         let mut ends: Vec<(String, usize)> = Vec::new();
         for (_, ending) in endings() {
@@ -74,7 +75,7 @@ impl Figures {
         let ended = endings().count();
         Self {
             lookups: ended,
-            running: lookups.len() - ended,
+            running: counted().count() - ended,
             ends,
             time: Quantiles::of(finished().filter_map(|(lookup, _)| lookup.took())),
             requests: Quantiles::of(finished().map(|(_, ending)| ending.statistics.requests)),

@@ -40,7 +40,7 @@ impl fmt::Debug for Latency {
 }
 
 impl Latency {
-    fn draw(&self, from: Handle, to: Handle, draw: &mut Draw) -> Duration {
+    pub(crate) fn draw(&self, from: Handle, to: Handle, draw: &mut Draw) -> Duration {
         match self {
             Self::Constant(always) => *always,
             Self::Uniform(least, most) => *least + scaled(most.saturating_sub(*least), draw.unit()),
@@ -62,12 +62,15 @@ pub struct Link {
     /// The probability that an answer is held back by up to three more round trips, so that later ones overtake it.
     /// 0 to 1. Default: 0.
     pub reordering: f64,
+    /// The probability that a request to nobody, or to somebody who cannot be asked, is refused a round trip later: a
+    /// failure that the driver reports. Else there is silence. 0 to 1. Default: 0.
+    pub refusal: f64,
 }
 
 impl Default for Link {
     fn default() -> Self {
         let round_trip = Latency::LogNormal { median: Duration::from_millis(80), sigma: 0.6 };
-        Self { round_trip, loss: 0.0, duplication: 0.0, reordering: 0.0 }
+        Self { round_trip, loss: 0.0, duplication: 0.0, reordering: 0.0, refusal: 0.0 }
     }
 }
 
@@ -86,13 +89,14 @@ impl Link {
         }
         require(share(self.loss), "link.loss", "0 to 1")?;
         require(share(self.duplication), "link.duplication", "0 to 1")?;
-        require(share(self.reordering), "link.reordering", "0 to 1")
+        require(share(self.reordering), "link.reordering", "0 to 1")?;
+        require(share(self.refusal), "link.refusal", "0 to 1")
     }
 
-    /// The fate of one exchange.
-    pub(crate) fn exchange(&self, from: Handle, to: Handle, draw: &mut Draw) -> Exchange {
+    /// The fate of one exchange; round trips to the node take `factor` times as long.
+    pub(crate) fn exchange(&self, from: Handle, to: Handle, factor: f64, draw: &mut Draw) -> Exchange {
         let lost = draw.unit();
-        let round_trip = self.round_trip.draw(from, to, draw);
+        let round_trip = scaled(self.round_trip.draw(from, to, draw), factor);
         // Drawn in any case, so that turning one knob leaves the others' draws alone.
         let (twice, again, late, longer) = (draw.unit(), draw.unit(), draw.unit(), draw.unit());
         let there = round_trip / 2;
@@ -105,6 +109,7 @@ impl Link {
             request_lost: lost < self.loss / 2.0,
             answer_lost: lost < self.loss,
             duplicate,
+            refused: draw.chance(self.refusal),
         }
     }
 }
@@ -120,4 +125,6 @@ pub(crate) struct Exchange {
     pub(crate) answer_lost: bool,
     /// The answer arrives a second time, so much later.
     pub(crate) duplicate: Option<Duration>,
+    /// If nobody is there, the asker hears of it.
+    pub(crate) refused: bool,
 }

@@ -2,6 +2,7 @@
 
 use super::nodes::{Handle, Key64};
 use crate::event::{Outcome, RefusedBecause, Statistics};
+use crate::id::RequestId;
 use crate::time::Instant;
 use core::fmt;
 use core::time::Duration;
@@ -11,6 +12,8 @@ use core::time::Duration;
 pub struct Lookup {
     /// Its number, from 0 in order of start; also its tag, and the low half of its trace id.
     pub number: u32,
+    /// Why it was made.
+    pub reason: Reason,
     /// Who looks.
     pub starter: Handle,
     /// What for.
@@ -28,6 +31,18 @@ impl Lookup {
     pub fn took(&self) -> Option<Duration> {
         self.ending.as_ref().map(|ending| ending.at - self.began)
     }
+}
+
+/// Why a lookup is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It is part of the workload; only such lookups count for the figures.
+    Workload,
+    /// A node joins.
+    Join,
+    /// A node that has joined fills its table.
+    Refresh,
 }
 
 /// The end of a lookup.
@@ -80,6 +95,7 @@ pub struct Asked {
     pub sent: Instant,
     /// When and how it ended, if it has.
     pub ended: Option<(Instant, Fate)>,
+    pub(crate) request: RequestId,
 }
 
 /// How a request ended.

@@ -8,32 +8,46 @@
 //! use kad_proto::sim::{Scenario, World};
 //!
 //! let mut world = World::new(Scenario { nodes: 500, ..Scenario::default() })?;
-//! world.run();
+//! world.run()?;
 //! let figures = world.figures();
 //! assert!(figures.recall > 0.99, "{figures}");
-//! # Ok::<(), kad_proto::ConfigError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 // Figures are small numbers, and the simulator draws and averages in floating point.
 #![allow(clippy::cast_precision_loss)]
 
+mod behaviour;
+mod check;
+mod churn;
+mod drive;
 mod event;
 mod figures;
+mod health;
 mod ideal;
+mod join;
 mod link;
 mod lookup;
+mod node;
 mod nodes;
+mod partition;
 mod queue;
 mod random;
 mod scenario;
 mod workload;
 mod world;
 
+pub use behaviour::{Answer, Behaviour, Eclipse, Empty, Late, MadeUp, Party, Question, Silent};
+pub use check::{Broken, Rule};
+pub use churn::{Churn, Length};
 pub use event::Event;
 pub use figures::{Figures, Quantiles};
+pub use health::Health;
+pub use join::{Build, Join};
 pub use link::{Latency, Link};
-pub use lookup::{Asked, End, Ending, Fate, Lookup};
+pub use lookup::{Asked, End, Ending, Fate, Lookup, Reason};
 pub use nodes::{Handle, Key64, Net};
-pub use scenario::Scenario;
+pub use partition::Partition;
+pub use scenario::{Scenario, Slow};
 pub use workload::{Pace, Workload};
 pub use world::World;

@@ -1,7 +1,7 @@
 //! Who there is: the [`Family`] of a simulated network, whose nodes are numbers.
 
 use crate::family::Family;
-use crate::key::Bits;
+use crate::key::{Bits, Key};
 use core::fmt;
 
 /// The key of a simulated node.
@@ -11,6 +11,13 @@ pub type Key64 = Bits<8>;
 /// number. A record of the routing table takes 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Net;
+
+impl Net {
+    /// How many leading bits of the key a node shares.
+    pub(crate) fn cpl(key: Key64, node: Handle) -> usize {
+        node.key().common_prefix_len(&key) as usize
+    }
+}
 
 impl Family for Net {
     type Key = Key64;
@@ -138,7 +145,6 @@ const fn inverse(odd: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::Key;
 
     #[test]
     fn keys_lead_back_to_handles() {

@@ -21,6 +21,8 @@ pub(crate) struct Flight {
     pub(crate) asker: u32,
     pub(crate) node: Handle,
     pub(crate) answer_lost: bool,
+    /// Nobody is there: the request is refused instead of answered.
+    pub(crate) refused: bool,
 }
 
 /// What is to happen.
@@ -28,12 +30,35 @@ pub(crate) struct Flight {
 pub(crate) enum Plan {
     /// The next lookup of the workload begins.
     Start,
+    /// A node, by index, joins.
+    Join(u32),
+    /// A node, by index, looks up a random key; so many are left after this one.
+    Refresh(u32, u32),
+    /// The network is built.
+    Built,
+    /// A node, by index, comes if it is away and goes if it is there, for this time.
+    Turn(u32, u32),
+    /// The caller of a lookup stops it.
+    Stop(u32),
+    /// A node has reached one that asked it, after this round trip.
+    Meet { node: u32, asker: Handle, lookup: u32, took: Duration },
+    /// The routing tables are looked at.
+    Health,
     /// A node, by index, may have something to do.
     Wake(u32),
     /// A request arrives.
     Ask(Flight),
     /// An answer arrives.
     Answer(Flight, Vec<Handle>),
+    /// The news arrives that nobody is there.
+    Refused(Flight),
+}
+
+impl Plan {
+    /// Whether a run goes on for the sake of it.
+    const fn counts(&self) -> bool {
+        !matches!(self, Self::Turn(..) | Self::Health)
+    }
 }
 
 /// The plans of a world.
@@ -41,6 +66,8 @@ pub(crate) enum Plan {
 pub(crate) struct Queue {
     heap: BinaryHeap<Reverse<Planned>>,
     sequence: u64,
+    /// How many of them a run goes on for.
+    counting: usize,
 }
 
 #[derive(Debug)]
@@ -52,10 +79,11 @@ struct Planned {
 
 impl Queue {
     pub(crate) const fn new() -> Self {
-        Self { heap: BinaryHeap::new(), sequence: 0 }
+        Self { heap: BinaryHeap::new(), sequence: 0, counting: 0 }
     }
 
     pub(crate) fn plan(&mut self, at: Instant, plan: Plan) {
+        self.counting += usize::from(plan.counts());
         self.heap.push(Reverse(Planned { at, sequence: self.sequence, plan }));
         self.sequence += 1;
     }
@@ -66,7 +94,14 @@ impl Queue {
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Instant, Plan)> {
-        self.heap.pop().map(|Reverse(planned)| (planned.at, planned.plan))
+        let Reverse(planned) = self.heap.pop()?;
+        self.counting -= usize::from(planned.plan.counts());
+        Some((planned.at, planned.plan))
+    }
+
+    /// Whether there is anything that a run goes on for: not so where nodes merely come and go.
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.counting > 0
     }
 }
 

@@ -26,6 +26,20 @@ pub(crate) enum Purpose {
     Pace = 6,
     /// What the link does to one exchange, by operation, node and try.
     Exchange = 7,
+    /// The round trips that a node has measured before the run, by node.
+    Warm = 8,
+    /// Whether a node is slow, cannot be asked, and to which party it belongs, by node.
+    Nature = 9,
+    /// How long a node is there and away, by node and how often it has come or gone.
+    Churn = 10,
+    /// What a node that is not honest answers, by operation, node and time.
+    Answer = 11,
+    /// Whom a node knows when it joins, by node.
+    Seeds = 12,
+    /// The way back to an asker, by operation and node.
+    Meet = 13,
+    /// When a lookup is stopped by its caller, by lookup.
+    Stop = 14,
 }
 
 /// A stream of random numbers.

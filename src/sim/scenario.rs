@@ -1,10 +1,15 @@
 //! [`Scenario`]: everything that a run depends on.
 
+use super::behaviour::Party;
+use super::churn::Churn;
+use super::join::Build;
 use super::link::Link;
 use super::nodes::Handle;
+use super::partition::Partition;
 use super::workload::Workload;
 use crate::coordinator::Config;
 use crate::error::{ConfigError, require};
+use core::time::Duration;
 
 /// All that a run depends on: two runs of the same scenario are the same, event by event.
 #[derive(Clone, Debug)]
@@ -18,15 +23,55 @@ pub struct Scenario {
     /// How many nodes an answer names, and how many of the truly closest a lookup is judged by (recall@k). 1 to 1,024.
     /// Default: 20.
     pub k: usize,
-    /// The share of nodes that are dead from the start: they stand in the others' tables and never answer. 0 to 1.
-    /// Default: 0.
+    /// How the network comes to be. Default: with ideal tables.
+    pub build: Build,
+    /// Whether a node that begins with a filled table has measured round trips, as it would have by filling it: 32,
+    /// to nodes of its table, drawn from the link when it starts its first lookup. Default: true.
+    pub warm: bool,
+    /// Whether a node that is asked by one that it does not know asks back, and offers it to its table if that is
+    /// answered. Where nodes join or come back, others learn of them only so. Default: false.
+    pub meet: bool,
+    /// The share of nodes that are dead from when the network is built: they stand in the others' tables and never
+    /// answer. 0 to 1. Default: 0.
     pub dead: f64,
+    /// The share of nodes that may ask but cannot be asked (behind a NAT). 0 to 1. Default: 0.
+    pub nat: f64,
+    /// Nodes that are slow.
+    pub slow: Slow,
+    /// Nodes that come and go, from when the network is built. Default: none.
+    pub churn: Option<Churn>,
+    /// Nodes that are not honest. Default: none.
+    pub hostile: Vec<Party>,
     /// What links do.
     pub link: Link,
+    /// Who cannot reach whom, and when. Default: none.
+    pub partition: Option<Partition>,
     /// What the network is made to do.
     pub workload: Workload,
     /// Of how many lookups every request is kept. Default: 16.
     pub keep: u32,
+    /// How often the routing tables are looked at; see [`Health`](super::Health). Default: never.
+    pub health: Option<Duration>,
+    /// Whether the invariants are checked at every step; see [`Rule`](super::Rule). Default: in debug builds.
+    pub check: bool,
+    /// The command that runs this scenario with a given seed, `{seed}` standing for it: told where an invariant is
+    /// broken. Default: that of the example.
+    pub replay: String,
+}
+
+/// Nodes to which every round trip takes longer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Slow {
+    /// Their share. 0 to 1. Default: 0.
+    pub share: f64,
+    /// How many times as long. 1 to 1,000. Default: 5.
+    pub factor: f64,
+}
+
+impl Default for Slow {
+    fn default() -> Self {
+        Self { share: 0.0, factor: 5.0 }
+    }
 }
 
 impl Default for Scenario {
@@ -36,10 +81,22 @@ impl Default for Scenario {
             nodes: 1_000,
             config: Config::default(),
             k: 20,
+            build: Build::Ideal,
+            warm: true,
+            meet: false,
             dead: 0.0,
+            nat: 0.0,
+            slow: Slow::default(),
+            churn: None,
+            hostile: Vec::new(),
             link: Link::default(),
+            partition: None,
             workload: Workload::default(),
             keep: 16,
+            health: None,
+            check: cfg!(debug_assertions),
+            replay: "cargo run --release --features sim --example simulate -- --check --seed {seed}"
+                .to_owned(),
         }
     }
 }
@@ -62,9 +119,18 @@ impl Scenario {
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        let share = |value: f64| (0.0..=1.0).contains(&value);
         require((2..=Handle::NODES).contains(&self.nodes), "nodes", "2 to 8,388,608")?;
         require((1..=1_024).contains(&self.k), "k", "1 to 1,024")?;
-        require((0.0..=1.0).contains(&self.dead), "dead", "0 to 1")?;
+        require(share(self.dead), "dead", "0 to 1")?;
+        require(share(self.nat), "nat", "0 to 1")?;
+        require(share(self.slow.share), "slow.share", "0 to 1")?;
+        require((1.0..=1_000.0).contains(&self.slow.factor), "slow.factor", "1 to 1,000")?;
+        require(self.health.is_none_or(|every| !every.is_zero()), "health", "longer than zero")?;
+        Party::validate(&self.hostile)?;
+        self.build.validate()?;
+        self.churn.as_ref().map_or(Ok(()), Churn::validate)?;
+        self.partition.as_ref().map_or(Ok(()), Partition::validate)?;
         self.config.validate()?;
         self.link.validate()?;
         self.workload.validate()

@@ -3,6 +3,7 @@
 use super::random::{Draw, Purpose, scaled};
 use crate::error::{ConfigError, require};
 use core::time::Duration;
+use std::sync::Arc;
 
 /// Lookups of uniformly random keys, each started by a random node that is there at the time.
 ///
@@ -11,7 +12,7 @@ use core::time::Duration;
 pub struct Workload {
     /// How many lookups there are. Default: 200.
     pub lookups: u32,
-    /// When the first begins. Default: at once.
+    /// When the first begins, once the network is built. Default: at once.
     pub first: Duration,
     /// When the next begins. Default: every 600 s, so that no two of them meet.
     pub pace: Pace,
@@ -20,6 +21,8 @@ pub struct Workload {
     /// How many of the lookups send a message to each node they visit, instead of asking for closer nodes only. 0 to
     /// 1. Default: 0.
     pub messages: f64,
+    /// How many of the lookups are stopped by their caller, within a second, if they have not ended. 0 to 1. Default: 0.
+    pub stopped: f64,
 }
 
 impl Default for Workload {
@@ -30,17 +33,21 @@ impl Default for Workload {
             pace: Pace::Every(Duration::from_secs(600)),
             deadline: None,
             messages: 0.0,
+            stopped: 0.0,
         }
     }
 }
 
 /// The time from one lookup's start to the next one's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pace {
     /// Always the same.
     Every(Duration),
     /// Exponential of this mean: starts are independent of each other (a Poisson process).
     Mean(Duration),
+    /// Given: the first so long after [`Workload::first`], the others as they follow, in order. The last gap is used
+    /// again where there are more lookups than times.
+    At(Arc<[Duration]>),
 }
 
 impl Workload {
@@ -51,17 +58,34 @@ impl Workload {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let deadline = self.deadline.is_none_or(|deadline| !deadline.is_zero());
         require(deadline, "workload.deadline", "longer than zero")?;
-        require((0.0..=1.0).contains(&self.messages), "workload.messages", "0 to 1")
+        require((0.0..=1.0).contains(&self.messages), "workload.messages", "0 to 1")?;
+        require((0.0..=1.0).contains(&self.stopped), "workload.stopped", "0 to 1")?;
+        let in_order = |times: &[Duration]| !times.is_empty() && times.is_sorted();
+        let given = if let Pace::At(times) = &self.pace { in_order(times) } else { true };
+        require(given, "workload.pace", "at least one time, all in order")
     }
 
     /// From the start of lookup `number` to that of the next.
     pub(crate) fn gap(&self, seed: u64, number: u32) -> Duration {
-        match self.pace {
-            Pace::Every(gap) => gap,
+        match &self.pace {
+            Pace::Every(gap) => *gap,
             Pace::Mean(mean) => {
                 let mut draw = Draw::new(seed, Purpose::Pace, [u64::from(number)]);
-                scaled(mean, draw.exponential())
+                scaled(*mean, draw.exponential())
             }
+            Pace::At(times) => {
+                let next = (number as usize + 1).min(times.len().saturating_sub(1));
+                let gap = times.get(next.saturating_sub(1)..=next).unwrap_or_default();
+                gap.last().zip(gap.first()).map_or(Duration::ZERO, |(end, begin)| end.saturating_sub(*begin))
+            }
+        }
+    }
+
+    /// When the first lookup begins, counted from when the network is built.
+    pub(crate) fn begins(&self) -> Duration {
+        match &self.pace {
+            Pace::At(times) => self.first + times.first().copied().unwrap_or_default(),
+            _ => self.first,
         }
     }
 }

@@ -1,49 +1,53 @@
-//! [`World`]: the event loop. It plays the driver of every node, and the network between them.
+//! [`World`]: a simulated network, and its event loop.
 
+use super::check::{Broken, Checker, Rule};
 use super::event::{Event, Fingerprint};
 use super::figures::Figures;
+use super::health::{Health, SAMPLE};
 use super::ideal::Population;
-use super::lookup::{Asked, End, Ending, Fate, Lookup};
-use super::nodes::{Handle, Net};
-use super::queue::{Flight, Plan, Queue};
+use super::join::Build;
+use super::lookup::Lookup;
+use super::node::Node;
+use super::nodes::{Handle, Key64, Net};
+use super::queue::{Plan, Queue};
 use super::random::{Draw, Purpose};
 use super::scenario::Scenario;
-use crate::coordinator::{Coordinator, Inbound, Outbound};
+use crate::coordinator::{Coordinator, Outbound};
 use crate::error::ConfigError;
-use crate::event::{Finish, GivenUp, Reply, Request, Start, Statistics};
-use crate::machine::{Batch, Machine, Stamped};
-use crate::table::RoutingTable;
+use crate::id::OperationId;
+use crate::machine::Batch;
 use crate::time::Instant;
 use core::fmt;
-use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A simulated network, and how far it has come.
 pub struct World {
-    scenario: Scenario,
-    population: Population,
-    nodes: Vec<Node>,
-    queue: Queue,
-    now: Instant,
-    lookups: Vec<Lookup>,
+    pub(crate) scenario: Scenario,
+    pub(crate) population: Population,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) queue: Queue,
+    pub(crate) now: Instant,
+    pub(crate) lookups: Vec<Lookup>,
+    /// How many lookups of the workload have begun.
+    pub(crate) begun: u32,
+    /// Lookups of which every request is kept, by number.
+    pub(crate) kept: BTreeSet<u32>,
+    /// Lookups that live, by node and number.
+    pub(crate) running: BTreeMap<(u32, u32), OperationId>,
     /// Spans made so far.
-    spans: u64,
+    pub(crate) spans: u64,
     events: u64,
     fingerprint: Fingerprint,
     log: Option<Log>,
+    pub(crate) health: Vec<Health>,
+    pub(crate) checker: Option<Checker>,
+    pub(crate) broken: Option<Box<Broken>>,
     /// Kept between calls.
-    batch: Batch<Outbound<Net>>,
+    pub(crate) batch: Batch<Outbound<Net>>,
 }
 
 type Log = Box<dyn FnMut(Instant, &Event) + Send>;
-
-/// One node: nothing but its engine and when it is to be woken.
-#[derive(Debug)]
-struct Node {
-    /// `None` where the node is dead.
-    engine: Option<Coordinator<Net>>,
-    /// The earliest wake-up that is planned; `FAR_FUTURE` where none is.
-    wake: Instant,
-}
 
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,7 +60,7 @@ impl fmt::Debug for World {
 }
 
 impl World {
-    /// Builds the network, every node with an ideal table, at virtual time zero.
+    /// Builds the network at virtual time zero: every node with an ideal table, or nobody yet where they are to join.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field of the scenario that is out of bounds.
@@ -66,23 +70,42 @@ impl World {
         let nodes = (0..scenario.nodes)
             .map(|index| Node::new(&scenario, &population, index))
             .collect::<Result<_, _>>()?;
-        let mut queue = Queue::new();
-        if scenario.workload.lookups > 0 {
-            queue.plan(Instant::ORIGIN + scenario.workload.first, Plan::Start);
-        }
-        Ok(Self {
+        let checker = scenario.check.then(Checker::default);
+        let mut world = Self {
             scenario,
             population,
             nodes,
-            queue,
+            queue: Queue::new(),
             now: Instant::ORIGIN,
             lookups: Vec::new(),
+            begun: 0,
+            kept: BTreeSet::new(),
+            running: BTreeMap::new(),
             spans: 0,
             events: 0,
             fingerprint: Fingerprint::new(),
             log: None,
+            health: Vec::new(),
+            checker,
+            broken: None,
             batch: Batch::new(),
-        })
+        };
+        world.begin();
+        Ok(world)
+    }
+
+    fn begin(&mut self) {
+        if self.scenario.health.is_some() {
+            self.queue.plan(Instant::ORIGIN, Plan::Health);
+        }
+        match self.scenario.build {
+            Build::Ideal => self.built(),
+            Build::Join(join) => {
+                self.queue.plan(Instant::ORIGIN, Plan::Join(0));
+                let takes = Build::Join(join).takes(self.scenario.nodes);
+                self.queue.plan(Instant::ORIGIN + takes, Plan::Built);
+            }
+        }
     }
 
     /// Calls this function with every event from now on.
@@ -91,29 +114,61 @@ impl World {
     }
 
     /// Does what is to happen next. Says whether anything was.
-    pub fn step(&mut self) -> bool {
-        let Some((at, plan)) = self.queue.pop() else { return false };
+    ///
+    /// # Errors
+    /// [`Broken`] once an invariant did not hold, if the scenario has them checked.
+    pub fn step(&mut self) -> Result<bool, Box<Broken>> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        let Some((at, plan)) = self.queue.pop() else { return Ok(false) };
         self.now = at;
         match plan {
             Plan::Start => self.start(),
+            Plan::Join(index) => self.join(index),
+            Plan::Refresh(index, left) => self.refresh(index, left),
+            Plan::Built => self.built(),
+            Plan::Turn(index, times) => self.turn(index, times),
+            Plan::Stop(lookup) => self.stop(lookup),
+            Plan::Meet { node, asker, lookup, took } => self.meet(node, asker, lookup, took),
+            Plan::Health => self.look(),
             Plan::Wake(index) => self.wake(index),
             Plan::Ask(flight) => self.ask(flight),
             Plan::Answer(flight, closer) => self.answer(&flight, closer),
+            Plan::Refused(flight) => self.refused(&flight),
         }
-        true
+        self.broken.clone().map_or(Ok(true), Err)
     }
 
-    /// Runs until nothing is left to happen.
-    pub fn run(&mut self) {
-        while self.step() {}
+    /// Runs until nothing is left to happen but that nodes come and go.
+    ///
+    /// # Errors
+    /// [`Broken`] once an invariant did not hold, if the scenario has them checked.
+    pub fn run(&mut self) -> Result<(), Box<Broken>> {
+        while self.queue.is_busy() {
+            self.step()?;
+        }
+        if let Some(Err((node, rule, detail))) = self.checker.as_ref().map(Checker::at_end) {
+            self.broken(node, rule, detail);
+        }
+        self.broken.clone().map_or(Ok(()), Err)
     }
 
-    /// Runs until this instant, at which nothing has happened yet. Says whether anything is left to happen.
-    pub fn run_until(&mut self, end: Instant) -> bool {
-        while self.queue.next_at().is_some_and(|at| at < end) {
-            self.step();
+    /// Runs until this instant, at which nothing has happened yet. Says whether anything is left to happen but that
+    /// nodes come and go.
+    ///
+    /// # Errors
+    /// [`Broken`] once an invariant did not hold, if the scenario has them checked.
+    pub fn run_until(&mut self, end: Instant) -> Result<bool, Box<Broken>> {
+        while self.queue.is_busy() && self.queue.next_at().is_some_and(|at| at < end) {
+            self.step()?;
         }
-        self.queue.next_at().is_some()
+        Ok(self.queue.is_busy())
+    }
+
+    /// Whether anything is left to happen but that nodes come and go: what [`run`](World::run) goes on for.
+    pub fn is_busy(&self) -> bool {
+        self.queue.is_busy()
     }
 
     /// Virtual time: that of the last thing that happened.
@@ -126,14 +181,24 @@ impl World {
         &self.scenario
     }
 
-    /// All lookups that have begun, in order.
+    /// All lookups that have begun, in order; those of joining nodes too.
     pub fn lookups(&self) -> &[Lookup] {
         &self.lookups
+    }
+
+    /// How many lookups of the workload have begun.
+    pub fn begun(&self) -> u32 {
+        self.begun
     }
 
     /// The figures so far.
     pub fn figures(&self) -> Figures {
         Figures::of(&self.lookups)
+    }
+
+    /// What the routing tables looked like whenever the scenario had them looked at.
+    pub fn health(&self) -> &[Health] {
+        &self.health
     }
 
     /// How many events there were.
@@ -153,10 +218,48 @@ impl World {
 
     /// The engine of a node, if it is there.
     pub fn engine(&self, node: Handle) -> Option<&Coordinator<Net>> {
-        self.nodes.get(self.population.index(node)? as usize)?.engine.as_ref()
+        self.node(node).filter(|node| node.up)?.engine.as_ref()
     }
 
-    fn note(&mut self, event: &Event) {
+    /// The nodes that an honest node at hand would name now: the closest that its table knows. Nothing where it cannot
+    /// be asked.
+    pub fn closest_known(&self, node: Handle, target: Key64) -> Vec<Handle> {
+        let records = self.engine(node).into_iter().flat_map(|engine| engine.table().closest(target));
+        records.take(self.scenario.k).map(|record| *record.node()).collect()
+    }
+
+    /// The k nodes closest to a key among those that `asker` can ask now, closest first.
+    pub fn truly_closest(&self, target: Key64, asker: Handle) -> Vec<Handle> {
+        let counts = |node: Handle| node != asker && self.answers(node) && !self.cut(asker, node);
+        self.population.closest(target, self.scenario.k, counts)
+    }
+
+    /// What becomes of a request that would be sent now, the `tries`-th of this lookup to this node: the round trip, or
+    /// nothing where it is lost or nobody answers. The same draw as the engine's own request would get.
+    pub fn round_trip(&self, lookup: u32, from: Handle, to: Handle, tries: u64) -> Option<Duration> {
+        let exchange = self.exchange(lookup, from, to, tries);
+        let lost = exchange.request_lost || exchange.answer_lost || !self.answers(to);
+        (!lost && !self.cut(from, to)).then(|| exchange.there + exchange.back)
+    }
+
+    pub(crate) fn node(&self, node: Handle) -> Option<&Node> {
+        self.nodes.get(self.population.index(node)? as usize)
+    }
+
+    /// Whether a node is there, can be asked and answers.
+    pub(crate) fn answers(&self, node: Handle) -> bool {
+        let party = |number: u8| self.scenario.hostile.get(usize::from(number));
+        self.node(node).is_some_and(|node| {
+            node.up && node.open && node.party.and_then(party).is_none_or(|party| party.behaviour.answers())
+        })
+    }
+
+    /// Whether a partition keeps these two apart now.
+    pub(crate) fn cut(&self, from: Handle, to: Handle) -> bool {
+        self.scenario.partition.as_ref().is_some_and(|partition| partition.cuts(self.now, from, to))
+    }
+
+    pub(crate) fn note(&mut self, event: &Event) {
         self.events += 1;
         self.fingerprint.take(self.now, event);
         if let Some(log) = &mut self.log {
@@ -164,246 +267,72 @@ impl World {
         }
     }
 
-    /// Begins the workload's next lookup, and plans the one after it.
-    fn start(&mut self) {
-        let (seed, number) = (self.scenario.seed, self.lookups.len() as u64);
-        let mut draw = Draw::new(seed, Purpose::Target, [number]);
-        let target = Handle::point(draw.below(Handle::NODES)).key();
-        let is_message = draw.chance(self.scenario.workload.messages);
-        let mut draw = Draw::new(seed, Purpose::Starter, [number]);
-        let live = |index: &u32| self.nodes.get(*index as usize).is_some_and(|node| node.engine.is_some());
-        let tries = 1_000;
-        let starter = (0..tries).map(|_| draw.below(self.scenario.nodes)).find(live);
-        #[allow(clippy::cast_possible_truncation)] // the workload counts in 32 bits
-        let number = number as u32;
-        let next = number + 1;
-        if next < self.scenario.workload.lookups {
-            self.queue.plan(self.now + self.scenario.workload.gap(seed, number), Plan::Start);
+    pub(crate) fn broken(&mut self, node: Handle, rule: Rule, detail: String) {
+        let seed = self.scenario.seed;
+        let replay = self.scenario.replay.replace("{seed}", &seed.to_string());
+        self.broken
+            .get_or_insert_with(|| Box::new(Broken { rule, detail, at: self.now, node, seed, replay }));
+    }
+
+    /// Looks at the routing tables.
+    fn look(&mut self) {
+        let step = self.nodes.len().div_ceil(SAMPLE).max(1);
+        let (mut tables, mut records, mut dead) = (0_u32, 0_u64, 0_u64);
+        let mut by_cpl: Vec<f64> = Vec::new();
+        for node in self.nodes.iter().step_by(step).filter(|node| node.up) {
+            let Some(engine) = &node.engine else { continue };
+            tables += 1;
+            for record in engine.table().iter() {
+                let cpl = Net::cpl(engine.table().local(), *record.node());
+                if by_cpl.len() <= cpl {
+                    by_cpl.resize(cpl + 1, 0.0);
+                }
+                by_cpl.iter_mut().skip(cpl).take(1).for_each(|count| *count += 1.0);
+                records += 1;
+                dead += u64::from(!self.answers(*record.node()));
+            }
         }
-        let node = self.population.handle(starter.unwrap_or_default());
-        self.lookups.push(Lookup {
-            number,
-            starter: node,
-            target,
-            began: self.now,
-            ending: None,
-            asked: Vec::new(),
+        let count = f64::from(tables.max(1));
+        for sum in &mut by_cpl {
+            *sum /= count;
+        }
+        let up = self.nodes.iter().filter(|node| node.up).count();
+        self.health.push(Health {
+            at: self.now,
+            up: u32::try_from(up).unwrap_or(u32::MAX),
+            size: records as f64 / count,
+            by_cpl,
+            dead: dead as f64 / records.max(1) as f64,
         });
-        self.note(&Event::Started { lookup: number, node });
-        let Some(starter) = starter else {
-            self.ended(number, End::NobodyThere, Statistics::default(), 0, 0.0);
-            return;
-        };
-        let tag = u64::from(number);
-        let start = if is_message { Start::message(tag, target, number) } else { Start::find(tag, target) };
-        let mut stamped = Stamped::new(Inbound::Start(start)).in_span(self.span(number));
-        stamped.deadline = self.scenario.workload.deadline.map(|deadline| self.now + deadline);
-        self.tell(starter, stamped);
-    }
-
-    /// A new span in the trace of a lookup.
-    fn span(&mut self, lookup: u32) -> SpanContext {
-        self.spans += 1;
-        let trace = u128::from(self.scenario.seed) << 64 | 1 << 63 | u128::from(lookup);
-        SpanContext::new(
-            TraceId::from_bytes(trace.to_be_bytes()),
-            SpanId::from_bytes(self.spans.to_be_bytes()),
-            TraceFlags::SAMPLED,
-            true,
-            TraceState::NONE,
-        )
-    }
-
-    /// A wake-up that was planned. Wake-ups are never taken back: an engine that has been told something since may
-    /// have nothing to do yet.
-    fn wake(&mut self, index: u32) {
-        let now = self.now;
-        let Some(node) = self.nodes.get_mut(index as usize) else { return };
-        if node.wake != now {
-            return;
-        }
-        node.wake = Instant::FAR_FUTURE;
-        if node.timeout().is_some_and(|at| at <= now) {
-            self.note(&Event::Woke { node: self.population.handle(index) });
-            self.tell(index, Stamped::new(Inbound::Tick));
-        } else {
-            self.plan_wake(index);
+        if let Some(every) = self.scenario.health {
+            self.queue.plan(self.now + every, Plan::Health);
         }
     }
 
-    fn plan_wake(&mut self, index: u32) {
-        if let Some(node) = self.nodes.get_mut(index as usize)
-            && let Some(at) = node.timeout()
-            && at < node.wake
-        {
-            node.wake = at;
-            self.queue.plan(at, Plan::Wake(index));
-        }
-    }
-
-    /// Tells a node something, and does what it says.
-    fn tell(&mut self, index: u32, event: Stamped<Inbound<Net>>) {
-        let mut batch = core::mem::take(&mut self.batch);
-        if let Some(engine) = self.nodes.get_mut(index as usize).and_then(|node| node.engine.as_mut()) {
-            engine.handle_into(self.now, event, &mut batch);
-        }
-        for said in batch.drain(..) {
-            self.said(index, said);
-        }
-        self.batch = batch;
-        self.plan_wake(index);
-    }
-
-    fn said(&mut self, index: u32, stamped: Stamped<Outbound<Net>>) {
-        let table = self.population.handle(index);
-        match stamped.event {
-            Outbound::Started(_) => {}
-            Outbound::Request(request) => self.send(index, &request, stamped.deadline),
-            Outbound::Cancel(cancel) => {
-                let (lookup, timed_out) =
-                    (number(cancel.operation.tag()), cancel.reason == GivenUp::TimedOut);
-                self.note(&Event::GivenUp { lookup, node: cancel.node, timed_out });
-                let fate = if timed_out { Fate::TimedOut } else { Fate::Cancelled };
-                self.fate(lookup, cancel.node, fate);
-            }
-            Outbound::Progress(progress) => {
-                let fate = match progress.reply {
-                    Reply::Answered { .. } => Fate::Answered,
-                    Reply::Failed => Fate::Failed,
-                    Reply::TimedOut => return,
-                };
-                self.fate(number(progress.operation.tag()), progress.node, fate);
-            }
-            Outbound::Finished(finish) => self.finished(&finish),
-            Outbound::Refused(refused) => {
-                let end = End::Refused(refused.reason);
-                self.ended(number(refused.tag), end, Statistics::default(), 0, 0.0);
-            }
-            Outbound::Admitted(node) => self.note(&Event::Admitted { table, node }),
-            Outbound::Removed(node) => self.note(&Event::Removed { table, node }),
-        }
-    }
-
-    /// A request leaves its asker.
-    fn send(&mut self, asker: u32, request: &Request<Net>, deadline: Option<Instant>) {
-        let (lookup, from, to) =
-            (number(request.operation.tag()), self.population.handle(asker), request.node);
-        let deadline = deadline.unwrap_or(Instant::FAR_FUTURE);
-        let mut tries = 0;
-        if let Some(lookup) = self.lookups.get_mut(lookup as usize) {
-            tries = lookup.asked.iter().filter(|asked| asked.node == to).count() as u64;
-            lookup.asked.push(Asked { node: to, hop: request.hop, sent: self.now, ended: None });
-        }
-        self.note(&Event::Sent { lookup, from, to, hop: request.hop, deadline });
-        let mut draw =
-            Draw::new(self.scenario.seed, Purpose::Exchange, [u64::from(lookup), u64::from(to.0), tries]);
-        let exchange = self.scenario.link.exchange(from, to, &mut draw);
-        if exchange.request_lost || self.engine(to).is_none() {
-            self.note(&Event::Lost { lookup, from, to });
-            return;
-        }
-        let flight = Flight {
-            request: request.id,
-            target: request.target,
-            back: exchange.back,
-            duplicate: exchange.duplicate,
-            lookup,
-            asker,
-            node: to,
-            answer_lost: exchange.answer_lost,
-        };
-        self.queue.plan(self.now + exchange.there, Plan::Ask(flight));
-    }
-
-    /// A request arrives, and the node answers.
-    fn ask(&mut self, flight: Flight) {
-        let Flight { lookup, node, asker, .. } = flight;
-        let Some(engine) = self.engine(node) else { return };
-        let closer: Vec<_> = engine
-            .table()
-            .closest(flight.target)
-            .take(self.scenario.k)
-            .map(|record| *record.node())
-            .collect();
-        let named = u32::try_from(closer.len()).unwrap_or(u32::MAX);
-        self.note(&Event::Asked { lookup, node, closer: named });
-        if flight.answer_lost {
-            self.note(&Event::Lost { lookup, from: self.population.handle(asker), to: node });
-            return;
-        }
-        let at = self.now + flight.back;
-        if let Some(later) = flight.duplicate {
-            self.queue.plan(at + later, Plan::Answer(flight, closer.clone()));
-        }
-        self.queue.plan(at, Plan::Answer(flight, closer));
-    }
-
-    /// An answer arrives.
-    fn answer(&mut self, flight: &Flight, closer: Vec<Handle>) {
-        let from = self.population.handle(flight.asker);
-        self.note(&Event::Answered { lookup: flight.lookup, from, node: flight.node });
-        let span = self.span(flight.lookup);
-        let event = Inbound::Answered { request: flight.request, closer };
-        self.tell(flight.asker, Stamped::new(event).in_span(span));
-    }
-
-    /// Notes how a request ended.
-    fn fate(&mut self, lookup: u32, node: Handle, fate: Fate) {
-        let now = self.now;
-        let asked = self.lookups.get_mut(lookup as usize).map(|lookup| lookup.asked.as_mut_slice());
-        let open = |asked: &&mut Asked| asked.node == node && asked.ended.is_none();
-        if let Some(asked) = asked.unwrap_or_default().iter_mut().rev().find(open) {
-            asked.ended = Some((now, fate));
-        }
-    }
-
-    fn finished(&mut self, finish: &Finish<Net>) {
-        let lookup = number(finish.operation.tag());
-        let starter = self.lookups.get(lookup as usize).map(|lookup| lookup.starter);
-        let answers = |node: Handle| Some(node) != starter && self.engine(node).is_some();
-        let truth = self.population.closest(finish.target, self.scenario.k, answers);
-        let found = finish.closest.iter().filter(|contact| truth.contains(&contact.node)).count();
-        let recall = if truth.is_empty() { 1.0 } else { found as f64 / truth.len() as f64 };
-        let results = u32::try_from(finish.closest.len()).unwrap_or(u32::MAX);
-        self.ended(lookup, End::Finished(finish.outcome), finish.statistics, results, recall);
-    }
-
-    fn ended(&mut self, number: u32, end: End, statistics: Statistics, results: u32, recall: f64) {
-        self.note(&Event::Finished { lookup: number, end, results });
-        let (at, keep) = (self.now, number < self.scenario.keep);
-        if let Some(lookup) = self.lookups.get_mut(number as usize) {
-            lookup.ending = Some(Ending { end, at, statistics, recall });
-            if !keep {
-                lookup.asked = Vec::new();
-            }
-        }
+    /// A stream of chance for an index.
+    pub(crate) fn chance(&self, purpose: Purpose, index: u32) -> Draw {
+        Draw::new(self.scenario.seed, purpose, [u64::from(index)])
     }
 }
 
-impl Node {
-    fn new(scenario: &Scenario, population: &Population, index: u32) -> Result<Self, ConfigError> {
-        let dead = Draw::new(scenario.seed, Purpose::Dead, [u64::from(index)]).chance(scenario.dead);
-        let engine = if dead {
-            None
-        } else {
-            let config = &scenario.config;
-            let k = u32::try_from(config.table.bucket_size).unwrap_or(u32::MAX);
-            let mut table = RoutingTable::new(population.handle(index).key(), config.table.clone())?;
-            population.view(index, k, |known| {
-                table.offer(Instant::ORIGIN, &known, None);
-            });
-            Some(Coordinator::with_table(table, config.clone())?)
-        };
-        Ok(Self { engine, wake: Instant::FAR_FUTURE })
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn timeout(&self) -> Option<Instant> {
-        self.engine.as_ref().and_then(Machine::poll_timeout)
+    #[test]
+    fn a_broken_invariant_is_reported_with_the_way_to_see_it_again() {
+        let replay = "replay --seed {seed}".to_owned();
+        let mut world =
+            World::new(Scenario { nodes: 100, seed: 42, check: true, replay, ..Scenario::default() })
+                .unwrap();
+        assert_eq!(world.run_until(Instant::from_millis(50)), Ok(true));
+        // A request that the checker has not seen: as if the engine had sent one without counting it.
+        let (node, _) = *world.running.keys().next().unwrap();
+        world.checker = Some(Checker::default());
+        world.wake_at_once(node);
+        let broken = world.run().unwrap_err();
+        assert_eq!((broken.seed, broken.replay.as_str()), (42, "replay --seed 42"));
+        assert!(broken.to_string().contains("seed 42"), "{broken}");
+        assert_eq!(world.step(), Err(broken), "the run is over");
     }
-}
-
-/// The number of the lookup that has this tag.
-#[allow(clippy::cast_possible_truncation)] // tags are made of numbers
-const fn number(tag: u64) -> u32 {
-    tag as u32
 }

@@ -1,0 +1,223 @@
+//! The report: one self-contained HTML page with plots as inline SVG.
+
+use crate::single::Speed;
+use kad_proto::sim::{Fate, Health, Lookup, Reason, World};
+use plotters::prelude::*;
+use std::error::Error;
+use std::fmt::Write;
+use std::time::Duration;
+
+type Drawn = Result<String, Box<dyn Error>>;
+
+const SIZE: (u32, u32) = (720, 360);
+const TEXT: (&str, u32) = ("sans-serif", 13);
+
+pub(crate) fn page(name: &str, world: &World, speed: &Speed) -> Drawn {
+    let ended: Vec<_> = world
+        .lookups()
+        .iter()
+        .filter(|lookup| lookup.reason == Reason::Workload)
+        .filter_map(|lookup| Some((lookup, lookup.ending.as_ref()?)))
+        .collect();
+    let times: Vec<_> =
+        ended.iter().filter_map(|(lookup, _)| lookup.took()).map(|t| t.as_secs_f64()).collect();
+    let hops: Vec<_> = ended.iter().map(|(_, ending)| f64::from(ending.statistics.hops)).collect();
+    let requests: Vec<_> = ended.iter().map(|(_, ending)| f64::from(ending.statistics.requests)).collect();
+    let mut plots = vec![
+        ("Lookup time", histogram(&times, "seconds", None)?),
+        ("Hops", histogram(&hops, "length of the longest causal chain that was answered", Some(1.0))?),
+        ("Requests", histogram(&requests, "requests of a lookup", None)?),
+    ];
+    if world.health().is_empty() {
+        plots.push((
+            "Routing tables",
+            "<p>The scenario does not have them looked at: set <code>health</code>.</p>".into(),
+        ));
+    } else {
+        plots.push(("Routing tables by common prefix length, over time", occupancy(world.health())?));
+        plots.push(("Dead nodes in the routing tables", dead(world.health())?));
+    }
+    // The one of median length among those whose requests were kept.
+    let mut kept: Vec<_> = world.lookups().iter().filter(|lookup| !lookup.asked.is_empty()).collect();
+    kept.sort_by_key(|lookup| lookup.took());
+    if let Some(lookup) = kept.get(kept.len() / 2) {
+        plots.push(("One lookup", waterfall(lookup)?));
+    }
+    let figures = escape(&world.figures().to_string());
+    let scenario = world.scenario();
+    let title = format!("{}: {} nodes, seed {}", escape(name), scenario.nodes, scenario.seed);
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>\
+         body{{font:15px/1.5 sans-serif;max-width:760px;margin:2em auto;padding:0 1em;color:#222}}\
+         pre{{background:#f4f4f4;padding:1em;overflow-x:auto}}svg{{max-width:100%;height:auto}}\
+         h2{{margin-top:2em;font-size:1.1em}}</style></head>\n<body><h1>{title}</h1>\n"
+    );
+    if speed.interrupted {
+        page.push_str("<p><strong>Interrupted: the figures so far.</strong></p>\n");
+    }
+    writeln!(page, "<pre>{figures}</pre>")?;
+    for (title, plot) in plots {
+        writeln!(page, "<h2>{title}</h2>\n{plot}")?;
+    }
+    writeln!(page, "<h2>Scenario</h2>\n<pre>{}</pre>\n</body></html>", escape(&format!("{scenario:#?}")))?;
+    Ok(page)
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// How often which value occurs, in bins of this width, or of one that fits.
+fn histogram(values: &[f64], label: &str, width: Option<f64>) -> Drawn {
+    let most = values.iter().copied().fold(0.0, f64::max);
+    let width = width.unwrap_or_else(|| {
+        let rough = (most / 40.0).max(1e-6);
+        let scale = 10_f64.powf(rough.log10().floor());
+        [1.0, 2.0, 5.0, 10.0]
+            .into_iter()
+            .map(|step| step * scale)
+            .find(|width| *width >= rough)
+            .unwrap_or(rough)
+    });
+    let mut bins: Vec<u32> = vec![0; (most / width) as usize + 1];
+    for value in values {
+        if let Some(bin) = bins.get_mut((value / width) as usize) {
+            *bin += 1;
+        }
+    }
+    let highest = f64::from(bins.iter().copied().max().unwrap_or(0).max(1));
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(42)
+            .y_label_area_size(52)
+            .build_cartesian_2d(0.0..bins.len() as f64 * width, 0.0..highest * 1.05)?;
+        let mesh = |text: &f64| format!("{}", (text * 1e6).round() / 1e6);
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .x_desc(label)
+            .y_desc("lookups")
+            .label_style(TEXT)
+            .x_label_formatter(&mesh)
+            .draw()?;
+        chart.draw_series(bins.iter().enumerate().map(|(place, count)| {
+            let left = place as f64 * width;
+            Rectangle::new([(left, 0.0), (left + width * 0.92, f64::from(*count))], BLUE.mix(0.6).filled())
+        }))?;
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+fn seconds(health: &Health) -> f64 {
+    (health.at - kad_proto::Instant::ORIGIN).as_secs_f64()
+}
+
+/// How full the buckets are: time to the right, common prefix length upwards, the darker the fuller.
+fn occupancy(all: &[Health]) -> Drawn {
+    let step = all.len().div_ceil(120).max(1);
+    let samples: Vec<_> = all.iter().step_by(step).collect();
+    let depth = samples.iter().map(|health| health.by_cpl.len()).max().unwrap_or(1).max(1);
+    let fullest = samples.iter().flat_map(|health| &health.by_cpl).copied().fold(1.0, f64::max);
+    let gap =
+        samples.get(1).map_or(1.0, |second| seconds(second) - samples.first().map_or(0.0, |f| seconds(f)));
+    let end = samples.last().map_or(1.0, |last| seconds(last) + gap);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(42)
+            .y_label_area_size(52)
+            .build_cartesian_2d(0.0..end, 0.0..depth as f64)?;
+        chart
+            .configure_mesh()
+            .disable_mesh()
+            .x_desc(format!("seconds (darkest: {fullest:.0} nodes in a bucket)"))
+            .y_desc("common prefix length")
+            .label_style(TEXT)
+            .draw()?;
+        chart.draw_series(samples.iter().flat_map(|health| {
+            let left = seconds(health);
+            health.by_cpl.iter().enumerate().map(move |(cpl, nodes)| {
+                let corners = [(left, cpl as f64), (left + gap, cpl as f64 + 1.0)];
+                Rectangle::new(corners, BLUE.mix(nodes / fullest).filled())
+            })
+        }))?;
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+fn dead(all: &[Health]) -> Drawn {
+    let most = all.iter().map(|health| health.dead * 100.0).fold(1.0, f64::max);
+    let end = all.last().map_or(1.0, seconds).max(1.0);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(42)
+            .y_label_area_size(52)
+            .build_cartesian_2d(0.0..end, 0.0..most * 1.1)?;
+        chart.configure_mesh().x_desc("seconds").y_desc("% of all records").label_style(TEXT).draw()?;
+        chart.draw_series(LineSeries::new(
+            all.iter().map(|health| (seconds(health), health.dead * 100.0)),
+            RED.stroke_width(2),
+        ))?;
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+/// Every request of a lookup, from when it was sent to when it ended.
+fn waterfall(lookup: &Lookup) -> Drawn {
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let took = millis(lookup.took().unwrap_or_default()).max(1.0);
+    let rows = lookup.asked.len();
+    let mut svg = String::new();
+    {
+        let height = 80 + 14 * u32::try_from(rows).unwrap_or(100).min(400);
+        let area = SVGBackend::with_string(&mut svg, (SIZE.0, height)).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(42)
+            .y_label_area_size(10)
+            .build_cartesian_2d(0.0..took * 1.25, 0.0..rows as f64)?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .disable_y_axis()
+            .x_desc("ms; green: answered, red: timed out or failed, grey: given up, blue: open")
+            .label_style(TEXT)
+            .draw()?;
+        for (row, asked) in lookup.asked.iter().enumerate() {
+            let top = (rows - row) as f64;
+            let begin = millis(asked.sent - lookup.began);
+            let (end, colour) = match asked.ended {
+                None => (took, BLUE.mix(0.5)),
+                Some((at, fate)) => (
+                    millis(at - lookup.began),
+                    match fate {
+                        Fate::Answered => GREEN.mix(0.7),
+                        Fate::TimedOut | Fate::Failed => RED.mix(0.7),
+                        _ => BLACK.mix(0.3),
+                    },
+                ),
+            };
+            let label = format!("{} hop {}", asked.node, asked.hop);
+            let bar = Rectangle::new([(begin, top - 0.15), (end, top - 0.85)], colour.filled());
+            chart.draw_series([bar])?;
+            chart.draw_series([Text::new(label, (end + took * 0.01, top - 0.25), ("sans-serif", 10))])?;
+        }
+        area.present()?;
+    }
+    Ok(svg)
+}

@@ -1,0 +1,168 @@
+//! One scenario, run with everything that can be said of it.
+
+use crate::options::Options;
+use crate::report;
+use kad_proto::sim::{Figures, Quantiles, Scenario, World};
+use serde_json::json;
+use std::error::Error;
+use std::io::{IsTerminal, Write, stderr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How a run went in real time.
+pub(crate) struct Speed {
+    pub(crate) build: Duration,
+    pub(crate) run: Duration,
+    /// Ctrl-C ended it.
+    pub(crate) interrupted: bool,
+}
+
+pub(crate) fn run(name: &str, scenario: Scenario, options: &Options) -> Result<(), Box<dyn Error>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130); // asked twice: at once
+        }
+    })?;
+    let began = Instant::now();
+    let lookups = scenario.workload.lookups;
+    let mut world = World::new(scenario)?;
+    let build = began.elapsed();
+    if options.log {
+        world.set_log(|at, event| println!("{at} {event}"));
+    }
+    let began = Instant::now();
+    let is_terminal = stderr().is_terminal();
+    let mut shown_at = began;
+    while world.is_busy() && !interrupted.load(Ordering::Relaxed) {
+        for _ in 0..1_000 {
+            if world.is_busy() {
+                world.step()?;
+            }
+        }
+        if is_terminal && shown_at.elapsed() > Duration::from_millis(100) {
+            shown_at = Instant::now();
+            progress(&world, lookups, began.elapsed());
+        }
+    }
+    if is_terminal {
+        eprint!("\r\x1b[K");
+    }
+    let speed = Speed { build, run: began.elapsed(), interrupted: interrupted.load(Ordering::Relaxed) };
+    if !speed.interrupted {
+        world.run()?; // judges that nothing is left
+    }
+    if options.json {
+        println!("{:#}", as_json(name, &world, &speed));
+    } else {
+        print(name, &world, &speed);
+    }
+    if let Some(directory) = &options.report {
+        std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        let path = directory.join("report.html");
+        let page = report::page(name, &world, &speed)?;
+        std::fs::write(&path, page).map_err(|error| format!("{}: {error}", path.display()))?;
+        eprintln!("wrote {}", path.display());
+    }
+    Ok(())
+}
+
+fn progress(world: &World, lookups: u32, ran: Duration) {
+    let done = f64::from(world.begun()) / f64::from(lookups.max(1));
+    let bar: String = (0..30).map(|cell| if f64::from(cell) < done * 30.0 { '█' } else { '·' }).collect();
+    let virtual_time = (world.now() - kad_proto::Instant::ORIGIN).as_secs_f64();
+    let speed = world.events() as f64 / ran.as_secs_f64() / 1e6;
+    eprint!(
+        "\r\x1b[K{bar} {}/{lookups} lookups, virtual {virtual_time:.1} s, {speed:.2} M events/s",
+        world.begun()
+    );
+    let _ = stderr().flush(); // a progress line that cannot be shown is no harm
+}
+
+fn print(name: &str, world: &World, speed: &Speed) {
+    let scenario = world.scenario();
+    println!("scenario   {name}, {} nodes, seed {}", scenario.nodes, scenario.seed);
+    if speed.interrupted {
+        println!("interrupted: the figures so far");
+    }
+    println!("{}", world.figures());
+    if !world.health().is_empty() {
+        println!("tables         time       up  nodes in a table  of these dead");
+        let all = world.health();
+        let step = all.len().div_ceil(8).max(1);
+        for health in all.iter().step_by(step) {
+            let at = (health.at - kad_proto::Instant::ORIGIN).as_secs_f64();
+            println!(
+                "         {at:8.0} s {:>8} {:>17.1} {:>13.1}%",
+                health.up,
+                health.size,
+                health.dead * 100.0
+            );
+        }
+    }
+    let virtual_time = (world.now() - kad_proto::Instant::ORIGIN).as_secs_f64();
+    let (build, run) = (speed.build.as_secs_f64(), speed.run.as_secs_f64());
+    let events = world.events();
+    let rate = events as f64 / run.max(1e-9) / 1e6;
+    println!("virtual    {virtual_time:.1} s");
+    println!("build      {build:.2} s, run {run:.2} s, {events} events, {rate:.2} M events/s");
+    if let Some(bytes) = resident() {
+        println!(
+            "memory     {:.0} MB resident, {} bytes per node",
+            bytes as f64 / 1e6,
+            bytes / u64::from(scenario.nodes)
+        );
+    }
+    println!("fingerprint {:016x}", world.fingerprint());
+}
+
+/// Bytes resident now, where the platform tells.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1_024)
+}
+
+fn as_json(name: &str, world: &World, speed: &Speed) -> serde_json::Value {
+    let figures = world.figures();
+    let Figures { lookups, running, ends, time, requests, hops, .. } = &figures;
+    let seconds = |time: Duration| time.as_secs_f64();
+    let counts = |quantiles: &Quantiles<u32>, mean: f64| json!({ "p50": quantiles.p50, "p90": quantiles.p90, "p99": quantiles.p99, "mean": mean });
+    let health: Vec<_> = world
+        .health()
+        .iter()
+        .map(|health| {
+            json!({
+                "at_s": seconds(health.at - kad_proto::Instant::ORIGIN),
+                "up": health.up,
+                "size": health.size,
+                "dead": health.dead,
+                "by_cpl": health.by_cpl,
+            })
+        })
+        .collect();
+    json!({
+        "scenario": name,
+        "nodes": world.scenario().nodes,
+        "seed": world.scenario().seed,
+        "interrupted": speed.interrupted,
+        "lookups": lookups,
+        "running": running,
+        "ends": ends.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+        "time_s": { "p50": seconds(time.p50), "p90": seconds(time.p90), "p99": seconds(time.p99) },
+        "requests": counts(requests, figures.mean_requests),
+        "hops": counts(hops, figures.mean_hops),
+        "timeouts": figures.mean_timeouts,
+        "cancelled": figures.mean_cancelled,
+        "recall": figures.recall,
+        "health": health,
+        "virtual_s": seconds(world.now() - kad_proto::Instant::ORIGIN),
+        "events": world.events(),
+        "build_s": seconds(speed.build),
+        "run_s": seconds(speed.run),
+        "resident_bytes": resident(),
+        "fingerprint": format!("{:016x}", world.fingerprint()),
+    })
+}

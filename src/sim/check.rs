@@ -1,0 +1,486 @@
+//! The contract's invariants, checked at every step: [`Rule`].
+
+use super::drive::number;
+use super::nodes::{Handle, Key64, Net};
+use crate::context::Context;
+use crate::coordinator::Outbound;
+use crate::event::{Finish, GivenUp, Outcome, Progress, Reply, Request};
+use crate::family::Family;
+use crate::id::RequestId;
+use crate::key::Key;
+use crate::machine::Stamped;
+use crate::outbox::Traffic;
+use crate::time::Instant;
+use core::fmt;
+use opentelemetry::trace::{SpanContext, SpanId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What must hold after every call of every engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// What was sent equals what was answered, failed, timed out, was cancelled or is in flight; the same for the
+    /// statistics of a lookup.
+    Conservation,
+    /// A request's deadline lies ahead and is no later than its lookup's; nothing is in flight past its deadline.
+    Deadline,
+    /// What a lookup says carries the span that led to it or the lookup's own; what tables say carries a link and no
+    /// deadline.
+    Context,
+    /// A request ends once: by its answer, its failure or one cancel.
+    OneEnding,
+    /// Each accepted start is answered by one finish, no later than its deadline, and nothing of the lookup comes after.
+    OneFinish,
+    /// The next wake-up lies ahead, and no later than the next deadline.
+    WakeUp,
+    /// Nobody asks itself.
+    NotSelf,
+    /// A finish lists nodes that answered, each once, in order of distance.
+    Closest,
+}
+
+/// An invariant did not hold: where, when and how to see it again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Broken {
+    /// What did not hold.
+    pub rule: Rule,
+    /// How.
+    pub detail: String,
+    /// When.
+    pub at: Instant,
+    /// Whose engine it was.
+    pub node: Handle,
+    /// The seed of the run.
+    pub seed: u64,
+    /// The command that runs it again.
+    pub replay: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, detail, at, node, seed, replay } = self;
+        write!(f, "invariant {rule:?} is broken at {at} by {node}, seed {seed}: {detail}\nreplay: {replay}")
+    }
+}
+
+impl core::error::Error for Broken {}
+
+/// What an engine was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Start { lookup: u32, target: Key64, deadline: Option<Instant> },
+    Stop,
+    Answered(RequestId),
+    Failed(RequestId),
+    Notice,
+    Tick,
+}
+
+/// One call of an engine, and what it left behind.
+#[derive(Clone, Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) now: Instant,
+    pub(crate) node: Handle,
+    pub(crate) told: Told,
+    /// The span in which it was told.
+    pub(crate) span: SpanContext,
+    pub(crate) said: &'a [Stamped<Outbound<Net>>],
+    pub(crate) traffic: Traffic,
+    pub(crate) timeout: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flying {
+    lookup: u32,
+    to: Handle,
+    deadline: Instant,
+}
+
+#[derive(Clone, Debug)]
+struct Open {
+    node: Handle,
+    target: Key64,
+    own: SpanContext,
+    deadline: Instant,
+    accepted: bool,
+    requests: u32,
+    answered: BTreeSet<Handle>,
+}
+
+/// What it takes to judge a call.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Checker {
+    flying: BTreeMap<(Handle, RequestId), Flying>,
+    open: BTreeMap<u32, Open>,
+    sent: BTreeMap<Handle, u64>,
+}
+
+type Verdict = Result<(), (Rule, String)>;
+
+fn must(holds: bool, rule: Rule, detail: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err((rule, detail())) }
+}
+
+impl Checker {
+    /// Judges a call.
+    pub(crate) fn judge(&mut self, call: &Call<'_>) -> Verdict {
+        if let Told::Start { lookup, target, deadline } = call.told {
+            let open = Open {
+                node: call.node,
+                target,
+                own: call.span.clone(),
+                deadline: deadline.unwrap_or(Instant::FAR_FUTURE),
+                accepted: false,
+                requests: 0,
+                answered: BTreeSet::new(),
+            };
+            self.open.insert(lookup, open);
+        }
+        for said in call.said {
+            self.event(call, said)?;
+        }
+        if let Told::Start { lookup, .. } = call.told {
+            let answered = self.open.get(&lookup).is_none_or(|open| open.accepted);
+            must(answered, Rule::OneFinish, || format!("the start of lookup {lookup} was not answered"))?;
+        }
+        self.afterwards(call)
+    }
+
+    /// Judges what is left when nothing more will happen.
+    pub(crate) fn at_end(&self) -> Result<(), (Handle, Rule, String)> {
+        match self.open.iter().next() {
+            None => Ok(()),
+            Some((lookup, open)) => Err((open.node, Rule::OneFinish, format!("lookup {lookup} never ended"))),
+        }
+    }
+
+    fn event(&mut self, call: &Call<'_>, stamped: &Stamped<Outbound<Net>>) -> Verdict {
+        match &stamped.event {
+            Outbound::Started(started) => {
+                let lookup = number(started.operation.tag());
+                self.of_lookup(call, lookup, stamped)?;
+                let Some(open) = self.open.get_mut(&lookup) else { return Ok(()) };
+                must(!open.accepted, Rule::OneFinish, || format!("lookup {lookup} was started twice"))?;
+                open.accepted = true;
+                let granted = stamped.deadline.unwrap_or(Instant::FAR_FUTURE);
+                must(granted <= open.deadline && granted > call.now, Rule::Deadline, || {
+                    format!("lookup {lookup} may take until {granted}, not {}", open.deadline)
+                })?;
+                open.deadline = granted;
+                Ok(())
+            }
+            Outbound::Request(request) => {
+                self.of_lookup(call, number(request.operation.tag()), stamped)?;
+                self.request(call, request, stamped.deadline)
+            }
+            Outbound::Cancel(cancel) => {
+                let lookup = number(cancel.operation.tag());
+                self.of_lookup(call, lookup, stamped)?;
+                let flying = self.end(call, cancel.id, cancel.node)?;
+                let timed_out = cancel.reason == GivenUp::TimedOut;
+                must(!timed_out || flying.deadline <= call.now, Rule::Deadline, || {
+                    format!("{:?} timed out before {}", cancel.id, flying.deadline)
+                })
+            }
+            Outbound::Progress(progress) => {
+                self.of_lookup(call, number(progress.operation.tag()), stamped)?;
+                self.progress(call, progress)
+            }
+            Outbound::Finished(finish) => {
+                self.of_lookup(call, number(finish.operation.tag()), stamped)?;
+                self.finish(call, finish)
+            }
+            Outbound::Refused(refused) => {
+                let lookup = number(refused.tag);
+                let open = self.open.remove(&lookup).filter(|open| !open.accepted);
+                must(open.is_some(), Rule::OneFinish, || format!("lookup {lookup} was refused, but not anew"))
+            }
+            Outbound::Admitted(node) | Outbound::Removed(node) => {
+                let linked = stamped.context.link().is_some() && stamped.deadline.is_none();
+                must(linked, Rule::Context, || {
+                    format!("the table's notice of {node} has no link, or a deadline")
+                })
+            }
+        }
+    }
+
+    /// What holds for all that a lookup says.
+    fn of_lookup(&self, call: &Call<'_>, lookup: u32, stamped: &Stamped<Outbound<Net>>) -> Verdict {
+        let open = self.open.get(&lookup).filter(|open| open.node == call.node);
+        let Some(open) = open else {
+            return Err((
+                Rule::OneFinish,
+                format!("lookup {lookup} does not live here: {:?}", stamped.event),
+            ));
+        };
+        let span = match &stamped.context {
+            Context::Parent(span) => span,
+            Context::Link(_) => return Err((Rule::Context, format!("lookup {lookup} is detached"))),
+        };
+        let caused = span.trace_id() == open.own.trace_id()
+            && (span.span_id() == open.own.span_id() || span.span_id() == call.span.span_id());
+        must(caused && span.span_id() != SpanId::INVALID, Rule::Context, || {
+            format!("lookup {lookup} speaks in span {:?}: {:?}", span.span_id(), stamped.event)
+        })
+    }
+
+    fn request(&mut self, call: &Call<'_>, request: &Request<Net>, deadline: Option<Instant>) -> Verdict {
+        let (now, lookup) = (call.now, number(request.operation.tag()));
+        let Some(open) = self.open.get_mut(&lookup) else { return Ok(()) };
+        let deadline = deadline.unwrap_or(Instant::FAR_FUTURE);
+        must(deadline > now && deadline <= open.deadline, Rule::Deadline, || {
+            format!("a request until {deadline} of lookup {lookup}, which may take until {}", open.deadline)
+        })?;
+        must(request.node != call.node && Net::key(&request.node) != call.node.key(), Rule::NotSelf, || {
+            format!("lookup {lookup} asks its own node")
+        })?;
+        open.requests += 1;
+        *self.sent.entry(call.node).or_default() += 1;
+        let flying = Flying { lookup, to: request.node, deadline };
+        let before = self.flying.insert((call.node, request.id), flying);
+        must(before.is_none(), Rule::OneEnding, || format!("{:?} is in flight twice", request.id))
+    }
+
+    fn progress(&mut self, call: &Call<'_>, progress: &Progress<Net>) -> Verdict {
+        let lookup = number(progress.operation.tag());
+        let (told, answered) = match (&progress.reply, call.told) {
+            (Reply::TimedOut, _) => return Ok(()), // its cancel came before
+            (Reply::Answered { .. }, Told::Answered(request)) => (request, true),
+            (Reply::Failed, Told::Failed(request)) => (request, false),
+            _ => {
+                let detail = format!("nobody said what lookup {lookup} knows of {}", progress.node);
+                return Err((Rule::OneEnding, detail));
+            }
+        };
+        let flying = self.end(call, told, progress.node)?;
+        must(flying.deadline > call.now, Rule::Deadline, || {
+            format!("a late answer counts for lookup {lookup}")
+        })?;
+        if let Some(open) = self.open.get_mut(&lookup).filter(|_| answered) {
+            open.answered.insert(progress.node);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, call: &Call<'_>, request: RequestId, node: Handle) -> Result<Flying, (Rule, String)> {
+        match self.flying.remove(&(call.node, request)) {
+            Some(flying) if flying.to == node => Ok(flying),
+            _ => Err((Rule::OneEnding, format!("{request:?} to {node} ends, but is not in flight"))),
+        }
+    }
+
+    fn finish(&mut self, call: &Call<'_>, finish: &Finish<Net>) -> Verdict {
+        let lookup = number(finish.operation.tag());
+        let Some(open) = self.open.remove(&lookup) else { return Ok(()) };
+        let by_deadline = finish.outcome == Outcome::DeadlineExceeded;
+        let in_time = if by_deadline { call.now == open.deadline } else { call.now < open.deadline };
+        must(in_time && open.accepted, Rule::OneFinish, || {
+            format!("lookup {lookup} ends by {:?}, with time until {}", finish.outcome, open.deadline)
+        })?;
+        let mut left = self.flying.range(Self::of(call.node)).filter(|(_, flying)| flying.lookup == lookup);
+        must(left.next().is_none(), Rule::OneEnding, || format!("lookup {lookup} leaves requests behind"))?;
+        let sums = finish.statistics.in_flight() == 0 && finish.statistics.requests == open.requests;
+        must(sums, Rule::Conservation, || {
+            format!("lookup {lookup} sent {} requests: {:?}", open.requests, finish.statistics)
+        })?;
+        let listed: Vec<_> = finish.closest.iter().map(|contact| contact.node).collect();
+        let far = |node: &Handle| node.key().distance(&open.target);
+        let sound = listed.is_sorted_by(|a, b| far(a) < far(b))
+            && listed.iter().all(|node| open.answered.contains(node))
+            && finish.target == open.target;
+        must(sound, Rule::Closest, || format!("lookup {lookup} lists {listed:?}"))
+    }
+
+    /// What holds after a call.
+    fn afterwards(&self, call: &Call<'_>) -> Verdict {
+        let Traffic { sent, answered, failed, timed_out, cancelled, in_flight, .. } = call.traffic;
+        let mut flying = 0;
+        let mut deadline = Instant::FAR_FUTURE;
+        for (_, request) in self.flying.range(Self::of(call.node)) {
+            flying += 1;
+            deadline = deadline.min(request.deadline);
+        }
+        let counted = self.sent.get(&call.node).copied().unwrap_or_default();
+        let sums = sent == answered + failed + timed_out + cancelled + in_flight;
+        must(sums && sent == counted && in_flight == flying, Rule::Conservation, || {
+            format!("{counted} were sent and {flying} are in flight: {:?}", call.traffic)
+        })?;
+        must(deadline > call.now, Rule::Deadline, || format!("a request is in flight past {deadline}"))?;
+        let wake = call.timeout.unwrap_or(Instant::FAR_FUTURE);
+        must(wake > call.now && wake <= deadline, Rule::WakeUp, || {
+            format!("the next wake-up is at {wake}, the next deadline {deadline}")
+        })
+    }
+
+    /// All requests of a node.
+    fn of(node: Handle) -> core::ops::RangeInclusive<(Handle, RequestId)> {
+        (node, RequestId::from_u64(0))..=(node, RequestId::from_u64(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing)] // a test may fail so
+mod tests {
+    use super::*;
+    use crate::coordinator::{Coordinator, Inbound};
+    use crate::machine::{Batch, Machine};
+    use crate::{Config, Start};
+    use opentelemetry::trace::{TraceFlags, TraceId, TraceState};
+
+    const NOW: Instant = Instant::from_millis(5);
+    const OWN: Handle = Handle(0);
+
+    fn span(trace: u8, span: u8) -> SpanContext {
+        let (trace, span) = (TraceId::from_bytes([trace; 16]), SpanId::from_bytes([span; 8]));
+        SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE)
+    }
+
+    /// A real engine whose calls are judged, after `forge` has had its way with each.
+    struct Forgery {
+        engine: Coordinator<Net>,
+        checker: Checker,
+    }
+
+    impl Forgery {
+        fn new() -> Self {
+            let engine = Coordinator::new(OWN.key(), Config::default()).unwrap();
+            Self { engine, checker: Checker::default() }
+        }
+
+        fn call(
+            &mut self,
+            told: Told,
+            event: Inbound<Net>,
+            forge: impl FnOnce(&mut Batch<Outbound<Net>>, &mut Call<'_>),
+        ) -> (Batch<Outbound<Net>>, Verdict) {
+            let span = span(1, 2);
+            let mut said = self.engine.handle(NOW, Stamped::new(event).in_span(span.clone()));
+            let real = said.clone();
+            let (traffic, timeout) = (self.engine.traffic(), self.engine.poll_timeout());
+            let mut call = Call { now: NOW, node: OWN, told, span, said: &[], traffic, timeout };
+            forge(&mut said, &mut call);
+            let verdict = self.checker.judge(&Call { said: &said, ..call });
+            (real, verdict)
+        }
+
+        /// The start of a lookup that asks two nodes, honestly told.
+        fn start(
+            &mut self,
+            forge: impl FnOnce(&mut Batch<Outbound<Net>>, &mut Call<'_>),
+        ) -> (Batch<Outbound<Net>>, Verdict) {
+            let target = Handle::point(1).key();
+            let start = Start::find(7, target).with_seeds(vec![Handle(1), Handle(2)]);
+            let told = Told::Start { lookup: 7, target, deadline: None };
+            self.call(told, Inbound::Start(start), forge)
+        }
+
+        /// The end of that lookup.
+        fn stop(&mut self, forge: impl FnOnce(&mut Batch<Outbound<Net>>, &mut Call<'_>)) -> Verdict {
+            let (said, honest) = self.start(|_, _| {});
+            assert_eq!(honest, Ok(()));
+            let Outbound::Started(started) = &said[0].event else { unreachable!() };
+            self.call(Told::Stop, Inbound::Stop(started.operation), forge).1
+        }
+
+        /// An answer to its first request.
+        fn answer(&mut self, forge: impl FnOnce(&mut Batch<Outbound<Net>>, &mut Call<'_>)) -> Verdict {
+            let (said, honest) = self.start(|_, _| {});
+            assert_eq!(honest, Ok(()));
+            let Outbound::Request(request) = &said[1].event else { unreachable!() };
+            let event = Inbound::Answered { request: request.id, closer: Vec::new() };
+            self.call(Told::Answered(request.id), event, forge).1
+        }
+    }
+
+    fn broken(verdict: Verdict) -> Option<Rule> {
+        verdict.err().map(|(rule, _)| rule)
+    }
+
+    #[test]
+    fn an_honest_engine_passes() {
+        assert_eq!(Forgery::new().start(|_, _| {}).1, Ok(()));
+        assert_eq!(Forgery::new().stop(|_, _| {}), Ok(()));
+        assert_eq!(Forgery::new().answer(|_, _| {}), Ok(()));
+    }
+
+    #[test]
+    fn sums_that_do_not_hold_are_found() {
+        let verdict = Forgery::new().start(|_, call| call.traffic.answered += 1).1;
+        assert_eq!(broken(verdict), Some(Rule::Conservation));
+        let verdict = Forgery::new().start(|said, _| drop(said.pop())).1;
+        assert_eq!(broken(verdict), Some(Rule::Conservation), "a request that was counted and not sent");
+        let verdict = Forgery::new().stop(|said, _| {
+            let Some(Outbound::Finished(finish)) = said.last_mut().map(|said| &mut said.event) else {
+                return;
+            };
+            finish.statistics.cancelled -= 1;
+        });
+        assert_eq!(broken(verdict), Some(Rule::Conservation));
+    }
+
+    #[test]
+    fn deadlines_that_do_not_hold_are_found() {
+        for deadline in [NOW, NOW + core::time::Duration::from_secs(61)] {
+            let verdict = Forgery::new().start(|said, _| said[1].deadline = Some(deadline)).1;
+            assert_eq!(broken(verdict), Some(Rule::Deadline));
+        }
+        let verdict = Forgery::new().start(|_, call| call.timeout = Some(NOW)).1;
+        assert_eq!(broken(verdict), Some(Rule::WakeUp), "a wake-up that is due already");
+        let verdict = Forgery::new().start(|_, call| call.timeout = None).1;
+        assert_eq!(broken(verdict), Some(Rule::WakeUp), "a deadline overslept");
+    }
+
+    #[test]
+    fn contexts_that_leak_are_found() {
+        for foreign in [span(2, 2), span(1, 3), SpanContext::NONE] {
+            let verdict = Forgery::new().start(|said, _| said[1].context = foreign.into()).1;
+            assert_eq!(broken(verdict), Some(Rule::Context));
+        }
+        let verdict = Forgery::new().answer(|said, _| {
+            assert!(matches!(said[0].event, Outbound::Admitted(_)));
+            said[0].context = span(1, 2).into();
+        });
+        assert_eq!(broken(verdict), Some(Rule::Context), "a side effect with a parent");
+    }
+
+    #[test]
+    fn what_ends_twice_or_never_is_found() {
+        let again = |said: &mut Batch<Outbound<Net>>, place: usize| said.push(said[place].clone());
+        assert_eq!(
+            broken(Forgery::new().stop(|said, _| said.insert(0, said[0].clone()))),
+            Some(Rule::OneEnding)
+        );
+        let verdict = Forgery::new().stop(|said, _| again(said, said.len() - 1));
+        assert_eq!(broken(verdict), Some(Rule::OneFinish), "two finishes");
+        assert_eq!(broken(Forgery::new().stop(|said, _| again(said, 0))), Some(Rule::OneFinish), "after it");
+        assert_eq!(broken(Forgery::new().stop(|said, _| drop(said.remove(0)))), Some(Rule::OneEnding));
+        let verdict = Forgery::new().start(|said, call| {
+            said.clear();
+            call.traffic = Traffic::default();
+        });
+        assert_eq!(broken(verdict.1), Some(Rule::OneFinish), "a start without an answer");
+        let mut forgery = Forgery::new();
+        assert_eq!(forgery.start(|_, _| {}).1, Ok(()));
+        assert_eq!(forgery.checker.at_end().map_err(|(_, rule, _)| rule), Err(Rule::OneFinish));
+    }
+
+    #[test]
+    fn a_node_that_asks_itself_is_found() {
+        let verdict = Forgery::new().start(|said, _| {
+            let Outbound::Request(request) = &mut said[1].event else { return };
+            request.node = OWN;
+        });
+        assert_eq!(broken(verdict.1), Some(Rule::NotSelf));
+    }
+
+    #[test]
+    fn a_finish_that_lists_what_did_not_answer_is_found() {
+        let verdict = Forgery::new().stop(|said, _| {
+            let Some(Outbound::Finished(finish)) = said.last_mut().map(|said| &mut said.event) else {
+                return;
+            };
+            finish.closest.push(crate::Contact { node: Handle(1), micros: 0, hop: 1 });
+        });
+        assert_eq!(broken(verdict), Some(Rule::Closest));
+    }
+}

@@ -1,0 +1,144 @@
+//! The scenario files and the command line of the example `simulate`.
+
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::panic, dead_code)] // a test may fail so; each file of the example is used in part
+
+#[path = "../examples/simulate/file.rs"]
+mod file;
+#[path = "../examples/simulate/presets.rs"]
+mod presets;
+
+use kad_proto::sim::{Build, Latency, Length, Pace, Scenario};
+use std::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_file_says_all_there_is_to_say() {
+    let text = r#"
+        preset = "under-fire"
+        seed = 9
+        nodes = 500
+        nat = 0.1
+        health = "10s"
+        [join]
+        seeds = 1
+        every = "50ms"
+        [slow]
+        share = 0.1
+        [churn]
+        share = 0.5
+        sessions = { weibull = { scale = "20m", shape = 0.6 } }
+        absences = { one-of = ["1s", "2s"] }
+        [[hostile]]
+        share = 0.1
+        behaviour = "late"
+        after = "2s"
+        [[hostile]]
+        share = 0.1
+        behaviour = "eclipse"
+        [link]
+        round_trip = { uniform = ["10ms", "90ms"] }
+        loss = 0.05
+        [partition]
+        share = 0.3
+        from = "1m"
+        until = "2m"
+        [workload]
+        pace = { mean = "500ms" }
+        deadline = "5s"
+        [engine]
+        alpha = 5
+        request_timeout = "3s"
+        bucket_size = 16
+    "#;
+    let scenario = file::read("storm.toml", text).unwrap();
+    assert_eq!((scenario.seed, scenario.nodes, scenario.config.pool.query.alpha), (9, 500, 5));
+    assert!(scenario.dead > 0.29 && scenario.hostile.len() == 2 && scenario.partition.is_some());
+    assert!(matches!(scenario.build, Build::Join(join) if join.seeds == 1 && join.every == 50 * MS));
+    assert!(matches!(scenario.link.round_trip, Latency::Uniform(_, most) if most == 90 * MS));
+    assert!(matches!(scenario.churn.unwrap().sessions, Length::Weibull { .. }));
+    assert_eq!(scenario.workload.pace, Pace::Mean(500 * MS));
+    assert_eq!(scenario.config.network.request_timeout, 3_000 * MS);
+}
+
+#[test]
+fn a_mistake_is_named_by_line_and_field() {
+    let mistakes = [
+        ("nodes = 100\nnods = 5", "s.toml:2: nods: unknown field `nods`"),
+        ("nodes = 100\n\n[link]\nlos = 0.1", "s.toml:4: los: unknown field `los`"),
+        ("seed = 1\nnodes = \"many\"", "s.toml:2: nodes: invalid type"),
+        (
+            "[link]\nloss = 0.1\n[workload]\ndeadline = \"5 parsecs\"",
+            "s.toml:4: deadline: `5 parsecs` is no time",
+        ),
+        ("[[hostile]]\nshare = 0.1\nbehaviour = \"nice\"", "s.toml:3: behaviour: unknown variant `nice`"),
+        ("[link]\nloss = 1.5", "s.toml:2: link.loss: must be 0 to 1"),
+        ("nodes = 50\n[engine]\nk = 20\nalpha = 0", "s.toml:4: query.alpha: must be 1 to 1,024"),
+        (
+            "[churn]\nsessions = { weibull = { scale = \"1s\", shape = 99 } }",
+            "s.toml:2: churn.sessions: must be",
+        ),
+        ("seed = 1\npreset = \"sunny\"", "s.toml:2: preset: `sunny` is none of healthy"),
+        ("nodes = 1 = 2", "s.toml:1: nodes:"),
+    ];
+    for (text, expected) in mistakes {
+        let error = file::read("s.toml", text).unwrap_err();
+        assert!(error.starts_with(expected), "{error}\n  instead of\n{expected}");
+    }
+}
+
+#[test]
+fn settings_of_the_command_line_are_those_of_a_file() {
+    let mut scenario = Scenario::default();
+    file::set("link.loss=0.25", &mut scenario).unwrap();
+    file::set("workload.pace={every=\"1s\"}", &mut scenario).unwrap();
+    assert!((scenario.link.loss - 0.25).abs() < 1e-9);
+    assert_eq!(scenario.workload.pace, Pace::Every(1_000 * MS));
+    let error = file::set("link.losss=0.25", &mut scenario).unwrap_err();
+    assert!(error.starts_with("--set:1: link.losss: unknown field `losss`"), "{error}");
+}
+
+#[test]
+fn every_preset_is_sound() {
+    for name in presets::NAMES {
+        presets::named(name).unwrap().validate().unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    assert!(presets::named("sunny").is_none());
+}
+
+#[test]
+fn the_program_runs_and_complains() {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.push("examples/simulate");
+    if !path.exists() {
+        return; // only where examples are built: `cargo test --all-features` does
+    }
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(&path).args(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let report = std::env::temp_dir().join(format!("simulate-report-{}", std::process::id()));
+    let (code, out, _) =
+        run(&["ipfs", "--nodes", "200", "--lookups", "20", "--json", "--report", report.to_str().unwrap()]);
+    let page = std::fs::read_to_string(report.join("report.html")).unwrap();
+    std::fs::remove_dir_all(&report).unwrap();
+    let figures: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, figures["lookups"].as_u64()), (Some(0), Some(20)));
+    assert!(page.matches("<svg").count() >= 6, "{page}");
+    assert!(!["src=", "<link", "<script"].iter().any(|outside| page.contains(outside)), "{page}");
+    for (arguments, complaint) in [
+        (&["--nodes", "many"][..], "many"),
+        (&["sunny"], "neither a file nor one of healthy"),
+        (&["missing.toml"], "missing.toml: "),
+        (&["healthy", "--nodes", "1"], "nodes must be 2 to 8,388,608"),
+        (&["healthy", "--set", "link.loss=7"], "link.loss must be 0 to 1"),
+        (&["--frobnicate"], "--frobnicate"),
+    ] {
+        let (code, _, error) = run(arguments);
+        assert!(code == Some(1) && error.contains(complaint), "{arguments:?}: {code:?} {error}");
+    }
+}
