@@ -28,7 +28,7 @@ use trace::{Ending, Lookup};
 const LONG: Duration = Duration::from_secs(60);
 
 fn driver(settings: Settings) -> Driver {
-    Driver::new(Ipv4Addr::LOCALHOST, driver::config(LONG), settings).unwrap()
+    Driver::new(Ipv4Addr::LOCALHOST, Key160::new(rand::random()), driver::config(LONG), settings).unwrap()
 }
 
 fn finish(lookup: &Lookup) -> &Finish<Mainline> {
@@ -93,7 +93,7 @@ fn lost_datagrams_are_timed_out_and_asked_again() {
     config.network.request_timeout = Duration::from_millis(500);
     config.network.soft_timeout = Duration::from_millis(100);
     let settings = Settings { drop: 0.3, ..Settings::default() };
-    let mut driver = Driver::new(Ipv4Addr::LOCALHOST, config, settings).unwrap();
+    let mut driver = Driver::new(Ipv4Addr::LOCALHOST, Key160::new(rand::random()), config, settings).unwrap();
     assert!(driver.bootstrap(&testnet.bootstrap()).unwrap().len() < 3);
     // Enough lookups that some request is lost; that none of 100 is has a probability of 10^-16.
     for _ in 0..10 {

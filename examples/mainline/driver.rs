@@ -147,17 +147,17 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// A node with a random id, on a socket of its own that is bound to `ip`.
+    /// The node with this id, on a socket of its own that is bound to `ip`.
     ///
     /// # Errors
     /// Where there is no such socket; and where the engine does not accept the configuration, its error as an
     /// [`ErrorKind::InvalidInput`].
-    pub(crate) fn new(ip: Ipv4Addr, config: Config, settings: Settings) -> io::Result<Self> {
+    pub(crate) fn new(ip: Ipv4Addr, id: Key160, config: Config, settings: Settings) -> io::Result<Self> {
         let socket = UdpSocket::bind((ip, 0))?;
         let address = SocketAddrV4::new(ip, socket.local_addr()?.port());
         let refused = |error| io::Error::new(ErrorKind::InvalidInput, error);
         Ok(Self {
-            coordinator: Coordinator::new(Key160::new(rand::random()), config).map_err(refused)?,
+            coordinator: Coordinator::new(id, config).map_err(refused)?,
             socket,
             address,
             anchor: std::time::Instant::now(),

@@ -59,8 +59,10 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     // Nobody else needs to reach a node whose network is on loopback.
     let all_loopback = bootstrap.iter().all(|address| address.ip().is_loopback());
     let ip = if all_loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let id = Key160::new(rand::random());
     let mut driver = Driver::new(
         ip,
+        id,
         driver::config(options.deadline),
         Settings { drop: options.drop, serve: options.serve },
     )?;

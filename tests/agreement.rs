@@ -1,0 +1,144 @@
+//! The simulator agrees with the real thing: the same lookups in the same topology, once simulated and once over UDP with
+//! the answers in the same order, ask the same nodes in the same order and find the same.
+
+#![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(dead_code)] // of the example, only the driver is wanted
+
+#[path = "../examples/mainline/driver.rs"]
+mod driver;
+#[path = "../examples/mainline/krpc.rs"]
+mod krpc;
+#[path = "../examples/mainline/trace.rs"]
+mod trace;
+
+use driver::{Driver, Settings};
+use kad_proto::coordinator::Inbound;
+use kad_proto::sim::{Handle, Key64, Latency, Link, Scenario, Workload, World};
+use kad_proto::{Config, Family, Key160, Stamped};
+use krpc::{Body, Message, Query};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::time::Duration;
+
+const NODES: u32 = 30;
+const LOOKUPS: u32 = 10;
+/// Small enough for lookups of several hops in so small a network.
+const K: usize = 4;
+const LONG: Duration = Duration::from_secs(60);
+
+/// The simulated key, and zeros: distances are in the same order.
+fn wide(key: Key64) -> Key160 {
+    let mut bytes = [0; 20];
+    bytes[..8].copy_from_slice(key.as_bytes());
+    Key160::new(bytes)
+}
+
+fn narrow(key: Key160) -> Key64 {
+    Key64::new(key.as_bytes()[..8].try_into().unwrap())
+}
+
+/// Time-outs that no loaded machine runs into.
+fn config() -> Config {
+    let mut config = Config::default();
+    config.table.bucket_size = K;
+    config.pool.query.k = K;
+    config.network.request_timeout = LONG;
+    config.network.soft_timeout = LONG;
+    config.network.min_timeout = LONG;
+    config
+}
+
+fn world() -> World {
+    World::new(Scenario {
+        nodes: NODES,
+        config: config(),
+        k: K,
+        warm: false,
+        // Constant: answers come in the order of the requests.
+        link: Link { round_trip: Latency::Constant(Duration::from_millis(50)), ..Link::default() },
+        workload: Workload { lookups: LOOKUPS, ..Workload::default() },
+        ..Scenario::default()
+    })
+    .unwrap()
+}
+
+/// A node on a socket of its own, which knows what the simulated one knows.
+struct Peer {
+    handle: Handle,
+    socket: UdpSocket,
+    address: SocketAddrV4,
+}
+
+impl Peer {
+    fn new(handle: Handle) -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        let SocketAddr::V4(address) = socket.local_addr().unwrap() else { panic!("an IPv4 socket") };
+        Self { handle, socket, address }
+    }
+
+    fn node(&self) -> driver::Node {
+        (wide(self.handle.key()), self.address)
+    }
+
+    /// Answers one query.
+    fn answer(&self, world: &World, peers: &[Peer]) {
+        let mut buffer = [0; 2048];
+        let (length, from) = self.socket.recv_from(&mut buffer).unwrap();
+        let message = Message::decode(&buffer[..length]).unwrap();
+        let Body::Query { query: Query::FindNode { target }, .. } = message.body else { panic!("a query") };
+        let closer = world.closest_known(self.handle, narrow(target));
+        let closer = closer.iter().map(|handle| peer(peers, *handle).node()).collect();
+        let body = Body::Response { from: wide(self.handle.key()), nodes: Some(closer) };
+        let answer = Message { transaction: message.transaction, body };
+        self.socket.send_to(&answer.encode().unwrap(), from).unwrap();
+    }
+}
+
+fn peer(peers: &[Peer], handle: Handle) -> &Peer {
+    peers.iter().find(|peer| peer.handle == handle).unwrap()
+}
+
+#[test]
+fn the_same_nodes_are_asked_over_udp_and_in_the_simulator() {
+    let mut simulated = world();
+    simulated.run().unwrap();
+    // As it was before any lookup; ideal tables are full, so that lookups do not change them.
+    let world = world();
+    let peers: Vec<_> = (0..NODES).map(|index| Peer::new(world.handle(index))).collect();
+    let mut hops = 0;
+    for lookup in simulated.lookups() {
+        let asked: Vec<_> = lookup.asked.iter().map(|asked| (asked.node, asked.hop)).collect();
+        assert!(!asked.is_empty(), "the simulator must keep what it is compared by");
+
+        let id = wide(lookup.starter.key());
+        let mut driver = Driver::new(Ipv4Addr::LOCALHOST, id, config(), Settings::default()).unwrap();
+        for known in world.engine(lookup.starter).unwrap().table().iter() {
+            let node = peer(&peers, *known.node()).node();
+            driver.tell(Stamped::new(Inbound::Connected { node, round_trip: None }));
+        }
+        driver.look_up(wide(lookup.target), LONG);
+        let mut answered = 0;
+        while driver.lookups()[0].end.is_none() {
+            let node = driver.lookups()[0].spans[answered].node;
+            let peer = peers.iter().find(|peer| peer.address == node.1).unwrap();
+            peer.answer(&world, &peers);
+            driver.step().unwrap();
+            answered += 1;
+        }
+        let spans = &driver.lookups()[0].spans;
+        let over_udp = spans.iter().map(|span| {
+            let peer = peers.iter().find(|peer| peer.address == span.node.1).unwrap();
+            (peer.handle, span.hop)
+        });
+        assert_eq!(over_udp.collect::<Vec<_>>(), asked, "lookup {}", lookup.number);
+
+        let finish = driver.lookups()[0].end.as_ref().unwrap().as_ref().unwrap();
+        let ending = lookup.ending.as_ref().unwrap();
+        assert_eq!(ending.end, kad_proto::sim::End::Finished(finish.outcome));
+        assert_eq!(finish.statistics.requests, ending.statistics.requests);
+        hops = hops.max(ending.statistics.hops);
+    }
+    assert!(hops > 1, "lookups of one hop show little");
+    assert_eq!(kad_proto::sim::Net::key(&world.handle(0)), world.handle(0).key());
+}
