@@ -250,7 +250,8 @@ impl<F: Family, T> Outbox<F, T> {
             let hard = self.pace.hard(least, soft.saturating_mul(4), hard);
             (self.pace.soft(least, soft, hard), hard)
         };
-        (soft, if again { hard.saturating_sub(soft) } else { hard })
+        // Adapted limits move between two requests, and may leave nothing; but what waits must go out in the end.
+        (soft, if again { hard.saturating_sub(soft).max(1) } else { hard })
     }
 
     /// Hands in a request for an operation that ends at `operation_deadline`.

@@ -252,6 +252,22 @@ fn a_lookup_whose_node_is_busy_does_not_keep_others_from_asking() {
 }
 
 #[test]
+fn a_repeat_that_waited_goes_out_though_adapted_limits_leave_it_no_time() {
+    let limits = NetworkConfig { min_timeout: Duration::from_nanos(1), max_per_node: 1, ..network() };
+    let mut pool = QueryPool::<Tiny>::new(LOCAL, PoolConfig::default(), limits).unwrap();
+    assert_eq!(requests(&pool.handle(at(0), start(1, &[1]))).len(), 1);
+    // It is slow, so it is to be asked again; that waits, as one request to it is in flight.
+    assert!(requests(&pool.handle(at(1), Inbound::Tick.into())).is_empty());
+    // Others answer in no time at all, so that soft limit and time-out come to be the same.
+    let mut open = requests(&pool.handle(at(1), start(2, &(10..30).collect::<Vec<_>>())));
+    while let Some(request) = open.pop() {
+        open.extend(requests(&pool.handle(at(1), answered(request.id, &[]))));
+    }
+    let again = requests(&pool.handle(at(2), Inbound::Tick.into()));
+    assert_eq!(again.iter().map(|request| request.node).collect::<Vec<_>>(), [node(1)]);
+}
+
+#[test]
 fn an_adapted_soft_limit_is_never_now() {
     let limits = NetworkConfig { min_timeout: Duration::from_nanos(1), ..network() };
     let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), limits).unwrap();

@@ -117,10 +117,11 @@ impl<const N: usize> Known<N> {
             entry.hops.push(hop);
             return false;
         }
-        let heard = self.entries.values().filter(|entry| entry.state == State::Heard).count();
         // Which of two nodes with one key comes first is left open.
-        let shares_key = self.entries.keys().any(|other| other.key == peer.key);
-        self.exact &= heard < self.max_candidates && !shares_key;
+        self.exact = self.exact
+            && self.entries.values().filter(|entry| entry.state == State::Heard).count()
+                < self.max_candidates
+            && !self.entries.keys().any(|other| other.key == peer.key);
         let entry = Entry { state: State::Heard, hops: vec![hop], tries: 0, pending: Vec::new() };
         self.entries.insert(peer, entry);
         true
