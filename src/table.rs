@@ -227,6 +227,33 @@ impl<F: Family> RoutingTable<F> {
         Offered::Admitted { evicted }
     }
 
+    /// Fills an empty bucket with nodes that share exactly `cpl` bits with our own key, name no group, have different
+    /// keys and are no more than a bucket holds. Takes no more memory than they need: there are many tables in a
+    /// simulation.
+    #[cfg(feature = "sim")]
+    pub(crate) fn fill(&mut self, now: Instant, cpl: u32, nodes: &[F::Node]) {
+        if self.buckets.len() <= cpl as usize {
+            self.buckets.resize_with(cpl as usize + 1, Vec::new);
+        }
+        if let Some(bucket) = self.buckets.get_mut(cpl as usize) {
+            bucket.reserve_exact(nodes.len());
+            bucket.extend(nodes.iter().map(|node| Record {
+                node: node.clone(),
+                added: now,
+                last_seen: now,
+                round_trip: Record::<F>::NONE,
+                failures: 0,
+            }));
+            self.len += nodes.len();
+        }
+    }
+
+    /// Gives back memory that the list of buckets does not need.
+    #[cfg(feature = "sim")]
+    pub(crate) fn shrink(&mut self) {
+        self.buckets.shrink_to_fit();
+    }
+
     /// Notes that a node ran into its own timeout or could not be reached. Says whether that removed it.
     #[must_use = "a removed node has left the table"]
     pub fn failed(&mut self, node: &F::Node) -> bool {

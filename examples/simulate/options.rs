@@ -16,6 +16,7 @@ Presets:
   healthy       10,000 nodes, all well
   under-fire    the same, of which 30 % are dead; 2 % of all exchanges lost
   lossy         2 % of all exchanges lost
+  joining       1,000 nodes that join one by one
   ipfs          dead, slow and hidden nodes, and churn, as published of the public network
   hostile       20 % of the nodes lie in various ways
   partition     30 % of the nodes are cut off from the others for three minutes

@@ -1,13 +1,14 @@
 //! Scenarios by name.
 
 use kad_proto::sim::{
-    Churn, Eclipse, Empty, Late, Latency, Length, Link, MadeUp, Pace, Partition, Party, Scenario, Silent,
-    Slow, Workload,
+    Build, Churn, Eclipse, Empty, Join, Late, Latency, Length, Link, MadeUp, Pace, Partition, Party,
+    Scenario, Silent, Slow, Workload,
 };
 use std::time::Duration;
 
 /// All of them, and what they are.
-pub(crate) const NAMES: [&str; 6] = ["healthy", "under-fire", "lossy", "ipfs", "hostile", "partition"];
+pub(crate) const NAMES: [&str; 7] =
+    ["healthy", "under-fire", "lossy", "joining", "ipfs", "hostile", "partition"];
 
 /// The preset of this name.
 pub(crate) fn named(name: &str) -> Option<Scenario> {
@@ -18,6 +19,14 @@ pub(crate) fn named(name: &str) -> Option<Scenario> {
         "healthy" => Scenario { workload, ..large },
         "under-fire" => Scenario::under_fire(),
         "lossy" => Scenario::lossy(),
+        "joining" => Scenario {
+            nodes: 1_000,
+            build: Build::Join(Join::default()),
+            meet: true,
+            health: Some(minute / 12),
+            workload,
+            ..Scenario::default()
+        },
         // Shares and lengths in the order of magnitude that crawls of the public network have published: about a third
         // of what stands in routing tables cannot be reached; half of all sessions are shorter than an hour, with a
         // heavy tail; intercontinental round trips.

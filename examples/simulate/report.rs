@@ -10,6 +10,9 @@ use std::time::Duration;
 type Drawn = Result<String, Box<dyn Error>>;
 
 const SIZE: (u32, u32) = (720, 360);
+const INK: RGBColor = RGBColor(38, 84, 158);
+const GOOD: RGBColor = RGBColor(84, 160, 92);
+const BAD: RGBColor = RGBColor(200, 76, 66);
 const TEXT: (&str, u32) = ("sans-serif", 13);
 
 pub(crate) fn page(name: &str, world: &World, speed: &Speed) -> Drawn {
@@ -102,11 +105,14 @@ fn histogram(values: &[f64], label: &str, width: Option<f64>) -> Drawn {
             .x_desc(label)
             .y_desc("lookups")
             .label_style(TEXT)
+            .max_light_lines(0)
             .x_label_formatter(&mesh)
+            .y_label_formatter(&mesh)
             .draw()?;
-        chart.draw_series(bins.iter().enumerate().map(|(place, count)| {
+        let bars = bins.iter().enumerate().filter(|(_, count)| **count > 0);
+        chart.draw_series(bars.map(|(place, count)| {
             let left = place as f64 * width;
-            Rectangle::new([(left, 0.0), (left + width * 0.92, f64::from(*count))], BLUE.mix(0.6).filled())
+            Rectangle::new([(left, 0.0), (left + width * 0.92, f64::from(*count))], INK.mix(0.8).filled())
         }))?;
         area.present()?;
     }
@@ -141,12 +147,13 @@ fn occupancy(all: &[Health]) -> Drawn {
             .x_desc(format!("seconds (darkest: {fullest:.0} nodes in a bucket)"))
             .y_desc("common prefix length")
             .label_style(TEXT)
+            .max_light_lines(0)
             .draw()?;
         chart.draw_series(samples.iter().flat_map(|health| {
             let left = seconds(health);
             health.by_cpl.iter().enumerate().map(move |(cpl, nodes)| {
                 let corners = [(left, cpl as f64), (left + gap, cpl as f64 + 1.0)];
-                Rectangle::new(corners, BLUE.mix(nodes / fullest).filled())
+                Rectangle::new(corners, INK.mix(nodes / fullest).filled())
             })
         }))?;
         area.present()?;
@@ -166,10 +173,16 @@ fn dead(all: &[Health]) -> Drawn {
             .x_label_area_size(42)
             .y_label_area_size(52)
             .build_cartesian_2d(0.0..end, 0.0..most * 1.1)?;
-        chart.configure_mesh().x_desc("seconds").y_desc("% of all records").label_style(TEXT).draw()?;
+        chart
+            .configure_mesh()
+            .x_desc("seconds")
+            .y_desc("% of all records")
+            .label_style(TEXT)
+            .max_light_lines(0)
+            .draw()?;
         chart.draw_series(LineSeries::new(
             all.iter().map(|health| (seconds(health), health.dead * 100.0)),
-            RED.stroke_width(2),
+            BAD.stroke_width(2),
         ))?;
         area.present()?;
     }
@@ -197,17 +210,18 @@ fn waterfall(lookup: &Lookup) -> Drawn {
             .disable_y_axis()
             .x_desc("ms; green: answered, red: timed out or failed, grey: given up, blue: open")
             .label_style(TEXT)
+            .max_light_lines(0)
             .draw()?;
         for (row, asked) in lookup.asked.iter().enumerate() {
             let top = (rows - row) as f64;
             let begin = millis(asked.sent - lookup.began);
             let (end, colour) = match asked.ended {
-                None => (took, BLUE.mix(0.5)),
+                None => (took, INK.mix(0.5)),
                 Some((at, fate)) => (
                     millis(at - lookup.began),
                     match fate {
-                        Fate::Answered => GREEN.mix(0.7),
-                        Fate::TimedOut | Fate::Failed => RED.mix(0.7),
+                        Fate::Answered => GOOD.mix(0.9),
+                        Fate::TimedOut | Fate::Failed => BAD.mix(0.9),
                         _ => BLACK.mix(0.3),
                     },
                 ),

@@ -1,7 +1,7 @@
 //! What happens in a simulated network, and the fingerprint of all of it.
 
 use super::lookup::End;
-use super::nodes::Handle;
+use super::nodes::{GOLDEN, Handle};
 use crate::event::{Outcome, RefusedBecause};
 use crate::time::Instant;
 use core::fmt;
@@ -197,7 +197,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// A running hash of all events with their times: FNV-1a over their numbers, 64 bits.
+/// A running hash of all events with their times, a rotation and a multiplication for each of their numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fingerprint(u64);
 
@@ -214,9 +214,7 @@ impl Fingerprint {
     }
 
     fn word(&mut self, word: u64) {
-        for byte in word.to_le_bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        self.0 = (self.0.rotate_left(29) ^ word).wrapping_mul(GOLDEN);
     }
 
     pub(crate) const fn value(self) -> u64 {

@@ -36,10 +36,11 @@ impl Population {
 
     /// A node's ideal view, by common prefix length: all nodes that share exactly c bits with it where there are
     /// at most k, else k of them drawn at random.
-    pub(crate) fn view(&self, index: u32, k: u32, mut each: impl FnMut(Handle)) {
+    pub(crate) fn view(&self, index: u32, k: u32, mut each: impl FnMut(u32, &[Handle])) {
         let own = self.handle(index).key();
         let mut draw = Draw::new(self.seed, Purpose::View, [u64::from(index)]);
         let mut drawn: Vec<u32> = Vec::with_capacity(k as usize);
+        let mut bucket = Vec::with_capacity(k as usize);
         let mut range = 0..self.sorted.len();
         for cpl in 0..Key64::BITS {
             let middle = self.split(&range, cpl);
@@ -59,10 +60,10 @@ impl Population {
                     drawn.push(if drawn.contains(&pick) { last } else { pick });
                 }
             }
-            for pick in &drawn {
-                if let Some(handle) = self.at(others.start + *pick as usize) {
-                    each(handle);
-                }
+            bucket.clear();
+            bucket.extend(drawn.iter().filter_map(|pick| self.at(others.start + *pick as usize)));
+            if !bucket.is_empty() {
+                each(cpl, &bucket);
             }
             range = ours;
             if range.len() <= 1 {
@@ -117,7 +118,7 @@ mod tests {
         for index in [0, 17, 499] {
             let own = network.handle(index).key();
             let mut known = Vec::new();
-            network.view(index, 20, |handle| known.push(handle));
+            network.view(index, 20, |_, bucket| known.extend_from_slice(bucket));
             for cpl in 0..Key64::BITS {
                 let shares = |handle: &Handle| handle.key().common_prefix_len(&own) == cpl;
                 let all = (0..500).map(|other| network.handle(other)).filter(shares).count();

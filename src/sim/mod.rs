@@ -4,6 +4,12 @@
 //! [`Figures`] come out. It reads no clock, starts no thread and keeps nothing global; the same scenario gives the
 //! same events on every platform, as [`World::fingerprint`] shows.
 //!
+//! Networks begin with ideal tables, or nodes join one by one ([`Build`]). [Links](Link) delay, lose, duplicate and
+//! reorder; [partitions](Partition) cut. Nodes are dead, hidden or [slow](Slow), [come and go](Churn), or follow a
+//! [`Behaviour`] that is not honest. The [workload](Workload) is lookups and messages, each with a deadline and a trace
+//! of its own. Where the scenario says so, every call of every engine is judged by the contract's [rules](Rule), and
+//! what is [broken](Broken) comes with the seed and the command that shows it again.
+//!
 //! ```
 //! use kad_proto::sim::{Scenario, World};
 //!

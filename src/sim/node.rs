@@ -44,9 +44,8 @@ impl Node {
             let k = u32::try_from(config.table.bucket_size).unwrap_or(u32::MAX);
             let mut table = RoutingTable::new(population.handle(index).key(), config.table.clone())?;
             if ideal {
-                population.view(index, k, |known| {
-                    table.offer(Instant::ORIGIN, &known, None);
-                });
+                population.view(index, k, |cpl, known| table.fill(Instant::ORIGIN, cpl, known));
+                table.shrink();
             }
             Some(Coordinator::with_table(table, config.clone())?)
         };

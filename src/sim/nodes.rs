@@ -111,7 +111,8 @@ impl fmt::Display for Handle {
     }
 }
 
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+/// 2^64 divided by the golden ratio.
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The output function of `SplitMix64` (Steele, Lea, Flood 2014): a permutation of the 64-bit numbers.
 pub(crate) const fn mix(number: u64) -> u64 {

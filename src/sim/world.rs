@@ -67,9 +67,10 @@ impl World {
     pub fn new(scenario: Scenario) -> Result<Self, ConfigError> {
         scenario.validate()?;
         let population = Population::new(scenario.seed, scenario.nodes);
-        let nodes = (0..scenario.nodes)
-            .map(|index| Node::new(&scenario, &population, index))
-            .collect::<Result<_, _>>()?;
+        let mut nodes = Vec::with_capacity(scenario.nodes as usize);
+        for index in 0..scenario.nodes {
+            nodes.push(Node::new(&scenario, &population, index)?);
+        }
         let checker = scenario.check.then(Checker::default);
         let mut world = Self {
             scenario,
