@@ -17,6 +17,7 @@ fn fixed() -> [(&'static str, Config); 3] {
             config.network.min_timeout = config.network.request_timeout;
             config.pool.query.timeout = Duration::from_secs(600);
             config.pool.query.retries = 0;
+            config.pool.query.rim = false;
             (name, config)
         },
     )
@@ -47,7 +48,7 @@ pub(crate) fn print(options: &Options) -> Result<(), Box<dyn Error>> {
             "\n\
              cold: nodes have measured no round trips before their first lookup.\n\
              alpha 3 with a fixed time-out, Zikade, discv5: this engine with the fixed time-out of that \
-             implementation,\nno soft limit, no second try; its own way of widening on stall stays.\n\
+             implementation,\nno soft limit, no second try, no look beyond the rim; its own way of widening on stall stays.\n\
              rust-libp2p: its closest-peers iterator rewritten, over the same lookups and the same draws."
         );
     }
