@@ -19,7 +19,7 @@ fn a_file_says_all_there_is_to_say() {
     let scenario = file::read("storm.toml", text).unwrap();
     assert_eq!((scenario.seed, scenario.nodes, scenario.config.pool.query.alpha), (9, 500, 5));
     assert!(scenario.dead > 0.29 && scenario.hostile.len() == 2 && scenario.partition.is_some());
-    assert!(matches!(scenario.build, Build::Join(join) if join.seeds == 1 && join.every == 50 * MS));
+    assert!(matches!(scenario.build, Build::Join(join) if join.seeds == 4 && join.every == 50 * MS));
     assert!(matches!(scenario.link.round_trip, Latency::Uniform(_, most) if most == 90 * MS));
     assert!(matches!(scenario.churn.unwrap().sessions, Length::Weibull { .. }));
     assert_eq!(scenario.workload.pace, Pace::Mean(500 * MS));
