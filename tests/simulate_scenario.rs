@@ -15,47 +15,11 @@ const MS: Duration = Duration::from_millis(1);
 
 #[test]
 fn a_file_says_all_there_is_to_say() {
-    let text = r#"
-        preset = "under-fire"
-        seed = 9
-        nodes = 500
-        nat = 0.1
-        health = "10s"
-        [join]
-        seeds = 1
-        every = "50ms"
-        [slow]
-        share = 0.1
-        [churn]
-        share = 0.5
-        sessions = { weibull = { scale = "20m", shape = 0.6 } }
-        absences = { one-of = ["1s", "2s"] }
-        [[hostile]]
-        share = 0.1
-        behaviour = "late"
-        after = "2s"
-        [[hostile]]
-        share = 0.1
-        behaviour = "eclipse"
-        [link]
-        round_trip = { uniform = ["10ms", "90ms"] }
-        loss = 0.05
-        [partition]
-        share = 0.3
-        from = "1m"
-        until = "2m"
-        [workload]
-        pace = { mean = "500ms" }
-        deadline = "5s"
-        [engine]
-        alpha = 5
-        request_timeout = "3s"
-        bucket_size = 16
-    "#;
+    let text = include_str!("../examples/simulate/storm.toml");
     let scenario = file::read("storm.toml", text).unwrap();
     assert_eq!((scenario.seed, scenario.nodes, scenario.config.pool.query.alpha), (9, 500, 5));
     assert!(scenario.dead > 0.29 && scenario.hostile.len() == 2 && scenario.partition.is_some());
-    assert!(matches!(scenario.build, Build::Join(join) if join.seeds == 1 && join.every == 50 * MS));
+    assert!(matches!(scenario.build, Build::Join(join) if join.seeds == 4 && join.every == 50 * MS));
     assert!(matches!(scenario.link.round_trip, Latency::Uniform(_, most) if most == 90 * MS));
     assert!(matches!(scenario.churn.unwrap().sessions, Length::Weibull { .. }));
     assert_eq!(scenario.workload.pace, Pace::Mean(500 * MS));

@@ -55,9 +55,9 @@ pub(crate) fn run(name: &str, scenario: Scenario, options: &Options) -> Result<(
         world.run()?; // judges that nothing is left
     }
     if options.json {
-        println!("{:#}", as_json(name, &world, &speed));
+        show(&format!("{:#}\n", as_json(name, &world, &speed)))?;
     } else {
-        print(name, &world, &speed);
+        show(&text(name, &world, &speed)?)?;
     }
     if let Some(directory) = &options.report {
         std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
@@ -81,41 +81,54 @@ fn progress(world: &World, lookups: u32, ran: Duration) {
     let _ = stderr().flush(); // a progress line that cannot be shown is no harm
 }
 
-fn print(name: &str, world: &World, speed: &Speed) {
-    let scenario = world.scenario();
-    println!("scenario   {name}, {} nodes, seed {}", scenario.nodes, scenario.seed);
-    if speed.interrupted {
-        println!("interrupted: the figures so far");
+/// Writes to the standard output; a reader that has gone away has seen enough.
+fn show(text: &str) -> std::io::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
-    println!("{}", world.figures());
+}
+
+fn text(name: &str, world: &World, speed: &Speed) -> Result<String, std::fmt::Error> {
+    use std::fmt::Write;
+    let mut out = String::new();
+    let scenario = world.scenario();
+    writeln!(out, "scenario   {name}, {} nodes, seed {}", scenario.nodes, scenario.seed)?;
+    if speed.interrupted {
+        writeln!(out, "interrupted: the figures so far")?;
+    }
+    writeln!(out, "{}", world.figures())?;
     if !world.health().is_empty() {
-        println!("tables         time       up  nodes in a table  of these dead");
+        writeln!(out, "tables         time       up  nodes in a table  of these dead")?;
         let all = world.health();
         let step = all.len().div_ceil(8).max(1);
         for health in all.iter().step_by(step) {
             let at = (health.at - kad_proto::Instant::ORIGIN).as_secs_f64();
-            println!(
+            writeln!(
+                out,
                 "         {at:8.0} s {:>8} {:>17.1} {:>13.1}%",
                 health.up,
                 health.size,
                 health.dead * 100.0
-            );
+            )?;
         }
     }
     let virtual_time = (world.now() - kad_proto::Instant::ORIGIN).as_secs_f64();
     let (build, run) = (speed.build.as_secs_f64(), speed.run.as_secs_f64());
     let events = world.events();
     let rate = events as f64 / run.max(1e-9) / 1e6;
-    println!("virtual    {virtual_time:.1} s");
-    println!("build      {build:.2} s, run {run:.2} s, {events} events, {rate:.2} M events/s");
+    writeln!(out, "virtual    {virtual_time:.1} s")?;
+    writeln!(out, "build      {build:.2} s, run {run:.2} s, {events} events, {rate:.2} M events/s")?;
     if let Some(bytes) = resident() {
-        println!(
+        writeln!(
+            out,
             "memory     {:.0} MB resident, {} bytes per node",
             bytes as f64 / 1e6,
             bytes / u64::from(scenario.nodes)
-        );
+        )?;
     }
-    println!("fingerprint {:016x}", world.fingerprint());
+    writeln!(out, "fingerprint {:016x}", world.fingerprint())?;
+    Ok(out)
 }
 
 /// Bytes resident now, where the platform tells.
