@@ -20,13 +20,8 @@ use kad_proto::{
     Batch, Config, Coordinator, Instant, Key256, Machine, NetworkConfig, Outcome, PoolConfig, Query,
     QueryConfig, QueryPool, RequestId, RoutingTable, Stamped, Start, TableConfig, coordinator,
 };
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use std::alloc::System;
 use std::collections::VecDeque;
 use std::hint::black_box;
-
-#[global_allocator]
-static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const LOOKUPS: usize = 200;
 const WARM_UP: usize = 5;
@@ -152,25 +147,24 @@ fn scripts(network: &Ideal, count: usize) -> Vec<Script> {
     network.lookups(count).into_iter().map(play).collect()
 }
 
-/// Plays the scripts; `measure` is called once everything is laid out, and what it returns once they are done.
-fn play<M: Driven, T>(
+/// Plays the scripts. `measured` calls what it is given, once everything is laid out, and takes the figure.
+fn play<M: Driven>(
     machine: &mut M,
     scripts: &[Script],
-    before: impl FnOnce() -> T,
-    after: impl FnOnce(T) -> f64,
+    measured: impl FnOnce(&mut dyn FnMut()) -> f64,
 ) -> f64 {
     let mut scripts = scripts.to_vec();
     let (mut queue, mut batch) = (VecDeque::with_capacity(64), Batch::with_capacity(64));
     let mut keep = Vec::with_capacity(scripts.len() * 64);
     let mut finishes = Vec::with_capacity(scripts.len());
-    let began = before();
-    for script in &mut scripts {
-        let seeds = std::mem::take(&mut script.seeds);
-        let answers = &mut script.answers;
-        let answer = |_: &Key256| answers.pop_front().unwrap_or_default();
-        finishes.push(run(machine, &mut queue, &mut batch, (script.target, seeds), answer, &mut keep));
-    }
-    let figure = after(began);
+    let figure = measured(&mut || {
+        for script in &mut scripts {
+            let seeds = std::mem::take(&mut script.seeds);
+            let answers = &mut script.answers;
+            let answer = |_: &Key256| answers.pop_front().unwrap_or_default();
+            finishes.push(run(machine, &mut queue, &mut batch, (script.target, seeds), answer, &mut keep));
+        }
+    });
     black_box((finishes, keep));
     figure
 }
@@ -194,14 +188,19 @@ fn nanos_since(began: std::time::Instant) -> f64 {
 fn lookup_of<M: Driven>(name: &str, mut machine: M, scripts: &[Script]) {
     let count = scripts.len() as f64;
     let events: usize = scripts.iter().map(|script| script.answers.len() + 1).sum();
-    let time = measured(|| play(&mut machine, scripts, std::time::Instant::now, nanos_since));
-    let heap = |figure: fn(stats_alloc::Stats) -> usize, machine: &mut M| {
-        let after = |region: Region<'_, System>| figure(region.change()) as f64;
-        play(machine, scripts, || Region::new(GLOBAL), after)
-    };
-    let allocations = heap(|change| change.allocations + change.reallocations, &mut machine);
-    // `bytes_allocated` counts what a reallocation asks for as well.
-    let bytes = heap(|change| change.bytes_allocated, &mut machine);
+    let time = measured(|| {
+        play(&mut machine, scripts, |work| {
+            let began = std::time::Instant::now();
+            work();
+            nanos_since(began)
+        })
+    });
+    let (mut allocations, mut bytes) = (0.0, 0.0);
+    play(&mut machine, scripts, |work| {
+        let counted = allocation_counter::measure(work);
+        (allocations, bytes) = (counted.count_total as f64, counted.bytes_total as f64);
+        bytes
+    });
     println!(
         "lookup, {name:11}  {:6.0} ns/lookup  {:4.0} ns/event  {:.1} allocations  {:.0} bytes",
         time / count,
@@ -310,13 +309,13 @@ impl<'a> Crowd<'a> {
 /// state that a long run leaves it in.
 fn pool(network: &Ideal, crowds: &[usize]) {
     for &live in crowds {
-        let region = Region::new(GLOBAL);
-        let mut crowd = Crowd::new(network, live);
-        let change = region.change();
+        let mut crowd = None;
+        let counted = allocation_counter::measure(|| crowd = Some(Crowd::new(network, live)));
+        let mut crowd = crowd.unwrap();
         let outside = live * size_of_val(&crowd.lookups[0])
             + live * 32 * size_of::<(RequestId, Key256)>()
             + (1 << 16) * size_of::<Stamped<Outbound<Plain>>>();
-        let bytes = (change.bytes_allocated - change.bytes_deallocated - outside) as f64 / live as f64;
+        let bytes = (counted.bytes_current as f64 - outside as f64) / live as f64;
         let chunk = (live / 4).clamp(1, 500);
         let rounds = (40 * live / chunk).max(2_000);
         let mut times = Vec::new();
@@ -374,7 +373,10 @@ fn main() {
             let scripts = scripts(&Ideal::new(2_000), 50);
             let mut machine = query();
             for _ in 0..count.parse().unwrap_or(1) {
-                play(&mut machine, &scripts, || (), |()| 0.0);
+                play(&mut machine, &scripts, |work| {
+                    work();
+                    0.0
+                });
             }
         }
         ["lookup"] => lookup(&Ideal::new(10_000)),

@@ -179,10 +179,11 @@ impl<F: Family> Machine for Coordinator<F> {
             Inbound::Start(event) => {
                 let context = context.clone();
                 pool.start(&mut turn, Stamped { event, context, deadline }, |start| {
-                    let wanted = (*k).max(start.num_results.unwrap_or(0));
-                    start
-                        .seeds
-                        .extend(table.closest(start.target).take(wanted).map(|known| known.node().clone()));
+                    // Twice as many as it is after: where some are dead, the others may know nobody else.
+                    let wanted = 2 * (*k).max(start.num_results.unwrap_or(0));
+                    let known = table.closest(start.target).take(wanted);
+                    start.seeds.reserve(wanted);
+                    start.seeds.extend(known.map(|record| record.node().clone()));
                 });
             }
             Inbound::Stop(id) => {

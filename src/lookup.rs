@@ -109,13 +109,13 @@ impl<F: Family> Lookup<F> {
     /// comes, so that peers who lie about distance cannot push out what the caller knew already.
     pub(crate) fn begin(&mut self) {
         // Room for a lookup in a healthy network, so that nothing is allocated after the start.
-        let room = usize::from(self.rules.k) * 5 / 2;
+        let (k, most) = (usize::from(self.rules.k), usize::from(self.rules.max_candidates));
+        let room = (k * 5 / 2).max(self.seeds.len().min(most) + k * 3 / 2);
         self.paths = (0..self.rules.paths).map(|_| Path::with_room(room)).collect();
         let mut seeds = core::mem::take(&mut self.seeds);
         let target = self.target;
         let paths = self.paths.len();
-        let kept = usize::from(self.rules.max_candidates / 2).max(1);
-        if paths > 1 || seeds.len() > kept {
+        if paths > 1 {
             seeds.sort_by_key(|node| F::key(node).distance(&target));
         }
         let mut dealt = 0;
@@ -126,9 +126,11 @@ impl<F: Family> Lookup<F> {
                 && let Ok(place) = vacancy(&self.paths, path, &target, lead, &node)
                 && let Some(path) = self.paths.get_mut(path)
             {
-                let rank = Rank::new(lead, dealt / paths < kept);
-                dealt += usize::from(path.insert(place, rank, || node, 1, &self.rules));
+                dealt += usize::from(path.insert(place, Rank::new(lead), || node, 1, &self.rules));
             }
+        }
+        for path in &mut self.paths {
+            path.keep((most / 2).max(1));
         }
     }
 
@@ -214,7 +216,7 @@ impl<F: Family> Lookup<F> {
             beside = place + 1;
             let Some(path) = paths.get_mut(number) else { return superseded };
             let edge = *edge.get_or_insert_with(|| path.edge(&self.target, self.rules.k));
-            let taken = path.insert(place, Rank::new(lead, false), || node.clone(), hop, &self.rules);
+            let taken = path.insert(place, Rank::new(lead), || node.clone(), hop, &self.rules);
             progress |= taken && edge.is_none_or(|edge| key.distance(&self.target) < edge);
         }
         if let Some(path) = paths.get_mut(number) {

@@ -65,8 +65,8 @@ pub(crate) struct Rank {
 }
 
 impl Rank {
-    pub(crate) const fn new(lead: u64, keep: bool) -> Self {
-        Self { lead, slot: 0, state: State::Heard, tries: 0, pending: 0, rim: 0, keep }
+    pub(crate) const fn new(lead: u64) -> Self {
+        Self { lead, slot: 0, state: State::Heard, tries: 0, pending: 0, rim: 0, keep: false }
     }
 
     /// The common prefix length with the target, as far as `lead` tells; less than 64.
@@ -353,6 +353,13 @@ impl<F: Family> Path<F> {
             equal += 1;
         }
         Ok(place)
+    }
+
+    /// Lets the closest, these many, never be pushed out.
+    pub(crate) fn keep(&mut self, closest: usize) {
+        for rank in self.ranks.iter_mut().take(closest) {
+            rank.keep = true;
+        }
     }
 
     /// Puts a candidate in at its place, if there is room or one farther gives way.

@@ -270,7 +270,7 @@ impl<const N: usize> Witness<N> {
         };
         let mut start = start.clone();
         let query = &self.config.pool.query;
-        let wanted = query.k.max(start.num_results.unwrap_or(0));
+        let wanted = 2 * query.k.max(start.num_results.unwrap_or(0));
         // An empty table, where the machine has none.
         start.seeds.extend(self.table.closest(start.target).take(wanted).map(|record| *record.node()));
         let known = Known::new(self.local, start.target, &self.config, start.num_results, &start.seeds);
