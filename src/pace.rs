@@ -29,7 +29,9 @@ impl Pace {
     }
 
     fn blend(old: u64, new: u64, samples: u64) -> u64 {
-        if new >= old { old + (new - old) / samples } else { old - (old - new) / samples }
+        // The usual case by a constant, which is a shift.
+        let share = |part: u64| if samples == Self::MEMORY { part / Self::MEMORY } else { part / samples };
+        if new >= old { old + share(new - old) } else { old - share(old - new) }
     }
 
     /// The soft limit: a little more than the mean, as a request costs less than the wait for one that is lost. Never
