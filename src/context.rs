@@ -10,12 +10,13 @@
 //! | 4. Detach | A side effect (a node entering the routing table) has no parent and no deadline; it carries a [link](Context::Link) to its origin instead. |
 //! | 5. Store once | An operation stores the context it was started with. No queue stores a context for anybody else. |
 //!
-//! All machines stamp through this file.
+//! All machines stamp what an operation says through this file; a refusal carries the context of its start.
 
 use crate::id::OperationId;
 use opentelemetry::trace::SpanContext;
 
-/// How an event stands to a span.
+/// How an event stands to a span. A start that is stamped with a link has no parent: what follows from it has no
+/// context, except from answers that bring one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Context {
     /// The event continues this span: what the caller does for it is a child (rules 1 to 3). An invalid span
@@ -44,6 +45,12 @@ impl Context {
             Self::Link(span) if span.is_valid() => Some(span),
             _ => None,
         }
+    }
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self::NONE
     }
 }
 

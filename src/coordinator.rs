@@ -1,4 +1,18 @@
 //! The coordinator: what a driver embeds.
+//!
+//! What may follow what, for one operation (of a query and of a pool too):
+//!
+//! ```text
+//! Start ──► Refused
+//!       └─► Started ──► { Request, Cancel, Progress }* ──► Finished
+//!
+//! Request ──► Progress (answered, failed)
+//!         │   Cancel, Progress (timed out)
+//!         │   Cancel (its operation ended, or it was superseded)
+//! ```
+//!
+//! Nothing of an operation comes after its `Finished`. Whatever is handed in for it then is ignored, and counted in
+//! [`Traffic`].
 
 use crate::context::{self, Cause, Context};
 use crate::deadline::Clock;
@@ -56,14 +70,15 @@ pub enum Inbound<F: Family> {
     /// A request failed: the node is unreachable, or answered nonsense.
     Failed(RequestId),
     /// A node is known to live by other means than a request of ours: it answered the driver, say. Who has merely
-    /// sent us a datagram has proved nothing.
+    /// sent us a datagram has proved nothing. It is offered to the table, which may have no room for it.
     Connected {
         /// The node.
         node: F::Node,
         /// The round trip, if it was measured; time-outs are adapted to it.
         round_trip: Option<Duration>,
     },
-    /// A node is known not to be reachable, by other means than a request of ours.
+    /// A node could not be reached, by other means than a request of ours. Counts as one failure of it:
+    /// [`TableConfig::max_failures`] in a row remove it.
     Disconnected(F::Node),
     /// Nothing happened but time.
     Tick,
@@ -95,6 +110,12 @@ says_operations!(Outbound);
 
 /// A whole Kademlia node, without its IO: lookups, the limits on their requests, and the routing table that they
 /// begin from and feed.
+///
+/// # Joining, and staying joined
+///
+/// A node begins knowing nobody. Give its first lookup seeds, or tell of nodes that the driver itself has reached by
+/// [`Inbound::Connected`]; then look up one's own key, which fills the buckets near it, and random keys, which fill the
+/// others. Doing so again from time to time keeps the table fresh: the coordinator does not do it by itself.
 ///
 /// A node that answers a request enters the table if its bucket has room; one whose requests fail or run into their
 /// own timeouts leaves it after [`TableConfig::max_failures`] in a row.
@@ -146,6 +167,11 @@ impl<F: Family> Coordinator<F> {
         self.outbox.traffic()
     }
 
+    /// The live operation that was started with this tag, to stop it by.
+    pub fn operation(&self, tag: u64) -> Option<OperationId> {
+        self.pool.operation(tag)
+    }
+
     /// Operations that live, running or waiting.
     pub fn operations(&self) -> usize {
         self.pool.counts().0
@@ -182,7 +208,7 @@ impl<F: Family> Machine for Coordinator<F> {
                     // Twice as many as it is after: where some are dead, the others may know nobody else.
                     let wanted = 2 * (*k).max(start.num_results.unwrap_or(0));
                     let known = table.closest(start.target).take(wanted);
-                    start.seeds.reserve(wanted);
+                    start.seeds.reserve(wanted.min(table.len()));
                     start.seeds.extend(known.map(|record| record.node().clone()));
                 });
             }

@@ -4,14 +4,14 @@
 //! | --- | --- |
 //! | 1. Bounded | An operation's deadline is the earlier of what its start asked for and `now` + the configured timeout. |
 //! | 2. It ends | At the first call with `now >= deadline` the operation ends, in that call, with what it has found. |
-//! | 3. Inherited | A request's deadline is the earlier of its operation's and `now` + the request timeout. A request that would have no time left is not sent. |
+//! | 3. Inherited | A request's deadline is the earlier of its operation's and `now` + the request timeout, as adapted. A request that would have no time left is not sent. |
 //! | 4. Soft limit | After it a request no longer occupies a concurrency slot, but is still listened to, until its deadline. |
 //! | 5. One cancel | Every request given up yields exactly one cancel; none follows its answer. Sent = answered + failed + timed out + cancelled + in flight, after every call. |
 //! | 6. No blame | A request given up because its operation ended says nothing about the node. One that ran into its own timeout does. |
 //! | 7. One finish | Every accepted start is answered by one finish, the last event of that operation; every other start by one refusal that says why. |
 //! | 9. Stop | Stopping by hand is the same path as the deadline, with another outcome. |
 //!
-//! (Rule 8, the time budget of a broadcast, comes with the broadcasts.)
+//! Rule 8 is about broadcasts, which the crate does not have yet.
 //!
 //! **Time runs before the event**: a call `handle(now, event)` first does all that was due by `now`, and what
 //! follows from that, and only then looks at the event: it is the same as a tick at `now` and then the event. An

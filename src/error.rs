@@ -10,7 +10,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// The field that is wrong, by its path: `query.alpha`.
+    /// The field that is wrong, by its section and name: `query.alpha`, `network.soft_timeout`.
     pub fn field(&self) -> &'static str {
         self.field
     }

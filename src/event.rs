@@ -1,16 +1,7 @@
 //! What machines are told of operations, and what they say of them.
 //!
 //! The payloads here are shared: the query, the pool and the coordinator each have an inbound and an outbound
-//! enum of their own, made of these. What may follow what, for one operation:
-//!
-//! ```text
-//! Start ──► Refused
-//!       └─► Started ──► { Request, Cancel, Progress }* ──► Finish
-//!
-//! Request ──► Progress (answered, failed)
-//!         │   Cancel, Progress (timed out)
-//!         │   Cancel (its operation ended, or it was superseded)
-//! ```
+//! enum of their own, made of these.
 
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
@@ -21,7 +12,7 @@ use core::time::Duration;
 /// Asks for a lookup: iterate towards `target`, asking each node on the way.
 ///
 /// Its deadline and its span travel in the [`Stamped`](crate::Stamped) around it. It is answered by
-/// [`OperationId`] or [`Refused`], in the same call.
+/// [`Started`] or [`Refused`], in the same call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Start<F: Family> {
     /// The caller's own name for the operation. A live operation's tag cannot be used again before its finish.
@@ -31,7 +22,7 @@ pub struct Start<F: Family> {
     /// What each node is asked.
     pub ask: Ask<F>,
     /// How many nodes the finish lists at most; `None` is the configured k. More than k widens the lookup to as
-    /// many.
+    /// many. 1 to `query.max_candidates`, else it is [refused](RefusedBecause::NumResults).
     pub num_results: Option<usize>,
     /// Nodes to begin with. The coordinator adds the closest that its routing table knows.
     pub seeds: Vec<F::Node>,
@@ -44,6 +35,10 @@ impl<F: Family> Start<F> {
     }
 
     /// A lookup that sends `message` to each node it visits.
+    ///
+    /// What the nodes answer besides closer nodes (values, providers, tokens) is the driver's to keep: it knows by
+    /// [`Request::operation`] what a request was for. A driver that has what it wants stops the operation. A node is sent
+    /// the message again only after a time-out, so it may get it twice.
     pub const fn message(tag: u64, target: F::Key, message: F::Message) -> Self {
         Self { tag, target, ask: Ask::Message(message), num_results: None, seeds: Vec::new() }
     }
@@ -105,7 +100,7 @@ pub struct Cancel<F: Family> {
 }
 
 /// Why a request was given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GivenUp {
     /// It ran into its own timeout: a failure of the node.
@@ -119,6 +114,8 @@ pub enum GivenUp {
 /// A request of the operation ended, and the operation goes on or is about to finish.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress<F: Family> {
+    /// The request.
+    pub id: RequestId,
     /// The operation.
     pub operation: OperationId,
     /// The node that was asked.
@@ -164,13 +161,13 @@ pub struct Finish<F: Family> {
 }
 
 /// How an operation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The k closest nodes known that have not failed have answered (or the beta closest, where configured).
     Converged,
-    /// Nothing was left to ask, and fewer than k nodes had answered. In a network of fewer than k nodes this is how
-    /// every lookup ends.
+    /// Nothing was left to ask, and fewer than k nodes had answered (on some path, where there are several). In a network
+    /// of fewer than k nodes this is how lookups end; and, in the call of their start, those that have nobody to ask.
     Exhausted,
     /// As many nodes as `query.max_nodes` allows were asked before the k closest had answered.
     NodeLimit,
@@ -226,7 +223,8 @@ pub struct Statistics {
 impl Statistics {
     /// Requests sent and not ended.
     pub const fn in_flight(&self) -> u32 {
-        self.requests - self.success - self.failure - self.timeouts - self.cancelled
+        let ended = self.success.saturating_add(self.failure).saturating_add(self.timeouts);
+        self.requests.saturating_sub(ended.saturating_add(self.cancelled))
     }
 }
 
@@ -240,7 +238,7 @@ pub struct Refused {
 }
 
 /// Why a start was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefusedBecause {
     /// A live operation has this tag.
@@ -264,6 +262,30 @@ impl fmt::Display for RefusedBecause {
             Self::DeadlinePassed => f.write_str("the deadline leaves no time"),
             Self::NumResults { most } => write!(f, "num_results must be 1 to {most}"),
         }
+    }
+}
+
+impl core::error::Error for RefusedBecause {}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Converged => "converged",
+            Self::Exhausted => "exhausted",
+            Self::NodeLimit => "node limit",
+            Self::DeadlineExceeded => "deadline exceeded",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TimedOut => "timed out",
+            Self::OperationEnded => "operation ended",
+            Self::Superseded => "superseded",
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! An indexed binary heap: timers and deadline-ordered queues.
+//! An indexed heap: timers and deadline-ordered queues.
 
 /// A min-heap that holds each slot at most once and can take it out from anywhere, so that the smallest entry
 /// is always a live one and [`peek`](Heap::peek) is exact. All changes are O(log n); equal keys come in order

@@ -46,7 +46,11 @@
 //!     }
 //!     // Wait for what comes in, but no longer than until the engine has something to do by itself.
 //!     let wait = dht.poll_timeout().map_or(Duration::from_secs(3600), |at| at - now());
-//!     event = inbox.recv_timeout(wait).unwrap_or(Stamped::new(Inbound::Tick));
+//!     event = match inbox.recv_timeout(wait) {
+//!         Ok(answer) => answer,
+//!         Err(mpsc::RecvTimeoutError::Timeout) => Stamped::new(Inbound::Tick),
+//!         Err(closed) => return Err(closed.into()),
+//!     };
 //! };
 //! assert_eq!(closest[0].node, Key8::new([0x40]), "the distance to 0x42 is 2; that of 0x41 is 3");
 //! # Ok(())
@@ -80,8 +84,8 @@
 //! * **Reproducible.** The same construction and the same sequence of calls give the same output, on any platform. The
 //!   engine draws no random numbers and iterates no hash map.
 //! * **Bounded.** Whatever peers answer: see [`QueryConfig`], [`PoolConfig`], [`NetworkConfig`] and [`TableConfig`] for
-//!   the bounds. In steady state an answer causes no heap allocation (a span context with a non-empty trace state is
-//!   the exception: each copy of it is one).
+//!   the bounds. In steady state an answer causes no heap allocation, as long as no request has to wait (a span
+//!   context with a non-empty trace state is the exception: each copy of it is one).
 //!
 //! # What is not the crate's business
 //!
@@ -129,6 +133,9 @@ pub use pool::{PoolConfig, QueryPool};
 pub use query::{Query, QueryConfig};
 pub use table::{RoutingTable, TableConfig};
 pub use time::Instant;
+
+/// Of the crate `opentelemetry`, whose version is therefore part of this crate's interface.
+pub use opentelemetry::trace::SpanContext;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

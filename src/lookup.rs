@@ -31,6 +31,8 @@ pub(crate) struct Rules {
     pub(crate) num_results: u16,
     /// Whether nodes may be asked about another key than the target.
     pub(crate) rim: bool,
+    /// Whether a slow node is asked again while its first request is still listened to.
+    pub(crate) hedges: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -110,7 +112,10 @@ impl<F: Family> Lookup<F> {
     pub(crate) fn begin(&mut self) {
         // Room for a lookup in a healthy network, so that nothing is allocated after the start.
         let (k, most) = (usize::from(self.rules.k), usize::from(self.rules.max_candidates));
-        let room = (k * 5 / 2).max(self.seeds.len().min(most) + k * 3 / 2);
+        let seeds = self.seeds.len().min(most);
+        let room = (k * 5 / 2)
+            .max(seeds + k * 3 / 2)
+            .min(most + usize::from(self.rules.max_nodes / self.rules.paths));
         self.paths = (0..self.rules.paths).map(|_| Path::with_room(room)).collect();
         let mut seeds = core::mem::take(&mut self.seeds);
         let target = self.target;
@@ -187,6 +192,8 @@ impl<F: Family> Lookup<F> {
         let target_lead = self.target.leading();
         let mut edge = None;
         let mut progress = false;
+        // One answer fills no more than half of what there is room for: others named candidates too.
+        let mut room = (self.rules.max_candidates / 2).max(1);
         // Answers are mostly in order of distance, and mostly of nodes that are known: the next is looked for beside
         // the last.
         let mut beside = 0;
@@ -217,7 +224,11 @@ impl<F: Family> Lookup<F> {
             let Some(path) = paths.get_mut(number) else { return superseded };
             let edge = *edge.get_or_insert_with(|| path.edge(&self.target, self.rules.k));
             let taken = path.insert(place, Rank::new(lead), || node.clone(), hop, &self.rules);
+            room -= u16::from(taken);
             progress |= taken && edge.is_none_or(|edge| key.distance(&self.target) < edge);
+            if room == 0 {
+                break;
+            }
         }
         if let Some(path) = paths.get_mut(number) {
             path.fruitless = if progress { 0 } else { path.fruitless.saturating_add(1) };
@@ -353,6 +364,6 @@ mod tests {
             order.push(node.0);
             lookup.missed(spot, Miss::Failed);
         }
-        assert_eq!(order, [1, 2, 3, 201]);
+        assert_eq!(order, [1, 2, 201, 202], "a liar has half of the room");
     }
 }

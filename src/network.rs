@@ -210,11 +210,13 @@ impl<F: Family> Machine for Network<F> {
                 let until = deadline.unwrap_or(now + self.outbox.config.request_timeout);
                 let submitted =
                     self.outbox.submit(now, &mut self.owned, until, To { node, again: false }, work);
-                let mut say = |event| out.push(Stamped { event, context: context.clone(), deadline });
+                let until = Some(until).filter(|_| submitted.is_ok());
+                let mut say = |event| {
+                    out.push(Stamped { event, context: context.clone(), deadline: until });
+                };
                 match submitted {
                     Err(Refused::NoTimeLeft) => say(Outbound::Refused { tag, reason: Refusal::NoTimeLeft }),
                     Err(Refused::QueueFull { .. }) => {
-                        self.outbox.forget_all();
                         say(Outbound::Refused { tag, reason: Refusal::QueueFull });
                     }
                     Ok(Submitted::Queued(request)) => say(Outbound::Accepted { tag, request }),
@@ -227,7 +229,7 @@ impl<F: Family> Machine for Network<F> {
             Inbound::Withdraw(id) if self.outbox.get(id).is_some() => {
                 self.end(now, id, Ending::Cancelled, Cause::event(id, &context), out);
             }
-            Inbound::Withdraw(_) => self.outbox.count_unknown(),
+            Inbound::Withdraw(id) => self.outbox.count_ended(id),
             Inbound::Answered(id) => {
                 if self.outbox.recognise(id).is_some() {
                     self.end(now, id, Ending::Answered, Cause::event(id, &context), out);

@@ -153,7 +153,7 @@ impl<F: Family> Operation<F> {
         self.statistics.success += 1;
         self.statistics.hops = self.statistics.hops.max(u32::from(asked.hop));
         let superseded = self.lookup.answered(asked.spot, elapsed, &closer);
-        self.report(turn, request.node, asked.hop, elapsed, Reply::Answered { closer });
+        self.report(turn, (id, request.node), asked.hop, elapsed, Reply::Answered { closer });
         for _ in 0..superseded {
             let same = |other: &Request<F, Asked>| other.work.spot.is_of(asked.spot);
             let Some(id) = turn.outbox.find(self.owned, same) else { break };
@@ -177,8 +177,14 @@ impl<F: Family> Operation<F> {
             self.lookup.withdrawn(spot);
         }
         let elapsed = request.age(turn.now);
-        self.report(turn, request.node, request.work.hop, elapsed, Reply::Failed);
+        self.report(turn, (id, request.node), request.work.hop, elapsed, Reply::Failed);
         self.advance(turn)
+    }
+
+    /// Whether no other request to the node of this one is in flight.
+    pub(crate) fn is_last(&self, outbox: &Outbox<F, Asked>, request: RequestId, asked: Asked) -> bool {
+        let mut others = outbox.in_flight(self.owned).filter(|(id, _)| *id != request);
+        !others.any(|(_, other)| other.spot.is_of(asked.spot))
     }
 
     /// Takes what time did to a request.
@@ -202,7 +208,7 @@ impl<F: Family> Operation<F> {
         self.statistics.timeouts += 1;
         self.lookup.missed(asked.spot, Miss::TimedOut);
         self.cancel(turn, id, request.node.clone(), GivenUp::TimedOut);
-        self.report(turn, request.node, asked.hop, elapsed, Reply::TimedOut);
+        self.report(turn, (id, request.node), asked.hop, elapsed, Reply::TimedOut);
     }
 
     /// Gives up what is in flight and says the last word.
@@ -243,14 +249,14 @@ impl<F: Family> Operation<F> {
     fn report<E: Says<F>>(
         &self,
         turn: &mut Turn<'_, F, E>,
-        node: F::Node,
+        (id, node): (RequestId, F::Node),
         hop: u16,
         elapsed: Duration,
         reply: Reply<F>,
     ) {
         let (operation, statistics) = (self.id, self.statistics);
         let hop = u32::from(hop);
-        self.say(turn, self.deadline, Progress { operation, node, hop, elapsed, reply, statistics });
+        self.say(turn, self.deadline, Progress { id, operation, node, hop, elapsed, reply, statistics });
     }
 
     fn say<E>(&self, turn: &mut Turn<'_, F, E>, deadline: Instant, event: impl Into<E>) {

@@ -30,7 +30,7 @@ pub struct NetworkConfig {
     /// At or beyond the time-out there is none. Default: 250 ms.
     pub soft_timeout: Duration,
     /// Adapted time-outs never go below this, adapted soft limits never below a third of it. At or beyond
-    /// `request_timeout` nothing is adapted: time-outs and soft limits are as configured. Default: 150 ms.
+    /// `request_timeout` nothing is adapted: time-outs and soft limits are as configured. Default: 250 ms.
     pub min_timeout: Duration,
     /// How many requests may be in flight in total. Default: 65,536.
     pub max_in_flight: usize,
@@ -38,7 +38,8 @@ pub struct NetworkConfig {
     pub max_per_node: usize,
     /// How many requests may wait. One more is refused. Default: 65,536.
     pub max_queued: usize,
-    /// Seed of the hash of the per-node table. It has no influence on what comes out. Default: 0.
+    /// Seed of the hash of the per-node table. It has no influence on what comes out, but where peers choose their ids, give
+    /// it a random number: who knows it can choose ids that make the table slow. Default: 0.
     pub hash_seed: u64,
 }
 
@@ -47,7 +48,7 @@ impl Default for NetworkConfig {
         Self {
             request_timeout: Duration::from_secs(2),
             soft_timeout: Duration::from_millis(250),
-            min_timeout: Duration::from_millis(150),
+            min_timeout: Duration::from_millis(250),
             max_in_flight: 65_536,
             max_per_node: 16,
             max_queued: 65_536,
@@ -170,6 +171,17 @@ pub enum Refusal {
     QueueFull,
 }
 
+impl core::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NoTimeLeft => "the deadline leaves no time",
+            Self::QueueFull => "no more requests can wait",
+        })
+    }
+}
+
+impl core::error::Error for Refusal {}
+
 /// Why a request was not taken, as the sender learns it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refused<F: Family> {
@@ -190,6 +202,8 @@ pub(crate) struct Outbox<F: Family, T> {
     ready: Heap<(Instant, RequestId)>,
     /// Requests in flight, by node.
     active: HashMap<F::Key, usize, Seeded>,
+    /// Whoever has a later deadline than this has to queue behind others, who could not hand in a request so far.
+    first: Option<Instant>,
     /// Busy nodes that somebody wanted to wait for when the queue was full.
     wanted: BTreeSet<F::Key>,
     /// Those of them that have got room since.
@@ -216,6 +230,7 @@ impl<F: Family, T> Outbox<F, T> {
             waiting: BTreeSet::new(),
             ready: Heap::new(),
             active: HashMap::with_hasher(Seeded(config.hash_seed)),
+            first: None,
             wanted: BTreeSet::new(),
             freed: BTreeSet::new(),
             traffic: Traffic::default(),
@@ -273,6 +288,9 @@ impl<F: Family, T> Outbox<F, T> {
             MapEntry::Occupied(active) => *active.get() < self.config.max_per_node,
             MapEntry::Vacant(_) => true,
         };
+        if self.first.is_some_and(|first| first < operation_deadline) {
+            return Err(Refused::QueueFull { busy: None });
+        }
         // Where nothing is ready, nothing waits for a node that has room.
         if has_room && free > 0 && self.ready.len() == 0 {
             *active.or_insert(0) += 1;
@@ -283,9 +301,7 @@ impl<F: Family, T> Outbox<F, T> {
             return Ok(Submitted::Sent(id, deadline));
         }
         if !self.has_space() {
-            let busy = (!has_room).then_some(key);
-            self.wanted.extend(busy);
-            return Err(Refused::QueueFull { busy });
+            return Err(Refused::QueueFull { busy: (!has_room).then_some(key) });
         }
         // What waits may wait as long as its operation lives.
         let (stage, deadline) = (Stage::Waiting, operation_deadline);
@@ -355,6 +371,11 @@ impl<F: Family, T> Outbox<F, T> {
         self.active.get(&key).is_none_or(|active| *active < self.config.max_per_node)
     }
 
+    /// Lets those with a later deadline than this stand back.
+    pub(crate) fn stand_back(&mut self, first: Option<Instant>) {
+        self.first = first;
+    }
+
     /// A node that has room, and that somebody wanted when it was busy.
     pub(crate) fn freed(&mut self) -> Option<F::Key> {
         while let Some(key) = self.freed.first().copied() {
@@ -372,10 +393,9 @@ impl<F: Family, T> Outbox<F, T> {
         self.freed.remove(&key);
     }
 
-    /// Nobody wants any node any more.
-    pub(crate) fn forget_all(&mut self) {
-        self.wanted.clear();
-        self.freed.clear();
+    /// Somebody wants this node, which is busy.
+    pub(crate) fn want(&mut self, key: F::Key) {
+        self.wanted.insert(key);
     }
 
     pub(crate) fn get(&self, id: RequestId) -> Option<&Request<F, T>> {
@@ -391,6 +411,12 @@ impl<F: Family, T> Outbox<F, T> {
             return None;
         }
         self.requests.get(id)
+    }
+
+    /// Counts an id of a request that does not live.
+    pub(crate) fn count_ended(&mut self, id: RequestId) {
+        let late = self.requests.was_issued(id);
+        *(if late { &mut self.traffic.late } else { &mut self.traffic.unknown }) += 1;
     }
 
     /// Counts an id of an operation that does not live.
@@ -412,6 +438,10 @@ impl<F: Family, T> Outbox<F, T> {
             // counting only answers that came in time would make time-outs ever shorter.
             let before = if request.again { self.limits(false).0 } else { 0 };
             self.pace.observe(nanos(request.age(now)).saturating_add(before));
+            self.pace.ended(true);
+        }
+        if ending == Ending::TimedOut && !request.again {
+            self.pace.ended(false);
         }
         let key = F::key(&request.node);
         if request.is_emitted() {
@@ -449,6 +479,12 @@ impl<F: Family, T> Outbox<F, T> {
     /// The request of this owner that was handed in last, of those that pass the test.
     pub(crate) fn find(&self, owned: Owned, test: impl Fn(&Request<F, T>) -> bool) -> Option<RequestId> {
         self.requests.of(owned).find(|(_, request)| test(request)).map(|(id, _)| id)
+    }
+
+    /// What this owner has in flight.
+    pub(crate) fn in_flight(&self, owned: Owned) -> impl Iterator<Item = (RequestId, &T)> {
+        let emitted = self.requests.of(owned).filter(|(_, request)| request.is_emitted());
+        emitted.map(|(id, request)| (id, &request.work))
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -496,8 +532,8 @@ impl<F: Family, T> Outbox<F, T> {
     }
 }
 
-/// A small seeded hash for keys, which are uniform bit strings: each eight bytes are folded in by a
-/// multiplication. The table it serves is bounded and never iterated, so collisions cost time only, and little.
+/// A small seeded hash for keys: each eight bytes are folded in by a multiplication. The tables it serves are never
+/// iterated, so collisions cost time only; who could choose keys that collide would have to know the seed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seeded(pub(crate) u64);
 
@@ -505,12 +541,20 @@ impl BuildHasher for Seeded {
     type Hasher = Fold;
 
     fn build_hasher(&self) -> Fold {
-        Fold(self.0 ^ Fold::FACTOR)
+        // Two secrets of one seed; the factor must be odd.
+        let mut secrets = Fold { state: self.0 ^ Fold::FACTOR, factor: Fold::FACTOR };
+        secrets.write_u64(self.0);
+        let state = secrets.state;
+        secrets.write_u64(!self.0);
+        Fold { state, factor: secrets.state | 1 }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fold(u64);
+pub(crate) struct Fold {
+    state: u64,
+    factor: u64,
+}
 
 impl Fold {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -530,10 +574,10 @@ impl Hasher for Fold {
 
     #[inline]
     fn write_u64(&mut self, word: u64) {
-        let product = u128::from(self.0 ^ word) * u128::from(Self::FACTOR);
+        let product = u128::from(self.state ^ word) * u128::from(self.factor);
         #[allow(clippy::cast_possible_truncation)] // both halves are folded in
         let folded = (product >> 64) as u64 ^ product as u64;
-        self.0 = folded.rotate_left(23);
+        self.state = folded.rotate_left(23);
     }
 
     #[inline]
@@ -542,6 +586,6 @@ impl Hasher for Fold {
     }
 
     fn finish(&self) -> u64 {
-        self.0
+        self.state
     }
 }

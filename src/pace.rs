@@ -1,4 +1,8 @@
-//! How long to wait: time-outs adapted to observed round trips, as TCP does (RFC 6298).
+//! How long to wait: time-outs adapted to observed round trips, in the manner of TCP (RFC 6298).
+//!
+//! Only answers that come in time are observed. Where hardly any does, the estimates are not to be trusted (the nodes
+//! asked so far were much nearer than these), and time-outs go back towards the configured one: TCP's back-off, over
+//! all requests together.
 
 /// Running estimates of the mean and the mean deviation of round trips, in nanoseconds. Integers only, so that they
 /// are the same everywhere.
@@ -7,6 +11,8 @@ pub(crate) struct Pace {
     mean: u64,
     deviation: u64,
     samples: u64,
+    /// The share of the last requests that were not answered in time, in parts of `ALL`.
+    silent: u64,
 }
 
 impl Pace {
@@ -14,6 +20,19 @@ impl Pace {
     const ENOUGH: u64 = 8;
     /// Each sample has this share of the estimates, once there are as many.
     const MEMORY: u64 = 32;
+    const ALL: u64 = 1 << 16;
+    /// Each request has this share of `silent`.
+    const LATEST: u64 = 16;
+    /// Beyond this share of silence, time-outs grow.
+    const TRUSTED: u64 = Self::ALL / 4 * 3;
+
+    /// Notes that a request was answered in time, or ran into its time-out.
+    pub(crate) fn ended(&mut self, in_time: bool) {
+        self.silent -= self.silent / Self::LATEST;
+        if !in_time {
+            self.silent += Self::ALL / Self::LATEST;
+        }
+    }
 
     /// Takes the round trip of an answer.
     pub(crate) fn observe(&mut self, round_trip: u64) {
@@ -44,7 +63,10 @@ impl Pace {
     /// The time-out: the mean and five deviations, at least twice the mean. Never below `least`, never above `most`.
     pub(crate) fn hard(&self, least: u64, at_first: u64, most: u64) -> u64 {
         let spread = self.deviation.saturating_mul(5).max(self.mean);
-        self.limit(self.mean.saturating_add(spread), least, at_first, most)
+        let wanted = self.mean.saturating_add(spread).max(least);
+        let doubt = self.silent.saturating_sub(Self::TRUSTED);
+        let more = most.saturating_sub(wanted) / (Self::ALL - Self::TRUSTED) * doubt;
+        self.limit(wanted.saturating_add(more), least, at_first, most)
     }
 
     fn limit(&self, wanted: u64, least: u64, at_first: u64, most: u64) -> u64 {
@@ -79,6 +101,23 @@ mod tests {
             assert!(soft >= (ms - 1) * MS && soft <= (ms + 2) * MS, "{soft}");
             assert!(hard >= 2 * (ms - 1) * MS && hard <= (2 * ms + 2) * MS, "{hard}");
         }
+    }
+
+    #[test]
+    fn where_hardly_anybody_answers_time_outs_go_back_to_the_configured_one() {
+        let mut pace = Pace::default();
+        (0..100).for_each(|_| pace.observe(10 * MS));
+        let near = pace.hard(MS, MOST, MOST);
+        for round in 0..300 {
+            // Two of three are silent: that alone is no reason.
+            pace.ended(round % 3 == 0);
+        }
+        assert_eq!(pace.hard(MS, MOST, MOST), near);
+        (0..100).for_each(|_| pace.ended(false));
+        let far = pace.hard(MS, MOST, MOST);
+        assert!(far > MOST / 10 * 9 && far <= MOST, "{far}");
+        (0..20).for_each(|_| pace.ended(true));
+        assert_eq!(pace.hard(MS, MOST, MOST), near);
     }
 
     #[test]

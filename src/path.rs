@@ -5,7 +5,8 @@
 //! named, and more requests about the same key do not help. So once a node has been silent, nodes farther out are
 //! asked about the point of their own subtree that is nearest to the target: the target with the first bit flipped in
 //! which they differ from it. They know that subtree, and its nodes stand in the same order from there as from the
-//! target. Before a troubled path converges, the subtree of its k-th closest must have been asked for like this.
+//! target. Before a troubled path converges, it asks for the subtree of its k-th closest like this, with a few extra
+//! nodes at most.
 
 use crate::event::Contact;
 use crate::family::Family;
@@ -26,7 +27,7 @@ pub(crate) struct Path<F: Family> {
     /// Ranks that are `Waiting`: they occupy concurrency slots.
     waiting: u16,
     /// Requests that have not ended.
-    pending: u16,
+    pending: u32,
     /// Answers and misses since the last answer that named a node among the k closest.
     pub(crate) fruitless: u16,
     /// How many ranks from the first on have answered or failed, as far as `step` has seen.
@@ -122,7 +123,7 @@ impl<F: Family> Path<F> {
 
     /// Looks at the k closest that have not failed. They must all have answered for the path to converge; where
     /// one is slow, the next one is asked in its stead, but nothing farther: whoever waits for a silent node
-    /// does not go on asking ever farther ones.
+    /// does not go on asking ever farther ones. At the `limit`, as many nodes have been asked as may be.
     pub(crate) fn step(&mut self, rules: &Rules, limit: bool) -> Step {
         // A round that brought nothing closer: look at the whole neighbourhood at once.
         let parallelism = if self.fruitless >= rules.alpha { rules.alpha.max(rules.k) } else { rules.alpha };
@@ -161,7 +162,7 @@ impl<F: Family> Path<F> {
                 State::Heard | State::Missed => {
                     return Step::Ask { place, rim: self.rim(place, rank, rules), detour: false };
                 }
-                State::Slow if u16::from(rank.tries) <= rules.retries && !full => {
+                State::Slow if rules.hedges && u16::from(rank.tries) <= rules.retries && !full => {
                     return Step::Ask { place, rim: self.rim(place, rank, rules), detour: false };
                 }
                 State::Slow => answered = false,
@@ -271,7 +272,7 @@ impl<F: Family> Path<F> {
         let pending = core::mem::take(&mut rank.pending);
         let explored = u64::from(spot.rim == Some(rank.cpl())) << rank.cpl();
         self.waiting -= u16::from(was == State::Waiting);
-        self.pending -= u16::from(pending);
+        self.pending -= u32::from(pending);
         self.explored |= explored;
         self.unchanged = false;
         if was == State::Failed {

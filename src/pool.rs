@@ -86,8 +86,11 @@ impl<F: Family> Starving<F> {
         Self { all: Heap::new(), eager: Heap::new(), stuck: BTreeSet::new(), places: BTreeMap::new() }
     }
 
-    fn insert(&mut self, slot: u32, deadline: Instant, busy: Option<F::Key>) {
-        self.remove(slot);
+    fn insert<T>(&mut self, slot: u32, deadline: Instant, busy: Option<F::Key>, outbox: &mut Outbox<F, T>) {
+        self.remove(slot, outbox);
+        if let Some(node) = busy {
+            outbox.want(node);
+        }
         self.all.set(slot, deadline);
         match busy {
             None => self.eager.set(slot, deadline),
@@ -98,21 +101,21 @@ impl<F: Family> Starving<F> {
         }
     }
 
-    fn remove(&mut self, slot: u32) {
+    fn remove<T>(&mut self, slot: u32, outbox: &mut Outbox<F, T>) {
         if self.all.clear(slot)
             && !self.eager.clear(slot)
             && let Some((node, deadline)) = self.places.remove(&slot)
         {
             self.stuck.remove(&(node, deadline, slot));
+            if self.waiter(node).is_none() {
+                outbox.forget(node);
+            }
         }
     }
 
     /// Takes out the first that can be helped.
     fn next<T>(&mut self, outbox: &mut Outbox<F, T>) -> Option<u32> {
-        let Some((_, first)) = self.all.peek() else {
-            outbox.forget_all();
-            return None;
-        };
+        let (_, first) = self.all.peek()?;
         let slot = if outbox.has_space() {
             Some(first)
         } else if outbox.is_free() {
@@ -120,20 +123,30 @@ impl<F: Family> Starving<F> {
         } else {
             None
         }?;
-        self.remove(slot);
+        self.remove(slot, outbox);
         Some(slot)
     }
 
     /// The first of those whose node is no longer busy.
     fn unstuck<T>(&self, outbox: &mut Outbox<F, T>) -> Option<u32> {
         while let Some(node) = outbox.freed() {
-            let waiter = self.stuck.range((node, Instant::ORIGIN, 0)..).next();
-            match waiter.filter(|(of, ..)| *of == node) {
-                Some((_, _, slot)) => return Some(*slot),
+            match self.waiter(node) {
+                Some(slot) => return Some(slot),
                 None => outbox.forget(node),
             }
         }
         None
+    }
+
+    fn waiter(&self, node: F::Key) -> Option<u32> {
+        let (of, _, slot) = self.stuck.range((node, Instant::ORIGIN, 0)..).next()?;
+        (*of == node).then_some(*slot)
+    }
+
+    /// Lets others stand back behind the first that can be helped now.
+    fn first<T>(&self, outbox: &mut Outbox<F, T>) {
+        let helped = if outbox.has_space() { &self.all } else { &self.eager };
+        outbox.stand_back(helped.peek().map(|(deadline, _)| deadline));
     }
 }
 
@@ -222,6 +235,7 @@ impl<F: Family> Pool<F> {
         request: RequestId,
         closer: Vec<F::Node>,
     ) {
+        self.starving.first(turn.outbox);
         if let Some(operation) = self.operations.get_mut(id.handle()) {
             let onward = operation.answered(turn, request, closer);
             self.go(turn, id, onward);
@@ -235,6 +249,7 @@ impl<F: Family> Pool<F> {
         id: OperationId,
         request: RequestId,
     ) {
+        self.starving.first(turn.outbox);
         if let Some(operation) = self.operations.get_mut(id.handle()) {
             let onward = operation.failed(turn, request);
             self.go(turn, id, onward);
@@ -253,13 +268,15 @@ impl<F: Family> Pool<F> {
             self.end(turn, id, Outcome::DeadlineExceeded);
             return Some(Elapsed::Internal);
         }
+        self.starving.first(turn.outbox);
         let due = turn.outbox.expire(turn.now)?;
-        let (Due::Soft(request) | Due::Hard(request)) = due;
-        let request = turn.outbox.get(request)?;
+        let (Due::Soft(due_id) | Due::Hard(due_id)) = due;
+        let request = turn.outbox.get(due_id)?;
         let id = request.work.operation;
         let operation = self.operations.get_mut(id.handle())?;
         let elapsed = match due {
-            Due::Hard(_) if request.is_emitted() => {
+            // One silence is one failure, even if the node was asked twice.
+            Due::Hard(_) if request.is_emitted() && operation.is_last(turn.outbox, due_id, request.work) => {
                 Elapsed::TimedOut(request.node.clone(), operation.detach(&turn.cause))
             }
             _ => Elapsed::Internal,
@@ -299,6 +316,7 @@ impl<F: Family> Pool<F> {
         slot: u32,
         step: impl FnOnce(&mut Operation<F>, &mut Turn<'_, F, E>) -> Onward<F::Key>,
     ) {
+        self.starving.first(turn.outbox);
         if let Some(operation) = self.operations.at_mut(slot) {
             let (id, onward) = (operation.id, step(operation, turn));
             self.go(turn, id, onward);
@@ -315,6 +333,11 @@ impl<F: Family> Pool<F> {
         self.operations.get(id.handle()).map(|operation| operation.detach(cause))
     }
 
+    /// The live operation with this tag.
+    pub(crate) fn operation(&self, tag: u64) -> Option<OperationId> {
+        self.tags.get(&tag).copied()
+    }
+
     /// Live operations, and how many of them run.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.operations.len(), self.running)
@@ -325,7 +348,7 @@ impl<F: Family> Pool<F> {
             Onward::Ends(outcome) => self.end(turn, id, outcome),
             Onward::Starves { busy } => {
                 let deadline = self.operations.get(id.handle()).map(|operation| operation.deadline);
-                self.starving.insert(id.handle().slot(), deadline.unwrap_or(turn.now), busy);
+                self.starving.insert(id.handle().slot(), deadline.unwrap_or(turn.now), busy, turn.outbox);
             }
             Onward::Continues => {}
         }
@@ -337,7 +360,7 @@ impl<F: Family> Pool<F> {
         let Some(operation) = self.operations.remove(id.handle()) else { return };
         self.tags.remove(&id.tag());
         self.deadlines.clear(slot);
-        self.starving.remove(slot);
+        self.starving.remove(slot, turn.outbox);
         if !self.waiting.clear(slot) {
             self.running -= 1;
         }
@@ -368,6 +391,11 @@ impl<F: Family> QueryPool<F> {
     /// What became of all requests so far.
     pub fn traffic(&self) -> Traffic {
         self.outbox.traffic()
+    }
+
+    /// The live operation that was started with this tag, to stop it by.
+    pub fn operation(&self, tag: u64) -> Option<OperationId> {
+        self.pool.operation(tag)
     }
 
     /// Operations that live, running or waiting.

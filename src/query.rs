@@ -20,26 +20,29 @@ use core::time::Duration;
 pub struct QueryConfig {
     /// How long an operation may take at most; its start may ask for less. Default: 60 s.
     pub timeout: Duration,
-    /// k: how many closest nodes a lookup is after. 1 to `max_candidates`. Default: 20.
+    /// k: how many closest nodes a lookup is after. 1 to `max_candidates`; twice k is a good value for that, so raise both
+    /// together. Default: 20.
     pub k: usize,
-    /// alpha: how many requests a lookup (each path of it) has in flight while it makes progress; a round of alpha
-    /// answers that brings no new node among the k closest lets it widen to k. 1 to 1,024. Default: 3.
+    /// alpha: how many concurrency slots a lookup (each path of it) has while it makes progress; a round of alpha answers
+    /// that brings no new node among the k closest lets it widen to k. A request past the soft limit occupies none.
+    /// 1 to 1,024. Default: 3.
     pub alpha: usize,
     /// beta: ends the lookup when this many closest nodes have answered, instead of k. 1 to k. Default: none.
     pub beta: Option<usize>,
     /// Disjoint paths (S/Kademlia, section 4.4): with more than one, seeds are dealt out to as many lookups that share
     /// no node, and their results are merged. 1 to 64. Default: 1.
     pub paths: usize,
-    /// How often a node may be asked again that is among the k closest and has been silent past the soft limit or its
-    /// timeout: a lost message is not a dead node. At most 16. Default: 1.
+    /// How often a node may be asked again that is among the k closest and has been silent past its time-out (where it is
+    /// only asked for closer nodes, past the soft limit): a lost message is not a dead node. At most 16. Default: 1.
     pub retries: usize,
     /// How many nodes of one answer are looked at; the others are ignored. 1 to 1,024. Default: 40.
     pub max_closer_nodes: usize,
     /// An answer that names more nodes of one [`Group`](crate::Group) than this has those of the group ignored: one
     /// party does not get to fill the neighbourhood with its own. At least 1. Default: 3.
     pub max_per_group: usize,
-    /// How many candidates a path keeps that it has not asked; the closest win. Where a start asks for more
-    /// results than half of it, twice that many. At least k, at most 8,192. Default: 40.
+    /// How many candidates a path keeps that it has not asked; the closest win, but one answer brings in no more than half
+    /// of it. Where a start asks for more results than half of it, twice that many. At least k, at most 8,192. Default:
+    /// 40.
     pub max_candidates: usize,
     /// Where nodes are silent, find-closer lookups ask others about keys beside the target as well, so as to learn of the
     /// nodes that stand in for the dead: see [`Request::target`]. Default: true.
@@ -75,7 +78,7 @@ impl QueryConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let upto = |most: usize| 1..=most;
         require(!self.timeout.is_zero(), "query.timeout", "longer than zero")?;
-        require((self.k..=8_192).contains(&self.max_candidates), "query.max_candidates", "k to 8,192")?;
+        require(upto(8_192).contains(&self.max_candidates), "query.max_candidates", "1 to 8,192")?;
         require(upto(self.max_candidates).contains(&self.k), "query.k", "1 to query.max_candidates")?;
         require(upto(1_024).contains(&self.alpha), "query.alpha", "1 to 1,024")?;
         require(self.beta.is_none_or(|beta| upto(self.k).contains(&beta)), "query.beta", "1 to query.k")?;
@@ -117,6 +120,7 @@ impl QueryConfig {
             max_nodes: small(self.max_nodes),
             num_results: small(num_results),
             rim: self.rim && start.ask == Ask::FindCloser,
+            hedges: start.ask == Ask::FindCloser,
         }
     }
 }

@@ -40,6 +40,11 @@ impl Instant {
         Self(millis.saturating_mul(1_000_000))
     }
 
+    /// The instant `secs` seconds after the origin, saturating.
+    pub const fn from_secs(secs: u64) -> Self {
+        Self(secs.saturating_mul(1_000_000_000))
+    }
+
     /// Nanoseconds since the origin.
     pub const fn as_nanos(self) -> u64 {
         self.0

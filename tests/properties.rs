@@ -244,7 +244,7 @@ mod network {
                         let own = if valid { span.clone() } else { SpanContext::NONE };
                         let entry = Entry { id, tag: *tag, own, node: *node, until, deadline: until, sent: false };
                         let (before, said) = (list.entries.clone(), list.out.len());
-                        list.say(Outbound::Accepted { tag: *tag, request: id }, span.clone(), stamped.deadline);
+                        list.say(Outbound::Accepted { tag: *tag, request: id }, span.clone(), Some(until));
                         list.entries.push(entry);
                         list.release();
                         let queued = list.entries.iter().filter(|entry| !entry.sent).count();
@@ -253,7 +253,7 @@ mod network {
                         if let Some(reason) = reason {
                             list.entries = before;
                             list.out.truncate(said);
-                            list.say(Outbound::Refused { tag: *tag, reason }, span.clone(), stamped.deadline);
+                            list.say(Outbound::Refused { tag: *tag, reason }, span.clone(), None);
                         }
                     }
                     Inbound::Withdraw(id) => {

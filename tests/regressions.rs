@@ -463,8 +463,8 @@ fn a_bad_configuration_is_refused_by_the_name_of_its_field() {
     let changes: [(&str, Change); 31] = [
         ("query.timeout", |config| config.pool.query.timeout = Duration::ZERO),
         ("query.k", |config| config.pool.query.k = 0),
-        ("query.max_candidates", |config| config.pool.query.k = 41),
-        ("query.max_candidates", |config| config.pool.query.max_candidates = 19),
+        ("query.k", |config| config.pool.query.k = 41),
+        ("query.k", |config| config.pool.query.max_candidates = 19),
         ("query.max_candidates", |config| config.pool.query.max_candidates = 8_193),
         ("query.alpha", |config| config.pool.query.alpha = 0),
         ("query.alpha", |config| config.pool.query.alpha = 1_025),

@@ -86,6 +86,8 @@ pub(crate) struct Datagrams {
 const NODES_IN_ANSWER: usize = 8;
 /// How often a bootstrap node is asked, and how long an answer is waited for each time.
 const BOOTSTRAP_TRIES: u32 = 8;
+/// So many times even if others have answered: messages get lost.
+const BOOTSTRAP_LEAST: u32 = 4;
 const BOOTSTRAP_WAIT: Duration = Duration::from_millis(250);
 /// More than any message of the protocol. What is longer is cut off, and ignored as malformed.
 const LARGEST_DATAGRAM: usize = 2048;
@@ -180,7 +182,7 @@ impl Driver {
     /// That of the socket, where it cannot be read any more.
     pub(crate) fn bootstrap(&mut self, addresses: &[SocketAddrV4]) -> io::Result<Vec<SocketAddrV4>> {
         self.silent = addresses.to_vec();
-        for _ in 0..BOOTSTRAP_TRIES {
+        for round in 1..=BOOTSTRAP_TRIES {
             for to in self.silent.clone() {
                 // One that cannot even be sent to remains silent.
                 let _ = self.query(to, self.local(), Why::Bootstrap);
@@ -189,7 +191,7 @@ impl Driver {
             while !self.silent.is_empty() && self.now() < until {
                 self.receive(Some(until))?;
             }
-            if self.silent.len() < addresses.len() {
+            if self.silent.len() < addresses.len() && (self.silent.is_empty() || round >= BOOTSTRAP_LEAST) {
                 break;
             }
         }

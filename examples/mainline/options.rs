@@ -24,7 +24,7 @@ Options:
   --json                 print one JSON object to stdout, and all else to stderr
   --help                 print this
 
-Exit code: 0 if all lookups came to an end of their own, 2 if one ran into its deadline, 1 for errors: bad
+Exit code: 0 if all lookups came to an end of their own, 2 if one ran into its deadline or found nobody, 1 for errors: bad
 arguments, no bootstrap node that answers.
 ";
 

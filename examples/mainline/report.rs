@@ -15,10 +15,11 @@ pub(crate) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// 0 if all lookups came to an end of their own, 2 if one ran into its deadline, 1 if one was refused.
+    /// 0 if all lookups came to an end of their own, 2 if one ran into its deadline or found nobody, 1 if one was
+    /// refused.
     pub(crate) fn exit_code(&self) -> u8 {
         let codes = self.driver.lookups().iter().map(|lookup| match &lookup.end {
-            Some(Ok(finish)) if finish.outcome == Outcome::DeadlineExceeded => 2,
+            Some(Ok(finish)) if finish.outcome == Outcome::DeadlineExceeded || finish.closest.is_empty() => 2,
             Some(Ok(_)) => 0,
             Some(Err(_)) | None => 1,
         });

@@ -5,7 +5,9 @@
 //! checked to the letter; beyond that, only what holds in any case is.
 
 use super::{Net, Peer};
-use kad_proto::{Bits, Config, Contact, Family, Instant, Key, Outcome, QueryConfig, Request, RequestId};
+use kad_proto::{
+    Ask, Bits, Config, Contact, Family, Instant, Key, Outcome, QueryConfig, Request, RequestId, Start,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -62,6 +64,8 @@ pub(crate) struct Known<const N: usize> {
     exact: bool,
     /// A request has been slow, or ended without an answer: the rim of the neighbourhood may be explored.
     troubled: bool,
+    /// Only closer nodes are asked for: a slow node may be asked again while its first request is listened to.
+    find: bool,
     /// Nodes asked beyond the k closest, for the sake of the rim.
     detours: usize,
 }
@@ -74,11 +78,11 @@ impl<const N: usize> Known<N> {
         local: Bits<N>,
         target: Bits<N>,
         config: &Config,
-        num_results: Option<usize>,
+        start: &Start<Net<N>>,
         seeds: &[Peer<N>],
     ) -> Self {
         let (query, network) = (&config.pool.query, &config.network);
-        let num_results = num_results.unwrap_or(query.k);
+        let num_results = start.num_results.unwrap_or(query.k);
         let fixed = network.min_timeout >= network.request_timeout;
         let mut known = Self {
             local,
@@ -91,6 +95,7 @@ impl<const N: usize> Known<N> {
             fixed,
             exact: fixed && query.paths == 1,
             troubled: false,
+            find: start.ask == Ask::FindCloser,
             detours: 0,
             config: query.clone(),
         };
@@ -166,7 +171,7 @@ impl<const N: usize> Known<N> {
         assert!(!self.exact || first_named, "hops: one more than the answer that first named it");
         let silent = match entry.state {
             State::Heard | State::Missed => true,
-            State::Waiting { .. } => entry.is_slow(now) || !self.fixed,
+            State::Waiting { .. } => self.find && (entry.is_slow(now) || !self.fixed),
             State::Answered { .. } | State::Failed => false,
         };
         assert!(silent, "query: asked again though not silent: {peer:?} {:?}", entry.state);
@@ -208,7 +213,7 @@ impl<const N: usize> Known<N> {
         let flipped = request.target.distance(&self.target);
         let bits: u32 = flipped.as_bytes().iter().map(|byte| byte.count_ones()).sum();
         assert!(bits <= 1, "query: asked about another key: {}", request.target);
-        let find = request.ask == kad_proto::Ask::FindCloser;
+        let find = request.ask == Ask::FindCloser;
         let may = find && self.config.rim && (self.troubled || !self.fixed);
         assert!(bits == 0 || may, "query: asked about another key without need");
     }
@@ -232,9 +237,14 @@ impl<const N: usize> Known<N> {
         let crowd = |group| closer.iter().filter(|peer| Net::group(peer) == Some(group)).count();
         let crowded = |peer| Net::group(peer).is_some_and(|group| crowd(group) > self.config.max_per_group);
         let welcome: Vec<_> = closer.iter().filter(|peer| !crowded(peer)).collect();
+        let mut room = (self.max_candidates / 2).max(1);
         for named in welcome {
             let near = edge.is_none_or(|edge| self.distance(named) < edge);
-            progress |= self.told(*named, hop + 1) && near;
+            let news = self.told(*named, hop + 1);
+            // An answer that names more fills no more than its share: which of them it is, is left open.
+            self.exact &= !news || room > 0;
+            room = room.saturating_sub(usize::from(news));
+            progress |= news && near;
         }
         self.fruitless = if progress { 0 } else { self.fruitless + 1 };
         superseded
@@ -268,6 +278,11 @@ impl<const N: usize> Known<N> {
     }
 
     /// Whether the node of a request is known to have failed by another one.
+    /// Whether no request to a node is in flight.
+    pub(crate) fn is_quiet(&self, peer: &Peer<N>) -> bool {
+        self.entries.get(peer).is_none_or(|entry| entry.pending.is_empty())
+    }
+
     pub(crate) fn has_failed(&self, peer: &Peer<N>) -> bool {
         self.entries.get(peer).is_some_and(|entry| entry.state == State::Failed)
     }
@@ -305,7 +320,7 @@ impl<const N: usize> Known<N> {
         }
         let mut window = 0;
         for (peer, entry) in alive {
-            let again = entry.tries <= self.config.retries;
+            let again = self.find && entry.tries <= self.config.retries;
             let could = match entry.state {
                 State::Heard => self.asked() < self.config.max_nodes,
                 State::Missed => true,

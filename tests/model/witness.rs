@@ -273,7 +273,7 @@ impl<const N: usize> Witness<N> {
         let wanted = 2 * query.k.max(start.num_results.unwrap_or(0));
         // An empty table, where the machine has none.
         start.seeds.extend(self.table.closest(start.target).take(wanted).map(|record| *record.node()));
-        let known = Known::new(self.local, start.target, &self.config, start.num_results, &start.seeds);
+        let known = Known::new(self.local, start.target, &self.config, &start, &start.seeds);
         let latest = call.now + query.timeout;
         let op = Op {
             own,
@@ -463,6 +463,7 @@ impl<const N: usize> Witness<N> {
             "progress: hop and time"
         );
         let context = self.operations.contains_key(&id).then(|| Context::Link(self.context(call, id)));
+        let mut silent = false;
         let op = self.of(call, stamped, id, None);
         match (&progress.reply, &call.event.event) {
             (Reply::Answered { closer }, Inbound::Answered { closer: given, .. }) => {
@@ -475,10 +476,17 @@ impl<const N: usize> Witness<N> {
                 op.known.missed(request, node, false);
                 op.statistics.failure += 1;
             }
-            (Reply::TimedOut, _) => op.known.missed(request, node, true),
+            (Reply::TimedOut, _) => {
+                op.known.missed(request, node, true);
+                silent = op.known.is_quiet(&node);
+            }
             (reply, event) => panic!("a reply of another kind: {reply:?} to {event:?}"),
         }
         assert_eq!(progress.statistics, op.statistics, "statistics: as the events say");
+        // One silence is one failure, even if the node was asked twice.
+        if silent {
+            self.dead(call, progress.node, &context.clone().unwrap_or(Context::NONE));
+        }
         self.noticed(call, progress, &context.unwrap_or(Context::NONE));
     }
 
@@ -495,7 +503,7 @@ impl<const N: usize> Witness<N> {
                 self.dead(call, progress.node, context);
                 self.count("progress: failed");
             }
-            _ => self.dead(call, progress.node, context),
+            _ => {}
         }
     }
 
