@@ -51,6 +51,9 @@ pub(crate) fn config(longest: Duration) -> Config {
     // The answers to so many requests fit into a socket's receive buffer of 200 kB. More lookups at once would have
     // the system throw answers away; like this the engine lets requests wait for a moment.
     config.network.max_in_flight = 64;
+    // Peers choose their ids: they must not know how ours are hashed.
+    config.network.hash_seed = rand::random();
+    config.table.hash_seed = rand::random();
     config
 }
 
