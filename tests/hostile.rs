@@ -3,8 +3,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use kad_proto::{
-    Batch, Bits, Config, Coordinator, Family, Instant, Machine, NetworkConfig, Outcome, PoolConfig, Query,
-    QueryConfig, QueryPool, RequestId, Stamped, Start, coordinator, query,
+    Batch, Bits, Config, Coordinator, Family, Instant, Machine, Network, NetworkConfig, Outcome, PoolConfig,
+    Query, QueryConfig, QueryPool, RequestId, Stamped, Start, coordinator, network, query,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -171,4 +171,18 @@ fn nobody_to_ask_is_told_at_once() {
     assert!(matches!(started.event, query::Outbound::Started(_)));
     let query::Outbound::Finished(finish) = &finished.event else { panic!("{finished:?}") };
     assert_eq!((finish.outcome, finish.closest.len()), (Outcome::Exhausted, 0));
+}
+
+#[test]
+fn giving_up_what_has_ended_is_late_and_what_never_was_is_unknown() {
+    let mut machine = Network::<Numbers>::new(NetworkConfig::default()).unwrap();
+    let submit = network::Inbound::Submit { tag: 1, node: 7, message: () };
+    let said = machine.handle(at(0), Stamped::new(submit));
+    let network::Outbound::Accepted { request, .. } = said[0].event else { panic!("{said:?}") };
+    let _ = machine.handle(at(1), Stamped::new(network::Inbound::Answered(request)));
+    for id in [request, RequestId::from_u64(u64::MAX)] {
+        assert!(machine.handle(at(2), Stamped::new(network::Inbound::Withdraw(id))).is_empty());
+    }
+    let traffic = machine.traffic();
+    assert_eq!((traffic.answered, traffic.late, traffic.unknown), (1, 1, 1));
 }
