@@ -126,6 +126,18 @@ fn nobody_is_asked_again_where_retries_are_none() {
 }
 
 #[test]
+fn a_message_goes_out_again_only_after_its_time_out() {
+    let mut query = query(QueryConfig::default());
+    let message = Start::message(1, Key8::new([0]), ()).with_seeds(keys([1]));
+    let first = requests(&start(&mut query, message));
+    assert!(requests(&tick(&mut query, 100)).is_empty(), "the first is still listened to");
+    let said = tick(&mut query, 300);
+    assert_eq!(cancels(&said), [(first[0].0.id, GivenUp::TimedOut)]);
+    let again = requests(&said);
+    assert_eq!((again.len(), again[0].0.node, again[0].1), (1, Key8::new([1]), at(600)));
+}
+
+#[test]
 fn while_a_close_node_is_silent_only_the_next_one_is_asked_in_its_stead() {
     let config = QueryConfig { k: 2, alpha: 4, retries: 0, ..QueryConfig::default() };
     let mut query = query(config);
