@@ -26,6 +26,18 @@ pub trait Key: Copy + Eq + Ord + Hash + Debug + Send + Sync + sealed::Sealed + '
     /// The key with bit `index` flipped, counted from the most significant; the same key at and beyond `BITS`.
     #[must_use]
     fn with_flipped(&self, index: u32) -> Self;
+
+    /// A key that shares exactly `cpl` leading bits with this one; the bits after the first that differs are those of the
+    /// random numbers that `next` draws, so that every such key is as likely. The same key at and beyond `BITS`.
+    ///
+    /// ```
+    /// use kad_proto::{Key, Key8};
+    ///
+    /// let key = Key8::new([0b1010_0000]).random_with_cpl(2, || 0xff << 56);
+    /// assert_eq!(key, Key8::new([0b1001_1111]));
+    /// ```
+    #[must_use]
+    fn random_with_cpl(&self, cpl: u32, next: impl FnMut() -> u64) -> Self;
 }
 
 mod sealed {
@@ -168,6 +180,20 @@ impl<const N: usize> Key for Bits<N> {
         }
         Self(bytes)
     }
+
+    fn random_with_cpl(&self, cpl: u32, mut next: impl FnMut() -> u64) -> Self {
+        let mut bytes = self.0;
+        for (chunk, first) in bytes.chunks_mut(8).zip((0..).step_by(64)) {
+            // The bits of this chunk that are beyond the shared ones and the one that differs.
+            let kept = cpl.saturating_add(1).saturating_sub(first);
+            let Some(free) = u64::MAX.checked_shr(kept) else { continue };
+            let random = (next() & free).to_be_bytes();
+            for ((byte, random), free) in chunk.iter_mut().zip(random).zip(free.to_be_bytes()) {
+                *byte = *byte & !free | random;
+            }
+        }
+        Self(bytes).with_flipped(cpl)
+    }
 }
 
 impl<const N: usize> fmt::Display for Bits<N> {
@@ -220,7 +246,29 @@ mod tests {
         assert_eq!("fF".parse(), Ok(Key8::new([255])));
     }
 
+    #[test]
+    fn every_key_of_a_cpl_is_drawn_and_no_other() {
+        for (local, cpl) in (0..=u8::MAX).flat_map(|local| (0..8).map(move |cpl| (local, cpl))) {
+            let local = Key8::new([local]);
+            let drawn: std::collections::BTreeSet<_> =
+                (0..256).map(|byte: u64| local.random_with_cpl(cpl, || byte << 56)).collect();
+            assert_eq!(drawn.len(), 1 << (7 - cpl));
+            assert!(drawn.iter().all(|key| key.common_prefix_len(&local) == cpl));
+        }
+        assert_eq!(Key8::new([9]).random_with_cpl(8, || u64::MAX), Key8::new([9]));
+    }
+
     proptest! {
+        #[test]
+        fn the_cpl_of_a_random_key_is_exact(bytes: [u8; 20], cpl in 0..=170_u32, mut seed: u64) {
+            let key = Key160::new(bytes);
+            let drawn = key.random_with_cpl(cpl, || {
+                seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
+                seed
+            });
+            prop_assert_eq!(drawn.common_prefix_len(&key), cpl.min(160));
+        }
+
         #[test]
         fn the_metric_is_what_the_bits_say(a: [u8; 20], b: [u8; 20], c: [u8; 20]) {
             let (a, b, c) = (Key160::new(a), Key160::new(b), Key160::new(c));

@@ -252,7 +252,11 @@ fn driven_by_hand_the_same_node_asks_the_same() {
             .collect();
         answers.sort_unstable();
 
-        let mut engine = Coordinator::<Net>::new(lookup.starter.key(), Config::default()).unwrap();
+        let mut engine = Coordinator::<Net>::new(
+            lookup.starter.key(),
+            Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() },
+        )
+        .unwrap();
         let known: Vec<_> = before.engine(lookup.starter).unwrap().table().iter().collect();
         for record in known {
             let event = Inbound::Connected { node: *record.node(), round_trip: None };

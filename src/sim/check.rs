@@ -170,11 +170,15 @@ impl Checker {
                 Ok(())
             }
             Outbound::Request(request) => {
-                self.of_lookup(call, number(request.operation.tag()), stamped)?;
+                self.of_lookup(
+                    call,
+                    number(request.owner.operation().map_or(0, crate::OperationId::tag)),
+                    stamped,
+                )?;
                 self.request(call, request, stamped.deadline)
             }
             Outbound::Cancel(cancel) => {
-                let lookup = number(cancel.operation.tag());
+                let lookup = number(cancel.owner.operation().map_or(0, crate::OperationId::tag));
                 self.of_lookup(call, lookup, stamped)?;
                 let flying = self.end(call, cancel.id, cancel.node)?;
                 let timed_out = cancel.reason == GivenUp::TimedOut;
@@ -195,6 +199,7 @@ impl Checker {
                 let open = self.open.remove(&lookup).filter(|open| !open.accepted);
                 must(open.is_some(), Rule::OneFinish, || format!("lookup {lookup} was refused, but not anew"))
             }
+            Outbound::Bootstrapped(_) | Outbound::NearEmpty { .. } => Ok(()),
             Outbound::Admitted(node) | Outbound::Removed(node) => {
                 let linked = stamped.context.link().is_some() && stamped.deadline.is_none();
                 must(linked, Rule::Context, || {
@@ -225,7 +230,7 @@ impl Checker {
     }
 
     fn request(&mut self, call: &Call<'_>, request: &Request<Net>, deadline: Option<Instant>) -> Verdict {
-        let (now, lookup) = (call.now, number(request.operation.tag()));
+        let (now, lookup) = (call.now, number(request.owner.operation().map_or(0, crate::OperationId::tag)));
         let Some(open) = self.open.get_mut(&lookup) else { return Ok(()) };
         let deadline = deadline.unwrap_or(Instant::FAR_FUTURE);
         must(deadline > now && deadline <= open.deadline, Rule::Deadline, || {
@@ -343,7 +348,11 @@ mod tests {
 
     impl Forgery {
         fn new() -> Self {
-            let engine = Coordinator::new(OWN.key(), Config::default()).unwrap();
+            let engine = Coordinator::new(
+                OWN.key(),
+                Config { routing: crate::RoutingConfig::off(), ..Config::default() },
+            )
+            .unwrap();
             Self { engine, checker: Checker::default() }
         }
 

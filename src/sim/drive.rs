@@ -281,8 +281,10 @@ impl World {
             }
             Outbound::Request(request) => self.send(index, &request, stamped.deadline),
             Outbound::Cancel(cancel) => {
-                let (lookup, timed_out) =
-                    (number(cancel.operation.tag()), cancel.reason == GivenUp::TimedOut);
+                let (lookup, timed_out) = (
+                    number(cancel.owner.operation().map_or(0, crate::OperationId::tag)),
+                    cancel.reason == GivenUp::TimedOut,
+                );
                 self.note(&Event::GivenUp { lookup, node: cancel.node, timed_out });
                 let fate = if timed_out { Fate::TimedOut } else { Fate::Cancelled };
                 self.fate(lookup, cancel.id, fate);
@@ -307,6 +309,7 @@ impl World {
             }
             Outbound::Admitted(node) => self.note(&Event::Admitted { table, node }),
             Outbound::Removed(node) => self.note(&Event::Removed { table, node }),
+            Outbound::Bootstrapped(_) | Outbound::NearEmpty { .. } => {}
         }
     }
 
@@ -321,8 +324,11 @@ impl World {
 
     /// A request leaves its asker.
     fn send(&mut self, asker: u32, request: &Request<Net>, deadline: Option<Instant>) {
-        let (lookup, from, to) =
-            (number(request.operation.tag()), self.population.handle(asker), request.node);
+        let (lookup, from, to) = (
+            number(request.owner.operation().map_or(0, crate::OperationId::tag)),
+            self.population.handle(asker),
+            request.node,
+        );
         let deadline = deadline.unwrap_or(Instant::FAR_FUTURE);
         let mut tries = 0;
         if let Some(lookup) = self.lookups.get_mut(lookup as usize) {

@@ -79,7 +79,7 @@ impl Default for Scenario {
         Self {
             seed: 1,
             nodes: 1_000,
-            config: Config::default(),
+            config: Config { routing: crate::RoutingConfig::off(), ..Config::default() },
             k: 20,
             build: Build::Ideal,
             warm: true,
