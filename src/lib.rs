@@ -102,6 +102,7 @@ mod heap;
 mod id;
 mod inflight;
 mod key;
+mod keyspace;
 mod lookup;
 mod machine;
 pub mod network;
@@ -126,6 +127,7 @@ pub use event::{
 pub use family::{Family, Group};
 pub use id::{OperationId, RequestId};
 pub use key::{Bits, Key, Key8, Key160, Key256, ParseKeyError};
+pub use keyspace::{Coverage, Gaps, Prefix};
 pub use machine::{Batch, Machine, Stamped};
 pub use network::Network;
 pub use outbox::{NetworkConfig, Refusal, Traffic};
