@@ -114,6 +114,7 @@ pub mod pool;
 pub mod query;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod sweep;
 pub mod table;
 mod time;
 
@@ -133,6 +134,7 @@ pub use network::Network;
 pub use outbox::{NetworkConfig, Refusal, Traffic};
 pub use pool::{PoolConfig, QueryPool};
 pub use query::{Query, QueryConfig};
+pub use sweep::{Sweep, SweepConfig};
 pub use table::{RoutingTable, TableConfig};
 pub use time::Instant;
 
