@@ -8,6 +8,8 @@ use core::hash::Hash;
 pub trait Key: Copy + Eq + Ord + Hash + Debug + Send + Sync + sealed::Sealed + 'static {
     /// Length of a key in bits.
     const BITS: u32;
+    /// The key whose bits are all 0.
+    const ZERO: Self;
 
     /// XOR distance. Distances are bit strings too, and compare as big-endian numbers.
     #[must_use]
@@ -38,6 +40,10 @@ pub trait Key: Copy + Eq + Ord + Hash + Debug + Send + Sync + sealed::Sealed + '
     /// ```
     #[must_use]
     fn random_with_cpl(&self, cpl: u32, next: impl FnMut() -> u64) -> Self;
+
+    /// The first `len` bits of this key, and those of `tail` from there on: this key where `len` is `BITS` or more.
+    #[must_use]
+    fn spliced(&self, len: u32, tail: &Self) -> Self;
 }
 
 mod sealed {
@@ -135,6 +141,7 @@ impl core::error::Error for ParseKeyError {}
 impl<const N: usize> Key for Bits<N> {
     #[allow(clippy::cast_possible_truncation)] // a key of 2^29 bytes does not exist
     const BITS: u32 = N as u32 * 8;
+    const ZERO: Self = Self([0; N]);
 
     #[inline]
     fn distance(&self, other: &Self) -> Self {
@@ -194,6 +201,18 @@ impl<const N: usize> Key for Bits<N> {
         }
         Self(bytes).with_flipped(cpl)
     }
+
+    fn spliced(&self, len: u32, tail: &Self) -> Self {
+        let mut bytes = tail.0;
+        let whole = len as usize / 8;
+        for (byte, of) in bytes.iter_mut().zip(&self.0).take(whole) {
+            *byte = *of;
+        }
+        if let (Some(byte), Some(of)) = (bytes.get_mut(whole), self.0.get(whole)) {
+            *byte ^= (*byte ^ of) & !(0xff >> (len % 8));
+        }
+        Self(bytes)
+    }
 }
 
 impl<const N: usize> fmt::Display for Bits<N> {
@@ -231,6 +250,9 @@ mod tests {
                 assert_eq!(x.leading(), u64::from(a) << 56);
             }
             for i in 0..10 {
+                let mask = u8::MAX.checked_shr(i).unwrap_or(0);
+                let spliced = Key8::new([a & !mask | 0x5a & mask]);
+                assert_eq!(Key8::new([a]).spliced(i, &Key8::new([0x5a])), spliced);
                 assert_eq!(Key8::new([a]).bit(i), i < 8 && a & (0x80 >> i) != 0);
                 let flipped = Key8::new([if i < 8 { a ^ (0x80 >> i) } else { a }]);
                 assert_eq!(Key8::new([a]).with_flipped(i), flipped);
@@ -270,7 +292,7 @@ mod tests {
         }
 
         #[test]
-        fn the_metric_is_what_the_bits_say(a: [u8; 20], b: [u8; 20], c: [u8; 20]) {
+        fn the_metric_is_what_the_bits_say(a: [u8; 20], b: [u8; 20], c: [u8; 20], len in 0..200_u32) {
             let (a, b, c) = (Key160::new(a), Key160::new(b), Key160::new(c));
             prop_assert_eq!(a.distance(&b), b.distance(&a));
             prop_assert_eq!(a.distance(&b).distance(&b), a);
@@ -282,6 +304,10 @@ mod tests {
             prop_assert_eq!(Key160::from_hex(&a.to_string()), Ok(a));
             prop_assert!(a.leading() <= b.leading() || a > b);
             prop_assert_eq!(a.distance(&b).leading(), a.leading() ^ b.leading());
+            let spliced = a.spliced(len, &b);
+            let part = |i| if i < len { &a } else { &b };
+            prop_assert!((0..Key160::BITS).all(|i| spliced.bit(i) == part(i).bit(i)));
+            prop_assert_eq!(a.distance(&Key160::ZERO), a);
         }
     }
 }

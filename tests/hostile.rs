@@ -121,7 +121,7 @@ fn time_outs_that_were_learnt_among_near_nodes_heal_among_far_ones() {
 fn request(said: &Batch<query::Outbound<Numbers>>) -> Option<(RequestId, u64)> {
     said.iter().find_map(|stamped| match &stamped.event {
         query::Outbound::Request(request) => {
-            Some((request.id, request.owner.operation().map_or(0, |id| id.tag())))
+            Some((request.id, request.owner.operation().map_or(0, kad_proto::OperationId::tag)))
         }
         _ => None,
     })
