@@ -287,15 +287,15 @@ pub(crate) fn explore<F: Family, E: crate::event::Says<F>>(
     if table.is_empty() {
         return false;
     }
-    let Some((_, target)) = explorer.next(turn.now, table.local()) else { return false };
-    let seeds = table.closest(target).take(2 * k).map(|record| record.node().clone()).collect();
-    let start = Start::find(0, target).with_seeds(seeds);
-    let timeout = explorer.config.timeout;
-    if pool.begin(turn, Owner::Explore, timeout, SpanContext::NONE, start) {
-        return true;
+    while let Some((_, target)) = explorer.next(turn.now, table.local()) {
+        let seeds = table.closest(target).take(2 * k).map(|record| record.node().clone()).collect();
+        let start = Start::find(0, target).with_seeds(seeds);
+        if pool.begin(turn, Owner::Explore, explorer.config.timeout, SpanContext::NONE, start) {
+            return true;
+        }
+        // The end of time: nothing can begin any more, and what is due is never due again.
+        explorer.ended(turn.now);
     }
-    // The end of time: nothing can begin any more.
-    explorer.ended(turn.now);
     false
 }
 

@@ -1,0 +1,518 @@
+//! The routing maintenance: what must hold for any sequence of events, and tests named after defects of the engine's
+//! ancestor.
+
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::explore::Schedule;
+use kad_proto::{
+    Batch, Bootstrap, BootstrapConfig, Config, Context, Coordinator, Explore, ExploreConfig, Family, Include,
+    IncludeConfig, Instant, Key, Key8, Machine, NetworkConfig, Outcome, Owner, Probe, ProbeConfig,
+    QueryConfig, Request, RequestId, RoutingConfig, SpanContext, Stamped, Start, TableConfig, bootstrap,
+    explore, include, probe,
+};
+use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq)]
+struct Tiny;
+
+impl Family for Tiny {
+    type Key = Key8;
+    type Node = Key8;
+    type Message = ();
+
+    fn key(node: &Key8) -> Key8 {
+        *node
+    }
+
+    fn admits(node: &Key8) -> bool {
+        node.as_bytes()[0] != REFUSED
+    }
+}
+
+const LOCAL: Key8 = Key8::new([0xff]);
+const REFUSED: u8 = 0x13;
+const S: Duration = Duration::from_secs(1);
+
+fn node(key: u8) -> Key8 {
+    Key8::new([key])
+}
+
+fn at(seconds: u64) -> Instant {
+    Instant::from_secs(seconds)
+}
+
+fn network() -> NetworkConfig {
+    // Nothing is adapted, so that times can be told in advance.
+    NetworkConfig { request_timeout: S * 2, soft_timeout: S, min_timeout: S * 2, ..NetworkConfig::default() }
+}
+
+fn span(number: u64) -> SpanContext {
+    let (trace, span) = (TraceId::from(u128::from(number)), SpanId::from(number));
+    SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE)
+}
+
+fn requests(out: &Batch<Outbound<Tiny>>) -> Vec<Stamped<Request<Tiny>>> {
+    let request = |out: &Stamped<Outbound<Tiny>>| match &out.event {
+        Outbound::Request(event) => {
+            Some(Stamped { event: event.clone(), context: out.context.clone(), deadline: out.deadline })
+        }
+        _ => None,
+    };
+    out.iter().filter_map(request).collect()
+}
+
+fn of(out: &Batch<Outbound<Tiny>>, owner: Owner) -> Vec<Request<Tiny>> {
+    requests(out).into_iter().map(|stamped| stamped.event).filter(|request| request.owner == owner).collect()
+}
+
+fn answered(request: RequestId, closer: &[u8]) -> Stamped<Inbound<Tiny>> {
+    Stamped::new(Inbound::Answered { request, closer: closer.iter().copied().map(node).collect() })
+}
+
+/// Only the parts given, in round numbers.
+fn config(include: bool, probe: bool) -> Config {
+    let routing = RoutingConfig {
+        include: include.then(IncludeConfig::default),
+        probe: probe.then(|| ProbeConfig { interval: S * 60, ..ProbeConfig::default() }),
+        ..RoutingConfig::off()
+    };
+    Config { network: network(), routing, ..Config::default() }
+}
+
+fn connected(key: u8) -> Stamped<Inbound<Tiny>> {
+    Stamped::new(Inbound::Connected { node: node(key), round_trip: None })
+}
+
+// Defects of the ancestor.
+
+#[test]
+fn a_bootstrap_that_times_out_is_idle_again() {
+    let query = QueryConfig { timeout: S * 5, ..QueryConfig::default() };
+    let mut machine = Bootstrap::<Tiny>::new(LOCAL, query, network()).unwrap();
+    let start = || Stamped::new(bootstrap::Inbound::Start { seeds: vec![node(1)] });
+    let first = machine.handle(at(0), start());
+    let bootstrap::Outbound::Request(request) = &first[0].event else { panic!("{first:?}") };
+    let again = machine.handle(at(1), start());
+    let refused = again.last().is_some_and(|out| matches!(out.event, bootstrap::Outbound::Refused(_)));
+    assert!(refused, "{again:?}");
+    // The answer brings a silent node, and the time runs out.
+    let closer = (2..5).map(node).collect();
+    let _ = machine.handle(at(1), Stamped::new(bootstrap::Inbound::Answered { request: request.id, closer }));
+    let out = machine.handle(at(5), Stamped::new(bootstrap::Inbound::Tick));
+    let Some(Stamped { event: bootstrap::Outbound::Finished(finish), .. }) = out.last() else {
+        panic!("{out:?}")
+    };
+    assert_eq!((finish.outcome, finish.closest.len()), (Outcome::DeadlineExceeded, 1));
+    assert!(!machine.is_running());
+    // Late, and ignored; then it can begin again.
+    let late = bootstrap::Inbound::Answered { request: request.id, closer: vec![node(9)] };
+    assert!(machine.handle(at(6), Stamped::new(late)).is_empty());
+    let out = machine.handle(at(7), start());
+    assert!(matches!(out[0].event, bootstrap::Outbound::Request(_)) && machine.is_running());
+}
+
+#[test]
+fn explore_ignores_a_late_answer_and_orders_candidates_by_the_explored_key() {
+    let schedule = Schedule::Dynamic { interval: S * 60, multiplier: 0, jitter: 0 };
+    let config = ExploreConfig { schedule, max_cpl: 0, timeout: S * 5 };
+    let query = QueryConfig { alpha: 1, ..QueryConfig::default() };
+    let mut machine = Explore::<Tiny>::new(LOCAL, config, query, network(), 7).unwrap();
+    for key in 0..20 {
+        let _ = machine.handle(at(0), Stamped::new(explore::Inbound::Add(node(key * 12))));
+    }
+    assert_eq!(machine.poll_timeout(), Some(at(60)));
+    let out = machine.handle(at(60), Stamped::new(explore::Inbound::Tick));
+    let [Stamped { event: explore::Outbound::Request(request), context, .. }] = &out[..] else {
+        panic!("{out:?}")
+    };
+    assert!(matches!(context, Context::Link(_)));
+    assert_eq!(request.target.common_prefix_len(&LOCAL), 0);
+    let closest =
+        machine.table().iter().map(|record| *record.node()).min_by_key(|n| n.distance(&request.target));
+    assert_eq!(Some(request.node), closest, "closest to the explored key, not to ourselves");
+    let id = request.id;
+    let out = machine.handle(at(65), Stamped::new(explore::Inbound::Tick));
+    let explored = out.iter().any(|out| {
+        matches!(out.event, explore::Outbound::Explored { cpl: 0, outcome: Outcome::DeadlineExceeded, .. })
+    });
+    assert!(explored, "{out:?}");
+    let late = explore::Inbound::Answered { request: id, closer: vec![node(1)] };
+    assert!(machine.handle(at(66), Stamped::new(late)).is_empty());
+    assert_eq!(machine.poll_timeout(), Some(at(125)));
+}
+
+#[test]
+fn three_silent_candidates_do_not_stop_the_table_from_growing() {
+    let mut machine = Include::<Tiny>::new(&IncludeConfig::default(), network()).unwrap();
+    for key in 1..=4 {
+        let _ = machine.handle(at(0), Stamped::new(include::Inbound::Offer(node(key))).in_span(span(1)));
+    }
+    assert_eq!((machine.counts().in_flight, machine.counts().queued), (3, 1));
+    assert_eq!(machine.poll_timeout(), Some(at(2)));
+    let out = machine.handle(at(2), Stamped::new(include::Inbound::Tick));
+    let rejected = out.iter().filter(|out| matches!(out.event, include::Outbound::Rejected(_))).count();
+    let asked: Vec<_> = out
+        .iter()
+        .filter_map(|out| match &out.event {
+            include::Outbound::Request(request) => Some((request.id, request.node, request.target)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((rejected, asked.len(), asked[0].1, asked[0].2), (3, 1, node(4), node(4)));
+    let answer = include::Inbound::Answered { request: asked[0].0, closer: vec![LOCAL] };
+    let out = machine.handle(at(3), Stamped::new(answer));
+    assert!(matches!(out[0].event, include::Outbound::Passed { node: n, .. } if n == node(4)));
+    assert_eq!(out[0].context, Context::Link(span(1)), "the link of its own offer");
+}
+
+#[test]
+fn a_candidate_that_names_nobody_is_rejected() {
+    let mut machine = Include::<Tiny>::new(&IncludeConfig::default(), network()).unwrap();
+    let out = machine.handle(at(0), Stamped::new(include::Inbound::Offer(node(1))));
+    let include::Outbound::Request(request) = &out[0].event else { panic!("{out:?}") };
+    let answer = include::Inbound::Answered { request: request.id, closer: Vec::new() };
+    let out = machine.handle(at(1), Stamped::new(answer));
+    assert!(matches!(out[..], [Stamped { event: include::Outbound::Rejected(_), .. }]), "{out:?}");
+    assert_eq!((machine.counts().passed, machine.counts().failed), (0, 1));
+}
+
+#[test]
+fn a_probe_that_times_out_is_noticed_though_slots_are_free() {
+    let config = ProbeConfig { interval: S * 60, ..ProbeConfig::default() };
+    let mut machine = Probe::<Tiny>::new(LOCAL, &config, network()).unwrap();
+    // Both are due at once: the nearer one comes first.
+    for key in [0x01, 0xf1] {
+        let _ = machine.handle(at(0), Stamped::new(probe::Inbound::Add(node(key))));
+    }
+    assert_eq!(machine.poll_timeout(), Some(at(60)));
+    assert!(machine.handle(at(59), Stamped::new(probe::Inbound::Tick)).is_empty());
+    let out = machine.handle(at(60), Stamped::new(probe::Inbound::Tick));
+    let asked: Vec<_> = out
+        .iter()
+        .map(|out| match &out.event {
+            probe::Outbound::Request(request) => request.node,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(asked, [node(0xf1), node(0x01)]);
+    assert_eq!(machine.poll_timeout(), Some(at(62)));
+    let out = machine.handle(at(62), Stamped::new(probe::Inbound::Tick));
+    let missed = out.iter().filter(|out| matches!(out.event, probe::Outbound::Missed(_))).count();
+    let cancelled = out.iter().filter(|out| matches!(out.event, probe::Outbound::Cancel(_))).count();
+    assert_eq!((missed, cancelled), (2, 2));
+    assert_eq!(machine.poll_timeout(), Some(at(72)), "asked again after the retry interval");
+}
+
+#[test]
+fn a_query_cancelled_by_its_caller_does_not_make_probes_due() {
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(false, true)).unwrap();
+    for key in 1..4 {
+        let _ = machine.handle(at(0), connected(key));
+    }
+    let out = machine.handle(at(0), Stamped::new(Inbound::Start(Start::find(1, node(0)))));
+    assert_eq!(requests(&out).len(), 3);
+    let id = machine.operation(1).unwrap();
+    let _ = machine.handle(at(1), Stamped::new(Inbound::Stop(id)));
+    assert_eq!((machine.table().len(), machine.poll_timeout()), (3, Some(at(60))));
+}
+
+#[test]
+fn one_time_out_of_a_query_removes_nobody_and_its_probe_decides() {
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(false, true)).unwrap();
+    let _ = machine.handle(at(0), connected(1));
+    let query = Stamped::new(Inbound::Start(Start::find(1, node(0)))).by(at(30)).in_span(span(5));
+    let out = machine.handle(at(0), query);
+    assert_eq!(requests(&out).len(), 1);
+    let out = machine.handle(at(1), Stamped::new(Inbound::Tick));
+    assert_eq!(requests(&out).len(), 1, "asked again at the soft limit");
+    let out = machine.handle(at(2), Stamped::new(Inbound::Tick));
+    let probes = of(&out, Owner::Probe);
+    assert_eq!((probes.len(), machine.table().len()), (1, 1), "{out:?}");
+    let stamped = requests(&out).into_iter().find(|stamped| stamped.event.owner == Owner::Probe).unwrap();
+    assert_eq!(stamped.context, Context::Link(span(5)), "a link to the query, no parent");
+    assert_eq!(stamped.deadline, Some(at(4)), "a deadline of its own");
+    // It answers: all is well.
+    let _ = machine.handle(at(3), answered(probes[0].id, &[]));
+    assert_eq!((machine.table().len(), machine.poll_timeout()), (1, Some(at(63))));
+    // Later it is dead: three probes, ten seconds apart.
+    let mut removed = Vec::new();
+    for second in 63..100 {
+        let out = machine.handle(at(second), Stamped::new(Inbound::Tick));
+        removed.extend(out.iter().filter(|o| matches!(o.event, Outbound::Removed(_))).map(|_| second));
+    }
+    assert_eq!(removed, [63 + 2 + 12 + 12]);
+    assert_eq!((machine.probes(&node(1)), machine.poll_timeout()), (Some(false), None));
+}
+
+#[test]
+fn what_an_answer_names_is_checked_before_it_enters_the_table() {
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, false)).unwrap();
+    let start = Start::find(1, node(0)).with_seeds(vec![node(9)]);
+    let out = machine.handle(at(0), Stamped::new(Inbound::Start(start)).in_span(span(1)));
+    let answer = answered(requests(&out)[0].event.id, &[0x80, REFUSED, 0xff]).in_span(span(2));
+    let out = machine.handle(at(0), answer);
+    let stamped = requests(&out);
+    let check = stamped.iter().find(|stamped| stamped.event.owner == Owner::Include).unwrap();
+    assert_eq!((check.event.node, check.event.target), (node(0x80), node(0x80)));
+    assert_eq!(check.context, Context::Link(span(2)));
+    assert_eq!(of(&out, Owner::Include).len(), 1, "neither ourselves nor whom the family refuses");
+    assert!(requests(&out).iter().all(|stamped| stamped.event.node != node(REFUSED)));
+    assert!(machine.table().get(&node(0x80)).is_none() && machine.table().get(&node(9)).is_some());
+    // Its operation ends; the check goes on.
+    let id = machine.operation(1).unwrap();
+    let _ = machine.handle(at(1), Stamped::new(Inbound::Stop(id)));
+    let _ = machine.handle(at(1), answered(check.event.id, &[1]));
+    assert!(machine.table().get(&node(0x80)).is_some());
+}
+
+#[test]
+fn a_client_is_not_admitted() {
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, true)).unwrap();
+    let _ = machine.handle(at(0), connected(1));
+    let out = machine.handle(at(0), Stamped::new(Inbound::Client(node(1))));
+    assert!(matches!(out[..], [Stamped { event: Outbound::Removed(n), .. }] if n == node(1)));
+    assert!(machine.handle(at(1), connected(1)).is_empty());
+    assert!(machine.handle(at(1), Stamped::new(Inbound::Discovered(node(1)))).is_empty());
+    assert_eq!((machine.table().len(), machine.probes(&node(1))), (0, Some(false)));
+}
+
+#[test]
+fn a_table_that_is_nearly_empty_joins_anew_from_its_seeds() {
+    let bootstrap = BootstrapConfig { min_nodes: 2, ..BootstrapConfig::default() };
+    let mut config = config(false, false);
+    config.routing.bootstrap = Some(bootstrap);
+    config.table.max_failures = 1;
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    let out = machine.handle(at(0), Stamped::new(Inbound::Start(Start::bootstrap(1, LOCAL, vec![node(9)]))));
+    // The seed knows nobody yet, and is admitted all the same.
+    let out = machine.handle(at(0), answered(requests(&out)[0].event.id, &[]));
+    let noticed =
+        out.iter().any(|out| matches!(&out.event, Outbound::Bootstrapped(b) if b.operation.is_some()));
+    assert!(noticed && machine.table().len() == 1, "{out:?}");
+    assert_eq!(machine.poll_timeout(), Some(at(60)), "one node is too few: the next bootstrap");
+    let _ = machine.handle(at(1), connected(8));
+    assert_eq!(machine.poll_timeout(), None);
+    let out = machine.handle(at(100), Stamped::new(Inbound::Disconnected(node(8))).in_span(span(3)));
+    assert!(out.iter().any(|out| matches!(out.event, Outbound::NearEmpty { nodes: 1 })), "{out:?}");
+    let begun = of(&out, Owner::Bootstrap);
+    assert_eq!(begun.iter().map(|request| request.node).collect::<Vec<_>>(), [node(9)]);
+    assert!(requests(&out).iter().all(|stamped| stamped.context == Context::Link(span(3))));
+    let out = machine.handle(at(101), answered(begun[0].id, &[]));
+    let noticed =
+        out.iter().any(|out| matches!(&out.event, Outbound::Bootstrapped(b) if b.operation.is_none()));
+    assert!(noticed && machine.routing().bootstraps == 1);
+}
+
+#[test]
+fn a_snapshot_given_back_is_probed_at_once() {
+    let mut old = Coordinator::<Tiny>::new(LOCAL, config(true, true)).unwrap();
+    for key in [1, 2, 0x80] {
+        let _ = old.handle(at(10), connected(key));
+    }
+    let saved = old.snapshot(at(40));
+    assert!(saved.iter().all(|saved| saved.age == S * 30) && saved.len() == 3);
+    let mut new = Coordinator::<Tiny>::new(LOCAL, config(true, true)).unwrap();
+    let out = new.handle(at(50), Stamped::new(Inbound::Restore(saved)));
+    assert_eq!((new.table().len(), of(&out, Owner::Probe).len()), (3, 3));
+    assert!(new.table().iter().all(|record| record.last_seen() == at(20)));
+}
+
+// For any sequence of events.
+
+/// What a fixed share of the keys does when it is asked.
+fn reply(key: u8, salt: u8) -> Option<Vec<u8>> {
+    match key.wrapping_mul(37) ^ salt {
+        0..=79 => None,
+        80..=99 => Some(Vec::new()),
+        other => Some((0..20).map(|i| other.wrapping_mul(i).wrapping_add(key)).collect()),
+    }
+}
+
+fn soak(seed: u8, steps: &[(u8, u8)]) -> BTreeMap<&'static str, u64> {
+    let table =
+        TableConfig { bucket_size: 4, max_failures: 1 + usize::from(seed % 3), ..TableConfig::default() };
+    let include = IncludeConfig { max_queued: 5, ..IncludeConfig::default() };
+    let probe =
+        ProbeConfig { interval: S * 7, retry_interval: S * 2, timeout: S * 3, ..ProbeConfig::default() };
+    let schedule = if seed.is_multiple_of(5) {
+        Schedule::NoWait
+    } else {
+        Schedule::Dynamic { interval: S * 20, multiplier: 50, jitter: 20 }
+    };
+    let explore = ExploreConfig { schedule, max_cpl: 20, timeout: S * 9 };
+    let bootstrap = BootstrapConfig { min_nodes: 3, retry_interval: S * 4, timeout: S * 6, max_seeds: 4 };
+    let routing = RoutingConfig {
+        bootstrap: Some(bootstrap),
+        include: Some(include),
+        probe: Some(probe),
+        explore: Some(explore),
+        max_clients: 3,
+        seed: seed.into(),
+    };
+    let network = NetworkConfig {
+        max_in_flight: 2 + usize::from(seed % 7),
+        max_per_node: 1 + usize::from(seed % 2),
+        max_queued: usize::from(seed % 4),
+        ..NetworkConfig::default()
+    };
+    let most = network.max_in_flight as u64;
+    let config = Config { network, table, routing, ..Config::default() };
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    let (mut now, mut open, mut tally) = (at(1), BTreeMap::new(), BTreeMap::new());
+    let mut tag = 0;
+    for &(what, argument) in steps {
+        let target = node(argument);
+        let first = open.iter().nth(usize::from(argument) % open.len().max(1));
+        let first: Option<(RequestId, Key8)> = first.map(|(id, (node, _))| (*id, *node));
+        let mut advance = false;
+        let event = match (what % 16, first) {
+            (0, _) => {
+                tag += 1;
+                let start = Start::find(tag, target).with_seeds(vec![node(argument ^ 0x55)]);
+                Inbound::Start(start)
+            }
+            (1, _) => {
+                tag += 1;
+                Inbound::Start(Start::bootstrap(tag, LOCAL, vec![target]))
+            }
+            (2, _) => Inbound::Discovered(target),
+            (3, _) => Inbound::Connected { node: target, round_trip: None },
+            (4, _) => Inbound::Disconnected(target),
+            (5, _) if argument < 32 => Inbound::Client(target),
+            (6, _) => Inbound::Seeds(vec![target]),
+            (7, _) => Inbound::Restore(machine.snapshot(now)),
+            (8, Some((request, _))) => Inbound::Failed(request),
+            (9, _) if tag > 0 => machine.operation(tag).map_or(Inbound::Tick, Inbound::Stop),
+            (10..=12, Some((request, asked))) => match reply(asked.as_bytes()[0], seed) {
+                Some(closer) => Inbound::Answered { request, closer: closer.into_iter().map(node).collect() },
+                None => Inbound::Tick,
+            },
+            _ => {
+                advance = true;
+                Inbound::Tick
+            }
+        };
+        if advance && let Some(wake) = machine.poll_timeout() {
+            assert!(wake > now, "nothing that is due is left undone");
+            // Not earlier, not later.
+            let mut early = machine.clone();
+            let just_before = Instant::from_nanos(wake.as_nanos() - 1);
+            assert!(early.handle(just_before, Stamped::new(Inbound::Tick)).is_empty());
+            assert_eq!(early.poll_timeout(), Some(wake));
+            now = wake;
+        }
+        if let Inbound::Answered { request, .. } | Inbound::Failed(request) = &event {
+            open.remove(request);
+        }
+        let stamp = span(u64::from(argument) + 1);
+        for Stamped { event, context, deadline } in machine.handle(now, Stamped::new(event).in_span(stamp)) {
+            let (owner, named) = match &event {
+                Outbound::Request(request) => {
+                    let deadline = deadline.unwrap();
+                    assert!(deadline > now && deadline <= now + S * 2, "until {deadline}");
+                    open.insert(request.id, (request.node, deadline));
+                    (Some(request.owner), "request")
+                }
+                Outbound::Cancel(cancel) => {
+                    assert!(open.remove(&cancel.id).is_some(), "one cancel, of what is in flight");
+                    (Some(cancel.owner), "cancel")
+                }
+                Outbound::Admitted(_) => (None, "admitted"),
+                Outbound::Removed(_) => (None, "removed"),
+                Outbound::NearEmpty { .. } => (None, "near empty"),
+                Outbound::Bootstrapped(_) => (None, "bootstrapped"),
+                _ => continue,
+            };
+            *tally.entry(named).or_insert(0) += 1;
+            if let Some(owner) = owner.filter(|owner| owner.operation().is_none()) {
+                *tally
+                    .entry(match owner {
+                        Owner::Include => "include",
+                        Owner::Probe => "probe",
+                        Owner::Explore => "explore",
+                        _ => "bootstrap",
+                    })
+                    .or_insert(0) += 1;
+            }
+            if owner.is_none_or(|owner| owner.operation().is_none()) {
+                assert!(matches!(context, Context::Link(_)), "context 4: {event:?} {context:?}");
+                assert!(deadline.is_none() || named == "request", "context 4: no deadline: {event:?}");
+            }
+        }
+        assert!(open.values().all(|(_, deadline)| *deadline > now), "every check ends by its time-out");
+        let (traffic, counts) = (machine.traffic(), machine.routing());
+        let ended = traffic.answered + traffic.failed + traffic.timed_out + traffic.cancelled;
+        assert_eq!(traffic.sent, ended + traffic.in_flight);
+        assert_eq!(traffic.in_flight, open.len() as u64);
+        assert!(traffic.in_flight <= most);
+        assert!(counts.include.in_flight <= 3 && counts.probe.in_flight <= 3 && counts.include.queued <= 5);
+        let include = counts.include;
+        let known = include.duplicate + include.dropped + include.unwanted + include.passed + include.failed;
+        assert_eq!(include.offered, known + include.in_flight + include.queued);
+        assert_eq!(counts.probe.nodes, machine.table().len() as u64);
+        for record in machine.table().iter() {
+            assert_eq!(machine.probes(record.node()), Some(true));
+            assert!(*record.node() != node(REFUSED) && *record.node() != LOCAL);
+        }
+        assert!((0..8).all(|cpl| machine.table().bucket(cpl).len() <= 4));
+        assert!(machine.poll_timeout().is_none_or(|wake| wake > now));
+    }
+    tally
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn the_rules_hold_for_any_sequence(
+        seed: u8,
+        steps in proptest::collection::vec(any::<(u8, u8)>(), 1..400),
+    ) {
+        soak(seed, &steps);
+    }
+}
+
+#[test]
+fn the_property_sees_all_that_can_happen() {
+    let mut all = BTreeMap::new();
+    for seed in 0..=255_u8 {
+        let step = |i: u32| {
+            let mixed = (i + 977 * u32::from(seed))
+                .wrapping_mul(0x9e37_79b9)
+                .rotate_left(13)
+                .wrapping_mul(0x85eb_ca6b);
+            (mixed.to_le_bytes()[3], mixed.to_le_bytes()[1])
+        };
+        for (what, times) in soak(seed, &(0..400).map(step).collect::<Vec<_>>()) {
+            *all.entry(what).or_insert(0) += times;
+        }
+    }
+    for what in [
+        "request",
+        "cancel",
+        "admitted",
+        "removed",
+        "near empty",
+        "bootstrapped",
+        "include",
+        "probe",
+        "explore",
+        "bootstrap",
+    ] {
+        assert!(all.get(what).is_some_and(|times| *times > 0), "{what}: {all:?}");
+    }
+}
+
+#[test]
+fn the_end_of_time_wakes_nobody() {
+    let config = Config { network: network(), ..Config::default() };
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    let _ = machine.handle(at(0), connected(1));
+    let _ = machine.handle(at(0), Stamped::new(Inbound::Seeds(vec![node(2)])));
+    let _ = machine.handle(Instant::FAR_FUTURE, Stamped::new(Inbound::Discovered(node(7))));
+    let _ = machine.handle(Instant::FAR_FUTURE, Stamped::new(Inbound::Tick));
+    assert_eq!(machine.poll_timeout(), None);
+}
