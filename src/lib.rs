@@ -87,7 +87,7 @@
 //!   deadline at the latest, and nothing of it comes after that.
 //! * **Reproducible.** The same construction and the same sequence of calls give the same output, on any platform. The
 //!   engine draws no random numbers and iterates no hash map.
-//! * **Bounded.** Whatever peers answer: see [`QueryConfig`], [`PoolConfig`], [`NetworkConfig`] and [`TableConfig`] for
+//! * **Bounded.** Whatever peers answer: see [`QueryConfig`], [`PoolConfig`], [`NetworkConfig`], [`TableConfig`] and [`RoutingConfig`] for
 //!   the bounds. In steady state an answer causes no heap allocation, as long as no request has to wait (a span
 //!   context with a non-empty trace state is the exception: each copy of it is one).
 //!
