@@ -3,56 +3,23 @@
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod upkeep;
+
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::explore::Schedule;
 use kad_proto::{
-    Batch, Bootstrap, BootstrapConfig, Config, Context, Coordinator, Explore, ExploreConfig, Family, Include,
-    IncludeConfig, Instant, Key, Key8, Machine, NetworkConfig, Outcome, Owner, Probe, ProbeConfig,
-    QueryConfig, Request, RequestId, RoutingConfig, SpanContext, Stamped, Start, TableConfig, bootstrap,
-    explore, include, probe,
+    Batch, Bootstrap, BootstrapConfig, Config, Context, Coordinator, Explore, ExploreConfig, Include,
+    IncludeConfig, Instant, Key, Machine, NetworkConfig, Outcome, Owner, Probe, ProbeConfig, QueryConfig,
+    Request, RequestId, RoutingConfig, Stamped, Start, bootstrap, explore, include, probe,
 };
-use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-#[derive(Clone, Debug, PartialEq)]
-struct Tiny;
-
-impl Family for Tiny {
-    type Key = Key8;
-    type Node = Key8;
-    type Message = ();
-
-    fn key(node: &Key8) -> Key8 {
-        *node
-    }
-
-    fn admits(node: &Key8) -> bool {
-        node.as_bytes()[0] != REFUSED
-    }
-}
-
-const LOCAL: Key8 = Key8::new([0xff]);
-const REFUSED: u8 = 0x13;
-const S: Duration = Duration::from_secs(1);
-
-fn node(key: u8) -> Key8 {
-    Key8::new([key])
-}
-
-fn at(seconds: u64) -> Instant {
-    Instant::from_secs(seconds)
-}
+use std::path::Path;
+use upkeep::{LOCAL, REFUSED, S, Tiny, at, node, soak, span};
 
 fn network() -> NetworkConfig {
     // Nothing is adapted, so that times can be told in advance.
     NetworkConfig { request_timeout: S * 2, soft_timeout: S, min_timeout: S * 2, ..NetworkConfig::default() }
-}
-
-fn span(number: u64) -> SpanContext {
-    let (trace, span) = (TraceId::from(u128::from(number)), SpanId::from(number));
-    SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE)
 }
 
 fn requests(out: &Batch<Outbound<Tiny>>) -> Vec<Stamped<Request<Tiny>>> {
@@ -323,155 +290,23 @@ fn a_snapshot_given_back_is_probed_at_once() {
 
 // For any sequence of events.
 
-/// What a fixed share of the keys does when it is asked.
-fn reply(key: u8, salt: u8) -> Option<Vec<u8>> {
-    match key.wrapping_mul(37) ^ salt {
-        0..=79 => None,
-        80..=99 => Some(Vec::new()),
-        other => Some((0..20).map(|i| other.wrapping_mul(i).wrapping_add(key)).collect()),
-    }
-}
-
-fn soak(seed: u8, steps: &[(u8, u8)]) -> BTreeMap<&'static str, u64> {
-    let table =
-        TableConfig { bucket_size: 4, max_failures: 1 + usize::from(seed % 3), ..TableConfig::default() };
-    let include = IncludeConfig { max_queued: 5, ..IncludeConfig::default() };
-    let probe =
-        ProbeConfig { interval: S * 7, retry_interval: S * 2, timeout: S * 3, ..ProbeConfig::default() };
-    let schedule = if seed.is_multiple_of(5) {
-        Schedule::NoWait
-    } else {
-        Schedule::Dynamic { interval: S * 20, multiplier: 50, jitter: 20 }
-    };
-    let explore = ExploreConfig { schedule, max_cpl: 20, timeout: S * 9 };
-    let bootstrap = BootstrapConfig { min_nodes: 3, retry_interval: S * 4, timeout: S * 6, max_seeds: 4 };
-    let routing = RoutingConfig {
-        bootstrap: Some(bootstrap),
-        include: Some(include),
-        probe: Some(probe),
-        explore: Some(explore),
-        max_clients: 3,
-        seed: seed.into(),
-    };
-    let network = NetworkConfig {
-        max_in_flight: 2 + usize::from(seed % 7),
-        max_per_node: 1 + usize::from(seed % 2),
-        max_queued: usize::from(seed % 4),
-        ..NetworkConfig::default()
-    };
-    let most = network.max_in_flight as u64;
-    let config = Config { network, table, routing, ..Config::default() };
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
-    let (mut now, mut open, mut tally) = (at(1), BTreeMap::new(), BTreeMap::new());
-    let mut tag = 0;
-    for &(what, argument) in steps {
-        let target = node(argument);
-        let first = open.iter().nth(usize::from(argument) % open.len().max(1));
-        let first: Option<(RequestId, Key8)> = first.map(|(id, (node, _))| (*id, *node));
-        let mut advance = false;
-        let event = match (what % 16, first) {
-            (0, _) => {
-                tag += 1;
-                let start = Start::find(tag, target).with_seeds(vec![node(argument ^ 0x55)]);
-                Inbound::Start(start)
-            }
-            (1, _) => {
-                tag += 1;
-                Inbound::Start(Start::bootstrap(tag, LOCAL, vec![target]))
-            }
-            (2, _) => Inbound::Discovered(target),
-            (3, _) => Inbound::Connected { node: target, round_trip: None },
-            (4, _) => Inbound::Disconnected(target),
-            (5, _) if argument < 32 => Inbound::Client(target),
-            (6, _) => Inbound::Seeds(vec![target]),
-            (7, _) => Inbound::Restore(machine.snapshot(now)),
-            (8, Some((request, _))) => Inbound::Failed(request),
-            (9, _) if tag > 0 => machine.operation(tag).map_or(Inbound::Tick, Inbound::Stop),
-            (10..=12, Some((request, asked))) => match reply(asked.as_bytes()[0], seed) {
-                Some(closer) => Inbound::Answered { request, closer: closer.into_iter().map(node).collect() },
-                None => Inbound::Tick,
-            },
-            _ => {
-                advance = true;
-                Inbound::Tick
-            }
-        };
-        if advance && let Some(wake) = machine.poll_timeout() {
-            assert!(wake > now, "nothing that is due is left undone");
-            // Not earlier, not later.
-            let mut early = machine.clone();
-            let just_before = Instant::from_nanos(wake.as_nanos() - 1);
-            assert!(early.handle(just_before, Stamped::new(Inbound::Tick)).is_empty());
-            assert_eq!(early.poll_timeout(), Some(wake));
-            now = wake;
-        }
-        if let Inbound::Answered { request, .. } | Inbound::Failed(request) = &event {
-            open.remove(request);
-        }
-        let stamp = span(u64::from(argument) + 1);
-        for Stamped { event, context, deadline } in machine.handle(now, Stamped::new(event).in_span(stamp)) {
-            let (owner, named) = match &event {
-                Outbound::Request(request) => {
-                    let deadline = deadline.unwrap();
-                    assert!(deadline > now && deadline <= now + S * 2, "until {deadline}");
-                    open.insert(request.id, (request.node, deadline));
-                    (Some(request.owner), "request")
-                }
-                Outbound::Cancel(cancel) => {
-                    assert!(open.remove(&cancel.id).is_some(), "one cancel, of what is in flight");
-                    (Some(cancel.owner), "cancel")
-                }
-                Outbound::Admitted(_) => (None, "admitted"),
-                Outbound::Removed(_) => (None, "removed"),
-                Outbound::NearEmpty { .. } => (None, "near empty"),
-                Outbound::Bootstrapped(_) => (None, "bootstrapped"),
-                _ => continue,
-            };
-            *tally.entry(named).or_insert(0) += 1;
-            if let Some(owner) = owner.filter(|owner| owner.operation().is_none()) {
-                *tally
-                    .entry(match owner {
-                        Owner::Include => "include",
-                        Owner::Probe => "probe",
-                        Owner::Explore => "explore",
-                        _ => "bootstrap",
-                    })
-                    .or_insert(0) += 1;
-            }
-            if owner.is_none_or(|owner| owner.operation().is_none()) {
-                assert!(matches!(context, Context::Link(_)), "context 4: {event:?} {context:?}");
-                assert!(deadline.is_none() || named == "request", "context 4: no deadline: {event:?}");
-            }
-        }
-        assert!(open.values().all(|(_, deadline)| *deadline > now), "every check ends by its time-out");
-        let (traffic, counts) = (machine.traffic(), machine.routing());
-        let ended = traffic.answered + traffic.failed + traffic.timed_out + traffic.cancelled;
-        assert_eq!(traffic.sent, ended + traffic.in_flight);
-        assert_eq!(traffic.in_flight, open.len() as u64);
-        assert!(traffic.in_flight <= most);
-        assert!(counts.include.in_flight <= 3 && counts.probe.in_flight <= 3 && counts.include.queued <= 5);
-        let include = counts.include;
-        let known = include.duplicate + include.dropped + include.unwanted + include.passed + include.failed;
-        assert_eq!(include.offered, known + include.in_flight + include.queued);
-        assert_eq!(counts.probe.nodes, machine.table().len() as u64);
-        for record in machine.table().iter() {
-            assert_eq!(machine.probes(record.node()), Some(true));
-            assert!(*record.node() != node(REFUSED) && *record.node() != LOCAL);
-        }
-        assert!((0..8).all(|cpl| machine.table().bucket(cpl).len() <= 4));
-        assert!(machine.poll_timeout().is_none_or(|wake| wake > now));
-    }
-    tally
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn the_rules_hold_for_any_sequence(
-        seed: u8,
-        steps in proptest::collection::vec(any::<(u8, u8)>(), 1..400),
-    ) {
-        soak(seed, &steps);
+    fn the_rules_hold_for_any_sequence(bytes in proptest::collection::vec(any::<u8>(), 1..800)) {
+        soak(&bytes);
+    }
+}
+
+#[test]
+fn the_rules_hold_for_what_the_fuzzer_found_worth_keeping() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/routing");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 20, "{}", paths.len());
+    for path in paths {
+        println!("{}", path.display()); // shown where the assertion below fails
+        soak(&std::fs::read(&path).unwrap());
     }
 }
 
@@ -479,14 +314,10 @@ proptest! {
 fn the_property_sees_all_that_can_happen() {
     let mut all = BTreeMap::new();
     for seed in 0..=255_u8 {
-        let step = |i: u32| {
-            let mixed = (i + 977 * u32::from(seed))
-                .wrapping_mul(0x9e37_79b9)
-                .rotate_left(13)
-                .wrapping_mul(0x85eb_ca6b);
-            (mixed.to_le_bytes()[3], mixed.to_le_bytes()[1])
-        };
-        for (what, times) in soak(seed, &(0..400).map(step).collect::<Vec<_>>()) {
+        let mixed = |i: u32| (i + 977 * u32::from(seed)).wrapping_mul(0x9e37_79b9).rotate_left(13);
+        let byte = |i: u32| mixed(i).wrapping_mul(0x85eb_ca6b).to_le_bytes()[3];
+        let bytes: Vec<_> = std::iter::once(seed).chain((0..800).map(byte)).collect();
+        for (what, times) in soak(&bytes) {
             *all.entry(what).or_insert(0) += times;
         }
     }
