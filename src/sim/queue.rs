@@ -1,5 +1,6 @@
 //! What is to happen, in order of time; at one instant, in the order in which it was planned.
 
+use super::event::Work;
 use super::nodes::{Handle, Key64};
 use crate::id::RequestId;
 use crate::time::Instant;
@@ -16,7 +17,7 @@ pub(crate) struct Flight {
     pub(crate) back: Duration,
     /// A second answer comes so much later.
     pub(crate) duplicate: Option<Duration>,
-    pub(crate) lookup: u32,
+    pub(crate) work: Work,
     /// The asker, by index.
     pub(crate) asker: u32,
     pub(crate) node: Handle,
@@ -41,7 +42,7 @@ pub(crate) enum Plan {
     /// The caller of a lookup stops it.
     Stop(u32),
     /// A node has reached one that asked it, after this round trip.
-    Meet { node: u32, asker: Handle, lookup: u32, took: Duration },
+    Meet { node: u32, asker: Handle, work: Work, took: Duration },
     /// The routing tables are looked at.
     Health,
     /// A node, by index, may have something to do.

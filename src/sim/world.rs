@@ -131,7 +131,7 @@ impl World {
             Plan::Built => self.built(),
             Plan::Turn(index, times) => self.turn(index, times),
             Plan::Stop(lookup) => self.stop(lookup),
-            Plan::Meet { node, asker, lookup, took } => self.meet(node, asker, lookup, took),
+            Plan::Meet { node, asker, work, took } => self.meet(node, asker, work, took),
             Plan::Health => self.look(),
             Plan::Wake(index) => self.wake(index),
             Plan::Ask(flight) => self.ask(flight),
