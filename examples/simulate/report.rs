@@ -38,7 +38,9 @@ pub(crate) fn page(name: &str, world: &World, speed: &Speed) -> Drawn {
         ));
     } else {
         plots.push(("Routing tables by common prefix length, over time", occupancy(world.health())?));
-        plots.push(("Dead nodes in the routing tables", dead(world.health())?));
+        let health = world.health();
+        plots.push(("Routing tables over time: nodes", lines(health, "nodes in a table", &NODES)?));
+        plots.push(("Routing tables over time: quality", lines(health, "%", &QUALITY)?));
     }
     // The one of median length among those whose requests were kept.
     let mut kept: Vec<_> = world.lookups().iter().filter(|lookup| !lookup.asked.is_empty()).collect();
@@ -119,8 +121,32 @@ fn histogram(values: &[f64], label: &str, width: Option<f64>) -> Drawn {
     Ok(svg)
 }
 
+/// A line of a plot: its name, its colour, and what it shows.
+type Line = (&'static str, RGBColor, fn(&Health) -> f64);
+
+const NODES: [Line; 3] = [
+    ("live", GOOD, |health| health.size * (1.0 - health.dead)),
+    ("dead", BAD, |health| health.size * health.dead),
+    ("missing: live, and in no full bucket", INK, |health| health.missing),
+];
+
+const QUALITY: [Line; 3] = [
+    ("the true k closest to itself that a table holds", INK, |health| health.recall * 100.0),
+    ("tables that hold all of these", GOOD, |health| health.complete * 100.0),
+    ("dead nodes among all in the tables", BAD, |health| health.dead * 100.0),
+];
+
 fn seconds(health: &Health) -> f64 {
     (health.at - kad_proto::Instant::ORIGIN).as_secs_f64()
+}
+
+/// A unit of time in which these can be read, and how many seconds it has.
+fn unit(all: &[Health]) -> (&'static str, f64) {
+    match all.last().map_or(0.0, seconds) {
+        end if end > 7_200.0 => ("hours", 3_600.0),
+        end if end > 600.0 => ("minutes", 60.0),
+        _ => ("seconds", 1.0),
+    }
 }
 
 /// How full the buckets are: time to the right, common prefix length upwards, the darker the fuller.
@@ -129,9 +155,10 @@ fn occupancy(all: &[Health]) -> Drawn {
     let samples: Vec<_> = all.iter().step_by(step).collect();
     let depth = samples.iter().map(|health| health.by_cpl.len()).max().unwrap_or(1).max(1);
     let fullest = samples.iter().flat_map(|health| &health.by_cpl).copied().fold(1.0, f64::max);
-    let gap =
-        samples.get(1).map_or(1.0, |second| seconds(second) - samples.first().map_or(0.0, |f| seconds(f)));
-    let end = samples.last().map_or(1.0, |last| seconds(last) + gap);
+    let (unit, long) = unit(all);
+    let time = |health: &Health| seconds(health) / long;
+    let gap = samples.get(1).map_or(1.0, |second| time(second) - samples.first().map_or(0.0, |f| time(f)));
+    let end = samples.last().map_or(1.0, |last| time(last) + gap);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -144,13 +171,13 @@ fn occupancy(all: &[Health]) -> Drawn {
         chart
             .configure_mesh()
             .disable_mesh()
-            .x_desc(format!("seconds (darkest: {fullest:.0} nodes in a bucket)"))
+            .x_desc(format!("{unit} (darkest: {fullest:.0} nodes in a bucket)"))
             .y_desc("common prefix length")
             .label_style(TEXT)
             .max_light_lines(0)
             .draw()?;
         chart.draw_series(samples.iter().flat_map(|health| {
-            let left = seconds(health);
+            let left = time(health);
             health.by_cpl.iter().enumerate().map(move |(cpl, nodes)| {
                 let corners = [(left, cpl as f64), (left + gap, cpl as f64 + 1.0)];
                 Rectangle::new(corners, INK.mix(nodes / fullest).filled())
@@ -161,9 +188,11 @@ fn occupancy(all: &[Health]) -> Drawn {
     Ok(svg)
 }
 
-fn dead(all: &[Health]) -> Drawn {
-    let most = all.iter().map(|health| health.dead * 100.0).fold(1.0, f64::max);
-    let end = all.last().map_or(1.0, seconds).max(1.0);
+fn lines(all: &[Health], y: &str, lines: &[Line]) -> Drawn {
+    let (unit, long) = unit(all);
+    let most =
+        all.iter().flat_map(|health| lines.iter().map(|(.., value)| value(health))).fold(1.0, f64::max);
+    let end = all.last().map_or(1.0, |last| seconds(last) / long).max(1e-3);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -172,18 +201,21 @@ fn dead(all: &[Health]) -> Drawn {
             .margin(12)
             .x_label_area_size(42)
             .y_label_area_size(52)
-            .build_cartesian_2d(0.0..end, 0.0..most * 1.1)?;
+            .build_cartesian_2d(0.0..end, 0.0..most * 1.25)?;
+        chart.configure_mesh().x_desc(unit).y_desc(y).label_style(TEXT).max_light_lines(0).draw()?;
+        for (name, colour, value) in lines {
+            let points = all.iter().map(|health| (seconds(health) / long, value(health)));
+            chart
+                .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
+                .label(*name)
+                .legend(|(x, y)| Rectangle::new([(x, y - 1), (x + 16, y + 1)], colour.filled()));
+        }
         chart
-            .configure_mesh()
-            .x_desc("seconds")
-            .y_desc("% of all records")
-            .label_style(TEXT)
-            .max_light_lines(0)
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .background_style(WHITE.mix(0.8))
+            .label_font(TEXT)
             .draw()?;
-        chart.draw_series(LineSeries::new(
-            all.iter().map(|health| (seconds(health), health.dead * 100.0)),
-            BAD.stroke_width(2),
-        ))?;
         area.present()?;
     }
     Ok(svg)

@@ -8,7 +8,7 @@ use super::queue::Plan;
 use super::random::{Purpose, scaled};
 use super::world::World;
 use crate::coordinator::{Inbound, Outbound};
-use crate::event::{Finish, GivenUp, Reply, Start, Statistics};
+use crate::event::{Finish, GivenUp, Reply, Start};
 use crate::id::RequestId;
 use crate::machine::{Machine, Stamped};
 use crate::time::Instant;
@@ -62,7 +62,7 @@ impl World {
         self.note(&Event::Started { lookup: number, node });
         let is_up = |index: &u32| self.nodes.get(*index as usize).is_some_and(|node| node.up);
         let Some(starter) = starter.filter(is_up) else {
-            self.ended(number, End::NobodyThere, Statistics::default(), 0, 0.0);
+            self.ended(number, 0, Ending::none(End::NobodyThere, self.now));
             return;
         };
         let tag = u64::from(number);
@@ -209,8 +209,7 @@ impl World {
                 self.finished(&finish);
             }
             Outbound::Refused(refused) => {
-                let end = End::Refused(refused.reason);
-                self.ended(number(refused.tag), end, Statistics::default(), 0, 0.0);
+                self.ended(number(refused.tag), 0, Ending::none(End::Refused(refused.reason), self.now));
             }
             Outbound::Admitted(node) => self.note(&Event::Admitted { table, node }),
             Outbound::Removed(node) => self.note(&Event::Removed { table, node }),
@@ -231,17 +230,20 @@ impl World {
         let lookup = number(finish.operation.tag());
         let Some(starter) = self.lookups.get(lookup as usize).map(|lookup| lookup.starter) else { return };
         let truth = self.truly_closest(finish.target, starter);
-        let found = finish.closest.iter().filter(|contact| truth.contains(&contact.node)).count();
+        let is_found = |node: &Handle| finish.closest.iter().any(|contact| contact.node == *node);
+        let found = truth.iter().filter(|node| is_found(node)).count();
         let recall = if truth.is_empty() { 1.0 } else { found as f64 / truth.len() as f64 };
+        let hit = truth.first().is_none_or(is_found);
+        let (end, at) = (End::Finished(finish.outcome), self.now);
         let results = u32::try_from(finish.closest.len()).unwrap_or(u32::MAX);
-        self.ended(lookup, End::Finished(finish.outcome), finish.statistics, results, recall);
+        self.ended(lookup, results, Ending { end, at, statistics: finish.statistics, recall, hit });
     }
 
-    fn ended(&mut self, number: u32, end: End, statistics: Statistics, results: u32, recall: f64) {
-        self.note(&Event::Finished { lookup: number, end, results });
-        let (at, keep) = (self.now, self.kept.contains(&number));
+    fn ended(&mut self, number: u32, results: u32, ending: Ending) {
+        self.note(&Event::Finished { lookup: number, end: ending.end, results });
+        let keep = self.kept.contains(&number);
         if let Some(lookup) = self.lookups.get_mut(number as usize) {
-            lookup.ending = Some(Ending { end, at, statistics, recall });
+            lookup.ending = Some(ending);
             if !keep {
                 lookup.asked = Vec::new();
             }

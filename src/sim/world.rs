@@ -3,7 +3,7 @@
 use super::check::{Broken, Checker, Rule};
 use super::event::{Event, Fingerprint};
 use super::figures::Figures;
-use super::health::{Health, SAMPLE};
+use super::health::Health;
 use super::ideal::Population;
 use super::join::Build;
 use super::lookup::Lookup;
@@ -273,41 +273,6 @@ impl World {
         let replay = self.scenario.replay.replace("{seed}", &seed.to_string());
         self.broken
             .get_or_insert_with(|| Box::new(Broken { rule, detail, at: self.now, node, seed, replay }));
-    }
-
-    /// Looks at the routing tables.
-    fn look(&mut self) {
-        let step = self.nodes.len().div_ceil(SAMPLE).max(1);
-        let (mut tables, mut records, mut dead) = (0_u32, 0_u64, 0_u64);
-        let mut by_cpl: Vec<f64> = Vec::new();
-        for node in self.nodes.iter().step_by(step).filter(|node| node.up) {
-            let Some(engine) = &node.engine else { continue };
-            tables += 1;
-            for record in engine.table().iter() {
-                let cpl = Net::cpl(engine.table().local(), *record.node());
-                if by_cpl.len() <= cpl {
-                    by_cpl.resize(cpl + 1, 0.0);
-                }
-                by_cpl.iter_mut().skip(cpl).take(1).for_each(|count| *count += 1.0);
-                records += 1;
-                dead += u64::from(!self.answers(*record.node()));
-            }
-        }
-        let count = f64::from(tables.max(1));
-        for sum in &mut by_cpl {
-            *sum /= count;
-        }
-        let up = self.nodes.iter().filter(|node| node.up).count();
-        self.health.push(Health {
-            at: self.now,
-            up: u32::try_from(up).unwrap_or(u32::MAX),
-            size: records as f64 / count,
-            by_cpl,
-            dead: dead as f64 / records.max(1) as f64,
-        });
-        if let Some(every) = self.scenario.health {
-            self.queue.plan(self.now + every, Plan::Health);
-        }
     }
 
     /// A stream of chance for an index.
