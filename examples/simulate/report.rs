@@ -72,6 +72,11 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
+/// A number as an axis shows it.
+fn plain(number: &f64) -> String {
+    format!("{}", (number * 1e6).round() / 1e6)
+}
+
 /// How often which value occurs, in bins of this width, or of one that fits.
 fn histogram(values: &[f64], label: &str, width: Option<f64>) -> Drawn {
     let most = values.iter().copied().fold(0.0, f64::max);
@@ -100,7 +105,6 @@ fn histogram(values: &[f64], label: &str, width: Option<f64>) -> Drawn {
             .x_label_area_size(42)
             .y_label_area_size(52)
             .build_cartesian_2d(0.0..bins.len() as f64 * width, 0.0..highest * 1.05)?;
-        let mesh = |text: &f64| format!("{}", (text * 1e6).round() / 1e6);
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -108,8 +112,8 @@ fn histogram(values: &[f64], label: &str, width: Option<f64>) -> Drawn {
             .y_desc("lookups")
             .label_style(TEXT)
             .max_light_lines(0)
-            .x_label_formatter(&mesh)
-            .y_label_formatter(&mesh)
+            .x_label_formatter(&plain)
+            .y_label_formatter(&plain)
             .draw()?;
         let bars = bins.iter().enumerate().filter(|(_, count)| **count > 0);
         chart.draw_series(bars.map(|(place, count)| {
@@ -193,7 +197,7 @@ fn lines(all: &[Health], y: &str, lines: &[Line]) -> Drawn {
     let most =
         all.iter().flat_map(|health| lines.iter().map(|(.., value)| value(health))).fold(1.0, f64::max);
     let end = all.last().map_or(1.0, |last| seconds(last) / long).max(1e-3);
-    let mut svg = String::new();
+    let (mut svg, mut legend) = (String::new(), String::new());
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
@@ -201,24 +205,25 @@ fn lines(all: &[Health], y: &str, lines: &[Line]) -> Drawn {
             .margin(12)
             .x_label_area_size(42)
             .y_label_area_size(52)
-            .build_cartesian_2d(0.0..end, 0.0..most * 1.25)?;
-        chart.configure_mesh().x_desc(unit).y_desc(y).label_style(TEXT).max_light_lines(0).draw()?;
+            .build_cartesian_2d(0.0..end, 0.0..most * 1.05)?;
+        chart
+            .configure_mesh()
+            .x_desc(unit)
+            .y_desc(y)
+            .label_style(TEXT)
+            .max_light_lines(0)
+            .x_label_formatter(&plain)
+            .y_label_formatter(&plain)
+            .draw()?;
         for (name, colour, value) in lines {
             let points = all.iter().map(|health| (seconds(health) / long, value(health)));
-            chart
-                .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
-                .label(*name)
-                .legend(|(x, y)| Rectangle::new([(x, y - 1), (x + 16, y + 1)], colour.filled()));
+            let RGBColor(red, green, blue) = colour;
+            write!(legend, "<span style=\"color:rgb({red},{green},{blue})\">&#9632;</span> {name}&emsp;")?;
+            chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .background_style(WHITE.mix(0.8))
-            .label_font(TEXT)
-            .draw()?;
         area.present()?;
     }
-    Ok(svg)
+    Ok(format!("<p>{legend}</p>{svg}"))
 }
 
 /// Every request of a lookup, from when it was sent to when it ended.

@@ -146,6 +146,12 @@ impl Checker {
         self.afterwards(call)
     }
 
+    /// A node has begun anew, or is gone: what its engine had under way is not to be heard of again.
+    pub(crate) fn forget(&mut self, node: Handle) {
+        self.flying.retain(|(asker, _), _| *asker != node);
+        self.sent.remove(&node);
+    }
+
     /// Judges what is left when nothing more will happen.
     pub(crate) fn at_end(&self) -> Result<(), (Handle, Rule, String)> {
         match self.open.iter().next() {

@@ -102,10 +102,21 @@ impl World {
         }
     }
 
-    /// A new span in the trace of a lookup.
+    /// A new span in the trace of a lookup, or in a trace of its own.
     pub(crate) fn span(&mut self, work: Work) -> SpanContext {
+        match work {
+            Work::Lookup(lookup) => self.span_of(1 << 63 | u64::from(lookup)),
+        }
+    }
+
+    /// The first span of a new trace.
+    pub(crate) fn root(&mut self) -> SpanContext {
+        self.span_of(1 << 62 | self.spans)
+    }
+
+    fn span_of(&mut self, trace: u64) -> SpanContext {
         self.spans += 1;
-        let trace = u128::from(self.scenario.seed) << 64 | 1 << 63 | u128::from(work.number());
+        let trace = u128::from(self.scenario.seed) << 64 | u128::from(trace);
         SpanContext::new(
             TraceId::from_bytes(trace.to_be_bytes()),
             SpanId::from_bytes(self.spans.to_be_bytes()),

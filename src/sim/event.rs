@@ -134,6 +134,13 @@ pub enum Event {
         /// The lookup.
         lookup: u32,
     },
+    /// A Sybil made itself known.
+    Intruded {
+        /// To whom.
+        node: Handle,
+        /// The Sybil.
+        sybil: Handle,
+    },
     /// A node entered a routing table.
     Admitted {
         /// Whose table.
@@ -172,6 +179,7 @@ impl Event {
             Self::Went { node } => [13, 0, wide(node), 0, 0],
             Self::Met { node, asker } => [14, 0, wide(node), wide(asker), 0],
             Self::Stopped { lookup } => [15, lookup.into(), 0, 0, 0],
+            Self::Intruded { node, sybil } => [16, 0, wide(node), wide(sybil), 0],
         }
     }
 }
@@ -216,6 +224,7 @@ impl fmt::Display for Event {
             Self::Went { node } => write!(f, "{node} goes"),
             Self::Met { node, asker } => write!(f, "{node} has reached {asker}, who had asked it"),
             Self::Stopped { lookup } => write!(f, "lookup {lookup} is stopped"),
+            Self::Intruded { node, sybil } => write!(f, "{sybil} makes itself known to {node}"),
             Self::Admitted { table, node } => write!(f, "{node} enters the table of {table}"),
             Self::Removed { table, node } => write!(f, "{node} leaves the table of {table}"),
         }

@@ -53,11 +53,16 @@ impl World {
             duplicate: exchange.duplicate,
             work,
             asker,
+            life: self.life(asker),
             node: to,
             answer_lost: exchange.answer_lost,
             refused: exchange.refused,
         };
         self.queue.plan(self.now + exchange.there, Plan::Ask(flight));
+    }
+
+    fn life(&self, index: u32) -> u32 {
+        self.nodes.get(index as usize).map_or(0, |node| node.life)
     }
 
     /// Notes a request of a lookup. Says how often it has asked that node before.
@@ -71,8 +76,10 @@ impl World {
 
     /// Whether a request to this node arrives anywhere.
     fn is_askable(&self, node: Handle) -> bool {
-        self.node(node)
-            .map_or_else(|| node.is_accomplice() && self.accomplices().is_some(), |node| node.up && node.open)
+        match self.node(node) {
+            Some(node) => node.up && node.open,
+            None => self.is_sybil(node) || (node.is_accomplice() && self.accomplices().is_some()),
+        }
     }
 
     /// The party that accomplices belong to.
@@ -97,6 +104,7 @@ impl World {
         let closer = u32::try_from(named).unwrap_or(u32::MAX);
         self.note(&Event::Asked { work, node, closer });
         self.plan_meeting(node, from, work);
+        self.discovered(node, from);
         let Some(Answer { closer, after }) = answer.filter(|_| !flight.answer_lost) else {
             self.note(&Event::Lost { work, from, to: node });
             return;
@@ -111,7 +119,14 @@ impl World {
     /// What the node that is asked answers; `None` where it never does.
     fn answer_of(&self, flight: &Flight, asker: Handle) -> Option<Answer> {
         let Flight { work, node, target, .. } = *flight;
-        let honest = self.closest_known(node, target);
+        if self.is_sybil(node) {
+            return Some(Answer { closer: self.name_sybils(node, target), after: Duration::ZERO });
+        }
+        let mut honest = self.closest_known(node, target);
+        if target == node.key() && self.scenario.is_maintained() {
+            honest.insert(0, node); // as a node does that is asked for itself
+            honest.truncate(self.scenario.k);
+        }
         let party = match self.node(node) {
             Some(node) => node.party.map(usize::from),
             None => self.accomplices(),
@@ -124,6 +139,15 @@ impl World {
                 let k = self.scenario.k;
                 party.behaviour.answer(Question { node, asker, target, k, honest: &honest, draw })
             }
+        }
+    }
+
+    /// A node that keeps its table itself is told of one that has asked it.
+    fn discovered(&mut self, node: Handle, asker: Handle) {
+        if let Some(index) = self.population.index(node).filter(|_| self.scenario.is_maintained()) {
+            let told = Inbound::Connected { node: asker, round_trip: None };
+            let told = Stamped::new(told).in_span(self.root());
+            self.tell(index, Told::Notice, told);
         }
     }
 
@@ -161,7 +185,7 @@ impl World {
     pub(crate) fn answer(&mut self, flight: &Flight, closer: Vec<Handle>) {
         let Flight { work, node, asker, request, .. } = *flight;
         let from = self.population.handle(asker);
-        if self.engine(from).is_none() {
+        if self.engine(from).is_none() || self.life(asker) != flight.life {
             self.note(&Event::Lost { work, from, to: node });
             return;
         }
@@ -174,7 +198,7 @@ impl World {
     /// The news arrives that nobody is there.
     pub(crate) fn refused(&mut self, flight: &Flight) {
         let Flight { work, node, asker, request, .. } = *flight;
-        if self.engine(self.population.handle(asker)).is_none() {
+        if self.engine(self.population.handle(asker)).is_none() || self.life(asker) != flight.life {
             return;
         }
         self.note(&Event::Refused { work, node });

@@ -17,6 +17,8 @@ pub struct Health {
     pub by_cpl: Vec<f64>,
     /// The share of nodes in the tables that could not be asked: dead, away, or not to be reached. 0 to 1.
     pub dead: f64,
+    /// How many [Sybils](super::Sybils) a table holds. They are not counted as dead.
+    pub sybils: f64,
     /// How many nodes a table lacks: an ideal one would hold so many more of those that can be asked.
     pub missing: f64,
     /// The share of the true k closest to a table's own key, among those that can be asked, that are among the k
@@ -48,8 +50,8 @@ impl World {
     fn examine(&self, step: usize) -> Health {
         let tally = self.population.tally(|node| self.answers(node));
         let k = self.scenario.config.table.bucket_size;
-        let (mut tables, mut complete, mut records, mut dead, mut missing) =
-            (0_u32, 0_u32, 0_u64, 0_u64, 0_u64);
+        let (mut tables, mut complete) = (0_u32, 0_u32);
+        let (mut records, mut dead, mut sybils, mut missing) = (0_u64, 0_u64, 0_u64, 0_u64);
         let (mut recall, mut by_cpl) = (0.0, Vec::<f64>::new());
         for (index, node) in (0..).zip(&self.nodes).step_by(step) {
             let Some(table) = node.engine.as_ref().filter(|_| node.up).map(|engine| engine.table()) else {
@@ -60,7 +62,9 @@ impl World {
             for (cpl, others) in (0..).zip(self.population.others(index, &tally)) {
                 let bucket = table.bucket(cpl);
                 let live = bucket.iter().filter(|record| self.answers(*record.node())).count();
-                dead += (bucket.len() - live) as u64;
+                let foreign = bucket.iter().filter(|record| self.is_sybil(*record.node())).count();
+                dead += (bucket.len() - live - foreign) as u64;
+                sybils += foreign as u64;
                 missing += others.min(k).saturating_sub(live) as u64;
                 let place = cpl as usize;
                 if by_cpl.len() <= place && !bucket.is_empty() {
@@ -82,6 +86,7 @@ impl World {
             size: mean(records as f64),
             by_cpl: by_cpl.into_iter().map(mean).collect(),
             dead: dead as f64 / records.max(1) as f64,
+            sybils: mean(sybils as f64),
             missing: mean(missing as f64),
             recall: mean(recall),
             complete: mean(f64::from(complete)),

@@ -3,7 +3,7 @@
 use super::check::Told;
 use super::drive::number;
 use super::event::{Event, Work};
-use super::join::Build;
+use super::join::{Build, Join};
 use super::lookup::Reason;
 use super::node::dead;
 use super::nodes::Handle;
@@ -12,6 +12,7 @@ use super::random::{Draw, Purpose};
 use super::world::World;
 use crate::coordinator::Inbound;
 use crate::machine::Stamped;
+use core::time::Duration;
 
 impl World {
     /// The network is built: those that are to be dead die, others begin to come and go, and the workload begins.
@@ -22,20 +23,24 @@ impl World {
                 if let Some(node) = self.nodes.get_mut(index as usize) {
                     node.engine = None;
                 }
-            } else if let Some(churn) = &self.scenario.churn {
-                let mut draw = self.chance(Purpose::Churn, index);
-                if draw.chance(churn.share) {
-                    let (there, left) = churn.begin(&mut draw);
-                    self.queue.plan(self.now + left, Plan::Turn(index, 1));
-                    if !there {
-                        self.go(index);
-                    }
+            } else if let Some((there, left)) = self.begins(index) {
+                self.queue.plan(self.now + left, Plan::Turn(index, 1));
+                if !there {
+                    self.go(index);
                 }
             }
         }
         if self.scenario.workload.lookups > 0 {
             self.queue.plan(self.now + self.scenario.workload.begins(), Plan::Start);
         }
+    }
+
+    /// Whether a node that comes and goes is there in the beginning, and for how long that stays so; `None` for one that
+    /// stays.
+    fn begins(&self, index: u32) -> Option<(bool, Duration)> {
+        let churn = self.scenario.churn.as_ref().filter(|_| !self.scenario.is_seed(index))?;
+        let mut draw = self.chance(Purpose::Churn, index);
+        draw.chance(churn.share).then(|| churn.begin(&mut draw))
     }
 
     /// A node comes if it is away, and goes if it is there.
@@ -48,10 +53,19 @@ impl World {
         if is_there { self.go(index) } else { self.come(index) }
     }
 
+    /// A node comes. One that keeps its table itself begins anew: it knows the seeds, and bootstraps.
     fn come(&mut self, index: u32) {
-        if let Some(node) = self.nodes.get_mut(index as usize) {
-            node.up = true;
-            self.note(&Event::Came { node: self.population.handle(index) });
+        let begins_anew = self.scenario.is_maintained();
+        let Some(node) = self.nodes.get_mut(index as usize) else { return };
+        node.up = true;
+        if begins_anew {
+            node.begin(&self.scenario, &self.population, index);
+        }
+        self.note(&Event::Came { node: self.population.handle(index) });
+        if begins_anew {
+            let seeds = (0..self.scenario.build.seeds()).filter(|seed| *seed != index);
+            let seeds = seeds.map(|seed| self.population.handle(seed)).collect();
+            self.look_up(Reason::Join, Some(index), self.population.handle(index).key(), false, seeds);
         }
     }
 
@@ -65,15 +79,37 @@ impl World {
             let stop = Stamped::new(Inbound::Stop(id)).in_span(self.span(Work::Lookup(number(id.tag()))));
             self.tell(index, Told::Stop, stop);
         }
+        let handle = self.population.handle(index);
         if let Some(node) = self.nodes.get_mut(index as usize) {
             node.up = false;
-            self.note(&Event::Went { node: self.population.handle(index) });
+            if self.scenario.is_maintained() {
+                node.engine = None;
+                self.checker.iter_mut().for_each(|checker| checker.forget(handle));
+            }
+            self.note(&Event::Went { node: handle });
+        }
+    }
+
+    /// A node joins.
+    pub(crate) fn join(&mut self, index: u32) {
+        match self.scenario.build {
+            Build::Ideal => {}
+            Build::Join(join) => self.join_by_others(index, join),
+            Build::Bootstrap(bootstrap) => {
+                if index + 1 < self.scenario.nodes {
+                    let is_seed = index + 1 < bootstrap.seeds;
+                    let every = if is_seed { Duration::ZERO } else { bootstrap.every };
+                    self.queue.plan(self.now + every, Plan::Join(index + 1));
+                }
+                if self.begins(index).is_none_or(|(there, _)| there) {
+                    self.come(index);
+                }
+            }
         }
     }
 
     /// A node joins: it looks itself up, beginning from nodes that have joined before.
-    pub(crate) fn join(&mut self, index: u32) {
-        let Build::Join(join) = self.scenario.build else { return };
+    fn join_by_others(&mut self, index: u32, join: Join) {
         if index + 1 < self.scenario.nodes {
             self.queue.plan(self.now + join.every, Plan::Join(index + 1));
         }

@@ -18,8 +18,9 @@ pub(crate) struct Flight {
     /// A second answer comes so much later.
     pub(crate) duplicate: Option<Duration>,
     pub(crate) work: Work,
-    /// The asker, by index.
+    /// The asker, by index, and which of its lives it was in.
     pub(crate) asker: u32,
+    pub(crate) life: u32,
     pub(crate) node: Handle,
     pub(crate) answer_lost: bool,
     /// Nobody is there: the request is refused instead of answered.
@@ -43,6 +44,8 @@ pub(crate) enum Plan {
     Stop(u32),
     /// A node has reached one that asked it, after this round trip.
     Meet { node: u32, asker: Handle, work: Work, took: Duration },
+    /// A Sybil makes itself known, for this time.
+    Intrude(u32),
     /// The routing tables are looked at.
     Health,
     /// A node, by index, may have something to do.
@@ -56,9 +59,16 @@ pub(crate) enum Plan {
 }
 
 impl Plan {
-    /// Whether a run goes on for the sake of it.
-    const fn counts(&self) -> bool {
-        !matches!(self, Self::Turn(..) | Self::Health)
+    /// Whether a run goes on for the sake of it. Where nodes keep their tables themselves there is always something on
+    /// its way, and a run goes on for lookups only.
+    const fn counts(&self, maintained: bool) -> bool {
+        match self {
+            Self::Turn(..) | Self::Intrude(_) | Self::Health => false,
+            Self::Start | Self::Join(_) | Self::Refresh(..) | Self::Built | Self::Stop(_) => true,
+            Self::Meet { .. } | Self::Wake(_) | Self::Ask(_) | Self::Answer(..) | Self::Refused(_) => {
+                !maintained
+            }
+        }
     }
 }
 
@@ -69,6 +79,8 @@ pub(crate) struct Queue {
     sequence: u64,
     /// How many of them a run goes on for.
     counting: usize,
+    /// Whether nodes keep their tables themselves.
+    maintained: bool,
 }
 
 #[derive(Debug)]
@@ -79,12 +91,12 @@ struct Planned {
 }
 
 impl Queue {
-    pub(crate) const fn new() -> Self {
-        Self { heap: BinaryHeap::new(), sequence: 0, counting: 0 }
+    pub(crate) const fn new(maintained: bool) -> Self {
+        Self { heap: BinaryHeap::new(), sequence: 0, counting: 0, maintained }
     }
 
     pub(crate) fn plan(&mut self, at: Instant, plan: Plan) {
-        self.counting += usize::from(plan.counts());
+        self.counting += usize::from(plan.counts(self.maintained));
         self.heap.push(Reverse(Planned { at, sequence: self.sequence, plan }));
         self.sequence += 1;
     }
@@ -96,7 +108,7 @@ impl Queue {
 
     pub(crate) fn pop(&mut self) -> Option<(Instant, Plan)> {
         let Reverse(planned) = self.heap.pop()?;
-        self.counting -= usize::from(planned.plan.counts());
+        self.counting -= usize::from(planned.plan.counts(self.maintained));
         Some((planned.at, planned.plan))
     }
 

@@ -40,6 +40,10 @@ pub(crate) enum Purpose {
     Meet = 13,
     /// When a lookup is stopped by its caller, by lookup.
     Stop = 14,
+    /// What the link does to a request that is not for a lookup, by asker and how many of these it has sent.
+    Upkeep = 15,
+    /// To whom a Sybil makes itself known, by how often that has happened.
+    Sybil = 16,
 }
 
 /// A stream of random numbers.

@@ -6,6 +6,7 @@ use super::join::Build;
 use super::link::Link;
 use super::nodes::Handle;
 use super::partition::Partition;
+use super::sybils::Sybils;
 use super::workload::Workload;
 use crate::coordinator::Config;
 use crate::error::{ConfigError, require};
@@ -42,6 +43,8 @@ pub struct Scenario {
     pub churn: Option<Churn>,
     /// Nodes that are not honest. Default: none.
     pub hostile: Vec<Party>,
+    /// An attempt to eclipse a node. Default: none.
+    pub sybils: Option<Sybils>,
     /// What links do.
     pub link: Link,
     /// Who cannot reach whom, and when. Default: none.
@@ -89,6 +92,7 @@ impl Default for Scenario {
             slow: Slow::default(),
             churn: None,
             hostile: Vec::new(),
+            sybils: None,
             link: Link::default(),
             partition: None,
             workload: Workload::default(),
@@ -114,6 +118,16 @@ impl Scenario {
         Self { nodes: 10_000, link: Link { loss: 0.02, ..Link::default() }, ..Self::default() }
     }
 
+    /// Whether nodes keep their routing tables themselves.
+    pub(crate) fn is_maintained(&self) -> bool {
+        matches!(self.build, Build::Bootstrap(_))
+    }
+
+    /// Whether a node, by index, is a seed, by which others find into the network: it is always there.
+    pub(crate) fn is_seed(&self, index: u32) -> bool {
+        self.is_maintained() && index < self.build.seeds()
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -129,6 +143,12 @@ impl Scenario {
         require(self.health.is_none_or(|every| !every.is_zero()), "health", "longer than zero")?;
         Party::validate(&self.hostile)?;
         self.build.validate()?;
+        require(
+            self.build.seeds() <= self.nodes || !self.is_maintained(),
+            "bootstrap.seeds",
+            "at most nodes",
+        )?;
+        self.sybils.map_or(Ok(()), |sybils| sybils.validate(self.nodes))?;
         self.churn.as_ref().map_or(Ok(()), Churn::validate)?;
         self.partition.as_ref().map_or(Ok(()), Partition::validate)?;
         self.config.validate()?;

@@ -26,6 +26,8 @@ pub struct World {
     pub(crate) scenario: Scenario,
     pub(crate) population: Population,
     pub(crate) nodes: Vec<Node>,
+    /// The closest to their victim first.
+    pub(crate) sybils: Vec<Handle>,
     pub(crate) queue: Queue,
     pub(crate) now: Instant,
     pub(crate) lookups: Vec<Lookup>,
@@ -71,12 +73,16 @@ impl World {
         for index in 0..scenario.nodes {
             nodes.push(Node::new(&scenario, &population, index)?);
         }
+        let sybils =
+            scenario.sybils.map_or_else(Vec::new, |sybils| sybils.all(population.handle(sybils.victim)));
         let checker = scenario.check.then(Checker::default);
+        let queue = Queue::new(scenario.is_maintained());
         let mut world = Self {
             scenario,
             population,
             nodes,
-            queue: Queue::new(),
+            sybils,
+            queue,
             now: Instant::ORIGIN,
             lookups: Vec::new(),
             begun: 0,
@@ -99,12 +105,14 @@ impl World {
         if self.scenario.health.is_some() {
             self.queue.plan(Instant::ORIGIN, Plan::Health);
         }
+        if let Some(sybils) = self.scenario.sybils {
+            self.queue.plan(Instant::ORIGIN + sybils.from, Plan::Intrude(0));
+        }
         match self.scenario.build {
             Build::Ideal => self.built(),
-            Build::Join(join) => {
+            build => {
                 self.queue.plan(Instant::ORIGIN, Plan::Join(0));
-                let takes = Build::Join(join).takes(self.scenario.nodes);
-                self.queue.plan(Instant::ORIGIN + takes, Plan::Built);
+                self.queue.plan(Instant::ORIGIN + build.takes(self.scenario.nodes), Plan::Built);
             }
         }
     }
@@ -132,6 +140,7 @@ impl World {
             Plan::Turn(index, times) => self.turn(index, times),
             Plan::Stop(lookup) => self.stop(lookup),
             Plan::Meet { node, asker, work, took } => self.meet(node, asker, work, took),
+            Plan::Intrude(time) => self.intrude(time),
             Plan::Health => self.look(),
             Plan::Wake(index) => self.wake(index),
             Plan::Ask(flight) => self.ask(flight),
@@ -146,7 +155,7 @@ impl World {
     /// # Errors
     /// [`Broken`] once an invariant did not hold, if the scenario has them checked.
     pub fn run(&mut self) -> Result<(), Box<Broken>> {
-        while self.queue.is_busy() {
+        while self.is_busy() {
             self.step()?;
         }
         if let Some(Err((node, rule, detail))) = self.checker.as_ref().map(Checker::at_end) {
@@ -161,15 +170,15 @@ impl World {
     /// # Errors
     /// [`Broken`] once an invariant did not hold, if the scenario has them checked.
     pub fn run_until(&mut self, end: Instant) -> Result<bool, Box<Broken>> {
-        while self.queue.is_busy() && self.queue.next_at().is_some_and(|at| at < end) {
+        while self.is_busy() && self.queue.next_at().is_some_and(|at| at < end) {
             self.step()?;
         }
-        Ok(self.queue.is_busy())
+        Ok(self.is_busy())
     }
 
     /// Whether anything is left to happen but that nodes come and go: what [`run`](World::run) goes on for.
     pub fn is_busy(&self) -> bool {
-        self.queue.is_busy()
+        self.queue.is_busy() || !self.running.is_empty()
     }
 
     /// Virtual time: that of the last thing that happened.
@@ -253,6 +262,11 @@ impl World {
         self.node(node).is_some_and(|node| {
             node.up && node.open && node.party.and_then(party).is_none_or(|party| party.behaviour.answers())
         })
+    }
+
+    /// Whether this is one of the Sybils.
+    pub(crate) fn is_sybil(&self, node: Handle) -> bool {
+        node.group().is_some() && self.sybils.contains(&node)
     }
 
     /// Whether a partition keeps these two apart now.
