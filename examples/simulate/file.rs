@@ -2,8 +2,8 @@
 
 use crate::presets;
 use kad_proto::sim::{
-    Build, Churn, Eclipse, Empty, Join, Late, Latency, Length, MadeUp, Pace, Partition, Party, Scenario,
-    Silent,
+    Bootstrap, Build, Churn, Eclipse, Empty, Join, Late, Latency, Length, MadeUp, Pace, Partition, Party,
+    Scenario, Silent,
 };
 use serde::Deserialize;
 use std::time::Duration;
@@ -43,10 +43,12 @@ macro_rules! table {
 
 table!(File {
     preset: String, seed: u64, nodes: u32, k: usize, warm: bool, meet: bool, dead: f64, nat: f64, keep: u32,
-    health: Time, check: bool, join: JoinTable, slow: SlowTable, churn: ChurnTable, hostile: Vec<PartyTable>,
+    health: Time, check: bool, join: JoinTable, bootstrap: BootstrapTable, sybils: SybilsTable, slow: SlowTable, churn: ChurnTable, hostile: Vec<PartyTable>,
     link: LinkTable, partition: PartitionTable, workload: WorkloadTable, engine: EngineTable,
 });
 table!(JoinTable { seeds: u32, every: Time, refreshes: u32, pause: Time });
+table!(BootstrapTable { seeds: u32, every: Time, settle: Time });
+table!(SybilsTable { count: u32, groups: u8, victim: u32, from: Time, every: Time });
 table!(SlowTable { share: f64, factor: f64 });
 table!(ChurnTable { share: f64, sessions: LengthValue, absences: LengthValue });
 table!(LinkTable { round_trip: LatencyValue, loss: f64, duplication: f64, reordering: f64, refusal: f64 });
@@ -270,16 +272,27 @@ impl File {
             to.build = Build::Join(join);
             to.meet = self.meet.unwrap_or(true);
         }
+        if let Some(table) = self.bootstrap {
+            let mut bootstrap = if let Build::Bootstrap(it) = to.build { it } else { Bootstrap::default() };
+            put(&mut bootstrap.seeds, table.seeds);
+            put(&mut bootstrap.every, table.every);
+            put(&mut bootstrap.settle, table.settle);
+            to.build = Build::Bootstrap(bootstrap);
+        }
+        if let Some(table) = self.sybils {
+            let sybils = to.sybils.get_or_insert_default();
+            put(&mut sybils.count, table.count);
+            put(&mut sybils.groups, table.groups);
+            put(&mut sybils.victim, table.victim);
+            put(&mut sybils.from, table.from);
+            put(&mut sybils.every, table.every);
+        }
         if let Some(table) = self.slow {
             put(&mut to.slow.share, table.share);
             put(&mut to.slow.factor, table.factor);
         }
         if let Some(table) = self.churn {
-            let churn = to.churn.get_or_insert_with(|| Churn {
-                share: 1.0,
-                sessions: Length::Exponential(Duration::from_secs(3_600)),
-                absences: Length::Exponential(Duration::from_secs(3_600)),
-            });
+            let churn = to.churn.get_or_insert_with(Churn::ipfs);
             put(&mut churn.share, table.share);
             put(&mut churn.sessions, table.sessions);
             put(&mut churn.absences, table.absences);

@@ -13,6 +13,7 @@ const SIZE: (u32, u32) = (720, 360);
 const INK: RGBColor = RGBColor(38, 84, 158);
 const GOOD: RGBColor = RGBColor(84, 160, 92);
 const BAD: RGBColor = RGBColor(200, 76, 66);
+const GREY: RGBColor = RGBColor(120, 120, 120);
 const TEXT: (&str, u32) = ("sans-serif", 13);
 
 pub(crate) fn page(name: &str, world: &World, speed: &Speed) -> Drawn {
@@ -41,6 +42,9 @@ pub(crate) fn page(name: &str, world: &World, speed: &Speed) -> Drawn {
         let health = world.health();
         plots.push(("Routing tables over time: nodes", lines(health, "nodes in a table", &NODES)?));
         plots.push(("Routing tables over time: quality", lines(health, "%", &QUALITY)?));
+        if health.iter().any(|health| health.upkeep.sum() > 0.0) {
+            plots.push(("Upkeep over time", lines(health, "requests of a node in a minute", &UPKEEP)?));
+        }
     }
     // The one of median length among those whose requests were kept.
     let mut kept: Vec<_> = world.lookups().iter().filter(|lookup| !lookup.asked.is_empty()).collect();
@@ -138,6 +142,13 @@ const QUALITY: [Line; 3] = [
     ("the true k closest to itself that a table holds", INK, |health| health.recall * 100.0),
     ("tables that hold all of these", GOOD, |health| health.complete * 100.0),
     ("dead nodes among all in the tables", BAD, |health| health.dead * 100.0),
+];
+
+const UPKEEP: [Line; 4] = [
+    ("probes: is a node of the table still there?", INK, |health| health.upkeep.probe),
+    ("checks of nodes that may enter it", GOOD, |health| health.upkeep.include),
+    ("refreshes of buckets", GREY, |health| health.upkeep.explore),
+    ("bootstraps that began by themselves", BAD, |health| health.upkeep.bootstrap),
 ];
 
 fn seconds(health: &Health) -> f64 {

@@ -99,16 +99,14 @@ fn text(name: &str, world: &World, speed: &Speed) -> Result<String, std::fmt::Er
     }
     writeln!(out, "{}", world.figures())?;
     if !world.health().is_empty() {
-        writeln!(out, "tables           time      up   size    dead  missing  recall  complete")?;
+        writeln!(out, "tables           time      up   size    dead  missing  recall  complete  upkeep/min")?;
         let all = world.health();
         for health in all.iter().step_by(all.len().div_ceil(12).max(1)) {
             let at = (health.at - kad_proto::Instant::ORIGIN).as_secs_f64();
-            let Health { up, size, dead, missing, recall, complete, .. } = health;
-            let (dead, complete) = (dead * 100.0, complete * 100.0);
-            writeln!(
-                out,
-                "         {at:10.0} s {up:>7} {size:>6.1} {dead:>6.1}% {missing:>8.1} {recall:>7.4} {complete:>8.1}%"
-            )?;
+            let Health { up, size, dead, missing, recall, complete, upkeep, .. } = health;
+            let (dead, complete, upkeep) = (dead * 100.0, complete * 100.0, upkeep.sum());
+            write!(out, "         {at:10.0} s {up:>7} {size:>6.1} {dead:>6.1}% {missing:>8.1}")?;
+            writeln!(out, " {recall:>7.4} {complete:>8.1}% {upkeep:>11.1}")?;
         }
     }
     let virtual_time = (world.now() - kad_proto::Instant::ORIGIN).as_secs_f64();
@@ -153,6 +151,13 @@ fn as_json(name: &str, world: &World, speed: &Speed) -> serde_json::Value {
                 "missing": health.missing,
                 "recall": health.recall,
                 "complete": health.complete,
+                "sybils": health.sybils,
+                "upkeep_per_minute": {
+                    "bootstrap": health.upkeep.bootstrap,
+                    "explore": health.upkeep.explore,
+                    "include": health.upkeep.include,
+                    "probe": health.upkeep.probe,
+                },
                 "by_cpl": health.by_cpl,
             })
         })

@@ -106,6 +106,7 @@ impl World {
     pub(crate) fn span(&mut self, work: Work) -> SpanContext {
         match work {
             Work::Lookup(lookup) => self.span_of(1 << 63 | u64::from(lookup)),
+            _ => self.root(),
         }
     }
 

@@ -12,6 +12,14 @@ use core::fmt;
 pub enum Work {
     /// A lookup, by number.
     Lookup(u32),
+    /// A bootstrap that began by itself.
+    Bootstrap,
+    /// The refresh of a bucket.
+    Explore,
+    /// The check of a node that may enter a routing table.
+    Include,
+    /// The check of a node that is in one.
+    Probe,
 }
 
 impl Work {
@@ -19,6 +27,10 @@ impl Work {
     pub(crate) fn number(self) -> u64 {
         match self {
             Self::Lookup(lookup) => lookup.into(),
+            Self::Bootstrap => 1 << 32,
+            Self::Explore => 2 << 32,
+            Self::Include => 3 << 32,
+            Self::Probe => 4 << 32,
         }
     }
 }
@@ -27,6 +39,10 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lookup(lookup) => write!(f, "lookup {lookup}"),
+            Self::Bootstrap => f.write_str("bootstrap"),
+            Self::Explore => f.write_str("explore"),
+            Self::Include => f.write_str("include"),
+            Self::Probe => f.write_str("probe"),
         }
     }
 }

@@ -39,6 +39,7 @@ impl World {
                 let tries = self.asks(lookup, request);
                 self.exchange(lookup, from, to, tries)
             }
+            upkeep => self.tend(upkeep, asker, from, to),
         };
         self.note(&Event::Sent { work, from, to, hop: request.hop, deadline });
         let there = self.is_askable(to) && !self.cut(from, to);
@@ -59,6 +60,15 @@ impl World {
             refused: exchange.refused,
         };
         self.queue.plan(self.now + exchange.there, Plan::Ask(flight));
+    }
+
+    /// Counts a request that is not for a lookup, and says what the link does to it.
+    fn tend(&mut self, work: Work, asker: u32, from: Handle, to: Handle) -> Exchange {
+        self.upkeep.count(work);
+        let Some(node) = self.nodes.get_mut(asker as usize) else { return self.exchange(0, from, to, 0) };
+        node.upkeep += 1;
+        let ids = [u64::from(from.0), u64::from(node.upkeep)];
+        self.drawn(from, to, Draw::new(self.scenario.seed, Purpose::Upkeep, ids))
     }
 
     fn life(&self, index: u32) -> u32 {

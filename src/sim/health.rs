@@ -1,5 +1,6 @@
 //! What the routing tables look like at some instant.
 
+use super::event::Work;
 use super::queue::Plan;
 use super::world::World;
 use crate::time::Instant;
@@ -26,6 +27,49 @@ pub struct Health {
     pub recall: f64,
     /// The share of tables that have all of them. 0 to 1.
     pub complete: f64,
+    /// Requests that were not for lookups, of a node in a minute, since the look before.
+    pub upkeep: Upkeep,
+}
+
+/// Requests that are not for lookups.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Upkeep {
+    /// Of bootstraps that began by themselves.
+    pub bootstrap: f64,
+    /// Of refreshes of buckets.
+    pub explore: f64,
+    /// Checks of nodes that may enter a table.
+    pub include: f64,
+    /// Checks of nodes in the tables.
+    pub probe: f64,
+}
+
+impl Upkeep {
+    /// All of them.
+    pub fn sum(&self) -> f64 {
+        self.bootstrap + self.explore + self.include + self.probe
+    }
+
+    /// Counts a request.
+    pub(crate) fn count(&mut self, work: Work) {
+        match work {
+            Work::Lookup(_) => {}
+            Work::Bootstrap => self.bootstrap += 1.0,
+            Work::Explore => self.explore += 1.0,
+            Work::Include => self.include += 1.0,
+            Work::Probe => self.probe += 1.0,
+        }
+    }
+
+    fn times(self, factor: f64) -> Self {
+        let Self { bootstrap, explore, include, probe } = self;
+        Self {
+            bootstrap: bootstrap * factor,
+            explore: explore * factor,
+            include: include * factor,
+            probe: probe * factor,
+        }
+    }
 }
 
 /// How many tables are looked at in the course of a run.
@@ -34,14 +78,18 @@ const SAMPLE: usize = 256;
 impl World {
     /// Looks at some of the routing tables, and plans the next look.
     pub(crate) fn look(&mut self) {
-        let health = self.examine(self.nodes.len().div_ceil(SAMPLE).max(1));
+        let mut health = self.examine(self.nodes.len().div_ceil(SAMPLE).max(1));
+        if let Some(every) = self.scenario.health {
+            let per_minute = 60.0 / every.as_secs_f64() / f64::from(health.up.max(1));
+            health.upkeep = core::mem::take(&mut self.upkeep).times(per_minute);
+        }
         self.health.push(health);
         if let Some(every) = self.scenario.health {
             self.queue.plan(self.now + every, Plan::Health);
         }
     }
 
-    /// What the routing tables of all nodes look like now.
+    /// What the routing tables of all nodes look like now. Says nothing of upkeep.
     pub fn look_closely(&self) -> Health {
         self.examine(1)
     }
@@ -90,6 +138,7 @@ impl World {
             missing: mean(missing as f64),
             recall: mean(recall),
             complete: mean(f64::from(complete)),
+            upkeep: Upkeep::default(),
         }
     }
 }

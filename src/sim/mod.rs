@@ -51,7 +51,7 @@ pub use check::{Broken, Rule};
 pub use churn::{Churn, Length};
 pub use event::{Event, Work};
 pub use figures::{Figures, Quantiles};
-pub use health::Health;
+pub use health::{Health, Upkeep};
 pub use join::{Bootstrap, Build, Join};
 pub use link::{Latency, Link};
 pub use lookup::{Asked, End, Ending, Fate, Lookup, Reason};

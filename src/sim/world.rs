@@ -3,7 +3,7 @@
 use super::check::{Broken, Checker, Rule};
 use super::event::{Event, Fingerprint};
 use super::figures::Figures;
-use super::health::Health;
+use super::health::{Health, Upkeep};
 use super::ideal::Population;
 use super::join::Build;
 use super::lookup::Lookup;
@@ -43,6 +43,8 @@ pub struct World {
     fingerprint: Fingerprint,
     log: Option<Log>,
     pub(crate) health: Vec<Health>,
+    /// Requests that were not for lookups, since tables were last looked at.
+    pub(crate) upkeep: Upkeep,
     pub(crate) checker: Option<Checker>,
     pub(crate) broken: Option<Box<Broken>>,
     /// Kept between calls.
@@ -93,6 +95,7 @@ impl World {
             fingerprint: Fingerprint::new(),
             log: None,
             health: Vec::new(),
+            upkeep: Upkeep::default(),
             checker,
             broken: None,
             batch: Batch::new(),
