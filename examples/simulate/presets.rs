@@ -1,5 +1,6 @@
 //! Scenarios by name.
 
+use kad_proto::Config;
 use kad_proto::sim::{
     Bootstrap, Build, Churn, Eclipse, Empty, Late, Latency, Length, Link, MadeUp, Pace, Partition, Party,
     Scenario, Silent, Slow, Sybils, Workload,
@@ -13,6 +14,7 @@ pub(crate) const NAMES: [&str; 10] =
 /// Nodes that come one by one, know three seeds, and keep their routing tables themselves.
 fn growing() -> Scenario {
     Scenario {
+        config: Config::default(),
         build: Build::Bootstrap(Bootstrap::default()),
         link: Link { loss: 0.01, ..Link::default() },
         health: Some(Duration::from_secs(10)),

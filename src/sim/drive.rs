@@ -200,11 +200,12 @@ impl World {
             }
             Outbound::Request(request) => self.send(index, &request, stamped.deadline),
             Outbound::Cancel(cancel) => {
-                let (lookup, timed_out) =
-                    (number(cancel.operation.tag()), cancel.reason == GivenUp::TimedOut);
-                self.note(&Event::GivenUp { work: Work::Lookup(lookup), node: cancel.node, timed_out });
-                let fate = if timed_out { Fate::TimedOut } else { Fate::Cancelled };
-                self.fate(lookup, cancel.id, fate);
+                let (work, timed_out) = (cancel.owner.into(), cancel.reason == GivenUp::TimedOut);
+                self.note(&Event::GivenUp { work, node: cancel.node, timed_out });
+                if let Work::Lookup(lookup) = work {
+                    let fate = if timed_out { Fate::TimedOut } else { Fate::Cancelled };
+                    self.fate(lookup, cancel.id, fate);
+                }
             }
             Outbound::Progress(progress) => {
                 let fate = match progress.reply {
@@ -225,6 +226,14 @@ impl World {
             }
             Outbound::Admitted(node) => self.note(&Event::Admitted { table, node }),
             Outbound::Removed(node) => self.note(&Event::Removed { table, node }),
+            Outbound::Bootstrapped(it) => {
+                let nodes = u32::try_from(it.nodes).unwrap_or(u32::MAX);
+                self.note(&Event::Bootstrapped { node: table, nodes });
+            }
+            Outbound::NearEmpty { nodes } => {
+                let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+                self.note(&Event::NearEmpty { node: table, nodes });
+            }
         }
     }
 

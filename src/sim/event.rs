@@ -1,8 +1,9 @@
 //! What happens in a simulated network, and the fingerprint of all of it.
 
+use super::drive::number;
 use super::lookup::End;
 use super::nodes::{GOLDEN, Handle};
-use crate::event::{Outcome, RefusedBecause};
+use crate::event::{Outcome, Owner, RefusedBecause};
 use crate::time::Instant;
 use core::fmt;
 
@@ -20,6 +21,18 @@ pub enum Work {
     Include,
     /// The check of a node that is in one.
     Probe,
+}
+
+impl From<Owner> for Work {
+    fn from(owner: Owner) -> Self {
+        match owner {
+            Owner::Operation(id) => Self::Lookup(number(id.tag())),
+            Owner::Bootstrap => Self::Bootstrap,
+            Owner::Explore => Self::Explore,
+            Owner::Include => Self::Include,
+            Owner::Probe => Self::Probe,
+        }
+    }
 }
 
 impl Work {
@@ -157,6 +170,20 @@ pub enum Event {
         /// The Sybil.
         sybil: Handle,
     },
+    /// A bootstrap ended.
+    Bootstrapped {
+        /// Whose.
+        node: Handle,
+        /// How many nodes its table holds now.
+        nodes: u32,
+    },
+    /// A routing table is nearly empty.
+    NearEmpty {
+        /// Whose.
+        node: Handle,
+        /// How many nodes are left.
+        nodes: u32,
+    },
     /// A node entered a routing table.
     Admitted {
         /// Whose table.
@@ -196,6 +223,8 @@ impl Event {
             Self::Met { node, asker } => [14, 0, wide(node), wide(asker), 0],
             Self::Stopped { lookup } => [15, lookup.into(), 0, 0, 0],
             Self::Intruded { node, sybil } => [16, 0, wide(node), wide(sybil), 0],
+            Self::Bootstrapped { node, nodes } => [17, 0, wide(node), nodes.into(), 0],
+            Self::NearEmpty { node, nodes } => [18, 0, wide(node), nodes.into(), 0],
         }
     }
 }
@@ -241,6 +270,10 @@ impl fmt::Display for Event {
             Self::Met { node, asker } => write!(f, "{node} has reached {asker}, who had asked it"),
             Self::Stopped { lookup } => write!(f, "lookup {lookup} is stopped"),
             Self::Intruded { node, sybil } => write!(f, "{sybil} makes itself known to {node}"),
+            Self::Bootstrapped { node, nodes } => {
+                write!(f, "{node} has bootstrapped: it knows {nodes} nodes")
+            }
+            Self::NearEmpty { node, nodes } => write!(f, "{node} knows {nodes} nodes only"),
             Self::Admitted { table, node } => write!(f, "{node} enters the table of {table}"),
             Self::Removed { table, node } => write!(f, "{node} leaves the table of {table}"),
         }

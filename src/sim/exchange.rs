@@ -2,7 +2,6 @@
 
 use super::behaviour::{Answer, Question};
 use super::check::Told;
-use super::drive::number;
 use super::event::{Event, Work};
 use super::link::Exchange;
 use super::lookup::Asked;
@@ -31,7 +30,7 @@ impl World {
 
     /// A request leaves its asker.
     pub(crate) fn send(&mut self, asker: u32, request: &Request<Net>, deadline: Option<Instant>) {
-        let work = Work::Lookup(number(request.operation.tag()));
+        let work = request.owner.into();
         let (from, to) = (self.population.handle(asker), request.node);
         let deadline = deadline.unwrap_or(Instant::FAR_FUTURE);
         let exchange = match work {
@@ -155,8 +154,7 @@ impl World {
     /// A node that keeps its table itself is told of one that has asked it.
     fn discovered(&mut self, node: Handle, asker: Handle) {
         if let Some(index) = self.population.index(node).filter(|_| self.scenario.is_maintained()) {
-            let told = Inbound::Connected { node: asker, round_trip: None };
-            let told = Stamped::new(told).in_span(self.root());
+            let told = Stamped::new(Inbound::Discovered(asker)).in_span(self.root());
             self.tell(index, Told::Notice, told);
         }
     }

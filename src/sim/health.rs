@@ -25,6 +25,8 @@ pub struct Health {
     /// The share of the true k closest to a table's own key, among those that can be asked, that are among the k
     /// closest in it. 0 to 1.
     pub recall: f64,
+    /// The least such share of any table.
+    pub worst: f64,
     /// The share of tables that have all of them. 0 to 1.
     pub complete: f64,
     /// Requests that were not for lookups, of a node in a minute, since the look before.
@@ -100,7 +102,7 @@ impl World {
         let k = self.scenario.config.table.bucket_size;
         let (mut tables, mut complete) = (0_u32, 0_u32);
         let (mut records, mut dead, mut sybils, mut missing) = (0_u64, 0_u64, 0_u64, 0_u64);
-        let (mut recall, mut by_cpl) = (0.0, Vec::<f64>::new());
+        let (mut recall, mut worst, mut by_cpl) = (0.0, 1.0_f64, Vec::<f64>::new());
         for (index, node) in (0..).zip(&self.nodes).step_by(step) {
             let Some(table) = node.engine.as_ref().filter(|_| node.up).map(|engine| engine.table()) else {
                 continue;
@@ -123,7 +125,9 @@ impl World {
             let own = self.population.handle(index);
             let (truth, known) = (self.truly_closest(own.key(), own), self.closest_known(own, own.key()));
             let found = truth.iter().filter(|node| known.contains(node)).count();
-            recall += found as f64 / truth.len().max(1) as f64;
+            let share = found as f64 / truth.len().max(1) as f64;
+            recall += share;
+            worst = worst.min(share);
             complete += u32::from(found == truth.len());
         }
         let mean = |sum: f64| sum / f64::from(tables.max(1));
@@ -137,6 +141,7 @@ impl World {
             sybils: mean(sybils as f64),
             missing: mean(missing as f64),
             recall: mean(recall),
+            worst: if tables > 0 { worst } else { 0.0 },
             complete: mean(f64::from(complete)),
             upkeep: Upkeep::default(),
         }

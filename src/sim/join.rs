@@ -79,7 +79,7 @@ impl Build {
                 last.saturating_add(join.pause.saturating_mul(join.refreshes + 1))
             }
             Self::Bootstrap(bootstrap) => {
-                let last = bootstrap.every.saturating_mul(nodes.saturating_sub(bootstrap.seeds));
+                let last = bootstrap.every.saturating_mul(nodes);
                 last.saturating_add(bootstrap.settle)
             }
         }

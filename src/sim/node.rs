@@ -69,14 +69,15 @@ fn engine(
     index: u32,
     ideal: bool,
 ) -> Result<Coordinator<Net>, ConfigError> {
-    let config = &scenario.config;
+    let mut config = scenario.config.clone();
+    config.routing.seed = Draw::new(scenario.seed, Purpose::Routing, [u64::from(index)]).number();
     let k = u32::try_from(config.table.bucket_size).unwrap_or(u32::MAX);
     let mut table = RoutingTable::new(population.handle(index).key(), config.table.clone())?;
     if ideal {
         population.view(index, k, |cpl, known| table.fill(Instant::ORIGIN, cpl, known));
         table.shrink();
     }
-    Coordinator::with_table(table, config.clone())
+    Coordinator::with_table(table, config)
 }
 
 /// Whether a node is dead once the network is built.

@@ -10,6 +10,7 @@ use super::sybils::Sybils;
 use super::workload::Workload;
 use crate::coordinator::Config;
 use crate::error::{ConfigError, require};
+use crate::routing::RoutingConfig;
 use core::time::Duration;
 
 /// All that a run depends on: two runs of the same scenario are the same, event by event.
@@ -19,7 +20,8 @@ pub struct Scenario {
     pub seed: u64,
     /// How many nodes there are, dead ones too. 2 to 8,388,608. Default: 1,000.
     pub nodes: u32,
-    /// The configuration of every node.
+    /// The configuration of every node. Where nodes do not come by [`Build::Bootstrap`] its `routing` must be off: they know
+    /// what they know at the outset, and what lookups bring. Default: the engine's, with `routing` off.
     pub config: Config,
     /// How many nodes an answer names, and how many of the truly closest a lookup is judged by (recall@k). 1 to 1,024.
     /// Default: 20.
@@ -82,7 +84,7 @@ impl Default for Scenario {
         Self {
             seed: 1,
             nodes: 1_000,
-            config: Config::default(),
+            config: Config { routing: RoutingConfig::off(), ..Config::default() },
             k: 20,
             build: Build::Ideal,
             warm: true,
@@ -143,6 +145,9 @@ impl Scenario {
         require(self.health.is_none_or(|every| !every.is_zero()), "health", "longer than zero")?;
         Party::validate(&self.hostile)?;
         self.build.validate()?;
+        let RoutingConfig { bootstrap, include, probe, explore, .. } = &self.config.routing;
+        let off = bootstrap.is_none() && include.is_none() && probe.is_none() && explore.is_none();
+        require(off || self.is_maintained(), "routing", "off where nodes do not come by bootstrap")?;
         require(
             self.build.seeds() <= self.nodes || !self.is_maintained(),
             "bootstrap.seeds",

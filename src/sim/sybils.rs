@@ -77,8 +77,7 @@ impl World {
             let node = self.population.handle(index);
             if self.engine(node).is_some() && !self.cut(sybil, node) {
                 self.note(&Event::Intruded { node, sybil });
-                let told =
-                    Stamped::new(Inbound::Connected { node: sybil, round_trip: None }).in_span(self.root());
+                let told = Stamped::new(Inbound::Discovered(sybil)).in_span(self.root());
                 self.tell(index, Told::Notice, told);
             }
         }

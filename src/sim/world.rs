@@ -77,7 +77,7 @@ impl World {
         }
         let sybils =
             scenario.sybils.map_or_else(Vec::new, |sybils| sybils.all(population.handle(sybils.victim)));
-        let checker = scenario.check.then(Checker::default);
+        let checker = scenario.check.then(|| Checker::new(scenario.config.network.request_timeout));
         let queue = Queue::new(scenario.is_maintained());
         let mut world = Self {
             scenario,
