@@ -65,9 +65,8 @@ fn eclipsed(config: Config, sybils: Sybils) -> (usize, usize, f64) {
     world.run().unwrap();
     let victim = world.handle(sybils.victim);
     let table = world.engine(victim).unwrap().table();
-    let bucket = |cpl| {
-        table.bucket(cpl).iter().filter(|record| world.sybils().contains(record.node())).count()
-    };
+    let bucket =
+        |cpl| table.bucket(cpl).iter().filter(|record| world.sybils().contains(record.node())).count();
     let (all, most) = ((0..64).map(bucket).sum(), (0..64).map(bucket).max().unwrap());
     let truth = world.truly_closest(victim.key(), victim);
     let known = truth.iter().filter(|node| table.get(node).is_some()).count();
@@ -77,7 +76,14 @@ fn eclipsed(config: Config, sybils: Sybils) -> (usize, usize, f64) {
 #[test]
 fn an_eclipse_takes_no_more_of_a_table_than_the_limits_allow() {
     let limits = Config::default().table;
-    let open = Config { table: kad_proto::TableConfig { max_per_group: 1_000, max_per_group_in_bucket: 1_000, ..limits.clone() }, ..Config::default() };
+    let open = Config {
+        table: kad_proto::TableConfig {
+            max_per_group: 1_000,
+            max_per_group_in_bucket: 1_000,
+            ..limits.clone()
+        },
+        ..Config::default()
+    };
     let one = Sybils::default();
     println!("{:?}", eclipsed(open, one));
     for sybils in [one, Sybils { from: 5 * MINUTE, ..one }, Sybils { groups: 20, ..one }] {

@@ -20,8 +20,8 @@ pub enum Build {
 /// How nodes come to a network that grows from nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bootstrap {
-    /// How many nodes are seeds: they are there from the beginning, know each other, and neither die nor leave. 1 to 64.
-    /// Default: 3.
+    /// How many nodes are seeds: they are there from the beginning, know each other, can be asked, are honest, and neither
+    /// die nor leave. 1 to 64. Default: 3.
     pub seeds: u32,
     /// From one node's coming to the next one's. Default: 100 ms.
     pub every: Duration,

@@ -39,8 +39,9 @@ impl Node {
     pub(crate) fn new(scenario: &Scenario, population: &Population, index: u32) -> Result<Self, ConfigError> {
         let ideal = scenario.build == Build::Ideal;
         let mut draw = Draw::new(scenario.seed, Purpose::Nature, [u64::from(index)]);
-        let (slow, open) = (draw.chance(scenario.slow.share), !draw.chance(scenario.nat));
-        let party = Party::of(&scenario.hostile, draw.unit());
+        let seed = scenario.is_seed(index);
+        let (slow, open) = (draw.chance(scenario.slow.share), !draw.chance(scenario.nat) || seed);
+        let party = Party::of(&scenario.hostile, draw.unit()).filter(|_| !seed);
         let engine = if (ideal && dead(scenario, index)) || matches!(scenario.build, Build::Bootstrap(_)) {
             None
         } else {

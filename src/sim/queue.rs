@@ -4,8 +4,9 @@ use super::event::Work;
 use super::nodes::{Handle, Key64};
 use crate::id::RequestId;
 use crate::time::Instant;
-use core::cmp::{Ordering, Reverse};
+use core::cmp::Reverse;
 use core::time::Duration;
+use slab::Slab;
 use std::collections::BinaryHeap;
 
 /// A request on its way, or its answer.
@@ -75,7 +76,9 @@ impl Plan {
 /// The plans of a world.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    heap: BinaryHeap<Reverse<Planned>>,
+    /// When each is due, in which order it was planned, and where it lies: small, as the heap moves them about.
+    heap: BinaryHeap<Reverse<(Instant, u64, usize)>>,
+    plans: Slab<Plan>,
     sequence: u64,
     /// How many of them a run goes on for.
     counting: usize,
@@ -83,33 +86,27 @@ pub(crate) struct Queue {
     maintained: bool,
 }
 
-#[derive(Debug)]
-struct Planned {
-    at: Instant,
-    sequence: u64,
-    plan: Plan,
-}
-
 impl Queue {
     pub(crate) const fn new(maintained: bool) -> Self {
-        Self { heap: BinaryHeap::new(), sequence: 0, counting: 0, maintained }
+        Self { heap: BinaryHeap::new(), plans: Slab::new(), sequence: 0, counting: 0, maintained }
     }
 
     pub(crate) fn plan(&mut self, at: Instant, plan: Plan) {
         self.counting += usize::from(plan.counts(self.maintained));
-        self.heap.push(Reverse(Planned { at, sequence: self.sequence, plan }));
+        self.heap.push(Reverse((at, self.sequence, self.plans.insert(plan))));
         self.sequence += 1;
     }
 
     /// When the next plan is due.
     pub(crate) fn next_at(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse(planned)| planned.at)
+        self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Instant, Plan)> {
-        let Reverse(planned) = self.heap.pop()?;
-        self.counting -= usize::from(planned.plan.counts(self.maintained));
-        Some((planned.at, planned.plan))
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        let plan = self.plans.try_remove(place)?;
+        self.counting -= usize::from(plan.counts(self.maintained));
+        Some((at, plan))
     }
 
     /// Whether there is anything that a run goes on for: not so where nodes merely come and go.
@@ -117,23 +114,3 @@ impl Queue {
         self.counting > 0
     }
 }
-
-impl Ord for Planned {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Planned {}
