@@ -120,7 +120,11 @@ fn query() -> Query<Plain> {
 }
 
 fn coordinator() -> Coordinator<Plain> {
-    Coordinator::new(Key256::new([0; 32]), Config::default()).unwrap()
+    Coordinator::new(
+        Key256::new([0; 32]),
+        Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() },
+    )
+    .unwrap()
 }
 
 /// Plays every lookup once, and writes down what it is told.
@@ -271,7 +275,7 @@ impl<'a> Crowd<'a> {
             let place = |id: kad_proto::OperationId| (id.tag() % self.lookups.len() as u64) as usize;
             match stamped.event {
                 Outbound::Request(request) => {
-                    let place = place(request.operation);
+                    let place = place(request.owner.operation().unwrap());
                     self.lookups[place].requests.push_back((request.id, request.node));
                 }
                 Outbound::Finished(finish) => ended.push(place(finish.operation)),

@@ -7,8 +7,8 @@
 //! | 1. Copy | An outbound event that results directly from actioning an inbound event of the same operation carries the inbound event's span context. A driver that answers with the span in which it did the IO gets one trace in which each request hangs under the answer that led to it. |
 //! | 2. Fall back | Where the inbound event has no valid context, or no inbound event is the cause (a timer, capacity that somebody else freed), the operation's own context is used: the one it was started with. |
 //! | 3. Never leak | What operation A's event unblocks for operation B carries B's context. |
-//! | 4. Detach | A side effect (a node entering the routing table) has no parent and no deadline; it carries a [link](Context::Link) to its origin instead. |
-//! | 5. Store once | An operation stores the context it was started with. No queue stores a context for anybody else. |
+//! | 4. Detach | A side effect (a node entering the routing table, the check that it has to pass before, and all other routing maintenance) has no parent and no operation's deadline; it carries a [link](Context::Link) to its origin instead: the span of the event that led to it, if there was one. |
+//! | 5. Store once | An operation stores the context it was started with, and a check that waits stores its own link. No queue stores a context for anybody else. |
 //!
 //! All machines stamp what an operation says through this file; a refusal carries the context of its start.
 
@@ -67,8 +67,19 @@ pub(crate) fn own(inbound: &Context) -> SpanContext {
 
 /// The link for a side effect of an inbound event that belongs to no operation: rule 4.
 pub(crate) fn detached(inbound: &Context) -> Context {
+    Context::Link(origin(inbound).clone())
+}
+
+/// The span that a side effect of an inbound event links to.
+pub(crate) const fn origin(inbound: &Context) -> &SpanContext {
     let (Context::Parent(span) | Context::Link(span)) = inbound;
-    Context::Link(span.clone())
+    span
+}
+
+/// The context of a side effect that was begun for `own`, and that the inbound event of this context, if any, continues:
+/// rule 4.
+pub(crate) fn aside(inbound: Option<&Context>, own: &SpanContext) -> Context {
+    Context::Link(inbound.map(origin).filter(|span| span.is_valid()).unwrap_or(own).clone())
 }
 
 /// Why the machine is doing what it does just now: an inbound event of an operation, or none (time). `I` is how the

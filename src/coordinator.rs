@@ -17,16 +17,17 @@
 use crate::context::{self, Cause, Context};
 use crate::deadline::Clock;
 use crate::error::ConfigError;
-use crate::event::{Cancel, Finish, Progress, Refused, Request, Start, Started};
+use crate::event::{Bootstrapped, Cancel, Finish, Progress, Refused, Request, Start, Started};
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
 use crate::machine::{Batch, Machine, Stamped};
-use crate::operation::{Asked, Turn};
-use crate::outbox::{NetworkConfig, Outbox, Traffic};
+use crate::outbox::{Ending, NetworkConfig, Outbox, Traffic};
 use crate::pool::{Elapsed, Pool, PoolConfig, earlier};
 use crate::query::says_operations;
-use crate::table::{Offered, RoutingTable, TableConfig};
+use crate::routing::{Routing, RoutingConfig, RoutingCounts};
+use crate::table::{RoutingTable, Saved, TableConfig};
 use crate::time::Instant;
+use crate::turn::{Turn, Work};
 use core::time::Duration;
 
 /// The configuration of a whole node. The defaults suit a node on the internet.
@@ -38,6 +39,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// Of the routing table.
     pub table: TableConfig,
+    /// Of those who look after it.
+    pub routing: RoutingConfig,
 }
 
 impl Config {
@@ -48,7 +51,8 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.pool.validate()?;
         self.network.validate()?;
-        self.table.validate()
+        self.table.validate()?;
+        self.routing.validate()
     }
 }
 
@@ -69,17 +73,28 @@ pub enum Inbound<F: Family> {
     },
     /// A request failed: the node is unreachable, or answered nonsense.
     Failed(RequestId),
-    /// A node is known to live by other means than a request of ours: it answered the driver, say. Who has merely
-    /// sent us a datagram has proved nothing. It is offered to the table, which may have no room for it.
+    /// A node is known to live and to serve by other means than a request of ours: it answered the driver, say. It is
+    /// offered to the table, which may have no room for it.
     Connected {
         /// The node.
         node: F::Node,
         /// The round trip, if it was measured; time-outs are adapted to it.
         round_trip: Option<Duration>,
     },
-    /// A node could not be reached, by other means than a request of ours. Counts as one failure of it:
-    /// [`TableConfig::max_failures`] in a row remove it.
+    /// A node could not be reached, by other means than a request of ours: see [what follows](crate::routing).
     Disconnected(F::Node),
+    /// A node was heard of or from, and nothing is proved: it sent us a request, say. It is checked before it enters the
+    /// table. Hand in whoever asks us something: this is how those nearest to a newcomer learn of it.
+    Discovered(F::Node),
+    /// A node is known not to serve others (a client: libp2p's client mode, BEP 43's read-only flag). It leaves the table,
+    /// and its key is not admitted again as long as it is [remembered](RoutingConfig::max_clients).
+    Client(F::Node),
+    /// Remember these nodes as places to join from. A table that is nearly empty begins a bootstrap with them by itself; to
+    /// have one with a deadline and a finish, start a [`Start::bootstrap`] instead, whose seeds are remembered too.
+    Seeds(Vec<F::Node>),
+    /// What an earlier run of the program knew: see [`Coordinator::snapshot`]. The nodes enter the table, as far as its
+    /// limits allow, are probed at once, and are remembered as seeds.
+    Restore(Vec<Saved<F>>),
     /// Nothing happened but time.
     Tick,
 }
@@ -104,6 +119,14 @@ pub enum Outbound<F: Family> {
     Admitted(F::Node),
     /// A node left the routing table: a side effect, linked to what led to it.
     Removed(F::Node),
+    /// A bootstrap ended: a side effect, linked to it.
+    Bootstrapped(Bootstrapped),
+    /// The routing table has fallen below [`BootstrapConfig::min_nodes`](crate::BootstrapConfig::min_nodes): a bootstrap from
+    /// the seeds remembered begins by itself.
+    NearEmpty {
+        /// How many nodes are left.
+        nodes: usize,
+    },
 }
 
 says_operations!(Outbound);
@@ -113,18 +136,15 @@ says_operations!(Outbound);
 ///
 /// # Joining, and staying joined
 ///
-/// A node begins knowing nobody. Give its first lookup seeds, or tell of nodes that the driver itself has reached by
-/// [`Inbound::Connected`]; then look up one's own key, which fills the buckets near it, and random keys, which fill the
-/// others. Doing so again from time to time keeps the table fresh: the coordinator does not do it by itself.
-///
-/// A node that answers a request enters the table if its bucket has room; one whose requests fail or run into their
-/// own timeouts leaves it after [`TableConfig::max_failures`] in a row.
+/// A node begins knowing nobody. [`Start::bootstrap`] with a few seeds joins: it looks up one's own key, which fills the
+/// buckets near it; then the others are refreshed by themselves. From then on the table looks after itself: see
+/// [`routing`](crate::routing). Tell the coordinator of whoever sends a request ([`Inbound::Discovered`]).
 #[derive(Clone, Debug)]
 pub struct Coordinator<F: Family> {
     clock: Clock,
-    outbox: Outbox<F, Asked>,
+    outbox: Outbox<F, Work>,
     pool: Pool<F>,
-    table: RoutingTable<F>,
+    routing: Routing<F>,
     k: usize,
 }
 
@@ -134,20 +154,20 @@ impl<F: Family> Coordinator<F> {
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn new(local: F::Key, config: Config) -> Result<Self, ConfigError> {
-        Ok(Self {
-            clock: Clock::default(),
-            k: config.pool.query.k,
-            outbox: Outbox::new(config.network)?,
-            pool: Pool::new(local, config.pool)?,
-            table: RoutingTable::new(local, config.table)?,
-        })
+        Self::with_table(RoutingTable::new(local, config.table.clone())?, config)
     }
 
-    /// A node that begins with this table, around whose key it stands.
-    #[cfg(feature = "sim")]
+    /// A node that begins with this table, around whose key it stands. Nodes in it are not probed before they leave it and
+    /// come back.
     pub(crate) fn with_table(table: RoutingTable<F>, config: Config) -> Result<Self, ConfigError> {
-        let local = table.local();
-        Ok(Self { table, ..Self::new(local, config)? })
+        let (k, max_closer_nodes) = (config.pool.query.k, config.pool.query.max_closer_nodes);
+        Ok(Self {
+            clock: Clock::default(),
+            k,
+            outbox: Outbox::new(config.network)?,
+            pool: Pool::new(table.local(), config.pool)?,
+            routing: Routing::new(table, config.routing, k, max_closer_nodes)?,
+        })
     }
 
     /// Takes a round trip that was measured before: what a node knows that has been up for a while.
@@ -159,7 +179,24 @@ impl<F: Family> Coordinator<F> {
     /// The routing table. To answer somebody who asks for the nodes closest to a key, use
     /// [`closest`](RoutingTable::closest).
     pub const fn table(&self) -> &RoutingTable<F> {
-        &self.table
+        &self.routing.table
+    }
+
+    /// What the routing maintenance did so far.
+    pub fn routing(&self) -> RoutingCounts {
+        self.routing.counts()
+    }
+
+    /// Whether a node is in the list of nodes to probe, which holds exactly those of the table; `None` where
+    /// [nothing is probed](RoutingConfig::probe).
+    pub fn probes(&self, node: &F::Node) -> Option<bool> {
+        self.routing.probes(node)
+    }
+
+    /// The nodes of the routing table as plain data, to be stored and given back by [`Inbound::Restore`] when the program
+    /// begins anew.
+    pub fn snapshot(&self, now: Instant) -> Vec<Saved<F>> {
+        self.routing.snapshot(now)
     }
 
     /// What became of all requests so far.
@@ -172,12 +209,12 @@ impl<F: Family> Coordinator<F> {
         self.pool.operation(tag)
     }
 
-    /// Operations that live, running or waiting.
+    /// Operations of the caller that live, running or waiting.
     pub fn operations(&self) -> usize {
         self.pool.counts().0
     }
 
-    /// Operations that run.
+    /// Operations of the caller that run.
     pub fn running(&self) -> usize {
         self.pool.counts().1
     }
@@ -188,28 +225,37 @@ impl<F: Family> Machine for Coordinator<F> {
     type Outbound = Outbound<F>;
 
     fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
-        let Self { clock, outbox, pool, table, k } = self;
+        let Self { clock, outbox, pool, routing, k } = self;
         let Stamped { event, context, deadline } = event;
         let mut turn = Turn { now: clock.advance(now), cause: Cause::TIME, outbox, out };
-        let mut elapsed = false;
+        routing.begin(turn.now);
+        let mut elapsed = routing.next_timeout().is_some_and(|at| at <= turn.now);
         while let Some(what) = pool.elapse(&mut turn) {
             elapsed = true;
-            if let Elapsed::TimedOut(node, context) = what {
-                failed(table, &node, || context, turn.out);
+            match what {
+                Elapsed::TimedOut(node, context) => routing.suspect(&mut turn, &node, || context),
+                Elapsed::Check(id) => checked(routing, &mut turn, id, Ending::TimedOut, false, None),
+                Elapsed::Internal => {}
             }
         }
         if elapsed {
-            pool.settle(&mut turn);
+            routing.settle(&mut turn, pool);
         }
         match event {
             Inbound::Start(event) => {
                 let context = context.clone();
                 pool.start(&mut turn, Stamped { event, context, deadline }, |start| {
+                    let table = &routing.table;
+                    let bootstraps = start.is_bootstrap(table.local());
                     // Twice as many as it is after: where some are dead, the others may know nobody else.
                     let wanted = 2 * (*k).max(start.num_results.unwrap_or(0));
                     let known = table.closest(start.target).take(wanted);
+                    let given = start.seeds.len();
                     start.seeds.reserve(wanted.min(table.len()));
                     start.seeds.extend(known.map(|record| record.node().clone()));
+                    if bootstraps {
+                        routing.bootstrap_begins(start.seeds.get(..given).unwrap_or_default());
+                    }
                 });
             }
             Inbound::Stop(id) => {
@@ -217,65 +263,83 @@ impl<F: Family> Machine for Coordinator<F> {
                 pool.stop(&mut turn, id);
             }
             Inbound::Answered { request, closer } => {
-                if let Some(known) = turn.outbox.recognise(request) {
-                    let (id, elapsed) = (known.work.operation, known.age(turn.now));
-                    turn.cause = Cause::event(id, &context);
-                    let context = || pool.detach(&turn.cause, id).unwrap_or(Context::NONE);
-                    alive(table, turn.now, &known.node, Some(elapsed), context, turn.out);
-                    pool.answered(&mut turn, id, request, closer);
+                let known = turn.outbox.recognise(request);
+                let known = known.map(|known| (known.work, known.node.clone(), known.age(turn.now)));
+                match known {
+                    Some((Work::Lookup(asked), node, elapsed)) => {
+                        let id = asked.operation;
+                        turn.cause = Cause::event(id, &context);
+                        let cause = turn.cause;
+                        let detached = || pool.detach(&cause, id).unwrap_or(Context::NONE);
+                        // The seeds of a bootstrap are the caller's own, and may know nobody yet.
+                        if routing.trusts(&closer) || (asked.is_seed() && pool.is_bootstrap(id)) {
+                            routing.alive(&mut turn, &node, Some(elapsed), detached);
+                        } else {
+                            routing.refresh(turn.now, &node, elapsed);
+                        }
+                        routing.discovered(&closer, detached);
+                        pool.answered(&mut turn, id, request, closer);
+                    }
+                    Some((Work::Check(_), ..)) => {
+                        let names = !closer.is_empty();
+                        checked(routing, &mut turn, request, Ending::Answered, names, Some(&context));
+                        routing.discovered(&closer, || context::detached(&context));
+                    }
+                    None => {}
                 }
             }
             Inbound::Failed(request) => {
-                if let Some(known) = turn.outbox.recognise(request) {
-                    let id = known.work.operation;
-                    turn.cause = Cause::event(id, &context);
-                    let context = || pool.detach(&turn.cause, id).unwrap_or(Context::NONE);
-                    failed(table, &known.node, context, turn.out);
-                    pool.failed(&mut turn, id, request);
+                match turn.outbox.recognise(request).map(|known| (known.work, known.node.clone())) {
+                    Some((Work::Lookup(asked), node)) => {
+                        let id = asked.operation;
+                        turn.cause = Cause::event(id, &context);
+                        let cause = turn.cause;
+                        let detached = || pool.detach(&cause, id).unwrap_or(Context::NONE);
+                        routing.suspect(&mut turn, &node, detached);
+                        pool.failed(&mut turn, id, request);
+                    }
+                    Some((Work::Check(_), _)) => {
+                        checked(routing, &mut turn, request, Ending::Failed, false, Some(&context));
+                    }
+                    None => {}
                 }
             }
             Inbound::Connected { node, round_trip } => {
                 if let Some(round_trip) = round_trip {
                     turn.outbox.observe(round_trip);
                 }
-                alive(table, turn.now, &node, round_trip, || context::detached(&context), turn.out);
+                routing.alive(&mut turn, &node, round_trip, || context::detached(&context));
             }
             Inbound::Disconnected(node) => {
-                failed(table, &node, || context::detached(&context), turn.out);
+                routing.suspect(&mut turn, &node, || context::detached(&context));
             }
+            Inbound::Discovered(node) => {
+                routing.discovered(core::slice::from_ref(&node), || context::detached(&context));
+            }
+            Inbound::Client(node) => routing.client(&mut turn, node, &context),
+            Inbound::Seeds(seeds) => routing.remember(&seeds),
+            Inbound::Restore(saved) => routing.restore(&mut turn, saved, &context),
             Inbound::Tick => {}
         }
-        pool.settle(&mut turn);
+        routing.settle(&mut turn, pool);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        earlier(self.pool.next_deadline(), self.outbox.next_timeout())
+        let requests = earlier(self.pool.next_deadline(), self.outbox.next_timeout());
+        earlier(requests, self.routing.next_timeout())
     }
 }
 
-/// Offers a node that answered to the table. What that changes is a side effect, in a context of its own.
-fn alive<F: Family>(
-    table: &mut RoutingTable<F>,
-    now: Instant,
-    node: &F::Node,
-    round_trip: Option<Duration>,
-    context: impl Fn() -> Context,
-    out: &mut Batch<Outbound<F>>,
+/// Ends a check of the routing maintenance.
+fn checked<F: Family>(
+    routing: &mut Routing<F>,
+    turn: &mut Turn<'_, F, Outbound<F>>,
+    id: RequestId,
+    ending: Ending,
+    names: bool,
+    cause: Option<&Context>,
 ) {
-    if let Offered::Admitted { evicted } = table.offer(now, node, round_trip) {
-        let changes = evicted.map(Outbound::Removed).into_iter().chain([Outbound::Admitted(node.clone())]);
-        out.extend(changes.map(|event| Stamped { event, context: context(), deadline: None }));
-    }
-}
-
-/// Tells the table that a node failed.
-fn failed<F: Family>(
-    table: &mut RoutingTable<F>,
-    node: &F::Node,
-    context: impl FnOnce() -> Context,
-    out: &mut Batch<Outbound<F>>,
-) {
-    if table.failed(node) {
-        out.push(Stamped { event: Outbound::Removed(node.clone()), context: context(), deadline: None });
+    if let Some(Work::Check(check)) = turn.outbox.get(id).map(|request| request.work) {
+        routing.checked(turn, check, id, ending, names, cause);
     }
 }

@@ -8,6 +8,7 @@ use crate::id::{OperationId, RequestId};
 use crate::time::Instant;
 use core::fmt;
 use core::time::Duration;
+use opentelemetry::trace::SpanContext;
 
 /// Asks for a lookup: iterate towards `target`, asking each node on the way.
 ///
@@ -37,10 +38,17 @@ impl<F: Family> Start<F> {
     /// A lookup that sends `message` to each node it visits.
     ///
     /// What the nodes answer besides closer nodes (values, providers, tokens) is the driver's to keep: it knows by
-    /// [`Request::operation`] what a request was for. A driver that has what it wants stops the operation. A node is sent
+    /// [`Request::owner`] what a request was for. A driver that has what it wants stops the operation. A node is sent
     /// the message again only after a time-out, so it may get it twice.
     pub const fn message(tag: u64, target: F::Key, message: F::Message) -> Self {
         Self { tag, target, ask: Ask::Message(message), num_results: None, seeds: Vec::new() }
+    }
+
+    /// A bootstrap: a lookup of one's own key, `local`, which is how a node joins (Kademlia paper, section 2.3). The
+    /// coordinator remembers its seeds, refreshes the buckets farther away when it has ended, and says so by
+    /// [`Bootstrapped`].
+    pub const fn bootstrap(tag: u64, local: F::Key, seeds: Vec<F::Node>) -> Self {
+        Self { tag, target: local, ask: Ask::FindCloser, num_results: None, seeds }
     }
 
     /// The same, beginning with these nodes.
@@ -48,6 +56,11 @@ impl<F: Family> Start<F> {
     pub fn with_seeds(mut self, seeds: Vec<F::Node>) -> Self {
         self.seeds = seeds;
         self
+    }
+
+    /// Whether it is a bootstrap of the node with this key.
+    pub(crate) fn is_bootstrap(&self, local: F::Key) -> bool {
+        self.target == local && self.ask == Ask::FindCloser
     }
 
     /// The same, listing at most this many nodes in the end.
@@ -67,13 +80,52 @@ pub enum Ask<F: Family> {
     Message(F::Message),
 }
 
+/// Whose work a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Owner {
+    /// That of an operation, which the caller started. All others are side effects: the work of the
+    /// [routing maintenance](crate::routing), with no parent context and no operation's deadline.
+    Operation(OperationId),
+    /// A lookup of our own key, because the routing table is nearly empty.
+    Bootstrap,
+    /// A lookup of a random key, which refreshes a bucket.
+    Explore,
+    /// The check of a node that may enter the routing table.
+    Include,
+    /// The check of a node that is in the routing table.
+    Probe,
+}
+
+impl Owner {
+    /// The operation, where it is one.
+    pub const fn operation(self) -> Option<OperationId> {
+        match self {
+            Self::Operation(id) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operation(id) => write!(f, "operation {}", id.tag()),
+            Self::Bootstrap => f.write_str("bootstrap"),
+            Self::Explore => f.write_str("explore"),
+            Self::Include => f.write_str("include"),
+            Self::Probe => f.write_str("probe"),
+        }
+    }
+}
+
 /// To be sent now. Its deadline is in the [`Stamped`](crate::Stamped) around it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request<F: Family> {
     /// Names the request; hand it back with the answer.
     pub id: RequestId,
-    /// The operation it is sent for.
-    pub operation: OperationId,
+    /// Whose work it is.
+    pub owner: Owner,
     /// Where to send it.
     pub node: F::Node,
     /// The key to ask about: the operation's target or, where nodes of its neighbourhood have been silent, a key beside
@@ -91,8 +143,8 @@ pub struct Request<F: Family> {
 pub struct Cancel<F: Family> {
     /// The request.
     pub id: RequestId,
-    /// The operation it was sent for.
-    pub operation: OperationId,
+    /// Whose work it was.
+    pub owner: Owner,
     /// Where it was sent.
     pub node: F::Node,
     /// Why it was given up.
@@ -109,6 +161,8 @@ pub enum GivenUp {
     OperationEnded,
     /// The node was asked again because it was slow, and has answered the other request.
     Superseded,
+    /// A node that was being probed has left the routing table.
+    Unneeded,
 }
 
 /// A request of the operation ended, and the operation goes on or is about to finish.
@@ -285,6 +339,7 @@ impl fmt::Display for GivenUp {
             Self::TimedOut => "timed out",
             Self::OperationEnded => "operation ended",
             Self::Superseded => "superseded",
+            Self::Unneeded => "unneeded",
         })
     }
 }
@@ -296,18 +351,63 @@ pub struct Started {
     pub operation: OperationId,
 }
 
+/// A bootstrap ended: one that the caller started (its [`Finish`] comes as well), or one that began by itself because
+/// the routing table was nearly empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bootstrapped {
+    /// The caller's operation, if it was one.
+    pub operation: Option<OperationId>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How many nodes the routing table holds now.
+    pub nodes: usize,
+    /// What it did.
+    pub statistics: Statistics,
+}
+
+/// Makes an outbound enum of the payloads of requests.
+macro_rules! says_requests {
+    ($outbound:ident) => {
+        impl<F: Family> From<Request<F>> for $outbound<F> {
+            #[inline]
+            fn from(payload: Request<F>) -> Self {
+                Self::Request(payload)
+            }
+        }
+        impl<F: Family> From<Cancel<F>> for $outbound<F> {
+            #[inline]
+            fn from(payload: Cancel<F>) -> Self {
+                Self::Cancel(payload)
+            }
+        }
+    };
+}
+pub(crate) use says_requests;
+
+/// What a machine that sends requests can say.
+pub(crate) trait Asks<F: Family>: From<Request<F>> + From<Cancel<F>> {}
+
+impl<F: Family, E> Asks<F> for E where E: From<Request<F>> + From<Cancel<F>> {}
+
 /// What a machine that runs lookups can say. Every such machine's outbound enum has a variant for each payload.
 pub(crate) trait Says<F: Family>:
-    From<Started> + From<Request<F>> + From<Cancel<F>> + From<Progress<F>> + From<Finish<F>> + From<Refused>
+    Asks<F> + From<Started> + From<Progress<F>> + From<Finish<F>> + From<Refused>
 {
 }
 
 impl<F: Family, E> Says<F> for E where
-    E: From<Started>
-        + From<Request<F>>
-        + From<Cancel<F>>
-        + From<Progress<F>>
-        + From<Finish<F>>
-        + From<Refused>
+    E: Asks<F> + From<Started> + From<Progress<F>> + From<Finish<F>> + From<Refused>
 {
+}
+
+/// The end of a lookup that somebody inside waits for: one of the routing maintenance, or a bootstrap.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    pub(crate) owner: Owner,
+    pub(crate) outcome: Outcome,
+    pub(crate) statistics: Statistics,
+    /// The common prefix length of the closest node that answered with the target.
+    pub(crate) nearest: Option<u32>,
+    /// The span that what follows links to.
+    pub(crate) origin: SpanContext,
 }

@@ -44,6 +44,14 @@ pub trait Family: Clone + Debug + PartialEq + Send + 'static {
     /// often, so it should be cheap.
     fn key(node: &Self::Node) -> Self::Key;
 
+    /// Whether to have anything to do with a node that others name: one that is refused is neither asked in a lookup nor
+    /// admitted to the routing table. For addresses that lead nowhere, or where they should not (a port 0, a loopback
+    /// address named by a stranger). The default takes everybody.
+    fn admits(node: &Self::Node) -> bool {
+        let _ = node;
+        true
+    }
+
     /// The group that the node's diversity is judged by (an IP prefix, a provider), if it has one. The default
     /// is none: no limits apply.
     fn group(node: &Self::Node) -> Option<Group> {

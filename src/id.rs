@@ -105,6 +105,7 @@ impl<T> Arena<T> {
         Self { slab: Slab::new(), next: 0, wrapped: false, slots: 0 }
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.slab.len()
     }

@@ -8,6 +8,8 @@ use core::hash::Hash;
 pub trait Key: Copy + Eq + Ord + Hash + Debug + Send + Sync + sealed::Sealed + 'static {
     /// Length of a key in bits.
     const BITS: u32;
+    /// The key whose bits are all 0.
+    const ZERO: Self;
 
     /// XOR distance. Distances are bit strings too, and compare as big-endian numbers.
     #[must_use]
@@ -26,6 +28,22 @@ pub trait Key: Copy + Eq + Ord + Hash + Debug + Send + Sync + sealed::Sealed + '
     /// The key with bit `index` flipped, counted from the most significant; the same key at and beyond `BITS`.
     #[must_use]
     fn with_flipped(&self, index: u32) -> Self;
+
+    /// A key that shares exactly `cpl` leading bits with this one; the bits after the first that differs are those of the
+    /// random numbers that `next` draws, so that every such key is as likely. The same key at and beyond `BITS`.
+    ///
+    /// ```
+    /// use kad_proto::{Key, Key8};
+    ///
+    /// let key = Key8::new([0b1010_0000]).random_with_cpl(2, || 0xff << 56);
+    /// assert_eq!(key, Key8::new([0b1001_1111]));
+    /// ```
+    #[must_use]
+    fn random_with_cpl(&self, cpl: u32, next: impl FnMut() -> u64) -> Self;
+
+    /// The first `len` bits of this key, and those of `tail` from there on: this key where `len` is `BITS` or more.
+    #[must_use]
+    fn spliced(&self, len: u32, tail: &Self) -> Self;
 }
 
 mod sealed {
@@ -123,6 +141,7 @@ impl core::error::Error for ParseKeyError {}
 impl<const N: usize> Key for Bits<N> {
     #[allow(clippy::cast_possible_truncation)] // a key of 2^29 bytes does not exist
     const BITS: u32 = N as u32 * 8;
+    const ZERO: Self = Self([0; N]);
 
     #[inline]
     fn distance(&self, other: &Self) -> Self {
@@ -168,6 +187,32 @@ impl<const N: usize> Key for Bits<N> {
         }
         Self(bytes)
     }
+
+    fn random_with_cpl(&self, cpl: u32, mut next: impl FnMut() -> u64) -> Self {
+        let mut bytes = self.0;
+        for (chunk, first) in bytes.chunks_mut(8).zip((0..).step_by(64)) {
+            // The bits of this chunk that are beyond the shared ones and the one that differs.
+            let kept = cpl.saturating_add(1).saturating_sub(first);
+            let Some(free) = u64::MAX.checked_shr(kept) else { continue };
+            let random = (next() & free).to_be_bytes();
+            for ((byte, random), free) in chunk.iter_mut().zip(random).zip(free.to_be_bytes()) {
+                *byte = *byte & !free | random;
+            }
+        }
+        Self(bytes).with_flipped(cpl)
+    }
+
+    fn spliced(&self, len: u32, tail: &Self) -> Self {
+        let mut bytes = tail.0;
+        let whole = len as usize / 8;
+        for (byte, of) in bytes.iter_mut().zip(&self.0).take(whole) {
+            *byte = *of;
+        }
+        if let (Some(byte), Some(of)) = (bytes.get_mut(whole), self.0.get(whole)) {
+            *byte ^= (*byte ^ of) & !(0xff >> (len % 8));
+        }
+        Self(bytes)
+    }
 }
 
 impl<const N: usize> fmt::Display for Bits<N> {
@@ -205,6 +250,9 @@ mod tests {
                 assert_eq!(x.leading(), u64::from(a) << 56);
             }
             for i in 0..10 {
+                let mask = u8::MAX.checked_shr(i).unwrap_or(0);
+                let spliced = Key8::new([a & !mask | 0x5a & mask]);
+                assert_eq!(Key8::new([a]).spliced(i, &Key8::new([0x5a])), spliced);
                 assert_eq!(Key8::new([a]).bit(i), i < 8 && a & (0x80 >> i) != 0);
                 let flipped = Key8::new([if i < 8 { a ^ (0x80 >> i) } else { a }]);
                 assert_eq!(Key8::new([a]).with_flipped(i), flipped);
@@ -220,9 +268,31 @@ mod tests {
         assert_eq!("fF".parse(), Ok(Key8::new([255])));
     }
 
+    #[test]
+    fn every_key_of_a_cpl_is_drawn_and_no_other() {
+        for (local, cpl) in (0..=u8::MAX).flat_map(|local| (0..8).map(move |cpl| (local, cpl))) {
+            let local = Key8::new([local]);
+            let drawn: std::collections::BTreeSet<_> =
+                (0..256).map(|byte: u64| local.random_with_cpl(cpl, || byte << 56)).collect();
+            assert_eq!(drawn.len(), 1 << (7 - cpl));
+            assert!(drawn.iter().all(|key| key.common_prefix_len(&local) == cpl));
+        }
+        assert_eq!(Key8::new([9]).random_with_cpl(8, || u64::MAX), Key8::new([9]));
+    }
+
     proptest! {
         #[test]
-        fn the_metric_is_what_the_bits_say(a: [u8; 20], b: [u8; 20], c: [u8; 20]) {
+        fn the_cpl_of_a_random_key_is_exact(bytes: [u8; 20], cpl in 0..=170_u32, mut seed: u64) {
+            let key = Key160::new(bytes);
+            let drawn = key.random_with_cpl(cpl, || {
+                seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
+                seed
+            });
+            prop_assert_eq!(drawn.common_prefix_len(&key), cpl.min(160));
+        }
+
+        #[test]
+        fn the_metric_is_what_the_bits_say(a: [u8; 20], b: [u8; 20], c: [u8; 20], len in 0..200_u32) {
             let (a, b, c) = (Key160::new(a), Key160::new(b), Key160::new(c));
             prop_assert_eq!(a.distance(&b), b.distance(&a));
             prop_assert_eq!(a.distance(&b).distance(&b), a);
@@ -234,6 +304,10 @@ mod tests {
             prop_assert_eq!(Key160::from_hex(&a.to_string()), Ok(a));
             prop_assert!(a.leading() <= b.leading() || a > b);
             prop_assert_eq!(a.distance(&b).leading(), a.leading() ^ b.leading());
+            let spliced = a.spliced(len, &b);
+            let part = |i| if i < len { &a } else { &b };
+            prop_assert!((0..Key160::BITS).all(|i| spliced.bit(i) == part(i).bit(i)));
+            prop_assert_eq!(a.distance(&Key160::ZERO), a);
         }
     }
 }

@@ -65,9 +65,13 @@
 //!
 //! | machine | what it does |
 //! | --- | --- |
-//! | [`Coordinator`] | a whole node: lookups that begin from its routing table and feed it |
+//! | [`Coordinator`] | a whole node: lookups that begin from its routing table, and [the maintenance](routing) of that table |
 //! | [`QueryPool`] | many lookups, of which a bounded number runs at once |
 //! | [`Query`] | one lookup at a time |
+//! | [`Bootstrap`] | joins: looks up one's own key |
+//! | [`Include`] | checks candidates before they enter a routing table |
+//! | [`Probe`] | checks the nodes of a routing table, so that the dead leave it |
+//! | [`Explore`] | refreshes buckets, on a schedule |
 //! | [`Network`] | no lookups: requests within limits in flight, per node and in total |
 //! | [`RoutingTable`] | k-buckets; plain data rather than a machine, as it wants no wake-up |
 //!
@@ -92,45 +96,63 @@
 //! Sockets, codecs, timers, retransmission, encryption, storing records, serving them: the driver's. Requests that come
 //! in from others are answered by the driver from [`RoutingTable::closest`].
 
+pub mod bootstrap;
+mod check;
 pub mod context;
 pub mod coordinator;
 pub mod deadline;
 mod error;
 mod event;
+pub mod explore;
 mod family;
 mod heap;
 mod id;
+pub mod include;
 mod inflight;
 mod key;
+mod keyspace;
 mod lookup;
 mod machine;
+pub mod netsize;
 pub mod network;
 mod operation;
 mod outbox;
 mod pace;
 mod path;
 pub mod pool;
+pub mod probe;
 pub mod query;
+pub mod routing;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod sweep;
 pub mod table;
 mod time;
+mod turn;
 
+pub use bootstrap::{Bootstrap, BootstrapConfig};
 pub use context::Context;
 pub use coordinator::{Config, Coordinator};
 pub use error::ConfigError;
 pub use event::{
-    Ask, Cancel, Contact, Finish, GivenUp, Outcome, Progress, Refused, RefusedBecause, Reply, Request, Start,
-    Started, Statistics,
+    Ask, Bootstrapped, Cancel, Contact, Finish, GivenUp, Outcome, Owner, Progress, Refused, RefusedBecause,
+    Reply, Request, Start, Started, Statistics,
 };
+pub use explore::{Explore, ExploreConfig};
 pub use family::{Family, Group};
 pub use id::{OperationId, RequestId};
+pub use include::{Include, IncludeConfig};
 pub use key::{Bits, Key, Key8, Key160, Key256, ParseKeyError};
+pub use keyspace::{Coverage, Gaps, Prefix};
 pub use machine::{Batch, Machine, Stamped};
+pub use netsize::{NetworkSize, NetworkSizeConfig};
 pub use network::Network;
 pub use outbox::{NetworkConfig, Refusal, Traffic};
 pub use pool::{PoolConfig, QueryPool};
+pub use probe::{Probe, ProbeConfig};
 pub use query::{Query, QueryConfig};
+pub use routing::RoutingConfig;
+pub use sweep::{Sweep, SweepConfig};
 pub use table::{RoutingTable, TableConfig};
 pub use time::Instant;
 

@@ -128,6 +128,7 @@ impl<F: Family> Lookup<F> {
             let (key, path) = (F::key(&node), dealt % paths);
             let lead = key.leading() ^ target.leading();
             if key != self.local
+                && F::admits(&node)
                 && let Ok(place) = vacancy(&self.paths, path, &target, lead, &node)
                 && let Some(path) = self.paths.get_mut(path)
             {
@@ -210,7 +211,7 @@ impl<F: Family> Lookup<F> {
                 beside += 1;
                 continue;
             }
-            if lead > path.horizon || key == self.local {
+            if lead > path.horizon || key == self.local || !F::admits(node) {
                 continue;
             }
             let place = match vacancy(paths, number, &self.target, lead, node) {

@@ -1,18 +1,22 @@
 //! The query pool: many lookups, of which a bounded number runs at once.
 
+use crate::check::Check;
 use crate::context::{self, Cause, Context};
-use crate::deadline::Clock;
+use crate::deadline::{self, Clock};
 use crate::error::{ConfigError, require};
-use crate::event::{Outcome, Refused, RefusedBecause, Says, Start};
+use crate::event::{Ended, Outcome, Owner, Refused, RefusedBecause, Says, Start};
 use crate::family::Family;
 use crate::heap::Heap;
 use crate::id::{Arena, OperationId, RequestId};
 use crate::inflight::Due;
 use crate::machine::{Batch, Machine, Stamped};
-use crate::operation::{Asked, Onward, Operation, Turn};
+use crate::operation::{Accepted, Onward, Operation};
 use crate::outbox::{NetworkConfig, Outbox, Seeded, Traffic};
 use crate::query::{Inbound, Outbound, QueryConfig};
 use crate::time::Instant;
+use crate::turn::{Turn, Work};
+use core::time::Duration;
+use opentelemetry::trace::SpanContext;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How many lookups there may be, and how each goes about it.
@@ -64,7 +68,10 @@ pub(crate) struct Pool<F: Family> {
     waiting: Heap<(Instant, u64)>,
     starving: Starving<F>,
     arrivals: u64,
+    /// Operations of the caller's that run.
     running: usize,
+    /// Lookups that somebody inside waits for, and that have ended.
+    ended: Vec<Ended>,
 }
 
 /// Operations that run and could not hand in a request, because the queue of requests was full. Each is tried again
@@ -154,6 +161,8 @@ impl<F: Family> Starving<F> {
 pub(crate) enum Elapsed<F: Family> {
     /// A request ran into its own timeout: a failure of this node. The context is that of a side effect.
     TimedOut(F::Node, Context),
+    /// A check ran into its timeout; it is still open.
+    Check(RequestId),
     /// Something that concerns operations only.
     Internal,
 }
@@ -170,6 +179,7 @@ impl<F: Family> Pool<F> {
             starving: Starving::new(),
             arrivals: 0,
             running: 0,
+            ended: Vec::new(),
             config,
         })
     }
@@ -193,14 +203,39 @@ impl<F: Family> Pool<F> {
         more_seeds(&mut start);
         let handle = self.operations.next_handle();
         let id = OperationId::new(start.tag, handle);
-        let own = context::own(&context);
         self.tags.insert(start.tag, id);
-        let operation = Operation::new(turn.now, id, deadline, own, self.local, &self.config.query, start);
+        let (now, owner, context) = (turn.now, Owner::Operation(id), context::own(&context));
+        let accepted = Accepted { now, id, owner, deadline, context, start };
+        let operation = Operation::new(accepted, self.local, &self.config.query);
         operation.announce(turn);
         self.operations.insert(operation);
         self.deadlines.set(handle.slot(), deadline);
         self.waiting.set(handle.slot(), (deadline, self.arrivals));
         self.arrivals += 1;
+    }
+
+    /// Begins a lookup of the routing maintenance, beside all that wait: it has no tag and no turn. Says whether it did.
+    pub(crate) fn begin<E: Says<F>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        owner: Owner,
+        timeout: Duration,
+        origin: SpanContext,
+        start: Start<F>,
+    ) -> bool {
+        let Some(deadline) = deadline::of_operation(turn.now, None, timeout) else { return false };
+        let handle = self.operations.next_handle();
+        let id = OperationId::new(start.tag, handle);
+        let accepted = Accepted { now: turn.now, id, owner, deadline, context: origin, start };
+        self.operations.insert(Operation::new(accepted, self.local, &self.config.query));
+        self.deadlines.set(handle.slot(), deadline);
+        self.resume(turn, handle.slot(), Operation::begin);
+        true
+    }
+
+    /// The next lookup that somebody inside waits for and that has ended.
+    pub(crate) fn ended(&mut self) -> Option<Ended> {
+        self.ended.pop()
     }
 
     fn admit(
@@ -212,7 +247,7 @@ impl<F: Family> Pool<F> {
         if self.tags.contains_key(&start.tag) {
             return Err(RefusedBecause::TagInUse);
         }
-        if self.operations.len() >= self.config.max_running + self.config.max_waiting {
+        if self.tags.len() >= self.config.max_running + self.config.max_waiting {
             return Err(RefusedBecause::Full);
         }
         self.config.query.admit(now, deadline, start)
@@ -272,11 +307,15 @@ impl<F: Family> Pool<F> {
         let due = turn.outbox.expire(turn.now)?;
         let (Due::Soft(due_id) | Due::Hard(due_id)) = due;
         let request = turn.outbox.get(due_id)?;
-        let id = request.work.operation;
+        let asked = match request.work {
+            Work::Lookup(asked) => asked,
+            Work::Check(_) => return Some(Elapsed::Check(due_id)),
+        };
+        let id = asked.operation;
         let operation = self.operations.get_mut(id.handle())?;
         let elapsed = match due {
             // One silence is one failure, even if the node was asked twice.
-            Due::Hard(_) if request.is_emitted() && operation.is_last(turn.outbox, due_id, request.work) => {
+            Due::Hard(_) if request.is_emitted() && operation.is_last(turn.outbox, due_id, asked) => {
                 Elapsed::TimedOut(request.node.clone(), operation.detach(&turn.cause))
             }
             _ => Elapsed::Internal,
@@ -287,8 +326,12 @@ impl<F: Family> Pool<F> {
     }
 
     /// Lets go what there is room for: operations that wait for their turn, requests that wait for capacity, operations
-    /// that could not hand in a request.
-    pub(crate) fn settle<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) {
+    /// that could not hand in a request. A check that can be sent is handed to `send`.
+    pub(crate) fn settle<E: Says<F>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        mut send: impl FnMut(&mut Turn<'_, F, E>, Check, RequestId, Instant),
+    ) {
         loop {
             if self.running < self.config.max_running
                 && let Some((_, slot)) = self.waiting.peek()
@@ -297,10 +340,14 @@ impl<F: Family> Pool<F> {
                 self.running += 1;
                 self.resume(turn, slot, Operation::begin);
             } else if let Some((request, deadline)) = turn.outbox.release(turn.now) {
-                if let Some(asked) = turn.outbox.get(request).map(|request| request.work)
-                    && let Some(operation) = self.operations.get_mut(asked.operation.handle())
-                {
-                    operation.send(turn, request, deadline);
+                match turn.outbox.get(request).map(|request| request.work) {
+                    Some(Work::Lookup(asked)) => {
+                        if let Some(operation) = self.operations.get_mut(asked.operation.handle()) {
+                            operation.send(turn, request, deadline);
+                        }
+                    }
+                    Some(Work::Check(check)) => send(turn, check, request, deadline),
+                    None => {}
                 }
             } else if let Some(slot) = self.starving.next(turn.outbox) {
                 self.resume(turn, slot, Operation::advance);
@@ -323,6 +370,11 @@ impl<F: Family> Pool<F> {
         }
     }
 
+    /// Lets checks stand back behind the operations that wait for room in the queue.
+    pub(crate) fn stand_back<E>(&self, turn: &mut Turn<'_, F, E>) {
+        self.starving.first(turn.outbox);
+    }
+
     /// When the first operation ends.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.peek().map(|(at, _)| at)
@@ -333,14 +385,19 @@ impl<F: Family> Pool<F> {
         self.operations.get(id.handle()).map(|operation| operation.detach(cause))
     }
 
+    /// Whether an operation looks up our own key.
+    pub(crate) fn is_bootstrap(&self, id: OperationId) -> bool {
+        self.operations.get(id.handle()).is_some_and(|operation| operation.bootstrap)
+    }
+
     /// The live operation with this tag.
     pub(crate) fn operation(&self, tag: u64) -> Option<OperationId> {
         self.tags.get(&tag).copied()
     }
 
-    /// Live operations, and how many of them run.
+    /// The caller's live operations, and how many of them run.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.operations.len(), self.running)
+        (self.tags.len(), self.running)
     }
 
     fn go<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId, onward: Onward<F::Key>) {
@@ -358,13 +415,15 @@ impl<F: Family> Pool<F> {
     fn end<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId, outcome: Outcome) {
         let slot = id.handle().slot();
         let Some(operation) = self.operations.remove(id.handle()) else { return };
-        self.tags.remove(&id.tag());
         self.deadlines.clear(slot);
         self.starving.remove(slot, turn.outbox);
-        if !self.waiting.clear(slot) {
-            self.running -= 1;
+        if operation.owner.operation().is_some() {
+            self.tags.remove(&id.tag());
+            if !self.waiting.clear(slot) {
+                self.running -= 1;
+            }
         }
-        operation.finish(turn, outcome);
+        self.ended.extend(operation.finish(turn, outcome));
     }
 }
 
@@ -374,7 +433,7 @@ impl<F: Family> Pool<F> {
 #[derive(Clone, Debug)]
 pub struct QueryPool<F: Family> {
     clock: Clock,
-    outbox: Outbox<F, Asked>,
+    outbox: Outbox<F, Work>,
     pool: Pool<F>,
 }
 
@@ -422,7 +481,7 @@ impl<F: Family> Machine for QueryPool<F> {
             elapsed = true;
         }
         if elapsed {
-            pool.settle(&mut turn);
+            pool.settle(&mut turn, |_, _, _, _| ());
         }
         match event {
             Inbound::Start(event) => {
@@ -434,20 +493,26 @@ impl<F: Family> Machine for QueryPool<F> {
                 pool.stop(&mut turn, id);
             }
             Inbound::Answered { request, closer } => {
-                if let Some(asked) = turn.outbox.recognise(request).map(|request| request.work) {
+                if let Some(asked) =
+                    turn.outbox.recognise(request).and_then(|request| request.work.lookup()).copied()
+                {
                     turn.cause = Cause::event(asked.operation, &context);
                     pool.answered(&mut turn, asked.operation, request, closer);
                 }
             }
             Inbound::Failed(request) => {
-                if let Some(asked) = turn.outbox.recognise(request).map(|request| request.work) {
+                if let Some(asked) =
+                    turn.outbox.recognise(request).and_then(|request| request.work.lookup()).copied()
+                {
                     turn.cause = Cause::event(asked.operation, &context);
                     pool.failed(&mut turn, asked.operation, request);
                 }
             }
             Inbound::Tick => {}
         }
-        pool.settle(&mut turn);
+        pool.settle(&mut turn, |_, _, _, _| ());
+        // Nobody here waits for them.
+        while pool.ended().is_some() {}
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -171,18 +171,7 @@ macro_rules! says_operations {
                 Self::Started(payload)
             }
         }
-        impl<F: Family> From<Request<F>> for $outbound<F> {
-            #[inline]
-            fn from(payload: Request<F>) -> Self {
-                Self::Request(payload)
-            }
-        }
-        impl<F: Family> From<Cancel<F>> for $outbound<F> {
-            #[inline]
-            fn from(payload: Cancel<F>) -> Self {
-                Self::Cancel(payload)
-            }
-        }
+        crate::event::says_requests!($outbound);
         impl<F: Family> From<Progress<F>> for $outbound<F> {
             #[inline]
             fn from(payload: Progress<F>) -> Self {

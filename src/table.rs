@@ -81,7 +81,8 @@ impl<F: Family> Record<F> {
         u32::from(self.failures)
     }
 
-    /// Its last round-trip time, in whole microseconds, if one was measured.
+    /// Its round-trip time, in whole microseconds, if one was measured: smoothed, each new one having a share of 1/8
+    /// (RFC 6298).
     pub fn round_trip(&self) -> Option<Duration> {
         (self.round_trip != Self::NONE).then(|| Duration::from_micros(u64::from(self.round_trip)))
     }
@@ -90,7 +91,9 @@ impl<F: Family> Record<F> {
         self.last_seen = now;
         self.failures = 0;
         if let Some(round_trip) = round_trip {
-            self.round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(Self::NONE - 1);
+            let new = u32::try_from(round_trip.as_micros()).unwrap_or(Self::NONE - 1).min(Self::NONE - 1);
+            let old = if self.round_trip == Self::NONE { new } else { self.round_trip };
+            self.round_trip = old - old / 8 + new / 8;
         }
     }
 }
@@ -110,12 +113,26 @@ pub enum Offered<F: Family> {
     Rejected(Rejection),
 }
 
+/// What is kept of a node when the program ends, and given back when it begins again: see
+/// [`Coordinator::snapshot`](crate::Coordinator::snapshot). Plain data: how it is stored is the caller's affair.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Saved<F: Family> {
+    /// The node.
+    pub node: F::Node,
+    /// How long ago it last answered, when the snapshot was taken.
+    pub age: Duration,
+    /// See [`Record::round_trip`].
+    pub round_trip: Option<Duration>,
+}
+
 /// Why a node was not admitted to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejection {
     /// It has our own key.
     Local,
+    /// The family does not [admit](Family::admits) it.
+    Refused,
     /// Its bucket is full of nodes that have not failed.
     BucketFull,
     /// Another node with the same key is in the table and has not failed.
@@ -157,6 +174,10 @@ impl<F: Family> RoutingTable<F> {
         self.local
     }
 
+    pub(crate) const fn hash_seed(&self) -> u64 {
+        self.config.hash_seed
+    }
+
     /// How many nodes there are.
     pub const fn len(&self) -> usize {
         self.len
@@ -170,45 +191,27 @@ impl<F: Family> RoutingTable<F> {
     /// Offers a node that is known to live at `now`: it answered, after `round_trip` if that was measured. Limits
     /// count what is in the table, never what is merely offered.
     pub fn offer(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> Offered<F> {
-        let key = F::key(node);
-        let cpl = self.local.common_prefix_len(&key);
-        if cpl == F::Key::BITS {
-            return Offered::Rejected(Rejection::Local);
-        }
-        let bucket = self.buckets.get_mut(cpl as usize).map_or(&mut [][..], Vec::as_mut_slice);
-        let same = bucket.iter().position(|record| F::key(&record.node) == key);
-        if let Some(record) = same.and_then(|place| bucket.get_mut(place)) {
-            if record.node == *node {
-                record.seen(now, round_trip);
+        let cpl = self.local.common_prefix_len(&F::key(node));
+        let gives_way = match self.place(cpl, node) {
+            Place::Known(place) => {
+                let bucket = self.buckets.get_mut(cpl as usize);
+                if let Some(record) = bucket.and_then(|bucket| bucket.get_mut(place)) {
+                    record.seen(now, round_trip);
+                }
                 return Offered::Refreshed;
             }
-            if record.failures == 0 {
-                return Offered::Rejected(Rejection::KeyTaken);
-            }
-        }
-        let gives_way = same.or_else(|| {
-            let worst = bucket.iter().enumerate().max_by_key(|(_, record)| record.failures);
-            let full = bucket.len() >= self.config.bucket_size;
-            worst.filter(|(_, record)| full && record.failures > 0).map(|(place, _)| place)
-        });
-        if gives_way.is_none() && bucket.len() >= self.config.bucket_size {
-            return Offered::Rejected(Rejection::BucketFull);
-        }
-        let leaving = gives_way.and_then(|place| bucket.get(place)).and_then(|record| F::group(&record.node));
-        if let Some(group) = F::group(node) {
-            let counts = |known: &&Record<F>| F::group(&known.node) == Some(group);
-            let freed = usize::from(leaving == Some(group));
-            if self.groups.get(&group).map_or(0, |count| count - freed) >= self.config.max_per_group {
-                return Offered::Rejected(Rejection::GroupInTable);
-            }
-            if bucket.iter().filter(counts).count() - freed >= self.config.max_per_group_in_bucket {
-                return Offered::Rejected(Rejection::GroupInBucket);
-            }
-        }
+            Place::None(rejection) => return Offered::Rejected(rejection),
+            Place::Free => None,
+            Place::InsteadOf(place) => Some(place),
+        };
         let evicted = gives_way.and_then(|place| self.take(cpl, place));
-        let mut record =
-            Record { node: node.clone(), added: now, last_seen: now, round_trip: 0, failures: 0 };
-        record.round_trip = Record::<F>::NONE;
+        let mut record = Record {
+            node: node.clone(),
+            added: now,
+            last_seen: now,
+            round_trip: Record::<F>::NONE,
+            failures: 0,
+        };
         record.seen(now, round_trip);
         if self.buckets.len() <= cpl as usize {
             self.buckets.resize_with(cpl as usize + 1, Vec::new);
@@ -226,6 +229,61 @@ impl<F: Family> RoutingTable<F> {
             }
         }
         Offered::Admitted { evicted }
+    }
+
+    /// Whether a node that is not in the table would be admitted if it were offered now.
+    pub fn wants(&self, node: &F::Node) -> bool {
+        let cpl = self.local.common_prefix_len(&F::key(node));
+        matches!(self.place(cpl, node), Place::Free | Place::InsteadOf(_))
+    }
+
+    /// What has become of a node, which shares `cpl` bits with our own key, or would if it were offered.
+    fn place(&self, cpl: u32, node: &F::Node) -> Place {
+        if cpl == F::Key::BITS {
+            return Place::None(Rejection::Local);
+        }
+        let bucket = self.bucket(cpl);
+        let full = bucket.len() >= self.config.bucket_size;
+        let key = F::key(node);
+        let same = bucket.iter().position(|record| F::key(&record.node) == key);
+        if let Some((place, record)) = same.and_then(|place| Some((place, bucket.get(place)?))) {
+            if record.node == *node {
+                return Place::Known(place);
+            }
+            if record.failures == 0 {
+                return Place::None(Rejection::KeyTaken);
+            }
+        }
+        let gives_way = same.or_else(|| {
+            let worst = bucket.iter().enumerate().max_by_key(|(_, record)| record.failures);
+            worst.filter(|(_, record)| full && record.failures > 0).map(|(place, _)| place)
+        });
+        if gives_way.is_none() && full {
+            return Place::None(Rejection::BucketFull);
+        }
+        if !F::admits(node) {
+            return Place::None(Rejection::Refused);
+        }
+        let leaving = gives_way.and_then(|place| bucket.get(place)).and_then(|record| F::group(&record.node));
+        if let Some(group) = F::group(node) {
+            let counts = |known: &&Record<F>| F::group(&known.node) == Some(group);
+            let freed = usize::from(leaving == Some(group));
+            if self.groups.get(&group).map_or(0, |count| count - freed) >= self.config.max_per_group {
+                return Place::None(Rejection::GroupInTable);
+            }
+            if bucket.iter().filter(counts).count() - freed >= self.config.max_per_group_in_bucket {
+                return Place::None(Rejection::GroupInBucket);
+            }
+        }
+        gives_way.map_or(Place::Free, Place::InsteadOf)
+    }
+
+    /// The node was last seen as long ago as a snapshot says. Without effect where it is not in the table.
+    pub(crate) fn backdate(&mut self, node: &F::Node, age: Duration) {
+        let Some((cpl, place)) = self.find(node) else { return };
+        if let Some(record) = self.buckets.get_mut(cpl as usize).and_then(|bucket| bucket.get_mut(place)) {
+            record.last_seen = Instant::ORIGIN + (record.last_seen - (Instant::ORIGIN + age));
+        }
     }
 
     /// Fills an empty bucket with nodes that share exactly `cpl` bits with our own key, name no group, have different
@@ -330,6 +388,15 @@ pub struct Closest<'a, F: Family> {
     /// The bucket at hand: the start of each node's distance, and its place.
     sorted: SmallVec<[(u64, &'a Record<F>); 20]>,
     next: usize,
+}
+
+/// Where a node stands in its bucket, or would.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Known(usize),
+    Free,
+    InsteadOf(usize),
+    None(Rejection),
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -39,7 +39,7 @@ fn narrow(key: Key160) -> Key64 {
 
 /// Time-outs that no loaded machine runs into.
 fn config() -> Config {
-    let mut config = Config::default();
+    let mut config = Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() };
     config.table.bucket_size = K;
     config.pool.query.k = K;
     config.network.request_timeout = LONG;

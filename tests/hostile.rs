@@ -74,7 +74,11 @@ fn one_liar_does_not_push_out_what_honest_nodes_named() {
 
 #[test]
 fn time_outs_that_were_learnt_among_near_nodes_heal_among_far_ones() {
-    let mut machine = Coordinator::<Numbers>::new(key(LOCAL), Config::default()).unwrap();
+    let mut machine = Coordinator::<Numbers>::new(
+        key(LOCAL),
+        Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() },
+    )
+    .unwrap();
     let connected = |node, round_trip| Stamped::new(coordinator::Inbound::Connected { node, round_trip });
     for _ in 0..8 {
         let _ = machine.handle(at(0), connected(7, Some(MS)));
@@ -116,7 +120,9 @@ fn time_outs_that_were_learnt_among_near_nodes_heal_among_far_ones() {
 
 fn request(said: &Batch<query::Outbound<Numbers>>) -> Option<(RequestId, u64)> {
     said.iter().find_map(|stamped| match &stamped.event {
-        query::Outbound::Request(request) => Some((request.id, request.operation.tag())),
+        query::Outbound::Request(request) => {
+            Some((request.id, request.owner.operation().map_or(0, kad_proto::OperationId::tag)))
+        }
         _ => None,
     })
 }
@@ -149,7 +155,11 @@ fn under_overload_the_earliest_deadline_is_served_first() {
 
 #[test]
 fn one_silence_is_one_failure() {
-    let mut machine = Coordinator::<Numbers>::new(key(LOCAL), Config::default()).unwrap();
+    let mut machine = Coordinator::<Numbers>::new(
+        key(LOCAL),
+        Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() },
+    )
+    .unwrap();
     let connected = coordinator::Inbound::Connected { node: 7, round_trip: None };
     let _ = machine.handle(at(0), Stamped::new(connected));
     let _ = machine.handle(at(0), Stamped::new(coordinator::Inbound::Start(find(1, Vec::new()))));

@@ -115,7 +115,11 @@ fn a_warm_pool_allocates_nothing_per_event() {
 #[test]
 fn a_warm_coordinator_allocates_nothing_per_event() {
     let network = Ideal::new(1_000);
-    let mut coordinator = Coordinator::<Plain>::new(LOCAL, Config::default()).unwrap();
+    let mut coordinator = Coordinator::<Plain>::new(
+        LOCAL,
+        Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() },
+    )
+    .unwrap();
     // A routing table that has all it can hold of this network.
     for node in &network.keys {
         let connected = CoordinatorInbound::Connected { node: *node, round_trip: None };

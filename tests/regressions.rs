@@ -362,6 +362,7 @@ fn a_stopped_query_says_nothing_about_its_nodes() {
     let config = Config {
         network: network(),
         table: TableConfig { max_failures: 1, ..TableConfig::default() },
+        routing: kad_proto::RoutingConfig::off(),
         ..Config::default()
     };
     let mut coordinator = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
@@ -447,11 +448,11 @@ fn a_query_takes_nothing_for_its_own_that_is_another_ones() {
     let mut pool = QueryPool::<Tiny>::new(LOCAL, PoolConfig::default(), network()).unwrap();
     let (a, b) = (pool.handle(at(0), start(1, &[1])), pool.handle(at(0), start(2, &[1])));
     let (a, b) = (requests(&a)[0].clone(), requests(&b)[0].clone());
-    assert_eq!((a.node, a.operation.tag()), (b.node, 1));
+    assert_eq!((a.node, a.owner.operation().unwrap().tag()), (b.node, 1));
     let out = pool.handle(at(0), answered(b.id, &[]));
-    assert_eq!(finish(&out).map(|finish| finish.operation), Some(b.operation));
+    assert_eq!(finish(&out).map(|finish| finish.operation), b.owner.operation());
     let out = pool.handle(at(0), answered(a.id, &[]));
-    assert_eq!(finish(&out).map(|finish| finish.operation), Some(a.operation));
+    assert_eq!(finish(&out).map(|finish| finish.operation), a.owner.operation());
 }
 
 // Bad input.
@@ -500,7 +501,7 @@ fn a_bad_configuration_is_refused_by_the_name_of_its_field() {
         assert_eq!(error.field(), field);
         assert!(error.to_string().starts_with(field) && !error.bound().is_empty());
         assert_eq!(Coordinator::<Tiny>::new(LOCAL, config.clone()).unwrap_err(), error);
-        let Config { pool, network, table } = config;
+        let Config { pool, network, table, routing: _ } = config;
         match field.split('.').next() {
             Some("query") => {
                 assert_eq!(
@@ -556,6 +557,6 @@ fn ids_that_mean_nothing_are_counted_and_ignored() {
     assert!(finish(&query.handle(at(0), answered(request.id, &[]))).is_some());
     assert!(query.handle(at(0), answered(request.id, &[9])).is_empty());
     assert!(query.handle(at(0), Inbound::Failed(request.id).into()).is_empty());
-    assert!(query.handle(at(0), Inbound::Stop(request.operation).into()).is_empty());
+    assert!(query.handle(at(0), Inbound::Stop(request.owner.operation().unwrap()).into()).is_empty());
     assert_eq!((query.traffic().unknown, query.traffic().late), (4, 2));
 }

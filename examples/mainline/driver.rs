@@ -48,6 +48,8 @@ impl Family for Mainline {
 pub(crate) fn config(longest: Duration) -> Config {
     let mut config = Config::default();
     config.pool.query.timeout = longest;
+    // One lookup after the other, and then the program ends: there is no table to look after.
+    config.routing = kad_proto::RoutingConfig::off();
     // The answers to so many requests fit into a socket's receive buffer of 200 kB. More lookups at once would have
     // the system throw answers away; like this the engine lets requests wait for a moment.
     config.network.max_in_flight = 64;
@@ -293,9 +295,9 @@ impl Driver {
         context: &Context,
         deadline: Option<Instant>,
     ) -> Option<Stamped<Inbound<Mainline>>> {
-        let Request { id, operation, node, target, hop, .. } = *request;
+        let Request { id, owner, node, target, hop, .. } = *request;
         let now = self.now();
-        let number = usize::try_from(operation.tag()).ok()?;
+        let number = usize::try_from(owner.operation()?.tag()).ok()?;
         let lookup = self.lookups.get_mut(number)?;
         let span = lookup.open(context, (node, hop), (now, deadline));
         let why = Why::Request { id, key: node.0, lookup: number, span };

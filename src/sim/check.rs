@@ -390,7 +390,11 @@ mod tests {
 
     impl Forgery {
         fn new() -> Self {
-            let engine = Coordinator::new(OWN.key(), Config::default()).unwrap();
+            let engine = Coordinator::new(
+                OWN.key(),
+                Config { routing: crate::RoutingConfig::off(), ..Config::default() },
+            )
+            .unwrap();
             Self { engine, checker: Checker::default() }
         }
 

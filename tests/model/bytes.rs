@@ -189,6 +189,7 @@ fn config(kind: Kind, bytes: &mut Bytes<'_>) -> Config {
             max_failures: 1 + usize::from(seed / 64 % 3),
             hash_seed: u64::from(seed),
         },
+        routing: kad_proto::RoutingConfig::off(),
     }
 }
 

@@ -33,7 +33,7 @@ fn narrow<const N: usize>(event: In<N>) -> Stamped<QueryInbound<Net<N>>> {
         Inbound::Stop(id) => QueryInbound::Stop(id),
         Inbound::Answered { request, closer } => QueryInbound::Answered { request, closer },
         Inbound::Failed(request) => QueryInbound::Failed(request),
-        Inbound::Connected { .. } | Inbound::Disconnected(_) | Inbound::Tick => QueryInbound::Tick,
+        _ => QueryInbound::Tick,
     };
     Stamped { event, context, deadline }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Witness<const N: usize> {
     local: Bits<N>,
     now: Instant,
     pub(crate) operations: BTreeMap<OperationId, Op<N>>,
+    /// Bootstraps that have ended, and are to be noticed.
+    bootstraps: Vec<(OperationId, Outcome, Statistics, Context)>,
     pub(crate) ended: Vec<OperationId>,
     /// In flight, in order of being sent.
     pub(crate) requests: Vec<(RequestId, Sent<N>)>,
@@ -90,6 +92,7 @@ impl<const N: usize> Witness<N> {
             local,
             now: Instant::ORIGIN,
             operations: BTreeMap::new(),
+            bootstraps: Vec::new(),
             ended: Vec::new(),
             requests: Vec::new(),
             closed: Vec::new(),
@@ -197,6 +200,18 @@ impl<const N: usize> Witness<N> {
             Outbound::Progress(progress) => self.progress(call, stamped, progress),
             Outbound::Finished(finish) => self.finish(call, stamped, finish),
             Outbound::Admitted(_) | Outbound::Removed(_) => {}
+            Outbound::Bootstrapped(notice) => {
+                let at = self.bootstraps.iter().position(|ended| {
+                    notice.operation == Some(ended.0)
+                        && (notice.outcome, notice.statistics) == (ended.1, ended.2)
+                });
+                let (.., context) = self.bootstraps.remove(at.expect("a bootstrap has ended, once"));
+                assert_eq!(
+                    (&stamped.context, stamped.deadline),
+                    (&context, None),
+                    "context 4: a side effect"
+                );
+            }
             other => panic!("an event that the model does not know: {other:?}"),
         }
     }
@@ -341,7 +356,7 @@ impl<const N: usize> Witness<N> {
         let network = self.config.network.clone();
         let unqueued = call.unqueued;
         let deadline = stamped.deadline.expect("a request has a deadline");
-        let op = self.of(call, stamped, request.operation, Some(deadline));
+        let op = self.of(call, stamped, request.owner.operation().unwrap(), Some(deadline));
         assert!(deadline > call.now, "deadline 3: no request at or after its own deadline");
         let latest = op.deadline.min(call.now + network.request_timeout);
         assert!(
@@ -360,7 +375,7 @@ impl<const N: usize> Witness<N> {
         self.requests.push((
             request.id,
             Sent {
-                operation: request.operation,
+                operation: request.owner.operation().unwrap(),
                 node: request.node,
                 target: request.target,
                 hop: request.hop,
@@ -395,14 +410,16 @@ impl<const N: usize> Witness<N> {
         let sent = self.close(cancel.id);
         assert_eq!(
             (sent.operation, sent.node),
-            (cancel.operation, cancel.node),
+            (cancel.owner.operation().unwrap(), cancel.node),
             "a cancel names its request"
         );
-        let stopped = matches!(call.event.event, Inbound::Stop(id) if id == cancel.operation);
-        call.acted |=
-            cancel.reason == GivenUp::OperationEnded && stopped && call.cause == Some(cancel.operation);
+        let stopped =
+            matches!(call.event.event, Inbound::Stop(id) if id == cancel.owner.operation().unwrap());
+        call.acted |= cancel.reason == GivenUp::OperationEnded
+            && stopped
+            && call.cause == Some(cancel.owner.operation().unwrap());
         let now = call.now;
-        let op = self.of(call, stamped, cancel.operation, None);
+        let op = self.of(call, stamped, cancel.owner.operation().unwrap(), None);
         match cancel.reason {
             GivenUp::TimedOut => {
                 assert!(sent.deadline <= now, "deadline 3: timed out before its deadline");
@@ -535,7 +552,7 @@ impl<const N: usize> Witness<N> {
         let id = finish.operation;
         let stopped = matches!(call.event.event, Inbound::Stop(of) if of == id) && call.cause == Some(id);
         call.acted |= stopped;
-        let (now, paths) = (call.now, self.config.pool.query.paths);
+        let (now, local, paths) = (call.now, self.local, self.config.pool.query.paths);
         let op = self.of(call, stamped, id, None);
         op.statistics.ended = Some(now);
         assert_eq!(finish.statistics, op.statistics, "statistics: as the events say");
@@ -557,6 +574,7 @@ impl<const N: usize> Witness<N> {
             finish.outcome == Outcome::Exhausted || finish.outcome == Outcome::NodeLimit && paths == 1;
         assert!(!waits || op.abandoned == 0, "outcome: {:?} while somebody may yet answer", finish.outcome);
         let exact = op.known.is_exact();
+        let bootstrap = op.start.target == local && op.start.ask == Ask::FindCloser;
         if !op.running && !matches!(finish.outcome, Outcome::DeadlineExceeded | Outcome::Stopped) {
             call.brief.push((op.deadline, op.arrival));
         }
@@ -564,6 +582,10 @@ impl<const N: usize> Witness<N> {
             !self.requests.iter().any(|(_, sent)| sent.operation == id),
             "deadline 5: cancels come before the finish"
         );
+        if bootstrap {
+            let context = Context::Link(self.context(call, id));
+            self.bootstraps.push((id, finish.outcome, finish.statistics, context));
+        }
         self.operations.remove(&id);
         self.ended.push(id);
         self.count(match finish.outcome {
@@ -608,7 +630,12 @@ impl<const N: usize> Witness<N> {
                 self.alive(call, *node, *round_trip, &link(call.event))
             }
             Inbound::Disconnected(node) => self.dead(call, *node, &link(call.event)),
-            Inbound::Tick => {}
+            // The maintenance is off here.
+            Inbound::Discovered(_)
+            | Inbound::Client(_)
+            | Inbound::Seeds(_)
+            | Inbound::Restore(_)
+            | Inbound::Tick => {}
         }
         assert!(
             self.operations.values().all(|op| op.owed.is_none()),

@@ -48,7 +48,7 @@ impl<const N: usize> Witness<N> {
         }
         for stamped in out {
             if let Outbound::Request(request) = &stamped.event
-                && let Some(op) = self.operations.get(&request.operation)
+                && let Some(op) = self.operations.get(&request.owner.operation().unwrap())
             {
                 assert!(op.running, "pool: takes turns in order of deadline, then of arrival");
             }

@@ -1,0 +1,475 @@
+//! Routing maintenance: how the routing table looks after itself.
+//!
+//! | what happens | what follows |
+//! | --- | --- |
+//! | a node is named by an answer, or [discovered](crate::coordinator::Inbound::Discovered) by the driver | it is offered to [include](crate::include), if the table would take it |
+//! | a node answers a request of ours and names somebody, or is a seed of a bootstrap | it enters the table, if there is room; its record is refreshed, and its [probe](crate::probe) postponed |
+//! | a request runs into its time-out, or fails | nothing is removed: the node's probe is due now, and decides |
+//! | a request is given up because its operation ended | nothing |
+//! | [`TableConfig::max_failures`](crate::TableConfig::max_failures) probes in a row fail | the node is removed |
+//! | fewer than [`BootstrapConfig::min_nodes`] are left | a notice, and a bootstrap from the seeds remembered |
+//! | a bootstrap ends | a notice; [explore](crate::explore) refreshes all buckets farther away than the closest neighbour |
+//!
+//! All of it is side-effect work: it has links instead of parents, and deadlines of its own ([rule 4](crate::context)).
+
+use crate::bootstrap::{BootstrapConfig, Bootstrapper};
+use crate::check::Check;
+use crate::context::{self, Context};
+use crate::coordinator::Outbound;
+use crate::error::{ConfigError, require};
+use crate::event::{Bootstrapped, Owner, Start};
+use crate::explore::{ExploreConfig, Explorer, explore};
+use crate::family::Family;
+use crate::id::RequestId;
+use crate::include::{Candidate, IncludeConfig, IncludeCounts, Vetting};
+use crate::machine::Stamped;
+use crate::outbox::{Ending, Seeded};
+use crate::pool::{Pool, earlier};
+use crate::probe::{ProbeConfig, ProbeCounts, Probed, Prober};
+use crate::table::{Offered, Record, RoutingTable, Saved};
+use crate::time::Instant;
+use crate::turn::Turn;
+use core::time::Duration;
+use opentelemetry::trace::SpanContext;
+use std::collections::{HashSet, VecDeque};
+
+/// Which parts of the routing maintenance there are, and how each goes about it. By default, all of them.
+///
+/// Memory: that of the parts, and `max_clients` keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutingConfig {
+    /// Joins anew where the table is nearly empty. Without it, only the caller bootstraps.
+    pub bootstrap: Option<BootstrapConfig>,
+    /// Checks candidates. Without it, only nodes that have answered enter the table.
+    pub include: Option<IncludeConfig>,
+    /// Checks the nodes of the table. Without it, each request of ours that a node fails to answer counts as a failure of
+    /// it, and [`TableConfig::max_failures`](crate::TableConfig::max_failures) in a row remove it.
+    pub probe: Option<ProbeConfig>,
+    /// Refreshes buckets. Without it, only lookups of the caller do.
+    pub explore: Option<ExploreConfig>,
+    /// How many nodes known not to serve are remembered, the latest told. At most 2^20. Default: 1,024.
+    pub max_clients: usize,
+    /// Seed of the random keys and the jitter of explore. Should differ from node to node. Default: 0.
+    pub seed: u64,
+}
+
+impl Default for RoutingConfig {
+    fn default() -> Self {
+        Self {
+            bootstrap: Some(BootstrapConfig::default()),
+            include: Some(IncludeConfig::default()),
+            probe: Some(ProbeConfig::default()),
+            explore: Some(ExploreConfig::default()),
+            ..Self::off()
+        }
+    }
+}
+
+impl RoutingConfig {
+    /// No maintenance: the table learns by answers and notices only.
+    pub const fn off() -> Self {
+        Self { bootstrap: None, include: None, probe: None, explore: None, max_clients: 1_024, seed: 0 }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is out of bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.bootstrap.as_ref().map_or(Ok(()), BootstrapConfig::validate)?;
+        self.include.as_ref().map_or(Ok(()), IncludeConfig::validate)?;
+        self.probe.as_ref().map_or(Ok(()), ProbeConfig::validate)?;
+        self.explore.as_ref().map_or(Ok(()), ExploreConfig::validate)?;
+        require(self.max_clients <= 1 << 20, "routing.max_clients", "at most 2^20")
+    }
+}
+
+/// What the routing maintenance did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RoutingCounts {
+    /// Candidates.
+    pub include: IncludeCounts,
+    /// Checks of nodes in the table.
+    pub probe: ProbeCounts,
+    /// Buckets that explore has begun to refresh.
+    pub explored: u64,
+    /// Bootstraps that began by themselves.
+    pub bootstraps: u64,
+}
+
+/// The routing table and those who look after it.
+#[derive(Clone, Debug)]
+pub(crate) struct Routing<F: Family> {
+    pub(crate) table: RoutingTable<F>,
+    bootstrap: Option<Bootstrapper<F>>,
+    include: Option<Vetting<F>>,
+    probe: Option<Prober<F>>,
+    explore: Option<Explorer>,
+    clients: Clients<F>,
+    max_closer_nodes: usize,
+    k: usize,
+    bootstraps: u64,
+}
+
+/// Nodes known not to serve.
+#[derive(Clone, Debug)]
+struct Clients<F: Family> {
+    most: usize,
+    /// Never iterated.
+    keys: HashSet<F::Key, Seeded>,
+    /// The latest last.
+    order: VecDeque<F::Key>,
+}
+
+impl<F: Family> Clients<F> {
+    fn insert(&mut self, key: F::Key) {
+        if self.most > 0 && self.keys.insert(key) {
+            self.order.push_back(key);
+            if self.order.len() > self.most
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.keys.remove(&oldest);
+            }
+        }
+    }
+}
+
+impl<F: Family> Routing<F> {
+    pub(crate) fn new(
+        table: RoutingTable<F>,
+        config: RoutingConfig,
+        k: usize,
+        max_closer_nodes: usize,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let (local, hash_seed) = (table.local(), table.hash_seed());
+        let probe = config.probe.map(|probe| Prober::new(local, &probe, hash_seed)).transpose()?;
+        Ok(Self {
+            table,
+            bootstrap: config.bootstrap.map(Bootstrapper::new).transpose()?,
+            include: config.include.map(|include| Vetting::new(&include, hash_seed)).transpose()?,
+            probe,
+            explore: config
+                .explore
+                .map(|explore| Explorer::new::<F::Key>(explore, config.seed))
+                .transpose()?,
+            clients: Clients {
+                most: config.max_clients,
+                keys: HashSet::with_hasher(Seeded(hash_seed)),
+                order: VecDeque::new(),
+            },
+            max_closer_nodes,
+            k,
+            bootstraps: 0,
+        })
+    }
+
+    pub(crate) fn counts(&self) -> RoutingCounts {
+        RoutingCounts {
+            include: self.include.as_ref().map(Vetting::counts).unwrap_or_default(),
+            probe: self.probe.as_ref().map(Prober::counts).unwrap_or_default(),
+            explored: self.explore.as_ref().map_or(0, Explorer::explored),
+            bootstraps: self.bootstraps,
+        }
+    }
+
+    /// Whether the probe list holds a node; `None` where nothing is probed.
+    pub(crate) fn probes(&self, node: &F::Node) -> Option<bool> {
+        self.probe.as_ref().map(|probe| probe.contains(node))
+    }
+
+    pub(crate) fn snapshot(&self, now: Instant) -> Vec<Saved<F>> {
+        let save = |record: &Record<F>| Saved {
+            node: record.node().clone(),
+            age: now - record.last_seen(),
+            round_trip: record.round_trip(),
+        };
+        self.table.iter().map(save).collect()
+    }
+
+    /// The first call: schedules begin.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        if let Some(explore) = &mut self.explore {
+            explore.begin(now);
+        }
+    }
+
+    /// A node is known to live, and to serve: it enters the table if there is room.
+    pub(crate) fn alive(
+        &mut self,
+        turn: &mut Turn<'_, F, Outbound<F>>,
+        node: &F::Node,
+        round_trip: Option<Duration>,
+        context: impl FnOnce() -> Context,
+    ) {
+        if !self.clients.keys.is_empty() && self.clients.keys.contains(&F::key(node)) {
+            return;
+        }
+        match self.table.offer(turn.now, node, round_trip) {
+            Offered::Refreshed => {
+                if let Some(probe) = &mut self.probe {
+                    probe.alive(turn.now, node);
+                }
+            }
+            Offered::Admitted { evicted } => {
+                let context = context();
+                if let Some(evicted) = evicted {
+                    self.left(turn, evicted, context.clone());
+                }
+                if let Some(probe) = &mut self.probe {
+                    probe.add_alive(turn, node);
+                }
+                let event = Outbound::Admitted(node.clone());
+                turn.out.push(Stamped { event, context: context.clone(), deadline: None });
+                self.note(turn, &context);
+            }
+            Offered::Rejected(_) => {}
+        }
+    }
+
+    /// Whether who gives this answer is fit for the table.
+    pub(crate) fn trusts(&self, closer: &[F::Node]) -> bool {
+        self.include.is_none() || !closer.is_empty()
+    }
+
+    /// A node lives that is not fit for the table, unless it is in it.
+    pub(crate) fn refresh(&mut self, now: Instant, node: &F::Node, round_trip: Duration) {
+        if self.table.get(node).is_some() {
+            let _: Offered<F> = self.table.offer(now, node, Some(round_trip));
+            if let Some(probe) = &mut self.probe {
+                probe.alive(now, node);
+            }
+        }
+    }
+
+    /// A node failed to answer: its probe decides, where there is one.
+    pub(crate) fn suspect(
+        &mut self,
+        turn: &mut Turn<'_, F, Outbound<F>>,
+        node: &F::Node,
+        context: impl FnOnce() -> Context,
+    ) {
+        match &mut self.probe {
+            Some(probe) if probe.contains(node) => {
+                probe.suspect(turn.now, node, context::origin(&context()));
+            }
+            Some(_) => {}
+            None => self.missed(turn, node, context),
+        }
+    }
+
+    /// Counts a failure of a node, which may remove it.
+    fn missed(
+        &mut self,
+        turn: &mut Turn<'_, F, Outbound<F>>,
+        node: &F::Node,
+        context: impl FnOnce() -> Context,
+    ) {
+        if self.table.failed(node) {
+            let context = context();
+            self.left(turn, node.clone(), context.clone());
+            self.note(turn, &context);
+        }
+    }
+
+    /// A node has left the table.
+    fn left(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, node: F::Node, context: Context) {
+        if let Some(probe) = &mut self.probe {
+            probe.remove(turn, &node);
+        }
+        turn.out.push(Stamped { event: Outbound::Removed(node), context, deadline: None });
+    }
+
+    /// The table has changed its size.
+    fn note(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, context: &Context) {
+        let nodes = self.table.len();
+        if let Some(bootstrap) = &mut self.bootstrap
+            && bootstrap.note(nodes, context::origin(context))
+        {
+            let event = Outbound::NearEmpty { nodes };
+            turn.out.push(Stamped { event, context: context.clone(), deadline: None });
+        }
+    }
+
+    /// Nodes that somebody named: they are checked, if the table would take them. One answer fills half of the room there is.
+    pub(crate) fn discovered(&mut self, nodes: &[F::Node], context: impl FnOnce() -> Context) {
+        let Some(include) = self.include.as_mut().filter(|include| include.room() > 0) else { return };
+        let most = include.room().div_ceil(2);
+        let nodes = nodes.get(..self.max_closer_nodes).unwrap_or(nodes);
+        let wanted = |node: &&F::Node| self.table.wants(node) && !self.clients.keys.contains(&F::key(node));
+        let mut wanted = nodes.iter().filter(wanted).take(most).peekable();
+        if wanted.peek().is_some() {
+            let context = context();
+            wanted.for_each(|node| include.offer(node, context::origin(&context)));
+        }
+    }
+
+    /// A node is known not to serve.
+    pub(crate) fn client(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, node: F::Node, context: &Context) {
+        self.clients.insert(F::key(&node));
+        if self.table.remove(&node) {
+            let context = context::detached(context);
+            self.left(turn, node, context.clone());
+            self.note(turn, &context);
+        }
+    }
+
+    /// Takes back a snapshot: its nodes enter the table, and are probed at once.
+    pub(crate) fn restore(
+        &mut self,
+        turn: &mut Turn<'_, F, Outbound<F>>,
+        saved: Vec<Saved<F>>,
+        context: &Context,
+    ) {
+        if let Some(bootstrap) = &mut self.bootstrap {
+            let nodes: Vec<_> = saved.iter().map(|saved| saved.node.clone()).collect();
+            bootstrap.remember(&nodes);
+        }
+        for Saved { node, age, round_trip } in saved {
+            if !self.table.wants(&node) {
+                continue;
+            }
+            self.alive(turn, &node, round_trip, || context::detached(context));
+            self.table.backdate(&node, age);
+            if let Some(probe) = &mut self.probe {
+                probe.suspect(turn.now, &node, context::origin(context));
+            }
+        }
+    }
+
+    /// Remembers where to bootstrap from.
+    pub(crate) fn remember(&mut self, seeds: &[F::Node]) {
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.remember(seeds);
+        }
+    }
+
+    /// A bootstrap of the caller's begins.
+    pub(crate) fn bootstrap_begins(&mut self, seeds: &[F::Node]) {
+        self.remember(seeds);
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.running += 1;
+        }
+    }
+
+    /// A check ended. `names`: it was answered, and the answer names somebody.
+    pub(crate) fn checked(
+        &mut self,
+        turn: &mut Turn<'_, F, Outbound<F>>,
+        check: Check,
+        id: RequestId,
+        ending: Ending,
+        names: bool,
+        cause: Option<&Context>,
+    ) {
+        if check.owner == Owner::Include {
+            let ended = self.include.as_mut().and_then(|part| part.end(turn, check.slot, id, ending, names));
+            if let Some((Candidate { node, origin }, round_trip)) = ended.filter(|_| names) {
+                self.alive(turn, &node, Some(round_trip), || context::aside(cause, &origin));
+            }
+            return;
+        }
+        let ended = self.probe.as_mut().and_then(|part| part.end(turn, check.slot, id, ending));
+        if let Some(Probed { node, round_trip, origin, sent }) = ended {
+            if ending == Ending::Answered {
+                self.alive(turn, &node, Some(round_trip), || context::aside(cause, &origin));
+            } else if sent {
+                self.missed(turn, &node, || context::aside(cause, &origin));
+            }
+        }
+    }
+
+    /// Emits the request of a check that waited for capacity.
+    pub(crate) fn send(
+        &self,
+        turn: &mut Turn<'_, F, Outbound<F>>,
+        check: Check,
+        id: RequestId,
+        deadline: Instant,
+    ) {
+        if check.owner == Owner::Include {
+            if let Some(include) = &self.include {
+                include.send(turn, check.slot, id, deadline);
+            }
+        } else if let Some(probe) = &self.probe {
+            probe.send(turn, check.slot, id, deadline);
+        }
+    }
+
+    /// Lets the pool and everybody here do all that can be done now.
+    pub(crate) fn settle(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, pool: &mut Pool<F>) {
+        loop {
+            pool.settle(turn, |turn, check, id, deadline| self.send(turn, check, id, deadline));
+            if let Some(ended) = pool.ended() {
+                self.lookup_ended(turn, ended);
+            } else if !self.begin_bootstrap(turn, pool)
+                && !self.explore.as_mut().is_some_and(|part| explore(part, pool, &self.table, turn, self.k))
+            {
+                break;
+            }
+        }
+        pool.stand_back(turn);
+        if let Some(probe) = &mut self.probe {
+            probe.advance(turn);
+        }
+        if let Some(include) = &mut self.include {
+            let (table, clients) = (&self.table, &self.clients.keys);
+            include.advance(turn, |node| table.wants(node) && !clients.contains(&F::key(node)));
+        }
+    }
+
+    fn lookup_ended(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, ended: crate::event::Ended) {
+        if ended.owner == Owner::Explore {
+            if let Some(explore) = &mut self.explore {
+                explore.ended(turn.now);
+            }
+            return;
+        }
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.running = bootstrap.running.saturating_sub(1);
+            bootstrap.not_before = turn.now + bootstrap.config.retry_interval;
+        }
+        if let Some(explore) = &mut self.explore
+            && let Some(nearest) = ended.nearest
+        {
+            explore.refresh(turn.now, nearest);
+        }
+        let event = Outbound::Bootstrapped(Bootstrapped {
+            operation: ended.owner.operation(),
+            outcome: ended.outcome,
+            nodes: self.table.len(),
+            statistics: ended.statistics,
+        });
+        turn.out.push(Stamped { event, context: Context::Link(ended.origin), deadline: None });
+    }
+
+    /// Begins a bootstrap, if one is due. Says whether it did.
+    fn begin_bootstrap(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, pool: &mut Pool<F>) -> bool {
+        let Some(bootstrap) = &mut self.bootstrap else { return false };
+        if bootstrap.next_timeout(self.table.len()).is_none_or(|at| at > turn.now) {
+            return false;
+        }
+        let known = self.table.iter().map(|record| record.node().clone());
+        let seeds = known.chain(bootstrap.seeds.iter().cloned()).collect();
+        let start = Start::bootstrap(0, self.table.local(), seeds);
+        let origin = core::mem::replace(&mut bootstrap.origin, SpanContext::NONE);
+        let begins = pool.begin(turn, Owner::Bootstrap, bootstrap.config.timeout, origin, start);
+        if begins {
+            bootstrap.running += 1;
+            self.bootstraps += 1;
+        } else {
+            bootstrap.not_before = Instant::FAR_FUTURE;
+        }
+        begins
+    }
+
+    /// When there is something to do without news.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let nodes = self.table.len();
+        let bootstrap = self.bootstrap.as_ref().and_then(|part| part.next_timeout(nodes));
+        let explore = self.explore.as_ref().filter(|_| nodes > 0).and_then(Explorer::next_timeout);
+        let probe = self.probe.as_ref().and_then(Prober::next_timeout);
+        earlier(bootstrap, earlier(explore, probe))
+    }
+}

@@ -1,0 +1,34 @@
+//! One call of a machine, as the parts in it see it.
+
+use crate::check::Check;
+use crate::context::Cause;
+use crate::family::Family;
+use crate::machine::Batch;
+use crate::operation::Asked;
+use crate::outbox::Outbox;
+use crate::time::Instant;
+
+/// What a call is about: the time, why it happens, the one way out for requests, and what is said.
+pub(crate) struct Turn<'a, F: Family, E> {
+    pub(crate) now: Instant,
+    pub(crate) cause: Cause<'a>,
+    pub(crate) outbox: &'a mut Outbox<F, Work>,
+    pub(crate) out: &'a mut Batch<E>,
+}
+
+/// What the sender of a request wants to know again when it ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Work {
+    Lookup(Asked),
+    Check(Check),
+}
+
+impl Work {
+    /// Of a lookup's request.
+    pub(crate) const fn lookup(&self) -> Option<&Asked> {
+        match self {
+            Self::Lookup(asked) => Some(asked),
+            Self::Check(_) => None,
+        }
+    }
+}
