@@ -395,7 +395,7 @@ mod tests {
                 Config { routing: crate::RoutingConfig::off(), ..Config::default() },
             )
             .unwrap();
-            Self { engine, checker: Checker::default() }
+            Self { engine, checker: Checker::new(Config::default().network.request_timeout) }
         }
 
         fn call(
@@ -471,7 +471,7 @@ mod tests {
 
     #[test]
     fn deadlines_that_do_not_hold_are_found() {
-        for deadline in [NOW, NOW + core::time::Duration::from_secs(61)] {
+        for deadline in [NOW, NOW + Duration::from_secs(61)] {
             let verdict = Forgery::new().start(|said, _| said[1].deadline = Some(deadline)).1;
             assert_eq!(broken(verdict), Some(Rule::Deadline));
         }

@@ -82,7 +82,7 @@ impl Churn {
     /// median, 57 minutes, lies where theirs do, which are told by country: 24 minutes (Hong Kong) to more than twice
     /// as long (Germany).
     ///
-    /// One node in six stays: of the peers seen online in a week, 17 % never went offline (10.5 of 62.2 %; ProbeLab's
+    /// One node in six stays: of the peers seen online in a week, 17 % never went offline (10.5 of 62.2 %; `ProbeLab`'s
     /// report RFM 2 on uptime and churn, April 2022). For absences no figures are published but a plot: their mean, 5
     /// hours, is an assumption, by which half of all nodes are there at a time.
     pub fn ipfs() -> Self {

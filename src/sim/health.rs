@@ -104,7 +104,7 @@ impl World {
         let (mut records, mut dead, mut sybils, mut missing) = (0_u64, 0_u64, 0_u64, 0_u64);
         let (mut recall, mut worst, mut by_cpl) = (0.0, 1.0_f64, Vec::<f64>::new());
         for (index, node) in (0..).zip(&self.nodes).step_by(step) {
-            let Some(table) = node.engine.as_ref().filter(|_| node.up).map(|engine| engine.table()) else {
+            let Some(table) = node.engine.as_ref().filter(|_| node.up).map(crate::Coordinator::table) else {
                 continue;
             };
             tables += 1;

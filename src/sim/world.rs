@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(world.run_until(Instant::from_millis(50)), Ok(true));
         // A request that the checker has not seen: as if the engine had sent one without counting it.
         let (node, _) = *world.running.keys().next().unwrap();
-        world.checker = Some(Checker::default());
+        world.checker = Some(Checker::new(Duration::from_secs(2)));
         world.wake_at_once(node);
         let broken = world.run().unwrap_err();
         assert_eq!((broken.seed, broken.replay.as_str()), (42, "replay --seed 42"));
