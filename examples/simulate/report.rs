@@ -77,6 +77,7 @@ fn escape(text: &str) -> String {
 }
 
 /// A number as an axis shows it.
+#[allow(clippy::trivially_copy_pass_by_ref)] // the plotter passes it so
 fn plain(number: &f64) -> String {
     format!("{}", (number * 1e6).round() / 1e6)
 }
