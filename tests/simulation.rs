@@ -7,11 +7,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::type_complexity)] // a test may fail so
 
 use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::explore::Schedule;
 use kad_proto::sim::{
-    Build, Churn, Eclipse, Empty, Event, Fate, Join, Late, Latency, Length, Link, MadeUp, Net, Pace,
-    Partition, Party, Reason, Scenario, Silent, Slow, Workload, World,
+    Bootstrap, Build, Churn, Eclipse, Empty, Event, Fate, Join, Late, Latency, Length, Link, MadeUp, Net,
+    Pace, Partition, Party, Reason, Scenario, Silent, Slow, Sybils, Workload, World,
 };
-use kad_proto::{Config, Coordinator, Instant, Machine, Stamped, Start};
+use kad_proto::{
+    BootstrapConfig, Config, Coordinator, ExploreConfig, Instant, Machine, ProbeConfig, RoutingConfig,
+    Stamped, Start,
+};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -34,10 +38,10 @@ fn storm(seed: u64, nodes: u32) -> Scenario {
     let mut scenario = Scenario {
         seed,
         nodes,
-        build: if pick(9) == 0 {
-            Build::Ideal
-        } else {
-            Build::Join(Join { every: 20 * MS, refreshes: 1, ..Join::default() })
+        build: match pick(9) {
+            0 => Build::Ideal,
+            1 => Build::Join(Join { every: 20 * MS, refreshes: 1, ..Join::default() }),
+            _ => Build::Bootstrap(Bootstrap { every: 20 * MS, settle: 5 * S, ..Bootstrap::default() }),
         },
         warm: pick(27) == 0,
         meet: pick(3) > 0,
@@ -68,6 +72,11 @@ fn storm(seed: u64, nodes: u32) -> Scenario {
             .into(),
         ..Scenario::default()
     };
+    if pick(9) == 2 {
+        scenario.config.routing = restless();
+        scenario.sybils =
+            (pick(3) == 0).then(|| Sybils { count: 20, groups: 2, victim: 9, ..Sybils::default() });
+    }
     scenario.config.pool.query.paths = if pick(81) == 2 { 3 } else { 1 };
     if pick(3) == 2 {
         scenario.config.network.max_in_flight = 4;
@@ -75,6 +84,18 @@ fn storm(seed: u64, nodes: u32) -> Scenario {
         scenario.config.pool.max_running = 1;
     }
     scenario
+}
+
+/// All of the routing maintenance, often enough for a short run.
+fn restless() -> RoutingConfig {
+    let (bootstrap, probe) = (BootstrapConfig::default(), ProbeConfig::default());
+    let schedule = Schedule::Dynamic { interval: 2 * S, multiplier: 10, jitter: 50 };
+    RoutingConfig {
+        bootstrap: Some(BootstrapConfig { min_nodes: 10, retry_interval: S, ..bootstrap }),
+        probe: Some(ProbeConfig { interval: 3 * S, retry_interval: 300 * MS, ..probe }),
+        explore: Some(ExploreConfig { schedule, max_cpl: 5, timeout: 2 * S }),
+        ..RoutingConfig::default()
+    }
 }
 
 fn weather(seeds: impl Iterator<Item = u64>, nodes: u32) -> World {
@@ -252,11 +273,8 @@ fn driven_by_hand_the_same_node_asks_the_same() {
             .collect();
         answers.sort_unstable();
 
-        let mut engine = Coordinator::<Net>::new(
-            lookup.starter.key(),
-            Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() },
-        )
-        .unwrap();
+        let config = Config { routing: RoutingConfig::off(), ..Config::default() };
+        let mut engine = Coordinator::<Net>::new(lookup.starter.key(), config).unwrap();
         let known: Vec<_> = before.engine(lookup.starter).unwrap().table().iter().collect();
         for record in known {
             let event = Inbound::Connected { node: *record.node(), round_trip: None };

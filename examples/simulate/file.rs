@@ -1,9 +1,11 @@
 //! Scenarios as TOML: what a file says, and what `--set KEY=VALUE` says.
 
 use crate::presets;
+use kad_proto::RoutingConfig;
+use kad_proto::explore::Schedule;
 use kad_proto::sim::{
-    Build, Churn, Eclipse, Empty, Join, Late, Latency, Length, MadeUp, Pace, Partition, Party, Scenario,
-    Silent,
+    Bootstrap, Build, Churn, Eclipse, Empty, Join, Late, Latency, Length, MadeUp, Pace, Partition, Party,
+    Scenario, Silent,
 };
 use serde::Deserialize;
 use std::time::Duration;
@@ -43,10 +45,12 @@ macro_rules! table {
 
 table!(File {
     preset: String, seed: u64, nodes: u32, k: usize, warm: bool, meet: bool, dead: f64, nat: f64, keep: u32,
-    health: Time, check: bool, join: JoinTable, slow: SlowTable, churn: ChurnTable, hostile: Vec<PartyTable>,
-    link: LinkTable, partition: PartitionTable, workload: WorkloadTable, engine: EngineTable,
+    health: Time, check: bool, join: JoinTable, bootstrap: BootstrapTable, sybils: SybilsTable, slow: SlowTable, churn: ChurnTable, hostile: Vec<PartyTable>,
+    link: LinkTable, partition: PartitionTable, workload: WorkloadTable, engine: EngineTable, routing: RoutingTable,
 });
 table!(JoinTable { seeds: u32, every: Time, refreshes: u32, pause: Time });
+table!(BootstrapTable { seeds: u32, every: Time, settle: Time });
+table!(SybilsTable { count: u32, groups: u8, victim: u32, from: Time, every: Time });
 table!(SlowTable { share: f64, factor: f64 });
 table!(ChurnTable { share: f64, sessions: LengthValue, absences: LengthValue });
 table!(LinkTable { round_trip: LatencyValue, loss: f64, duplication: f64, reordering: f64, refusal: f64 });
@@ -79,6 +83,32 @@ table!(EngineTable {
     bucket_size: usize,
     max_failures: usize,
 });
+
+// Each part can be turned off by its name: `routing.probe = false`.
+table!(RoutingTable { bootstrap: Part<BootstrapPart>, include: Part<IncludePart>, probe: Part<ProbePart>, explore: Part<ExplorePart>, max_clients: usize });
+table!(BootstrapPart { min_nodes: usize, retry_interval: Time, timeout: Time, max_seeds: usize });
+table!(IncludePart { max_in_flight: usize, max_queued: usize, timeout: Time });
+table!(ProbePart { interval: Time, retry_interval: Time, max_in_flight: usize, timeout: Time });
+table!(ExplorePart { interval: Time, multiplier: u32, jitter: u32, max_cpl: u32, timeout: Time });
+
+/// Whether there is this part of the routing maintenance, or what is changed of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Part<T> {
+    Is(bool),
+    With(T),
+}
+
+impl<T> Part<T> {
+    /// Applies it to the part's configuration.
+    fn apply<C: Default>(self, to: &mut Option<C>, change: impl FnOnce(T, &mut C)) {
+        match self {
+            Self::Is(false) => *to = None,
+            Self::Is(true) => drop(to.get_or_insert_default()),
+            Self::With(table) => change(table, to.get_or_insert_default()),
+        }
+    }
+}
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -270,16 +300,28 @@ impl File {
             to.build = Build::Join(join);
             to.meet = self.meet.unwrap_or(true);
         }
+        if let Some(table) = self.bootstrap {
+            let mut bootstrap = if let Build::Bootstrap(it) = to.build { it } else { Bootstrap::default() };
+            put(&mut bootstrap.seeds, table.seeds);
+            put(&mut bootstrap.every, table.every);
+            put(&mut bootstrap.settle, table.settle);
+            to.build = Build::Bootstrap(bootstrap);
+            to.config.routing = RoutingConfig::default();
+        }
+        if let Some(table) = self.sybils {
+            let sybils = to.sybils.get_or_insert_default();
+            put(&mut sybils.count, table.count);
+            put(&mut sybils.groups, table.groups);
+            put(&mut sybils.victim, table.victim);
+            put(&mut sybils.from, table.from);
+            put(&mut sybils.every, table.every);
+        }
         if let Some(table) = self.slow {
             put(&mut to.slow.share, table.share);
             put(&mut to.slow.factor, table.factor);
         }
         if let Some(table) = self.churn {
-            let churn = to.churn.get_or_insert_with(|| Churn {
-                share: 1.0,
-                sessions: Length::Exponential(Duration::from_secs(3_600)),
-                absences: Length::Exponential(Duration::from_secs(3_600)),
-            });
+            let churn = to.churn.get_or_insert_with(Churn::ipfs);
             put(&mut churn.share, table.share);
             put(&mut churn.sessions, table.sessions);
             put(&mut churn.absences, table.absences);
@@ -315,6 +357,9 @@ impl File {
         if let Some(table) = self.engine {
             table.apply(to);
         }
+        if let Some(table) = self.routing {
+            table.apply(&mut to.config.routing);
+        }
     }
 }
 
@@ -341,5 +386,45 @@ impl EngineTable {
         put(&mut network.max_queued, self.max_queued);
         put(&mut config.table.bucket_size, self.bucket_size);
         put(&mut config.table.max_failures, self.max_failures);
+    }
+}
+
+impl RoutingTable {
+    fn apply(self, to: &mut RoutingConfig) {
+        put(&mut to.max_clients, self.max_clients);
+        if let Some(part) = self.bootstrap {
+            part.apply(&mut to.bootstrap, |table, config| {
+                put(&mut config.min_nodes, table.min_nodes);
+                put(&mut config.retry_interval, table.retry_interval);
+                put(&mut config.timeout, table.timeout);
+                put(&mut config.max_seeds, table.max_seeds);
+            });
+        }
+        if let Some(part) = self.include {
+            part.apply(&mut to.include, |table, config| {
+                put(&mut config.max_in_flight, table.max_in_flight);
+                put(&mut config.max_queued, table.max_queued);
+                put(&mut config.timeout, table.timeout);
+            });
+        }
+        if let Some(part) = self.probe {
+            part.apply(&mut to.probe, |table, config| {
+                put(&mut config.interval, table.interval);
+                put(&mut config.retry_interval, table.retry_interval);
+                put(&mut config.max_in_flight, table.max_in_flight);
+                put(&mut config.timeout, table.timeout);
+            });
+        }
+        if let Some(part) = self.explore {
+            part.apply(&mut to.explore, |table, config| {
+                put(&mut config.max_cpl, table.max_cpl);
+                put(&mut config.timeout, table.timeout);
+                if let Schedule::Dynamic { interval, multiplier, jitter } = &mut config.schedule {
+                    put(interval, table.interval);
+                    put(multiplier, table.multiplier);
+                    put(jitter, table.jitter);
+                }
+            });
+        }
     }
 }

@@ -16,7 +16,10 @@ Presets:
   healthy       10,000 nodes, all well
   under-fire    the same, of which 30 % are dead; 2 % of all exchanges lost
   lossy         2 % of all exchanges lost
-  joining       1,000 nodes that join one by one
+  join          1,000 nodes that come one by one, know 3 seeds, and keep their routing tables themselves
+  kill          the same, of which 30 % die at once
+  eclipse       the same, one of them amid 200 Sybils of one address group
+  day           the same for 24 hours, coming and going as published of the public IPFS network
   ipfs          dead, slow and hidden nodes, and churn, as published of the public network
   hostile       20 % of the nodes lie in various ways
   partition     30 % of the nodes are cut off from the others for three minutes

@@ -2,8 +2,8 @@
 
 use crate::libp2p;
 use crate::options::Options;
-use kad_proto::Config;
 use kad_proto::sim::{Figures, Scenario, World};
+use kad_proto::{Config, RoutingConfig};
 use std::error::Error;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 fn fixed() -> [(&'static str, Config); 3] {
     [("alpha 3, 10 s", 10), ("Zikade: alpha 3, 60 s", 60), ("discv5: alpha 3, 2 s", 2)].map(
         |(name, timeout)| {
-            let mut config = Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() };
+            let mut config = Config { routing: RoutingConfig::off(), ..Config::default() };
             config.network.request_timeout = Duration::from_secs(timeout);
             config.network.soft_timeout = config.network.request_timeout;
             config.network.min_timeout = config.network.request_timeout;

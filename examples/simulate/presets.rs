@@ -1,14 +1,36 @@
 //! Scenarios by name.
 
+use kad_proto::Config;
 use kad_proto::sim::{
-    Build, Churn, Eclipse, Empty, Join, Late, Latency, Length, Link, MadeUp, Pace, Partition, Party,
-    Scenario, Silent, Slow, Workload,
+    Bootstrap, Build, Churn, Eclipse, Empty, Late, Latency, Length, Link, MadeUp, Pace, Partition, Party,
+    Scenario, Silent, Slow, Sybils, Workload,
 };
 use std::time::Duration;
 
 /// All of them, and what they are.
-pub(crate) const NAMES: [&str; 7] =
-    ["healthy", "under-fire", "lossy", "joining", "ipfs", "hostile", "partition"];
+pub(crate) const NAMES: [&str; 10] =
+    ["healthy", "under-fire", "lossy", "join", "kill", "eclipse", "day", "ipfs", "hostile", "partition"];
+
+/// Nodes that come one by one, know three seeds, and keep their routing tables themselves.
+fn growing() -> Scenario {
+    Scenario {
+        config: Config::default(),
+        build: Build::Bootstrap(Bootstrap::default()),
+        link: Link { loss: 0.01, ..Link::default() },
+        health: Some(Duration::from_secs(10)),
+        ..Scenario::default()
+    }
+}
+
+fn intercontinental() -> Link {
+    Link {
+        round_trip: Latency::LogNormal { median: Duration::from_millis(120), sigma: 0.7 },
+        loss: 0.02,
+        duplication: 0.001,
+        reordering: 0.01,
+        refusal: 0.3,
+    }
+}
 
 /// The preset of this name.
 pub(crate) fn named(name: &str) -> Option<Scenario> {
@@ -19,13 +41,20 @@ pub(crate) fn named(name: &str) -> Option<Scenario> {
         "healthy" => Scenario { workload, ..large },
         "under-fire" => Scenario::under_fire(),
         "lossy" => Scenario::lossy(),
-        "joining" => Scenario {
-            nodes: 1_000,
-            build: Build::Join(Join::default()),
-            meet: true,
-            health: Some(minute / 12),
-            workload,
-            ..Scenario::default()
+        "join" => Scenario { workload: Workload { lookups: 1_000, ..workload }, ..growing() },
+        "kill" => Scenario {
+            dead: 0.3,
+            workload: Workload { lookups: 1_000, ..workload },
+            health: Some(minute),
+            ..growing()
+        },
+        "eclipse" => Scenario { sybils: Some(Sybils::default()), workload, ..growing() },
+        "day" => Scenario {
+            churn: Some(Churn::ipfs()),
+            link: intercontinental(),
+            workload: Workload { lookups: 1_440, pace: Pace::Every(minute), ..workload },
+            health: Some(5 * minute),
+            ..growing()
         },
         // Shares and lengths in the order of magnitude that crawls of the public network have published: about a third
         // of what stands in routing tables cannot be reached; half of all sessions are shorter than an hour, with a
@@ -40,13 +69,7 @@ pub(crate) fn named(name: &str) -> Option<Scenario> {
                 sessions: Length::Weibull { scale: 80 * minute, shape: 0.5 },
                 absences: Length::Exponential(30 * minute),
             }),
-            link: Link {
-                round_trip: Latency::LogNormal { median: Duration::from_millis(120), sigma: 0.7 },
-                loss: 0.02,
-                duplication: 0.001,
-                reordering: 0.01,
-                refusal: 0.3,
-            },
+            link: intercontinental(),
             workload: Workload { lookups: 1_000, deadline: Some(minute), ..workload },
             ..large
         },

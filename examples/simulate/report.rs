@@ -13,6 +13,7 @@ const SIZE: (u32, u32) = (720, 360);
 const INK: RGBColor = RGBColor(38, 84, 158);
 const GOOD: RGBColor = RGBColor(84, 160, 92);
 const BAD: RGBColor = RGBColor(200, 76, 66);
+const GREY: RGBColor = RGBColor(120, 120, 120);
 const TEXT: (&str, u32) = ("sans-serif", 13);
 
 pub(crate) fn page(name: &str, world: &World, speed: &Speed) -> Drawn {
@@ -38,7 +39,12 @@ pub(crate) fn page(name: &str, world: &World, speed: &Speed) -> Drawn {
         ));
     } else {
         plots.push(("Routing tables by common prefix length, over time", occupancy(world.health())?));
-        plots.push(("Dead nodes in the routing tables", dead(world.health())?));
+        let health = world.health();
+        plots.push(("Routing tables over time: nodes", lines(health, "nodes in a table", &NODES)?));
+        plots.push(("Routing tables over time: quality", lines(health, "%", &QUALITY)?));
+        if health.iter().any(|health| health.upkeep.sum() > 0.0) {
+            plots.push(("Upkeep over time", lines(health, "requests of a node in a minute", &UPKEEP)?));
+        }
     }
     // The one of median length among those whose requests were kept.
     let mut kept: Vec<_> = world.lookups().iter().filter(|lookup| !lookup.asked.is_empty()).collect();
@@ -70,6 +76,12 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
+/// A number as an axis shows it.
+#[allow(clippy::trivially_copy_pass_by_ref)] // the plotter passes it so
+fn plain(number: &f64) -> String {
+    format!("{}", (number * 1e6).round() / 1e6)
+}
+
 /// How often which value occurs, in bins of this width, or of one that fits.
 fn histogram(values: &[f64], label: &str, width: Option<f64>) -> Drawn {
     let most = values.iter().copied().fold(0.0, f64::max);
@@ -98,7 +110,6 @@ fn histogram(values: &[f64], label: &str, width: Option<f64>) -> Drawn {
             .x_label_area_size(42)
             .y_label_area_size(52)
             .build_cartesian_2d(0.0..bins.len() as f64 * width, 0.0..highest * 1.05)?;
-        let mesh = |text: &f64| format!("{}", (text * 1e6).round() / 1e6);
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -106,8 +117,8 @@ fn histogram(values: &[f64], label: &str, width: Option<f64>) -> Drawn {
             .y_desc("lookups")
             .label_style(TEXT)
             .max_light_lines(0)
-            .x_label_formatter(&mesh)
-            .y_label_formatter(&mesh)
+            .x_label_formatter(&plain)
+            .y_label_formatter(&plain)
             .draw()?;
         let bars = bins.iter().enumerate().filter(|(_, count)| **count > 0);
         chart.draw_series(bars.map(|(place, count)| {
@@ -119,8 +130,39 @@ fn histogram(values: &[f64], label: &str, width: Option<f64>) -> Drawn {
     Ok(svg)
 }
 
+/// A line of a plot: its name, its colour, and what it shows.
+type Line = (&'static str, RGBColor, fn(&Health) -> f64);
+
+const NODES: [Line; 3] = [
+    ("live", GOOD, |health| health.size * (1.0 - health.dead)),
+    ("dead", BAD, |health| health.size * health.dead),
+    ("missing: live, and in no full bucket", INK, |health| health.missing),
+];
+
+const QUALITY: [Line; 3] = [
+    ("the true k closest to itself that a table holds", INK, |health| health.recall * 100.0),
+    ("tables that hold all of these", GOOD, |health| health.complete * 100.0),
+    ("dead nodes among all in the tables", BAD, |health| health.dead * 100.0),
+];
+
+const UPKEEP: [Line; 4] = [
+    ("probes: is a node of the table still there?", INK, |health| health.upkeep.probe),
+    ("checks of nodes that may enter it", GOOD, |health| health.upkeep.include),
+    ("refreshes of buckets", GREY, |health| health.upkeep.explore),
+    ("bootstraps that began by themselves", BAD, |health| health.upkeep.bootstrap),
+];
+
 fn seconds(health: &Health) -> f64 {
     (health.at - kad_proto::Instant::ORIGIN).as_secs_f64()
+}
+
+/// A unit of time in which these can be read, and how many seconds it has.
+fn unit(all: &[Health]) -> (&'static str, f64) {
+    match all.last().map_or(0.0, seconds) {
+        end if end > 7_200.0 => ("hours", 3_600.0),
+        end if end > 600.0 => ("minutes", 60.0),
+        _ => ("seconds", 1.0),
+    }
 }
 
 /// How full the buckets are: time to the right, common prefix length upwards, the darker the fuller.
@@ -129,9 +171,10 @@ fn occupancy(all: &[Health]) -> Drawn {
     let samples: Vec<_> = all.iter().step_by(step).collect();
     let depth = samples.iter().map(|health| health.by_cpl.len()).max().unwrap_or(1).max(1);
     let fullest = samples.iter().flat_map(|health| &health.by_cpl).copied().fold(1.0, f64::max);
-    let gap =
-        samples.get(1).map_or(1.0, |second| seconds(second) - samples.first().map_or(0.0, |f| seconds(f)));
-    let end = samples.last().map_or(1.0, |last| seconds(last) + gap);
+    let (unit, long) = unit(all);
+    let time = |health: &Health| seconds(health) / long;
+    let gap = samples.get(1).map_or(1.0, |second| time(second) - samples.first().map_or(0.0, |f| time(f)));
+    let end = samples.last().map_or(1.0, |last| time(last) + gap);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -144,13 +187,13 @@ fn occupancy(all: &[Health]) -> Drawn {
         chart
             .configure_mesh()
             .disable_mesh()
-            .x_desc(format!("seconds (darkest: {fullest:.0} nodes in a bucket)"))
+            .x_desc(format!("{unit} (darkest: {fullest:.0} nodes in a bucket)"))
             .y_desc("common prefix length")
             .label_style(TEXT)
             .max_light_lines(0)
             .draw()?;
         chart.draw_series(samples.iter().flat_map(|health| {
-            let left = seconds(health);
+            let left = time(health);
             health.by_cpl.iter().enumerate().map(move |(cpl, nodes)| {
                 let corners = [(left, cpl as f64), (left + gap, cpl as f64 + 1.0)];
                 Rectangle::new(corners, INK.mix(nodes / fullest).filled())
@@ -161,10 +204,12 @@ fn occupancy(all: &[Health]) -> Drawn {
     Ok(svg)
 }
 
-fn dead(all: &[Health]) -> Drawn {
-    let most = all.iter().map(|health| health.dead * 100.0).fold(1.0, f64::max);
-    let end = all.last().map_or(1.0, seconds).max(1.0);
-    let mut svg = String::new();
+fn lines(all: &[Health], y: &str, lines: &[Line]) -> Drawn {
+    let (unit, long) = unit(all);
+    let most =
+        all.iter().flat_map(|health| lines.iter().map(|(.., value)| value(health))).fold(1.0, f64::max);
+    let end = all.last().map_or(1.0, |last| seconds(last) / long).max(1e-3);
+    let (mut svg, mut legend) = (String::new(), String::new());
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
@@ -172,21 +217,25 @@ fn dead(all: &[Health]) -> Drawn {
             .margin(12)
             .x_label_area_size(42)
             .y_label_area_size(52)
-            .build_cartesian_2d(0.0..end, 0.0..most * 1.1)?;
+            .build_cartesian_2d(0.0..end, 0.0..most * 1.05)?;
         chart
             .configure_mesh()
-            .x_desc("seconds")
-            .y_desc("% of all records")
+            .x_desc(unit)
+            .y_desc(y)
             .label_style(TEXT)
             .max_light_lines(0)
+            .x_label_formatter(&plain)
+            .y_label_formatter(&plain)
             .draw()?;
-        chart.draw_series(LineSeries::new(
-            all.iter().map(|health| (seconds(health), health.dead * 100.0)),
-            BAD.stroke_width(2),
-        ))?;
+        for (name, colour, value) in lines {
+            let points = all.iter().map(|health| (seconds(health) / long, value(health)));
+            let RGBColor(red, green, blue) = colour;
+            write!(legend, "<span style=\"color:rgb({red},{green},{blue})\">&#9632;</span> {name}&emsp;")?;
+            chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+        }
         area.present()?;
     }
-    Ok(svg)
+    Ok(format!("<p>{legend}</p>{svg}"))
 }
 
 /// Every request of a lookup, from when it was sent to when it ended.

@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use crate::report;
-use kad_proto::sim::{Figures, Quantiles, Scenario, World};
+use kad_proto::sim::{Figures, Health, Quantiles, Scenario, World};
 use serde_json::json;
 use std::error::Error;
 use std::io::{IsTerminal, Write, stderr};
@@ -99,18 +99,14 @@ fn text(name: &str, world: &World, speed: &Speed) -> Result<String, std::fmt::Er
     }
     writeln!(out, "{}", world.figures())?;
     if !world.health().is_empty() {
-        writeln!(out, "tables         time       up  nodes in a table  of these dead")?;
+        writeln!(out, "tables           time      up   size    dead  missing  recall  complete  upkeep/min")?;
         let all = world.health();
-        let step = all.len().div_ceil(8).max(1);
-        for health in all.iter().step_by(step) {
+        for health in all.iter().step_by(all.len().div_ceil(12).max(1)) {
             let at = (health.at - kad_proto::Instant::ORIGIN).as_secs_f64();
-            writeln!(
-                out,
-                "         {at:8.0} s {:>8} {:>17.1} {:>13.1}%",
-                health.up,
-                health.size,
-                health.dead * 100.0
-            )?;
+            let Health { up, size, dead, missing, recall, complete, upkeep, .. } = health;
+            let (dead, complete, upkeep) = (dead * 100.0, complete * 100.0, upkeep.sum());
+            write!(out, "         {at:10.0} s {up:>7} {size:>6.1} {dead:>6.1}% {missing:>8.1}")?;
+            writeln!(out, " {recall:>7.4} {complete:>8.1}% {upkeep:>11.1}")?;
         }
     }
     let virtual_time = (world.now() - kad_proto::Instant::ORIGIN).as_secs_f64();
@@ -152,6 +148,16 @@ fn as_json(name: &str, world: &World, speed: &Speed) -> serde_json::Value {
                 "up": health.up,
                 "size": health.size,
                 "dead": health.dead,
+                "missing": health.missing,
+                "recall": health.recall,
+                "complete": health.complete,
+                "sybils": health.sybils,
+                "upkeep_per_minute": {
+                    "bootstrap": health.upkeep.bootstrap,
+                    "explore": health.upkeep.explore,
+                    "include": health.upkeep.include,
+                    "probe": health.upkeep.probe,
+                },
                 "by_cpl": health.by_cpl,
             })
         })
@@ -170,6 +176,7 @@ fn as_json(name: &str, world: &World, speed: &Speed) -> serde_json::Value {
         "timeouts": figures.mean_timeouts,
         "cancelled": figures.mean_cancelled,
         "recall": figures.recall,
+        "success": figures.success,
         "health": health,
         "virtual_s": seconds(world.now() - kad_proto::Instant::ORIGIN),
         "events": world.events(),

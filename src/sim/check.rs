@@ -1,6 +1,7 @@
 //! The contract's invariants, checked at every step: [`Rule`].
 
 use super::drive::number;
+use super::event::Work;
 use super::nodes::{Handle, Key64, Net};
 use crate::context::Context;
 use crate::coordinator::Outbound;
@@ -12,6 +13,7 @@ use crate::machine::Stamped;
 use crate::outbox::Traffic;
 use crate::time::Instant;
 use core::fmt;
+use core::time::Duration;
 use opentelemetry::trace::{SpanContext, SpanId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,10 +24,11 @@ pub enum Rule {
     /// What was sent equals what was answered, failed, timed out, was cancelled or is in flight; the same for the
     /// statistics of a lookup.
     Conservation,
-    /// A request's deadline lies ahead and is no later than its lookup's; nothing is in flight past its deadline.
+    /// A request's deadline lies ahead, no farther than a request's time-out, and is no later than its lookup's; nothing is
+    /// in flight past its deadline.
     Deadline,
-    /// What a lookup says carries the span that led to it or the lookup's own; what tables say carries a link and no
-    /// deadline.
+    /// What a lookup says carries the span that led to it or the lookup's own. Upkeep has no parent; what is said of tables
+    /// carries a link and no deadline.
     Context,
     /// A request ends once: by its answer, its failure or one cancel.
     OneEnding,
@@ -91,7 +94,7 @@ pub(crate) struct Call<'a> {
 
 #[derive(Clone, Copy, Debug)]
 struct Flying {
-    lookup: u32,
+    work: Work,
     to: Handle,
     deadline: Instant,
 }
@@ -108,8 +111,10 @@ struct Open {
 }
 
 /// What it takes to judge a call.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Checker {
+    /// How long a request may take.
+    most: Duration,
     flying: BTreeMap<(Handle, RequestId), Flying>,
     open: BTreeMap<u32, Open>,
     sent: BTreeMap<Handle, u64>,
@@ -122,6 +127,11 @@ fn must(holds: bool, rule: Rule, detail: impl FnOnce() -> String) -> Verdict {
 }
 
 impl Checker {
+    /// Judges engines whose requests may take so long.
+    pub(crate) const fn new(most: Duration) -> Self {
+        Self { most, flying: BTreeMap::new(), open: BTreeMap::new(), sent: BTreeMap::new() }
+    }
+
     /// Judges a call.
     pub(crate) fn judge(&mut self, call: &Call<'_>) -> Verdict {
         if let Told::Start { lookup, target, deadline } = call.told {
@@ -143,7 +153,16 @@ impl Checker {
             let answered = self.open.get(&lookup).is_none_or(|open| open.accepted);
             must(answered, Rule::OneFinish, || format!("the start of lookup {lookup} was not answered"))?;
         }
+        if let Told::Answered(request) | Told::Failed(request) = call.told {
+            self.upkeep_ends(call, request)?;
+        }
         self.afterwards(call)
+    }
+
+    /// A node has begun anew, or is gone: what its engine had under way is not to be heard of again.
+    pub(crate) fn forget(&mut self, node: Handle) {
+        self.flying.retain(|(asker, _), _| *asker != node);
+        self.sent.remove(&node);
     }
 
     /// Judges what is left when nothing more will happen.
@@ -170,16 +189,11 @@ impl Checker {
                 Ok(())
             }
             Outbound::Request(request) => {
-                self.of_lookup(
-                    call,
-                    number(request.owner.operation().map_or(0, crate::OperationId::tag)),
-                    stamped,
-                )?;
+                self.of_work(call, request.owner.into(), stamped)?;
                 self.request(call, request, stamped.deadline)
             }
             Outbound::Cancel(cancel) => {
-                let lookup = number(cancel.owner.operation().map_or(0, crate::OperationId::tag));
-                self.of_lookup(call, lookup, stamped)?;
+                self.of_work(call, cancel.owner.into(), stamped)?;
                 let flying = self.end(call, cancel.id, cancel.node)?;
                 let timed_out = cancel.reason == GivenUp::TimedOut;
                 must(!timed_out || flying.deadline <= call.now, Rule::Deadline, || {
@@ -199,13 +213,23 @@ impl Checker {
                 let open = self.open.remove(&lookup).filter(|open| !open.accepted);
                 must(open.is_some(), Rule::OneFinish, || format!("lookup {lookup} was refused, but not anew"))
             }
-            Outbound::Bootstrapped(_) | Outbound::NearEmpty { .. } => Ok(()),
-            Outbound::Admitted(node) | Outbound::Removed(node) => {
-                let linked = stamped.context.link().is_some() && stamped.deadline.is_none();
-                must(linked, Rule::Context, || {
-                    format!("the table's notice of {node} has no link, or a deadline")
-                })
+            said @ (Outbound::Admitted(_)
+            | Outbound::Removed(_)
+            | Outbound::Bootstrapped(_)
+            | Outbound::NearEmpty { .. }) => {
+                let aside = matches!(stamped.context, Context::Link(_)) && stamped.deadline.is_none();
+                must(aside, Rule::Context, || format!("{said:?} has a parent, or a deadline"))
             }
+        }
+    }
+
+    /// What holds for a request, and for its being given up.
+    fn of_work(&self, call: &Call<'_>, work: Work, stamped: &Stamped<Outbound<Net>>) -> Verdict {
+        match work {
+            Work::Lookup(lookup) => self.of_lookup(call, lookup, stamped),
+            _ => must(matches!(stamped.context, Context::Link(_)), Rule::Context, || {
+                format!("{work} has a parent: {:?}", stamped.event)
+            }),
         }
     }
 
@@ -230,20 +254,37 @@ impl Checker {
     }
 
     fn request(&mut self, call: &Call<'_>, request: &Request<Net>, deadline: Option<Instant>) -> Verdict {
-        let (now, lookup) = (call.now, number(request.owner.operation().map_or(0, crate::OperationId::tag)));
-        let Some(open) = self.open.get_mut(&lookup) else { return Ok(()) };
+        let (now, work) = (call.now, request.owner.into());
         let deadline = deadline.unwrap_or(Instant::FAR_FUTURE);
-        must(deadline > now && deadline <= open.deadline, Rule::Deadline, || {
-            format!("a request until {deadline} of lookup {lookup}, which may take until {}", open.deadline)
+        let mut latest = now + self.most;
+        if let Work::Lookup(lookup) = work
+            && let Some(open) = self.open.get_mut(&lookup)
+        {
+            latest = latest.min(open.deadline);
+            open.requests += 1;
+        }
+        must(deadline > now && deadline <= latest, Rule::Deadline, || {
+            format!("{work}: a request until {deadline}, which may take until {latest}")
         })?;
         must(request.node != call.node && Net::key(&request.node) != call.node.key(), Rule::NotSelf, || {
-            format!("lookup {lookup} asks its own node")
+            format!("{work}: a node asks itself")
         })?;
-        open.requests += 1;
         *self.sent.entry(call.node).or_default() += 1;
-        let flying = Flying { lookup, to: request.node, deadline };
+        let flying = Flying { work, to: request.node, deadline };
         let before = self.flying.insert((call.node, request.id), flying);
         must(before.is_none(), Rule::OneEnding, || format!("{:?} is in flight twice", request.id))
+    }
+
+    /// A request that is not for a lookup ends without a word: by what the engine was told.
+    fn upkeep_ends(&mut self, call: &Call<'_>, request: RequestId) -> Verdict {
+        let named = (call.node, request);
+        match self.flying.get(&named).copied() {
+            None | Some(Flying { work: Work::Lookup(_), .. }) => Ok(()),
+            Some(Flying { work, deadline, .. }) => {
+                self.flying.remove(&named);
+                must(deadline > call.now, Rule::Deadline, || format!("a late answer counts for {work}"))
+            }
+        }
     }
 
     fn progress(&mut self, call: &Call<'_>, progress: &Progress<Net>) -> Verdict {
@@ -282,7 +323,8 @@ impl Checker {
         must(in_time && open.accepted, Rule::OneFinish, || {
             format!("lookup {lookup} ends by {:?}, with time until {}", finish.outcome, open.deadline)
         })?;
-        let mut left = self.flying.range(Self::of(call.node)).filter(|(_, flying)| flying.lookup == lookup);
+        let mut left =
+            self.flying.range(Self::of(call.node)).filter(|(_, flying)| flying.work == Work::Lookup(lookup));
         must(left.next().is_none(), Rule::OneEnding, || format!("lookup {lookup} leaves requests behind"))?;
         let sums = finish.statistics.in_flight() == 0 && finish.statistics.requests == open.requests;
         must(sums, Rule::Conservation, || {
@@ -353,7 +395,7 @@ mod tests {
                 Config { routing: crate::RoutingConfig::off(), ..Config::default() },
             )
             .unwrap();
-            Self { engine, checker: Checker::default() }
+            Self { engine, checker: Checker::new(Config::default().network.request_timeout) }
         }
 
         fn call(
@@ -429,7 +471,7 @@ mod tests {
 
     #[test]
     fn deadlines_that_do_not_hold_are_found() {
-        for deadline in [NOW, NOW + core::time::Duration::from_secs(61)] {
+        for deadline in [NOW, NOW + Duration::from_secs(61)] {
             let verdict = Forgery::new().start(|said, _| said[1].deadline = Some(deadline)).1;
             assert_eq!(broken(verdict), Some(Rule::Deadline));
         }

@@ -1,18 +1,14 @@
-//! How a [`World`] plays the driver of every node, and the network between them.
+//! How a [`World`] plays the driver of every node.
 
-use super::behaviour::Question;
 use super::check::{Call, Told};
-use super::event::Event;
-use super::join::Build;
-use super::link::Exchange;
+use super::event::{Event, Work};
 use super::lookup::{Asked, End, Ending, Fate, Lookup, Reason};
-use super::node::dead;
 use super::nodes::{Handle, Key64, Net};
-use super::queue::{Flight, Plan};
-use super::random::{Draw, Purpose, scaled};
+use super::queue::Plan;
+use super::random::{Purpose, scaled};
 use super::world::World;
 use crate::coordinator::{Inbound, Outbound};
-use crate::event::{Finish, GivenUp, Reply, Request, Start, Statistics};
+use crate::event::{Finish, GivenUp, Reply, Start};
 use crate::id::RequestId;
 use crate::machine::{Machine, Stamped};
 use crate::time::Instant;
@@ -20,96 +16,6 @@ use core::time::Duration;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
 impl World {
-    /// The network is built: those that are to be dead die, others begin to come and go, and the workload begins.
-    pub(crate) fn built(&mut self) {
-        for index in 0..self.scenario.nodes {
-            if dead(&self.scenario, index) {
-                self.go(index);
-                if let Some(node) = self.nodes.get_mut(index as usize) {
-                    node.engine = None;
-                }
-            } else if let Some(churn) = &self.scenario.churn {
-                let mut draw = self.chance(Purpose::Churn, index);
-                if draw.chance(churn.share) {
-                    let (there, left) = churn.begin(&mut draw);
-                    self.queue.plan(self.now + left, Plan::Turn(index, 1));
-                    if !there {
-                        self.go(index);
-                    }
-                }
-            }
-        }
-        if self.scenario.workload.lookups > 0 {
-            self.queue.plan(self.now + self.scenario.workload.begins(), Plan::Start);
-        }
-    }
-
-    /// A node comes if it is away, and goes if it is there.
-    pub(crate) fn turn(&mut self, index: u32, times: u32) {
-        let Some(churn) = &self.scenario.churn else { return };
-        let is_there = self.nodes.get(index as usize).is_some_and(|node| node.up);
-        let ids = [u64::from(index), u64::from(times)];
-        let lasts = churn.next(!is_there, &mut Draw::new(self.scenario.seed, Purpose::Churn, ids));
-        self.queue.plan(self.now + lasts, Plan::Turn(index, times.wrapping_add(1)));
-        if is_there { self.go(index) } else { self.come(index) }
-    }
-
-    fn come(&mut self, index: u32) {
-        if let Some(node) = self.nodes.get_mut(index as usize) {
-            node.up = true;
-            self.note(&Event::Came { node: self.population.handle(index) });
-        }
-    }
-
-    /// A node stops what it is doing, and goes.
-    fn go(&mut self, index: u32) {
-        if !self.nodes.get(index as usize).is_some_and(|node| node.up) {
-            return;
-        }
-        let own: Vec<_> = self.running.range((index, 0)..=(index, u32::MAX)).map(|(_, id)| *id).collect();
-        for id in own {
-            let stop = Stamped::new(Inbound::Stop(id)).in_span(self.span(number(id.tag())));
-            self.tell(index, Told::Stop, stop);
-        }
-        if let Some(node) = self.nodes.get_mut(index as usize) {
-            node.up = false;
-            self.note(&Event::Went { node: self.population.handle(index) });
-        }
-    }
-
-    /// A node joins: it looks itself up, beginning from nodes that have joined before.
-    pub(crate) fn join(&mut self, index: u32) {
-        let Build::Join(join) = self.scenario.build else { return };
-        if index + 1 < self.scenario.nodes {
-            self.queue.plan(self.now + join.every, Plan::Join(index + 1));
-        }
-        self.come(index);
-        if index == 0 {
-            return;
-        }
-        let mut draw = self.chance(Purpose::Seeds, index);
-        let mut seeds: Vec<_> = (0..join.seeds).map(|_| self.population.handle(draw.below(index))).collect();
-        seeds.sort_unstable();
-        seeds.dedup();
-        let target = self.population.handle(index).key();
-        self.look_up(Reason::Join, Some(index), target, false, seeds);
-        if join.refreshes > 0 {
-            self.queue.plan(self.now + join.pause, Plan::Refresh(index, join.refreshes - 1));
-        }
-    }
-
-    /// A node looks up a random key.
-    pub(crate) fn refresh(&mut self, index: u32, left: u32) {
-        let Build::Join(join) = self.scenario.build else { return };
-        if left > 0 {
-            self.queue.plan(self.now + join.pause, Plan::Refresh(index, left - 1));
-        }
-        let ids = [u64::from(index), u64::from(left)];
-        let mut draw = Draw::new(self.scenario.seed, Purpose::Target, ids);
-        let target = Handle::point(draw.below(Handle::NODES)).key();
-        self.look_up(Reason::Refresh, Some(index), target, false, Vec::new());
-    }
-
     /// Begins the workload's next lookup, and plans the one after it.
     pub(crate) fn start(&mut self) {
         let number = self.begun;
@@ -140,7 +46,7 @@ impl World {
         u32::try_from(self.lookups.len()).unwrap_or(u32::MAX)
     }
 
-    fn look_up(
+    pub(crate) fn look_up(
         &mut self,
         reason: Reason,
         starter: Option<u32>,
@@ -156,12 +62,13 @@ impl World {
         self.note(&Event::Started { lookup: number, node });
         let is_up = |index: &u32| self.nodes.get(*index as usize).is_some_and(|node| node.up);
         let Some(starter) = starter.filter(is_up) else {
-            self.ended(number, End::NobodyThere, Statistics::default(), 0, 0.0);
+            self.ended(number, 0, Ending::none(End::NobodyThere, self.now));
             return;
         };
         let tag = u64::from(number);
         let start = if is_message { Start::message(tag, target, number) } else { Start::find(tag, target) };
-        let mut stamped = Stamped::new(Inbound::Start(start.with_seeds(seeds))).in_span(self.span(number));
+        let mut stamped =
+            Stamped::new(Inbound::Start(start.with_seeds(seeds))).in_span(self.span(Work::Lookup(number)));
         if reason == Reason::Workload {
             stamped.deadline = self.scenario.workload.deadline.map(|deadline| self.now + deadline);
         }
@@ -175,7 +82,7 @@ impl World {
         let Some(index) = starter.and_then(|starter| self.population.index(starter)) else { return };
         let Some(id) = self.running.get(&(index, lookup)).copied() else { return };
         self.note(&Event::Stopped { lookup });
-        let stop = Stamped::new(Inbound::Stop(id)).in_span(self.span(lookup));
+        let stop = Stamped::new(Inbound::Stop(id)).in_span(self.span(Work::Lookup(lookup)));
         self.tell(index, Told::Stop, stop);
     }
 
@@ -195,10 +102,22 @@ impl World {
         }
     }
 
-    /// A new span in the trace of a lookup.
-    fn span(&mut self, lookup: u32) -> SpanContext {
+    /// A new span in the trace of a lookup, or in a trace of its own.
+    pub(crate) fn span(&mut self, work: Work) -> SpanContext {
+        match work {
+            Work::Lookup(lookup) => self.span_of(1 << 63 | u64::from(lookup)),
+            _ => self.root(),
+        }
+    }
+
+    /// The first span of a new trace.
+    pub(crate) fn root(&mut self) -> SpanContext {
+        self.span_of(1 << 62 | self.spans)
+    }
+
+    fn span_of(&mut self, trace: u64) -> SpanContext {
         self.spans += 1;
-        let trace = u128::from(self.scenario.seed) << 64 | 1 << 63 | u128::from(lookup);
+        let trace = u128::from(self.scenario.seed) << 64 | u128::from(trace);
         SpanContext::new(
             TraceId::from_bytes(trace.to_be_bytes()),
             SpanId::from_bytes(self.spans.to_be_bytes()),
@@ -241,7 +160,7 @@ impl World {
     }
 
     /// Tells a node something, has the call judged, and does what it says.
-    fn tell(&mut self, index: u32, told: Told, event: Stamped<Inbound<Net>>) {
+    pub(crate) fn tell(&mut self, index: u32, told: Told, event: Stamped<Inbound<Net>>) {
         let mut batch = core::mem::take(&mut self.batch);
         let span = self.checker.as_ref().map(|_| event.context.parent().cloned());
         if let Some(engine) = self.nodes.get_mut(index as usize).and_then(|node| node.engine.as_mut()) {
@@ -281,13 +200,12 @@ impl World {
             }
             Outbound::Request(request) => self.send(index, &request, stamped.deadline),
             Outbound::Cancel(cancel) => {
-                let (lookup, timed_out) = (
-                    number(cancel.owner.operation().map_or(0, crate::OperationId::tag)),
-                    cancel.reason == GivenUp::TimedOut,
-                );
-                self.note(&Event::GivenUp { lookup, node: cancel.node, timed_out });
-                let fate = if timed_out { Fate::TimedOut } else { Fate::Cancelled };
-                self.fate(lookup, cancel.id, fate);
+                let (work, timed_out) = (cancel.owner.into(), cancel.reason == GivenUp::TimedOut);
+                self.note(&Event::GivenUp { work, node: cancel.node, timed_out });
+                if let Work::Lookup(lookup) = work {
+                    let fate = if timed_out { Fate::TimedOut } else { Fate::Cancelled };
+                    self.fate(lookup, cancel.id, fate);
+                }
             }
             Outbound::Progress(progress) => {
                 let fate = match progress.reply {
@@ -304,166 +222,19 @@ impl World {
                 self.finished(&finish);
             }
             Outbound::Refused(refused) => {
-                let end = End::Refused(refused.reason);
-                self.ended(number(refused.tag), end, Statistics::default(), 0, 0.0);
+                self.ended(number(refused.tag), 0, Ending::none(End::Refused(refused.reason), self.now));
             }
             Outbound::Admitted(node) => self.note(&Event::Admitted { table, node }),
             Outbound::Removed(node) => self.note(&Event::Removed { table, node }),
-            Outbound::Bootstrapped(_) | Outbound::NearEmpty { .. } => {}
-        }
-    }
-
-    /// What the link does to the `tries`-th request of a lookup to a node.
-    pub(crate) fn exchange(&self, lookup: u32, from: Handle, to: Handle, tries: u64) -> Exchange {
-        let ids = [u64::from(lookup), u64::from(to.0), tries];
-        let mut draw = Draw::new(self.scenario.seed, Purpose::Exchange, ids);
-        let slow = self.node(to).is_some_and(|node| node.slow);
-        let factor = if slow { self.scenario.slow.factor } else { 1.0 };
-        self.scenario.link.exchange(from, to, factor, &mut draw)
-    }
-
-    /// A request leaves its asker.
-    fn send(&mut self, asker: u32, request: &Request<Net>, deadline: Option<Instant>) {
-        let (lookup, from, to) = (
-            number(request.owner.operation().map_or(0, crate::OperationId::tag)),
-            self.population.handle(asker),
-            request.node,
-        );
-        let deadline = deadline.unwrap_or(Instant::FAR_FUTURE);
-        let mut tries = 0;
-        if let Some(lookup) = self.lookups.get_mut(lookup as usize) {
-            tries = lookup.asked.iter().filter(|asked| asked.node == to).count() as u64;
-            let (hop, sent) = (request.hop, self.now);
-            lookup.asked.push(Asked { node: to, hop, sent, ended: None, request: request.id });
-        }
-        self.note(&Event::Sent { lookup, from, to, hop: request.hop, deadline });
-        let exchange = self.exchange(lookup, from, to, tries);
-        let there = self.is_askable(to) && !self.cut(from, to);
-        if exchange.request_lost || !(there || exchange.refused) {
-            self.note(&Event::Lost { lookup, from, to });
-            return;
-        }
-        let flight = Flight {
-            request: request.id,
-            target: request.target,
-            back: exchange.back,
-            duplicate: exchange.duplicate,
-            lookup,
-            asker,
-            node: to,
-            answer_lost: exchange.answer_lost,
-            refused: exchange.refused,
-        };
-        self.queue.plan(self.now + exchange.there, Plan::Ask(flight));
-    }
-
-    /// Whether a request to this node arrives anywhere.
-    fn is_askable(&self, node: Handle) -> bool {
-        self.node(node)
-            .map_or_else(|| node.is_accomplice() && self.accomplices().is_some(), |node| node.up && node.open)
-    }
-
-    /// The party that accomplices belong to.
-    fn accomplices(&self) -> Option<usize> {
-        self.scenario.hostile.iter().position(|party| party.behaviour.has_accomplices())
-    }
-
-    /// A request arrives, and the node answers.
-    pub(crate) fn ask(&mut self, flight: Flight) {
-        let Flight { lookup, node, asker, .. } = flight;
-        let from = self.population.handle(asker);
-        if !self.is_askable(node) || self.cut(node, from) {
-            if flight.refused {
-                self.queue.plan(self.now + flight.back, Plan::Refused(flight));
-            } else {
-                self.note(&Event::Lost { lookup, from, to: node });
+            Outbound::Bootstrapped(it) => {
+                let nodes = u32::try_from(it.nodes).unwrap_or(u32::MAX);
+                self.note(&Event::Bootstrapped { node: table, nodes });
             }
-            return;
-        }
-        let honest = self.closest_known(node, flight.target);
-        let party = match self.node(node) {
-            Some(node) => node.party.map(usize::from),
-            None => self.accomplices(),
-        };
-        let mut held = Duration::ZERO;
-        let closer = match party.and_then(|party| self.scenario.hostile.get(party)) {
-            None => Some(honest),
-            Some(party) => {
-                let ids = [u64::from(lookup), u64::from(node.0), self.now.as_nanos()];
-                let draw = Draw::new(self.scenario.seed, Purpose::Answer, ids);
-                let (k, target) = (self.scenario.k, flight.target);
-                let question = Question { node, asker: from, target, k, honest: &honest, draw };
-                party.behaviour.answer(question).map(|answer| {
-                    held = answer.after;
-                    answer.closer
-                })
+            Outbound::NearEmpty { nodes } => {
+                let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+                self.note(&Event::NearEmpty { node: table, nodes });
             }
-        };
-        let named = closer.as_ref().map_or(0, |closer| u32::try_from(closer.len()).unwrap_or(u32::MAX));
-        self.note(&Event::Asked { lookup, node, closer: named });
-        self.plan_meeting(node, from, lookup);
-        let Some(closer) = closer.filter(|_| !flight.answer_lost) else {
-            self.note(&Event::Lost { lookup, from, to: node });
-            return;
-        };
-        let at = self.now + held + flight.back;
-        if let Some(later) = flight.duplicate {
-            self.queue.plan(at + later, Plan::Answer(flight, closer.clone()));
         }
-        self.queue.plan(at, Plan::Answer(flight, closer));
-    }
-
-    /// A node that was asked by one that it does not know asks back.
-    fn plan_meeting(&mut self, node: Handle, asker: Handle, lookup: u32) {
-        let unknown = |node| self.engine(node).is_some_and(|engine| engine.table().get(&asker).is_none());
-        if !self.scenario.meet || !unknown(node) || !self.answers(asker) {
-            return;
-        }
-        let ids = [u64::from(lookup), u64::from(node.0)];
-        let mut draw = Draw::new(self.scenario.seed, Purpose::Meet, ids);
-        let exchange = self.scenario.link.exchange(node, asker, 1.0, &mut draw);
-        if let Some(index) = self.population.index(node)
-            && !exchange.request_lost
-            && !exchange.answer_lost
-        {
-            let took = exchange.there + exchange.back;
-            self.queue.plan(self.now + took, Plan::Meet { node: index, asker, lookup, took });
-        }
-    }
-
-    /// A node has reached one that asked it.
-    pub(crate) fn meet(&mut self, index: u32, asker: Handle, lookup: u32, took: Duration) {
-        let node = self.population.handle(index);
-        if self.engine(node).is_none() || !self.answers(asker) || self.cut(node, asker) {
-            return;
-        }
-        self.note(&Event::Met { node, asker });
-        let event = Inbound::Connected { node: asker, round_trip: Some(took) };
-        let stamped = Stamped::new(event).in_span(self.span(lookup));
-        self.tell(index, Told::Notice, stamped);
-    }
-
-    /// An answer arrives.
-    pub(crate) fn answer(&mut self, flight: &Flight, closer: Vec<Handle>) {
-        let from = self.population.handle(flight.asker);
-        if self.engine(from).is_none() {
-            self.note(&Event::Lost { lookup: flight.lookup, from, to: flight.node });
-            return;
-        }
-        self.note(&Event::Answered { lookup: flight.lookup, from, node: flight.node });
-        let span = self.span(flight.lookup);
-        let event = Inbound::Answered { request: flight.request, closer };
-        self.tell(flight.asker, Told::Answered(flight.request), Stamped::new(event).in_span(span));
-    }
-
-    /// The news arrives that nobody is there.
-    pub(crate) fn refused(&mut self, flight: &Flight) {
-        if self.engine(self.population.handle(flight.asker)).is_none() {
-            return;
-        }
-        self.note(&Event::Refused { lookup: flight.lookup, node: flight.node });
-        let stamped = Stamped::new(Inbound::Failed(flight.request)).in_span(self.span(flight.lookup));
-        self.tell(flight.asker, Told::Failed(flight.request), stamped);
     }
 
     /// Notes how a request ended.
@@ -480,17 +251,20 @@ impl World {
         let lookup = number(finish.operation.tag());
         let Some(starter) = self.lookups.get(lookup as usize).map(|lookup| lookup.starter) else { return };
         let truth = self.truly_closest(finish.target, starter);
-        let found = finish.closest.iter().filter(|contact| truth.contains(&contact.node)).count();
+        let is_found = |node: &Handle| finish.closest.iter().any(|contact| contact.node == *node);
+        let found = truth.iter().filter(|node| is_found(node)).count();
         let recall = if truth.is_empty() { 1.0 } else { found as f64 / truth.len() as f64 };
+        let hit = truth.first().is_none_or(is_found);
+        let (end, at) = (End::Finished(finish.outcome), self.now);
         let results = u32::try_from(finish.closest.len()).unwrap_or(u32::MAX);
-        self.ended(lookup, End::Finished(finish.outcome), finish.statistics, results, recall);
+        self.ended(lookup, results, Ending { end, at, statistics: finish.statistics, recall, hit });
     }
 
-    fn ended(&mut self, number: u32, end: End, statistics: Statistics, results: u32, recall: f64) {
-        self.note(&Event::Finished { lookup: number, end, results });
-        let (at, keep) = (self.now, self.kept.contains(&number));
+    fn ended(&mut self, number: u32, results: u32, ending: Ending) {
+        self.note(&Event::Finished { lookup: number, end: ending.end, results });
+        let keep = self.kept.contains(&number);
         if let Some(lookup) = self.lookups.get_mut(number as usize) {
-            lookup.ending = Some(Ending { end, at, statistics, recall });
+            lookup.ending = Some(ending);
             if !keep {
                 lookup.asked = Vec::new();
             }

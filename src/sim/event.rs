@@ -1,10 +1,64 @@
 //! What happens in a simulated network, and the fingerprint of all of it.
 
+use super::drive::number;
 use super::lookup::End;
 use super::nodes::{GOLDEN, Handle};
-use crate::event::{Outcome, RefusedBecause};
+use crate::event::{Outcome, Owner, RefusedBecause};
 use crate::time::Instant;
 use core::fmt;
+
+/// What a request is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Work {
+    /// A lookup, by number.
+    Lookup(u32),
+    /// A bootstrap that began by itself.
+    Bootstrap,
+    /// The refresh of a bucket.
+    Explore,
+    /// The check of a node that may enter a routing table.
+    Include,
+    /// The check of a node that is in one.
+    Probe,
+}
+
+impl From<Owner> for Work {
+    fn from(owner: Owner) -> Self {
+        match owner {
+            Owner::Operation(id) => Self::Lookup(number(id.tag())),
+            Owner::Bootstrap => Self::Bootstrap,
+            Owner::Explore => Self::Explore,
+            Owner::Include => Self::Include,
+            Owner::Probe => Self::Probe,
+        }
+    }
+}
+
+impl Work {
+    /// As a number; that of a lookup is its own.
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            Self::Lookup(lookup) => lookup.into(),
+            Self::Bootstrap => 1 << 32,
+            Self::Explore => 2 << 32,
+            Self::Include => 3 << 32,
+            Self::Probe => 4 << 32,
+        }
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lookup(lookup) => write!(f, "lookup {lookup}"),
+            Self::Bootstrap => f.write_str("bootstrap"),
+            Self::Explore => f.write_str("explore"),
+            Self::Include => f.write_str("include"),
+            Self::Probe => f.write_str("probe"),
+        }
+    }
+}
 
 /// One thing that happened. Lookups are named by their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +73,8 @@ pub enum Event {
     },
     /// A request left its asker.
     Sent {
-        /// The lookup.
-        lookup: u32,
+        /// What for.
+        work: Work,
         /// Who asks.
         from: Handle,
         /// Who is asked.
@@ -32,8 +86,8 @@ pub enum Event {
     },
     /// A request or its answer was lost on the way, or nobody is there to answer.
     Lost {
-        /// The lookup.
-        lookup: u32,
+        /// What for.
+        work: Work,
         /// Who asks.
         from: Handle,
         /// Who is asked.
@@ -41,8 +95,8 @@ pub enum Event {
     },
     /// A request arrived, and an answer left.
     Asked {
-        /// The lookup.
-        lookup: u32,
+        /// What for.
+        work: Work,
         /// Who is asked.
         node: Handle,
         /// How many nodes the answer names.
@@ -50,8 +104,8 @@ pub enum Event {
     },
     /// An answer arrived.
     Answered {
-        /// The lookup.
-        lookup: u32,
+        /// What for.
+        work: Work,
         /// Who asked.
         from: Handle,
         /// Who answered.
@@ -59,8 +113,8 @@ pub enum Event {
     },
     /// A request was given up by its asker.
     GivenUp {
-        /// The lookup.
-        lookup: u32,
+        /// What for.
+        work: Work,
         /// Who was asked.
         node: Handle,
         /// Whether it ran into its own timeout; else its lookup ended.
@@ -82,8 +136,8 @@ pub enum Event {
     },
     /// The caller of a request heard that nobody is there.
     Refused {
-        /// The lookup.
-        lookup: u32,
+        /// What for.
+        work: Work,
         /// Who was asked.
         node: Handle,
     },
@@ -109,6 +163,27 @@ pub enum Event {
         /// The lookup.
         lookup: u32,
     },
+    /// A Sybil made itself known.
+    Intruded {
+        /// To whom.
+        node: Handle,
+        /// The Sybil.
+        sybil: Handle,
+    },
+    /// A bootstrap ended.
+    Bootstrapped {
+        /// Whose.
+        node: Handle,
+        /// How many nodes its table holds now.
+        nodes: u32,
+    },
+    /// A routing table is nearly empty.
+    NearEmpty {
+        /// Whose.
+        node: Handle,
+        /// How many nodes are left.
+        nodes: u32,
+    },
     /// A node entered a routing table.
     Admitted {
         /// Whose table.
@@ -131,22 +206,25 @@ impl Event {
         let wide = |handle: Handle| u64::from(handle.0);
         match *self {
             Self::Started { lookup, node } => [1, lookup.into(), wide(node), 0, 0],
-            Self::Sent { lookup, from, to, hop, deadline } => {
-                [2 | u64::from(hop) << 8, lookup.into(), wide(from), wide(to), deadline.as_nanos()]
+            Self::Sent { work, from, to, hop, deadline } => {
+                [2 | u64::from(hop) << 8, work.number(), wide(from), wide(to), deadline.as_nanos()]
             }
-            Self::Lost { lookup, from, to } => [3, lookup.into(), wide(from), wide(to), 0],
-            Self::Asked { lookup, node, closer } => [4, lookup.into(), wide(node), closer.into(), 0],
-            Self::Answered { lookup, from, node } => [5, lookup.into(), wide(from), wide(node), 0],
-            Self::GivenUp { lookup, node, timed_out } => [6, lookup.into(), wide(node), timed_out.into(), 0],
+            Self::Lost { work, from, to } => [3, work.number(), wide(from), wide(to), 0],
+            Self::Asked { work, node, closer } => [4, work.number(), wide(node), closer.into(), 0],
+            Self::Answered { work, from, node } => [5, work.number(), wide(from), wide(node), 0],
+            Self::GivenUp { work, node, timed_out } => [6, work.number(), wide(node), timed_out.into(), 0],
             Self::Woke { node } => [7, 0, wide(node), 0, 0],
             Self::Finished { lookup, end, results } => [8, lookup.into(), end_number(end), results.into(), 0],
             Self::Admitted { table, node } => [9, 0, wide(table), wide(node), 0],
             Self::Removed { table, node } => [10, 0, wide(table), wide(node), 0],
-            Self::Refused { lookup, node } => [11, lookup.into(), wide(node), 0, 0],
+            Self::Refused { work, node } => [11, work.number(), wide(node), 0, 0],
             Self::Came { node } => [12, 0, wide(node), 0, 0],
             Self::Went { node } => [13, 0, wide(node), 0, 0],
             Self::Met { node, asker } => [14, 0, wide(node), wide(asker), 0],
             Self::Stopped { lookup } => [15, lookup.into(), 0, 0, 0],
+            Self::Intruded { node, sybil } => [16, 0, wide(node), wide(sybil), 0],
+            Self::Bootstrapped { node, nodes } => [17, 0, wide(node), nodes.into(), 0],
+            Self::NearEmpty { node, nodes } => [18, 0, wide(node), nodes.into(), 0],
         }
     }
 }
@@ -170,27 +248,32 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { lookup, node } => write!(f, "lookup {lookup} starts at {node}"),
-            Self::Sent { lookup, from, to, hop, deadline } => {
-                write!(f, "lookup {lookup}: {from} asks {to} (hop {hop}, until {deadline})")
+            Self::Sent { work, from, to, hop, deadline } => {
+                write!(f, "{work}: {from} asks {to} (hop {hop}, until {deadline})")
             }
-            Self::Lost { lookup, from, to } => write!(f, "lookup {lookup}: lost between {from} and {to}"),
-            Self::Asked { lookup, node, closer } => {
-                write!(f, "lookup {lookup}: {node} is asked and names {closer} nodes")
+            Self::Lost { work, from, to } => write!(f, "{work}: lost between {from} and {to}"),
+            Self::Asked { work, node, closer } => {
+                write!(f, "{work}: {node} is asked and names {closer} nodes")
             }
-            Self::Answered { lookup, from, node } => {
-                write!(f, "lookup {lookup}: {from} has the answer of {node}")
+            Self::Answered { work, from, node } => {
+                write!(f, "{work}: {from} has the answer of {node}")
             }
-            Self::GivenUp { lookup, node, timed_out: true } => write!(f, "lookup {lookup}: {node} timed out"),
-            Self::GivenUp { lookup, node, .. } => write!(f, "lookup {lookup}: {node} is needed no more"),
+            Self::GivenUp { work, node, timed_out: true } => write!(f, "{work}: {node} timed out"),
+            Self::GivenUp { work, node, .. } => write!(f, "{work}: {node} is needed no more"),
             Self::Woke { node } => write!(f, "{node} wakes"),
             Self::Finished { lookup, end, results } => {
                 write!(f, "lookup {lookup} ends: {end}, {results} nodes found")
             }
-            Self::Refused { lookup, node } => write!(f, "lookup {lookup}: nobody is at {node}"),
+            Self::Refused { work, node } => write!(f, "{work}: nobody is at {node}"),
             Self::Came { node } => write!(f, "{node} comes"),
             Self::Went { node } => write!(f, "{node} goes"),
             Self::Met { node, asker } => write!(f, "{node} has reached {asker}, who had asked it"),
             Self::Stopped { lookup } => write!(f, "lookup {lookup} is stopped"),
+            Self::Intruded { node, sybil } => write!(f, "{sybil} makes itself known to {node}"),
+            Self::Bootstrapped { node, nodes } => {
+                write!(f, "{node} has bootstrapped: it knows {nodes} nodes")
+            }
+            Self::NearEmpty { node, nodes } => write!(f, "{node} knows {nodes} nodes only"),
             Self::Admitted { table, node } => write!(f, "{node} enters the table of {table}"),
             Self::Removed { table, node } => write!(f, "{node} leaves the table of {table}"),
         }

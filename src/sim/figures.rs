@@ -1,6 +1,7 @@
 //! [`Figures`]: what came of the lookups of a run.
 
 use super::lookup::{End, Lookup, Reason};
+use crate::event::Outcome;
 use core::fmt;
 use core::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Figures {
     pub mean_cancelled: f64,
     /// Mean share of the true k closest nodes, among those that could answer, that a lookup found.
     pub recall: f64,
+    /// Share of all lookups that ended with all there was to do done, and found the very closest node.
+    pub success: f64,
 }
 
 /// Three quantiles: the least values that are not exceeded by so many of all.
@@ -73,6 +76,8 @@ impl Figures {
             finished().map(|(_, ending)| figure(ending)).sum::<f64>() / count
         };
         let ended = endings().count();
+        let done = |end| matches!(end, End::Finished(Outcome::Converged | Outcome::Exhausted));
+        let succeeded = endings().filter(|(_, ending)| done(ending.end) && ending.hit).count();
         Self {
             lookups: ended,
             running: counted().count() - ended,
@@ -85,6 +90,7 @@ impl Figures {
             mean_timeouts: mean(|ending| f64::from(ending.statistics.timeouts)),
             mean_cancelled: mean(|ending| f64::from(ending.statistics.cancelled)),
             recall: mean(|ending| ending.recall),
+            success: succeeded as f64 / ended.max(1) as f64,
         }
     }
 }
@@ -105,7 +111,8 @@ impl fmt::Display for Figures {
         writeln!(f, "hops      {p50:>8} {p90:>8} {p99:>8} {:>8.2}", self.mean_hops)?;
         writeln!(f, "timeouts                             {:>8.1}", self.mean_timeouts)?;
         writeln!(f, "cancelled                            {:>8.1}", self.mean_cancelled)?;
-        write!(f, "recall                               {:>8.4}", self.recall)
+        writeln!(f, "recall                               {:>8.4}", self.recall)?;
+        write!(f, "success                              {:>8.4}", self.success)
     }
 }
 

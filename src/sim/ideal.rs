@@ -96,6 +96,30 @@ impl Population {
         found
     }
 
+    /// How many of the first nodes, in order of keys, `counts` lets count: of none, of the first, and so on to all.
+    pub(crate) fn tally(&self, counts: impl Fn(Handle) -> bool) -> Vec<u32> {
+        let mut sum = 0;
+        let sums = (0..self.sorted.len()).map(|place| {
+            sum += u32::from(self.at(place).is_some_and(&counts));
+            sum
+        });
+        core::iter::once(0).chain(sums).collect()
+    }
+
+    /// How many nodes of those in the tally share exactly 0, 1, 2 .. bits with a node.
+    pub(crate) fn others(&self, index: u32, tally: &[u32]) -> impl Iterator<Item = usize> {
+        let own = self.handle(index).key();
+        let mut range = 0..self.sorted.len();
+        (0..Key64::BITS).map(move |cpl| {
+            let middle = self.split(&range, cpl);
+            let (low, high) = (range.start..middle, middle..range.end);
+            let (ours, others) = if own.bit(cpl) { (high, low) } else { (low, high) };
+            range = ours;
+            let below = |place: usize| tally.get(place).copied().unwrap_or_default() as usize;
+            below(others.end) - below(others.start)
+        })
+    }
+
     /// Where, among keys that agree before bit `cpl`, those begin that have it set.
     fn split(&self, range: &Range<usize>, cpl: u32) -> usize {
         let bit = 1_u64 << (Key64::BITS - 1 - cpl);
@@ -127,6 +151,24 @@ mod tests {
                 bucket.dedup();
                 assert_eq!(bucket.len(), all.min(20));
             }
+        }
+    }
+
+    #[test]
+    fn others_are_counted_by_shared_bits() {
+        let network = Population::new(4, 300);
+        let even = |handle: Handle| handle.0.is_multiple_of(2);
+        let tally = network.tally(even);
+        for index in [0, 150, 299] {
+            let own = network.handle(index);
+            let mut counts = [0; Key64::BITS as usize];
+            for other in
+                (0..300).map(|other| network.handle(other)).filter(|other| *other != own && even(*other))
+            {
+                let shared = other.key().common_prefix_len(&own.key()) as usize;
+                counts.iter_mut().skip(shared).take(1).for_each(|count| *count += 1);
+            }
+            assert_eq!(network.others(index, &tally).collect::<Vec<_>>(), counts);
         }
     }
 

@@ -12,6 +12,28 @@ pub enum Build {
     Ideal,
     /// Nodes join one after the other, each by looking itself up.
     Join(Join),
+    /// Nodes come one after the other, know the seeds and nobody else, and bootstrap. All else is up to what keeps their
+    /// routing tables.
+    Bootstrap(Bootstrap),
+}
+
+/// How nodes come to a network that grows from nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// How many nodes are seeds: they are there from the beginning, know each other, can be asked, are honest, and neither
+    /// die nor leave. 1 to 64. Default: 3.
+    pub seeds: u32,
+    /// From one node's coming to the next one's. Default: 100 ms.
+    pub every: Duration,
+    /// From the coming of the last until the network counts as built: when nodes die, begin to come and go, and do what
+    /// they are made to do. Default: 500 s.
+    pub settle: Duration,
+}
+
+impl Default for Bootstrap {
+    fn default() -> Self {
+        Self { seeds: 3, every: Duration::from_millis(100), settle: Duration::from_secs(500) }
+    }
 }
 
 /// How nodes join.
@@ -34,18 +56,31 @@ impl Default for Join {
 }
 
 impl Build {
-    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        let Self::Join(join) = self else { return Ok(()) };
-        require((1..=64).contains(&join.seeds), "join.seeds", "1 to 64")
+    /// How many nodes are seeds of a network that grows from nothing, or that returning nodes bootstrap from.
+    pub(crate) fn seeds(&self) -> u32 {
+        if let Self::Bootstrap(bootstrap) = self { bootstrap.seeds } else { Bootstrap::default().seeds }
     }
 
-    /// How long it takes until the last of so many nodes has joined and done its refreshes, if all goes well.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::Ideal => Ok(()),
+            Self::Join(join) => require((1..=64).contains(&join.seeds), "join.seeds", "1 to 64"),
+            Self::Bootstrap(it) => require((1..=64).contains(&it.seeds), "bootstrap.seeds", "1 to 64"),
+        }
+    }
+
+    /// How long it takes until the network of so many nodes counts as built.
     pub(crate) fn takes(&self, nodes: u32) -> Duration {
         match self {
             Self::Ideal => Duration::ZERO,
+            // Until the last has done its refreshes, if all goes well.
             Self::Join(join) => {
                 let last = join.every.saturating_mul(nodes);
                 last.saturating_add(join.pause.saturating_mul(join.refreshes + 1))
+            }
+            Self::Bootstrap(bootstrap) => {
+                let last = bootstrap.every.saturating_mul(nodes);
+                last.saturating_add(bootstrap.settle)
             }
         }
     }

@@ -56,6 +56,15 @@ pub struct Ending {
     pub statistics: Statistics,
     /// The share of the true k closest nodes, among those that could answer at its end, that it found. 0 to 1.
     pub recall: f64,
+    /// Whether it found the very closest of them.
+    pub hit: bool,
+}
+
+impl Ending {
+    /// The end of a lookup that asked nobody.
+    pub(crate) fn none(end: End, at: Instant) -> Self {
+        Self { end, at, statistics: Statistics::default(), recall: 0.0, hit: false }
+    }
 }
 
 /// How a lookup ended.

@@ -16,8 +16,12 @@ use crate::time::Instant;
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools)] // four independent facts
 pub(crate) struct Node {
-    /// `None` where the node has been dead from the beginning.
+    /// `None` where the node has been dead from the beginning, or keeps its table itself and is away.
     pub(crate) engine: Option<Coordinator<Net>>,
+    /// How often it has begun anew. An answer to what it asked before is not for the engine that it has now.
+    pub(crate) life: u32,
+    /// How many requests it has sent that were not for lookups.
+    pub(crate) upkeep: u32,
     /// The earliest wake-up that is planned; `FAR_FUTURE` where none is.
     pub(crate) wake: Instant,
     /// Whether it is there.
@@ -35,22 +39,23 @@ impl Node {
     pub(crate) fn new(scenario: &Scenario, population: &Population, index: u32) -> Result<Self, ConfigError> {
         let ideal = scenario.build == Build::Ideal;
         let mut draw = Draw::new(scenario.seed, Purpose::Nature, [u64::from(index)]);
-        let (slow, open) = (draw.chance(scenario.slow.share), !draw.chance(scenario.nat));
-        let party = Party::of(&scenario.hostile, draw.unit());
-        let engine = if ideal && dead(scenario, index) {
+        let seed = scenario.is_seed(index);
+        let (slow, open) = (draw.chance(scenario.slow.share), !draw.chance(scenario.nat) || seed);
+        let party = Party::of(&scenario.hostile, draw.unit()).filter(|_| !seed);
+        let engine = if (ideal && dead(scenario, index)) || matches!(scenario.build, Build::Bootstrap(_)) {
             None
         } else {
-            let config = &scenario.config;
-            let k = u32::try_from(config.table.bucket_size).unwrap_or(u32::MAX);
-            let mut table = RoutingTable::new(population.handle(index).key(), config.table.clone())?;
-            if ideal {
-                population.view(index, k, |cpl, known| table.fill(Instant::ORIGIN, cpl, known));
-                table.shrink();
-            }
-            Some(Coordinator::with_table(table, config.clone())?)
+            Some(engine(scenario, population, index, ideal)?)
         };
         let (up, cold) = (ideal && engine.is_some(), ideal && scenario.warm);
-        Ok(Self { engine, wake: Instant::FAR_FUTURE, up, cold, slow, open, party })
+        Ok(Self { engine, life: 0, upkeep: 0, wake: Instant::FAR_FUTURE, up, cold, slow, open, party })
+    }
+
+    /// Begins anew, knowing nobody.
+    pub(crate) fn begin(&mut self, scenario: &Scenario, population: &Population, index: u32) {
+        self.life += 1;
+        self.wake = Instant::FAR_FUTURE;
+        self.engine = engine(scenario, population, index, false).ok(); // the configuration has been checked before
     }
 
     pub(crate) fn timeout(&self) -> Option<Instant> {
@@ -58,7 +63,26 @@ impl Node {
     }
 }
 
+/// The engine of a node, which begins with an ideal table or with an empty one.
+fn engine(
+    scenario: &Scenario,
+    population: &Population,
+    index: u32,
+    ideal: bool,
+) -> Result<Coordinator<Net>, ConfigError> {
+    let mut config = scenario.config.clone();
+    config.routing.seed = Draw::new(scenario.seed, Purpose::Routing, [u64::from(index)]).number();
+    let k = u32::try_from(config.table.bucket_size).unwrap_or(u32::MAX);
+    let mut table = RoutingTable::new(population.handle(index).key(), config.table.clone())?;
+    if ideal {
+        population.view(index, k, |cpl, known| table.fill(Instant::ORIGIN, cpl, known));
+        table.shrink();
+    }
+    Coordinator::with_table(table, config)
+}
+
 /// Whether a node is dead once the network is built.
 pub(crate) fn dead(scenario: &Scenario, index: u32) -> bool {
-    Draw::new(scenario.seed, Purpose::Dead, [u64::from(index)]).chance(scenario.dead)
+    !scenario.is_seed(index)
+        && Draw::new(scenario.seed, Purpose::Dead, [u64::from(index)]).chance(scenario.dead)
 }

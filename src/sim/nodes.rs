@@ -1,7 +1,7 @@
 //! Who there is: the [`Family`] of a simulated network, whose nodes are numbers.
 
-use crate::family::Family;
-use crate::key::{Bits, Key};
+use crate::family::{Family, Group};
+use crate::key::Bits;
 use core::fmt;
 
 /// The key of a simulated node.
@@ -12,13 +12,6 @@ pub type Key64 = Bits<8>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Net;
 
-impl Net {
-    /// How many leading bits of the key a node shares.
-    pub(crate) fn cpl(key: Key64, node: Handle) -> usize {
-        node.key().common_prefix_len(&key) as usize
-    }
-}
-
 impl Family for Net {
     type Key = Key64;
     type Node = Handle;
@@ -26,6 +19,10 @@ impl Family for Net {
 
     fn key(node: &Handle) -> Key64 {
         node.key()
+    }
+
+    fn group(node: &Handle) -> Option<Group> {
+        node.group().map(Group)
     }
 }
 
@@ -36,7 +33,7 @@ impl Family for Net {
 /// | --- | --- |
 /// | below 2^23 | nodes that may exist; a network of n nodes takes n in a row |
 /// | 2^23 to 2^24 | points of the key space: targets of lookups; nobody is there |
-/// | 2^24 to 2^31 | made-up nodes, as liars name them; nobody is there |
+/// | 2^24 to 2^31 | made-up nodes, as liars name them, in 127 address groups; nobody is there but [Sybils](super::Sybils) |
 /// | from 2^31 | accomplices: 128 next to each node and each point, closer to its key than anybody else |
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handle(pub u32);
@@ -73,6 +70,26 @@ impl Handle {
     /// Whether this is an accomplice.
     pub const fn is_accomplice(self) -> bool {
         self.0 >= Self::ACCOMPLICES
+    }
+
+    /// The address group of a made-up node, 1 to 127: what [`Family::group`] is asked. Others have none.
+    pub const fn group(self) -> Option<u64> {
+        let upper = self.0 / Self::POINTS;
+        if upper > 0 && !self.is_accomplice() { Some(upper as u64) } else { None }
+    }
+
+    /// The `count` made-up nodes of a group that stand closest to a key, at most 4,096 of 2^24, closest first: as one finds
+    /// them who tries identities until they are close.
+    pub(crate) fn tried(group: u8, near: Self, count: u32) -> Vec<Self> {
+        let (near, first) = (near.position(), u32::from(group) * Self::POINTS);
+        let far = |handle: &Self| handle.position() ^ near;
+        // As many as are wanted lie within this distance, beyond doubt.
+        let within = u64::MAX / u64::from(Self::POINTS) * u64::from(2 * count + 64);
+        let numbers = first..first + Self::POINTS;
+        let mut all: Vec<_> = numbers.map(Self).filter(|handle| far(handle) < within).collect();
+        all.sort_unstable_by_key(far);
+        all.truncate(count as usize);
+        all
     }
 
     /// Where it stands in the key space.
@@ -146,6 +163,7 @@ const fn inverse(odd: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::Key;
 
     #[test]
     fn keys_lead_back_to_handles() {
@@ -157,6 +175,24 @@ mod tests {
         for number in [0, 1, u64::MAX, GOLDEN] {
             assert_eq!(unmix(mix(number)), number);
         }
+    }
+
+    #[test]
+    fn only_made_up_nodes_have_a_group() {
+        let group = |number| Handle(number).group();
+        assert_eq!([0, (1 << 24) - 1, 1 << 31, u32::MAX].map(group), [None; 4]);
+        assert_eq!([1 << 24, (1 << 25) - 1, (1 << 31) - 1].map(group), [Some(1), Some(1), Some(127)]);
+    }
+
+    #[test]
+    fn tried_nodes_are_closer_than_chance() {
+        let victim = Handle(12_345);
+        let tried = Handle::tried(3, victim, 200);
+        assert!(tried.is_sorted_by_key(|handle| handle.key().distance(&victim.key())) && tried.len() == 200);
+        assert!(tried.iter().all(|handle| handle.group() == Some(3)));
+        // One of 2^16 keys shares 16 bits with the victim's: 256 of a group.
+        assert!(tried.iter().all(|handle| handle.key().common_prefix_len(&victim.key()) >= 16));
+        assert_eq!(Handle::tried(3, victim, 4_096).len(), 4_096);
     }
 
     #[test]

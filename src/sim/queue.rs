@@ -1,10 +1,12 @@
 //! What is to happen, in order of time; at one instant, in the order in which it was planned.
 
+use super::event::Work;
 use super::nodes::{Handle, Key64};
 use crate::id::RequestId;
 use crate::time::Instant;
-use core::cmp::{Ordering, Reverse};
+use core::cmp::Reverse;
 use core::time::Duration;
+use slab::Slab;
 use std::collections::BinaryHeap;
 
 /// A request on its way, or its answer.
@@ -16,9 +18,10 @@ pub(crate) struct Flight {
     pub(crate) back: Duration,
     /// A second answer comes so much later.
     pub(crate) duplicate: Option<Duration>,
-    pub(crate) lookup: u32,
-    /// The asker, by index.
+    pub(crate) work: Work,
+    /// The asker, by index, and which of its lives it was in.
     pub(crate) asker: u32,
+    pub(crate) life: u32,
     pub(crate) node: Handle,
     pub(crate) answer_lost: bool,
     /// Nobody is there: the request is refused instead of answered.
@@ -41,7 +44,9 @@ pub(crate) enum Plan {
     /// The caller of a lookup stops it.
     Stop(u32),
     /// A node has reached one that asked it, after this round trip.
-    Meet { node: u32, asker: Handle, lookup: u32, took: Duration },
+    Meet { node: u32, asker: Handle, work: Work, took: Duration },
+    /// A Sybil makes itself known, for this time.
+    Intrude(u32),
     /// The routing tables are looked at.
     Health,
     /// A node, by index, may have something to do.
@@ -55,48 +60,53 @@ pub(crate) enum Plan {
 }
 
 impl Plan {
-    /// Whether a run goes on for the sake of it.
-    const fn counts(&self) -> bool {
-        !matches!(self, Self::Turn(..) | Self::Health)
+    /// Whether a run goes on for the sake of it. Where nodes keep their tables themselves there is always something on
+    /// its way, and a run goes on for lookups only.
+    const fn counts(&self, maintained: bool) -> bool {
+        match self {
+            Self::Turn(..) | Self::Intrude(_) | Self::Health => false,
+            Self::Start | Self::Join(_) | Self::Refresh(..) | Self::Built | Self::Stop(_) => true,
+            Self::Meet { .. } | Self::Wake(_) | Self::Ask(_) | Self::Answer(..) | Self::Refused(_) => {
+                !maintained
+            }
+        }
     }
 }
 
 /// The plans of a world.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    heap: BinaryHeap<Reverse<Planned>>,
+    /// When each is due, in which order it was planned, and where it lies: small, as the heap moves them about.
+    heap: BinaryHeap<Reverse<(Instant, u64, usize)>>,
+    plans: Slab<Plan>,
     sequence: u64,
     /// How many of them a run goes on for.
     counting: usize,
-}
-
-#[derive(Debug)]
-struct Planned {
-    at: Instant,
-    sequence: u64,
-    plan: Plan,
+    /// Whether nodes keep their tables themselves.
+    maintained: bool,
 }
 
 impl Queue {
-    pub(crate) const fn new() -> Self {
-        Self { heap: BinaryHeap::new(), sequence: 0, counting: 0 }
+    pub(crate) const fn new(maintained: bool) -> Self {
+        Self { heap: BinaryHeap::new(), plans: Slab::new(), sequence: 0, counting: 0, maintained }
     }
 
     pub(crate) fn plan(&mut self, at: Instant, plan: Plan) {
-        self.counting += usize::from(plan.counts());
-        self.heap.push(Reverse(Planned { at, sequence: self.sequence, plan }));
+        self.counting += usize::from(plan.counts(self.maintained));
+        self.heap.push(Reverse((at, self.sequence, self.plans.insert(plan))));
         self.sequence += 1;
     }
 
     /// When the next plan is due.
     pub(crate) fn next_at(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse(planned)| planned.at)
+        self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Instant, Plan)> {
-        let Reverse(planned) = self.heap.pop()?;
-        self.counting -= usize::from(planned.plan.counts());
-        Some((planned.at, planned.plan))
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        let plan = self.plans.try_remove(place)?;
+        self.counting -= usize::from(plan.counts(self.maintained));
+        Some((at, plan))
     }
 
     /// Whether there is anything that a run goes on for: not so where nodes merely come and go.
@@ -104,23 +114,3 @@ impl Queue {
         self.counting > 0
     }
 }
-
-impl Ord for Planned {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Planned {}

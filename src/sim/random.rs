@@ -40,6 +40,12 @@ pub(crate) enum Purpose {
     Meet = 13,
     /// When a lookup is stopped by its caller, by lookup.
     Stop = 14,
+    /// What the link does to a request that is not for a lookup, by asker and how many of these it has sent.
+    Upkeep = 15,
+    /// To whom a Sybil makes itself known, by how often that has happened.
+    Sybil = 16,
+    /// The seed of a node's own chance, by node.
+    Routing = 17,
 }
 
 /// A stream of random numbers.
@@ -50,6 +56,11 @@ impl Draw {
     pub(crate) fn new<const N: usize>(seed: u64, purpose: Purpose, ids: [u64; N]) -> Self {
         let named = ids.iter().fold(mix(seed) ^ purpose as u64, |name, id| mix(name) ^ id);
         Self(Xoshiro256PlusPlus::seed_from_u64(mix(named)))
+    }
+
+    /// Any number.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.0.next_u64()
     }
 
     /// Uniform in [0, 1).

@@ -6,9 +6,11 @@ use super::join::Build;
 use super::link::Link;
 use super::nodes::Handle;
 use super::partition::Partition;
+use super::sybils::Sybils;
 use super::workload::Workload;
 use crate::coordinator::Config;
 use crate::error::{ConfigError, require};
+use crate::routing::RoutingConfig;
 use core::time::Duration;
 
 /// All that a run depends on: two runs of the same scenario are the same, event by event.
@@ -18,7 +20,8 @@ pub struct Scenario {
     pub seed: u64,
     /// How many nodes there are, dead ones too. 2 to 8,388,608. Default: 1,000.
     pub nodes: u32,
-    /// The configuration of every node.
+    /// The configuration of every node. Where nodes do not come by [`Build::Bootstrap`] its `routing` must be off: they know
+    /// what they know at the outset, and what lookups bring. Default: the engine's, with `routing` off.
     pub config: Config,
     /// How many nodes an answer names, and how many of the truly closest a lookup is judged by (recall@k). 1 to 1,024.
     /// Default: 20.
@@ -42,6 +45,8 @@ pub struct Scenario {
     pub churn: Option<Churn>,
     /// Nodes that are not honest. Default: none.
     pub hostile: Vec<Party>,
+    /// An attempt to eclipse a node. Default: none.
+    pub sybils: Option<Sybils>,
     /// What links do.
     pub link: Link,
     /// Who cannot reach whom, and when. Default: none.
@@ -79,7 +84,7 @@ impl Default for Scenario {
         Self {
             seed: 1,
             nodes: 1_000,
-            config: Config { routing: crate::RoutingConfig::off(), ..Config::default() },
+            config: Config { routing: RoutingConfig::off(), ..Config::default() },
             k: 20,
             build: Build::Ideal,
             warm: true,
@@ -89,6 +94,7 @@ impl Default for Scenario {
             slow: Slow::default(),
             churn: None,
             hostile: Vec::new(),
+            sybils: None,
             link: Link::default(),
             partition: None,
             workload: Workload::default(),
@@ -114,6 +120,16 @@ impl Scenario {
         Self { nodes: 10_000, link: Link { loss: 0.02, ..Link::default() }, ..Self::default() }
     }
 
+    /// Whether nodes keep their routing tables themselves.
+    pub(crate) fn is_maintained(&self) -> bool {
+        matches!(self.build, Build::Bootstrap(_))
+    }
+
+    /// Whether a node, by index, is a seed, by which others find into the network: it is always there.
+    pub(crate) fn is_seed(&self, index: u32) -> bool {
+        self.is_maintained() && index < self.build.seeds()
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -129,6 +145,15 @@ impl Scenario {
         require(self.health.is_none_or(|every| !every.is_zero()), "health", "longer than zero")?;
         Party::validate(&self.hostile)?;
         self.build.validate()?;
+        let RoutingConfig { bootstrap, include, probe, explore, .. } = &self.config.routing;
+        let off = bootstrap.is_none() && include.is_none() && probe.is_none() && explore.is_none();
+        require(off || self.is_maintained(), "routing", "off where nodes do not come by bootstrap")?;
+        require(
+            self.build.seeds() <= self.nodes || !self.is_maintained(),
+            "bootstrap.seeds",
+            "at most nodes",
+        )?;
+        self.sybils.map_or(Ok(()), |sybils| sybils.validate(self.nodes))?;
         self.churn.as_ref().map_or(Ok(()), Churn::validate)?;
         self.partition.as_ref().map_or(Ok(()), Partition::validate)?;
         self.config.validate()?;

@@ -3,7 +3,7 @@
 use super::check::{Broken, Checker, Rule};
 use super::event::{Event, Fingerprint};
 use super::figures::Figures;
-use super::health::{Health, SAMPLE};
+use super::health::{Health, Upkeep};
 use super::ideal::Population;
 use super::join::Build;
 use super::lookup::Lookup;
@@ -26,6 +26,8 @@ pub struct World {
     pub(crate) scenario: Scenario,
     pub(crate) population: Population,
     pub(crate) nodes: Vec<Node>,
+    /// The closest to their victim first.
+    pub(crate) sybils: Vec<Handle>,
     pub(crate) queue: Queue,
     pub(crate) now: Instant,
     pub(crate) lookups: Vec<Lookup>,
@@ -41,6 +43,8 @@ pub struct World {
     fingerprint: Fingerprint,
     log: Option<Log>,
     pub(crate) health: Vec<Health>,
+    /// Requests that were not for lookups, since tables were last looked at.
+    pub(crate) upkeep: Upkeep,
     pub(crate) checker: Option<Checker>,
     pub(crate) broken: Option<Box<Broken>>,
     /// Kept between calls.
@@ -71,12 +75,16 @@ impl World {
         for index in 0..scenario.nodes {
             nodes.push(Node::new(&scenario, &population, index)?);
         }
-        let checker = scenario.check.then(Checker::default);
+        let sybils =
+            scenario.sybils.map_or_else(Vec::new, |sybils| sybils.all(population.handle(sybils.victim)));
+        let checker = scenario.check.then(|| Checker::new(scenario.config.network.request_timeout));
+        let queue = Queue::new(scenario.is_maintained());
         let mut world = Self {
             scenario,
             population,
             nodes,
-            queue: Queue::new(),
+            sybils,
+            queue,
             now: Instant::ORIGIN,
             lookups: Vec::new(),
             begun: 0,
@@ -87,6 +95,7 @@ impl World {
             fingerprint: Fingerprint::new(),
             log: None,
             health: Vec::new(),
+            upkeep: Upkeep::default(),
             checker,
             broken: None,
             batch: Batch::new(),
@@ -99,12 +108,14 @@ impl World {
         if self.scenario.health.is_some() {
             self.queue.plan(Instant::ORIGIN, Plan::Health);
         }
+        if let Some(sybils) = self.scenario.sybils {
+            self.queue.plan(Instant::ORIGIN + sybils.from, Plan::Intrude(0));
+        }
         match self.scenario.build {
             Build::Ideal => self.built(),
-            Build::Join(join) => {
+            build => {
                 self.queue.plan(Instant::ORIGIN, Plan::Join(0));
-                let takes = Build::Join(join).takes(self.scenario.nodes);
-                self.queue.plan(Instant::ORIGIN + takes, Plan::Built);
+                self.queue.plan(Instant::ORIGIN + build.takes(self.scenario.nodes), Plan::Built);
             }
         }
     }
@@ -131,7 +142,8 @@ impl World {
             Plan::Built => self.built(),
             Plan::Turn(index, times) => self.turn(index, times),
             Plan::Stop(lookup) => self.stop(lookup),
-            Plan::Meet { node, asker, lookup, took } => self.meet(node, asker, lookup, took),
+            Plan::Meet { node, asker, work, took } => self.meet(node, asker, work, took),
+            Plan::Intrude(time) => self.intrude(time),
             Plan::Health => self.look(),
             Plan::Wake(index) => self.wake(index),
             Plan::Ask(flight) => self.ask(flight),
@@ -146,7 +158,7 @@ impl World {
     /// # Errors
     /// [`Broken`] once an invariant did not hold, if the scenario has them checked.
     pub fn run(&mut self) -> Result<(), Box<Broken>> {
-        while self.queue.is_busy() {
+        while self.is_busy() {
             self.step()?;
         }
         if let Some(Err((node, rule, detail))) = self.checker.as_ref().map(Checker::at_end) {
@@ -161,15 +173,15 @@ impl World {
     /// # Errors
     /// [`Broken`] once an invariant did not hold, if the scenario has them checked.
     pub fn run_until(&mut self, end: Instant) -> Result<bool, Box<Broken>> {
-        while self.queue.is_busy() && self.queue.next_at().is_some_and(|at| at < end) {
+        while self.is_busy() && self.queue.next_at().is_some_and(|at| at < end) {
             self.step()?;
         }
-        Ok(self.queue.is_busy())
+        Ok(self.is_busy())
     }
 
     /// Whether anything is left to happen but that nodes come and go: what [`run`](World::run) goes on for.
     pub fn is_busy(&self) -> bool {
-        self.queue.is_busy()
+        self.queue.is_busy() || !self.running.is_empty()
     }
 
     /// Virtual time: that of the last thing that happened.
@@ -255,6 +267,11 @@ impl World {
         })
     }
 
+    /// Whether this is one of the Sybils.
+    pub(crate) fn is_sybil(&self, node: Handle) -> bool {
+        node.group().is_some() && self.sybils.contains(&node)
+    }
+
     /// Whether a partition keeps these two apart now.
     pub(crate) fn cut(&self, from: Handle, to: Handle) -> bool {
         self.scenario.partition.as_ref().is_some_and(|partition| partition.cuts(self.now, from, to))
@@ -273,41 +290,6 @@ impl World {
         let replay = self.scenario.replay.replace("{seed}", &seed.to_string());
         self.broken
             .get_or_insert_with(|| Box::new(Broken { rule, detail, at: self.now, node, seed, replay }));
-    }
-
-    /// Looks at the routing tables.
-    fn look(&mut self) {
-        let step = self.nodes.len().div_ceil(SAMPLE).max(1);
-        let (mut tables, mut records, mut dead) = (0_u32, 0_u64, 0_u64);
-        let mut by_cpl: Vec<f64> = Vec::new();
-        for node in self.nodes.iter().step_by(step).filter(|node| node.up) {
-            let Some(engine) = &node.engine else { continue };
-            tables += 1;
-            for record in engine.table().iter() {
-                let cpl = Net::cpl(engine.table().local(), *record.node());
-                if by_cpl.len() <= cpl {
-                    by_cpl.resize(cpl + 1, 0.0);
-                }
-                by_cpl.iter_mut().skip(cpl).take(1).for_each(|count| *count += 1.0);
-                records += 1;
-                dead += u64::from(!self.answers(*record.node()));
-            }
-        }
-        let count = f64::from(tables.max(1));
-        for sum in &mut by_cpl {
-            *sum /= count;
-        }
-        let up = self.nodes.iter().filter(|node| node.up).count();
-        self.health.push(Health {
-            at: self.now,
-            up: u32::try_from(up).unwrap_or(u32::MAX),
-            size: records as f64 / count,
-            by_cpl,
-            dead: dead as f64 / records.max(1) as f64,
-        });
-        if let Some(every) = self.scenario.health {
-            self.queue.plan(self.now + every, Plan::Health);
-        }
     }
 
     /// A stream of chance for an index.
@@ -329,7 +311,7 @@ mod tests {
         assert_eq!(world.run_until(Instant::from_millis(50)), Ok(true));
         // A request that the checker has not seen: as if the engine had sent one without counting it.
         let (node, _) = *world.running.keys().next().unwrap();
-        world.checker = Some(Checker::default());
+        world.checker = Some(Checker::new(Duration::from_secs(2)));
         world.wake_at_once(node);
         let broken = world.run().unwrap_err();
         assert_eq!((broken.seed, broken.replay.as_str()), (42, "replay --seed 42"));
