@@ -73,6 +73,8 @@
 //! | [`Probe`] | checks the nodes of a routing table, so that the dead leave it |
 //! | [`Explore`] | refreshes buckets, on a schedule |
 //! | [`Network`] | no lookups: requests within limits in flight, per node and in total |
+//! | [`NetworkSize`] | an estimate of how many nodes there are, from lookups; plain data |
+//! | [`Sweep`] | which nodes are to hold which of many records, by few lookups; plain data |
 //! | [`RoutingTable`] | k-buckets; plain data rather than a machine, as it wants no wake-up |
 //!
 //! Each is a value that can be cloned, sent and used alone. The rules that they all keep are stated once:
