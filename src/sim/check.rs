@@ -165,9 +165,9 @@ impl Checker {
         self.sent.remove(&node);
     }
 
-    /// Judges what is left when nothing more will happen.
-    pub(crate) fn at_end(&self) -> Result<(), (Handle, Rule, String)> {
-        match self.open.iter().next() {
+    /// Judges what is left when nothing more will happen, or by now.
+    pub(crate) fn at_end(&self, now: Option<Instant>) -> Result<(), (Handle, Rule, String)> {
+        match self.open.iter().find(|(_, open)| now.is_none_or(|now| open.deadline < now)) {
             None => Ok(()),
             Some((lookup, open)) => Err((open.node, Rule::OneFinish, format!("lookup {lookup} never ended"))),
         }
@@ -512,7 +512,7 @@ mod tests {
         assert_eq!(broken(verdict.1), Some(Rule::OneFinish), "a start without an answer");
         let mut forgery = Forgery::new();
         assert_eq!(forgery.start(|_, _| {}).1, Ok(()));
-        assert_eq!(forgery.checker.at_end().map_err(|(_, rule, _)| rule), Err(Rule::OneFinish));
+        assert_eq!(forgery.checker.at_end(None).map_err(|(_, rule, _)| rule), Err(Rule::OneFinish));
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl World {
         let node = self.population.handle(starter.unwrap_or_default());
         let began = self.now;
         let asked = Vec::new();
+        self.awaited += u32::from(reason == Reason::Workload);
         self.lookups.push(Lookup { number, reason, starter: node, target, began, ending: None, asked });
         self.note(&Event::Started { lookup: number, node });
         let is_up = |index: &u32| self.nodes.get(*index as usize).is_some_and(|node| node.up);
@@ -226,10 +227,12 @@ impl World {
             }
             Outbound::Admitted(node) => self.note(&Event::Admitted { table, node }),
             Outbound::Removed(node) => self.note(&Event::Removed { table, node }),
-            Outbound::Bootstrapped(it) => {
+            // Where nodes do not keep their tables themselves, any lookup of one's own key is called so.
+            Outbound::Bootstrapped(it) if self.scenario.is_maintained() => {
                 let nodes = u32::try_from(it.nodes).unwrap_or(u32::MAX);
                 self.note(&Event::Bootstrapped { node: table, nodes });
             }
+            Outbound::Bootstrapped(_) => {}
             Outbound::NearEmpty { nodes } => {
                 let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
                 self.note(&Event::NearEmpty { node: table, nodes });
@@ -265,6 +268,7 @@ impl World {
         let keep = self.kept.contains(&number);
         if let Some(lookup) = self.lookups.get_mut(number as usize) {
             lookup.ending = Some(ending);
+            self.awaited -= u32::from(lookup.reason == Reason::Workload);
             if !keep {
                 lookup.asked = Vec::new();
             }

@@ -37,6 +37,8 @@ pub struct World {
     pub(crate) kept: BTreeSet<u32>,
     /// Lookups that live, by node and number.
     pub(crate) running: BTreeMap<(u32, u32), OperationId>,
+    /// How many lookups of the workload have begun and not ended.
+    pub(crate) awaited: u32,
     /// Spans made so far.
     pub(crate) spans: u64,
     events: u64,
@@ -90,6 +92,7 @@ impl World {
             begun: 0,
             kept: BTreeSet::new(),
             running: BTreeMap::new(),
+            awaited: 0,
             spans: 0,
             events: 0,
             fingerprint: Fingerprint::new(),
@@ -153,7 +156,7 @@ impl World {
         self.broken.clone().map_or(Ok(true), Err)
     }
 
-    /// Runs until nothing is left to happen but that nodes come and go.
+    /// Runs until nothing is left to happen but that nodes come, go and keep their tables.
     ///
     /// # Errors
     /// [`Broken`] once an invariant did not hold, if the scenario has them checked.
@@ -161,14 +164,15 @@ impl World {
         while self.is_busy() {
             self.step()?;
         }
-        if let Some(Err((node, rule, detail))) = self.checker.as_ref().map(Checker::at_end) {
+        let now = self.scenario.is_maintained().then_some(self.now);
+        if let Some(Err((node, rule, detail))) = self.checker.as_ref().map(|checker| checker.at_end(now)) {
             self.broken(node, rule, detail);
         }
         self.broken.clone().map_or(Ok(()), Err)
     }
 
     /// Runs until this instant, at which nothing has happened yet. Says whether anything is left to happen but that
-    /// nodes come and go.
+    /// nodes come, go and keep their tables.
     ///
     /// # Errors
     /// [`Broken`] once an invariant did not hold, if the scenario has them checked.
@@ -179,9 +183,9 @@ impl World {
         Ok(self.is_busy())
     }
 
-    /// Whether anything is left to happen but that nodes come and go: what [`run`](World::run) goes on for.
+    /// Whether anything is left to happen but that nodes come, go and keep their tables: what [`run`](World::run) goes on for.
     pub fn is_busy(&self) -> bool {
-        self.queue.is_busy() || !self.running.is_empty()
+        self.queue.is_busy() || self.awaited > 0
     }
 
     /// Virtual time: that of the last thing that happened.
