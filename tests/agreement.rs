@@ -112,7 +112,9 @@ fn the_same_nodes_are_asked_over_udp_and_in_the_simulator() {
         assert!(!asked.is_empty(), "the simulator must keep what it is compared by");
 
         let id = wide(lookup.starter.key());
-        let mut driver = Driver::new(Ipv4Addr::LOCALHOST, id, config(), Settings::default()).unwrap();
+        let mut driver =
+            Driver::new(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), id, config(), Settings::default())
+                .unwrap();
         for known in world.engine(lookup.starter).unwrap().table().iter() {
             let node = peer(&peers, *known.node()).node();
             driver.tell(Stamped::new(Inbound::Connected { node, round_trip: None }));
@@ -123,7 +125,7 @@ fn the_same_nodes_are_asked_over_udp_and_in_the_simulator() {
             let node = driver.lookups()[0].spans[answered].node;
             let peer = peers.iter().find(|peer| peer.address == node.1).unwrap();
             peer.answer(&world, &peers);
-            driver.step().unwrap();
+            driver.step(None).unwrap();
             answered += 1;
         }
         let spans = &driver.lookups()[0].spans;

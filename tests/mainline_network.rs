@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "../examples/mainline/driver.rs"]
+#[allow(dead_code)] // the program does more with it than is tested here
 mod driver;
 #[path = "../examples/mainline/krpc.rs"]
 mod krpc;
+#[path = "../examples/mainline/saved.rs"]
+mod saved;
 #[path = "../examples/mainline/testnet.rs"]
 mod testnet;
 #[path = "../examples/mainline/trace.rs"]
@@ -13,8 +16,9 @@ mod testnet;
 mod trace;
 
 use driver::{Driver, Mainline, Node, Settings};
-use kad_proto::coordinator::Inbound;
-use kad_proto::{Finish, Key160, Outcome, Stamped};
+use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::table::Saved;
+use kad_proto::{Config, Finish, Key160, Outcome, Stamped};
 use krpc::{Body, Message, Query};
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -22,13 +26,18 @@ use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 use testnet::Testnet;
-use trace::{Ending, Lookup};
+use trace::{Ending, Failure, Lookup};
 
 /// Long enough for anything, on whatever machine.
 const LONG: Duration = Duration::from_secs(60);
 
 fn driver(settings: Settings) -> Driver {
-    Driver::new(Ipv4Addr::LOCALHOST, Key160::new(rand::random()), driver::config(LONG), settings).unwrap()
+    driver_with(driver::config(LONG), settings)
+}
+
+fn driver_with(config: Config, settings: Settings) -> Driver {
+    let any_port = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+    Driver::new(any_port, Key160::new(rand::random()), config, settings).unwrap()
 }
 
 fn finish(lookup: &Lookup) -> &Finish<Mainline> {
@@ -48,8 +57,8 @@ fn check_trace(lookup: &Lookup) {
         assert!(span.end.is_some(), "a request that never ended");
         let parent = lookup.spans.iter().find(|parent| parent.context.span_id() == span.parent);
         let caused = parent.is_some_and(|parent| {
-            let (ended, ending) = parent.end.unwrap();
-            matches!(ending, Ending::Answered(_) | Ending::Failed) && ended <= span.sent
+            let (ended, ending) = parent.end.as_ref().unwrap();
+            matches!(ending, Ending::Answered(_) | Ending::Failed(_)) && *ended <= span.sent
         });
         assert!(caused || span.parent == lookup.root.span_id(), "neither an answer nor the lookup led to it");
     }
@@ -93,16 +102,17 @@ fn lost_datagrams_are_timed_out_and_asked_again() {
     config.network.request_timeout = Duration::from_millis(500);
     config.network.soft_timeout = Duration::from_millis(100);
     let settings = Settings { drop: 0.3, ..Settings::default() };
-    let mut driver = Driver::new(Ipv4Addr::LOCALHOST, Key160::new(rand::random()), config, settings).unwrap();
+    let mut driver = driver_with(config, settings);
     assert!(driver.bootstrap(&testnet.bootstrap()).unwrap().len() < 3);
     // Enough lookups that some request is lost; that none of 100 is has a probability of 10^-16.
     for _ in 0..10 {
         driver.look_up(Key160::new(rand::random()), LONG);
     }
     driver.run().unwrap();
-    let all: Vec<_> = driver.lookups().iter().flat_map(|lookup| &lookup.spans).collect();
-    assert!(all.iter().any(|span| matches!(span.end, Some((_, Ending::TimedOut)))));
-    driver.lookups().iter().for_each(check_trace);
+    let lookups = driver.lookups();
+    let mut spans = lookups.iter().flat_map(|lookup| &lookup.spans);
+    assert!(spans.any(|span| matches!(span.end, Some((_, Ending::TimedOut)))));
+    lookups.into_iter().for_each(check_trace);
     assert!(driver.datagrams().dropped > 0);
 }
 
@@ -125,6 +135,15 @@ impl Peer {
         let mut buffer = [0; 2048];
         let (length, _) = self.socket.recv_from(&mut buffer).unwrap();
         Message::decode(&buffer[..length]).unwrap()
+    }
+
+    /// Answers the first query: names these nodes.
+    fn answer(self, nodes: &[Node]) -> Self {
+        let mut buffer = [0; 2048];
+        let (length, from) = self.socket.recv_from(&mut buffer).unwrap();
+        let transaction = Message::decode(&buffer[..length]).unwrap().transaction;
+        self.socket.send_to(&response(&transaction, self.node.0, nodes), from).unwrap();
+        self
     }
 
     /// Receives a query; returns its transaction id.
@@ -167,10 +186,11 @@ fn an_answer_counts_only_from_the_address_that_was_asked_and_with_its_transactio
 
     let answer = response(&transaction, peer.node.0, &[]);
     driver.datagram(&answer, peer.node.1);
-    let end = finish(&driver.lookups()[0]);
+    let lookups = driver.lookups();
+    let end = finish(lookups[0]);
     assert_eq!(end.outcome, Outcome::Exhausted);
     assert_eq!(end.closest.iter().map(|contact| contact.node).collect::<Vec<_>>(), [peer.node]);
-    check_trace(&driver.lookups()[0]);
+    check_trace(driver.lookups()[0]);
     driver.datagram(&answer, peer.node.1);
     assert_eq!(driver.datagrams().unexpected, 6, "the same answer twice");
 }
@@ -181,17 +201,27 @@ fn an_error_or_the_answer_of_another_node_is_a_failure() {
         let peer = Peer::new(1);
         let mut driver = asking(&peer, LONG);
         let transaction = peer.asked();
-        let body = Body::Error { code: 202, text: "Server Error".into() };
+        let body = Body::Error { code: 202, text: "Server\x1b[2J Error".into() };
         let answer = if other {
             response(&transaction, Key160::new([9; 20]), &[])
         } else {
             Message { transaction, body }.encode().unwrap()
         };
         driver.datagram(&answer, peer.node.1);
-        let lookup = &driver.lookups()[0];
+        let lookup = driver.lookups()[0];
         assert!(finish(lookup).closest.is_empty());
         assert_eq!(finish(lookup).statistics.failure, 1);
-        assert_eq!(lookup.spans[0].end.unwrap().1, Ending::Failed);
+        let Some((_, Ending::Failed(failure))) = &lookup.spans[0].end else { panic!("{:?}", lookup.spans) };
+        if other {
+            assert_eq!(*failure, Failure::OtherNode(Key160::new([9; 20])));
+        } else {
+            assert_eq!(*failure, Failure::Error { code: 202, text: "Server\x1b[2J Error".into() });
+            assert_eq!(
+                failure.to_string(),
+                r#"error 202 "Server\u{1b}[2J Error""#,
+                "it cannot clear the screen"
+            );
+        }
         assert_eq!(driver.datagrams().unexpected, 0);
     }
 }
@@ -199,12 +229,40 @@ fn an_error_or_the_answer_of_another_node_is_a_failure() {
 #[test]
 fn what_the_system_refuses_to_send_is_a_failure_at_once() {
     let mut driver = driver(Settings::default());
-    let unreachable = (Key160::new([1; 20]), SocketAddrV4::new(Ipv4Addr::BROADCAST, 1));
+    // Not from a socket that is bound to loopback.
+    let unreachable = (Key160::new([1; 20]), SocketAddrV4::new([192, 0, 2, 1].into(), 1));
     driver.tell(Stamped::new(Inbound::Connected { node: unreachable, round_trip: None }));
     driver.look_up(Key160::new([0; 20]), LONG);
-    assert_eq!(finish(&driver.lookups()[0]).outcome, Outcome::Exhausted);
+    assert_eq!(finish(driver.lookups()[0]).outcome, Outcome::Exhausted);
     assert_eq!((driver.traffic().failed, driver.datagrams().unsendable), (1, 1));
-    check_trace(&driver.lookups()[0]);
+    let lookup = driver.lookups()[0];
+    assert!(matches!(lookup.spans[0].end, Some((_, Ending::Failed(Failure::Unsendable(_))))), "{lookup:?}");
+    check_trace(lookup);
+}
+
+#[test]
+fn an_address_that_nothing_can_be_sent_to_is_not_asked() {
+    let (peer, other) = (Peer::new(1), Peer::new(2));
+    let mut driver = asking(&peer, LONG);
+    let transaction = peer.asked();
+    let nowhere = ["127.0.0.1:0", "0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1"];
+    let named =
+        nowhere.iter().zip(3..).map(|(address, id)| (Key160::new([id; 20]), address.parse().unwrap()));
+    let named: Vec<_> = named.chain([other.node]).collect();
+    driver.datagram(&response(&transaction, peer.node.0, &named), peer.node.1);
+    other.asked();
+    let lookup = driver.lookups()[0];
+    assert_eq!(lookup.spans.iter().map(|span| span.node).collect::<Vec<_>>(), [peer.node, other.node]);
+    assert_eq!(driver.datagrams().unsendable, 0);
+}
+
+#[test]
+fn what_is_local_to_somebody_on_the_internet_is_not_local_to_us() {
+    let [far, other, home, near, link] =
+        ["192.0.2.1:1", "198.51.100.7:9", "127.0.0.1:1", "192.168.1.1:1", "169.254.3.4:1"]
+            .map(|address| address.parse().unwrap());
+    assert!(driver::can_know(far, other) && driver::can_know(home, near) && driver::can_know(near, far));
+    assert!(![home, near, link].into_iter().any(|local| driver::can_know(far, local)));
 }
 
 #[test]
@@ -220,13 +278,13 @@ fn a_short_deadline_ends_the_lookup_with_what_it_has_found() {
     assert!(driver.lookups()[0].end.is_none());
     driver.run().unwrap();
 
-    let lookup = &driver.lookups()[0];
+    let lookup = driver.lookups()[0];
     let end = finish(lookup);
     assert_eq!(end.outcome, Outcome::DeadlineExceeded);
     assert_eq!(end.closest.iter().map(|contact| contact.node).collect::<Vec<_>>(), [peer.node]);
     assert!(end.statistics.ended.unwrap() >= lookup.deadline.unwrap());
     assert_eq!((end.statistics.requests, end.statistics.cancelled, end.statistics.timeouts), (3, 2, 0));
-    let endings: Vec<_> = lookup.spans.iter().map(|span| span.end.unwrap().1).collect();
+    let endings: Vec<_> = lookup.spans.iter().map(|span| span.end.clone().unwrap().1).collect();
     assert_eq!(endings, [Ending::Answered(2), Ending::Cancelled, Ending::Cancelled]);
     assert_eq!(lookup.spans[1].parent, lookup.spans[0].context.span_id());
     check_trace(lookup);
@@ -243,12 +301,7 @@ fn a_bootstrap_node_that_cannot_be_reached_is_named() {
     assert_eq!((lost.datagrams().sent, lost.datagrams().dropped), (0, 8));
 
     let known = peer.node;
-    let answering = std::thread::spawn(move || {
-        let mut buffer = [0; 2048];
-        let (length, from) = peer.socket.recv_from(&mut buffer).unwrap();
-        let transaction = Message::decode(&buffer[..length]).unwrap().transaction;
-        peer.socket.send_to(&response(&transaction, peer.node.0, &[]), from).unwrap();
-    });
+    let answering = std::thread::spawn(move || peer.answer(&[]));
     let mut driver = driver(Settings::default());
     assert_eq!(driver.bootstrap(&[silent.node.1, known.1]).unwrap(), [silent.node.1]);
     answering.join().unwrap();
@@ -257,7 +310,7 @@ fn a_bootstrap_node_that_cannot_be_reached_is_named() {
 }
 
 #[test]
-fn a_serving_node_answers_ping_and_find_node() {
+fn a_serving_node_answers() {
     let (peer, known) = (Peer::new(1), Peer::new(2));
     let mut driver = driver(Settings { serve: true, ..Settings::default() });
     driver.tell(Stamped::new(Inbound::Connected { node: known.node, round_trip: None }));
@@ -273,18 +326,117 @@ fn a_serving_node_answers_ping_and_find_node() {
     };
     let pong = answer_to(Query::Ping);
     let found = answer_to(Query::FindNode { target: Key160::new([7; 20]) });
-    let unknown = answer_to(Query::Other("get_peers".into()));
+    let peers = answer_to(Query::GetPeers { info_hash: Key160::new([7; 20]) });
+    let unknown = answer_to(Query::Other("announce_peer".into()));
     let from = driver.local();
     assert_eq!(pong, Body::Response { from, nodes: None });
     assert_eq!(found, Body::Response { from, nodes: Some(vec![known.node]) });
+    assert_eq!(peers, found, "it knows nodes, but no peers");
     assert!(matches!(unknown, Body::Error { code: 204, .. }));
-    assert_eq!(driver.datagrams().served, 3);
-    // Whoever has merely asked us something has proved nothing.
-    assert!(driver.lookups().is_empty() && driver.traffic().sent == 0);
+    assert_eq!(driver.datagrams().served, 4);
 
     let mut silent = self::driver(Settings::default());
     silent.datagram(&query(Query::Ping), peer.node.1);
     assert_eq!((silent.datagrams().served, silent.datagrams().unserved), (0, 1));
+}
+
+/// A driver that stays, and answers.
+fn staying(probe: Option<Duration>) -> Driver {
+    let settings = Settings { serve: true, ..Settings::default() };
+    driver_with(driver::staying(driver::config(LONG), probe), settings)
+}
+
+fn ping(from: Key160, read_only: bool) -> Vec<u8> {
+    let body = Body::Query { from, query: Query::Ping, read_only };
+    Message { transaction: b"aa".to_vec(), body }.encode().unwrap()
+}
+
+#[test]
+fn who_asks_us_something_is_checked_and_enters_the_table_only_then() {
+    let (peer, shy) = (Peer::new(1), Peer::new(2));
+    let mut driver = staying(None);
+    driver.datagram(&ping(shy.node.0, true), shy.node.1);
+    assert_eq!(driver.traffic().sent, 0, "who says that it does not serve is no candidate");
+    driver.datagram(&ping(peer.node.0, false), peer.node.1);
+    assert!(matches!(peer.receive().body, Body::Response { .. }));
+    let check = peer.receive();
+    let body = Body::Query {
+        from: driver.local(),
+        query: Query::FindNode { target: peer.node.0 },
+        read_only: false,
+    };
+    assert_eq!(check.body, body);
+    assert!(driver.table().is_empty());
+    let neighbour = Peer::new(3);
+    driver.datagram(&response(&check.transaction, peer.node.0, &[neighbour.node]), peer.node.1);
+    assert!(driver.table().get(&peer.node).is_some());
+    assert!(matches!(driver.take_news()[..], [(_, Outbound::Admitted(node)), ..] if node == peer.node));
+    // That it names is another candidate.
+    neighbour.asked();
+
+    // Anybody can say of a node that it does not serve.
+    driver.datagram(&ping(peer.node.0, true), peer.node.1);
+    assert!(driver.table().get(&peer.node).is_some());
+    // Nobody is asked on the word of a message that seems to come from ourselves.
+    let sent = driver.traffic().sent;
+    driver.datagram(&ping(Key160::new([7; 20]), false), driver.address());
+    assert_eq!(driver.traffic().sent, sent);
+}
+
+#[test]
+fn a_node_that_stays_joins_from_its_bootstrap_nodes_and_from_those_restored() {
+    let (peer, old) = (Peer::new(1), Peer::new(2));
+    let mut driver = staying(None);
+    let saved = Saved { node: old.node, age: LONG, round_trip: None };
+    driver.tell(Stamped::new(Inbound::Restore(vec![saved])));
+    // It was alive once: now it is probed.
+    assert!(driver.table().get(&old.node).is_some());
+    old.asked();
+
+    let (address, peer) = (peer.node.1, std::thread::spawn(move || peer.answer(&[])));
+    assert!(driver.bootstrap(&[address]).unwrap().is_empty());
+    let peer = peer.join().unwrap();
+    let joins = |asked: Message| {
+        let joins = Query::FindNode { target: driver.local() };
+        matches!(asked.body, Body::Query { query, .. } if query == joins).then_some(asked.transaction)
+    };
+    // Of what each is asked then, one thing is who is nearest to us.
+    let [by_peer, _] =
+        [&peer, &old].map(|node| core::iter::from_fn(|| Some(node.receive())).find_map(joins).unwrap());
+    driver.datagram(&response(&by_peer, peer.node.0, &[]), peer.node.1);
+    assert!(driver.table().get(&peer.node).is_some(), "a seed need not know anybody yet");
+}
+
+#[test]
+fn what_is_saved_is_read_again() {
+    let folder = std::env::temp_dir().join(format!("kad-proto-{:x}", rand::random::<u64>()));
+    std::fs::create_dir(&folder).unwrap();
+    let (path, id) = (folder.join("table.json"), Key160::new([9; 20]));
+    let node = |id| (Key160::new([id; 20]), SocketAddrV4::new([192, 0, 2, id].into(), 6881));
+    let hour = Duration::from_secs(3_600);
+    let nodes = [
+        Saved { node: node(1), age: hour, round_trip: Some(Duration::from_micros(1_500)) },
+        Saved { node: node(2), age: Duration::ZERO, round_trip: None },
+    ];
+    saved::write(&path, id, &nodes).unwrap();
+    let (read_id, read) = saved::read(&path).unwrap();
+    assert_eq!(read_id, id);
+    assert_eq!(read.len(), 2);
+    for (read, written) in read.iter().zip(&nodes) {
+        assert_eq!((read.node, read.round_trip), (written.node, written.round_trip));
+        assert!(read.age >= written.age && read.age < written.age + hour, "it has aged since");
+    }
+    saved::write(&path, id, &[]).unwrap();
+    assert!(saved::read(&path).unwrap().1.is_empty(), "written anew");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing else is left");
+
+    let text = std::fs::read_to_string(&path).unwrap();
+    for broken in [&text[..text.len() / 2], &text.replace("09", "0x"), "[]", ""] {
+        std::fs::write(&path, broken).unwrap();
+        assert!(saved::read(&path).is_err(), "{broken}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(saved::read(&path).unwrap_err().kind(), std::io::ErrorKind::NotFound);
 }
 
 #[test]
@@ -312,5 +464,5 @@ fn whatever_comes_is_counted_and_does_no_harm() {
     let mut driver = driver.into_inner();
     assert!(driver.datagrams().malformed > 0);
     driver.datagram(&valid, peer.node.1);
-    assert_eq!(finish(&driver.lookups()[0]).closest.len(), 1);
+    assert_eq!(finish(driver.lookups()[0]).closest.len(), 1);
 }

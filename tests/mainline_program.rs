@@ -12,9 +12,9 @@ mod krpc;
 use kad_proto::Key160;
 use krpc::{Body, Message};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
 
 /// The program, which `cargo test` builds along with the tests.
@@ -54,13 +54,16 @@ fn help_names_every_option() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let options =
-        ["bootstrap", "nodes", "target", "queries", "deadline", "drop", "serve", "json", "help", "Exit code"];
-    assert!(options.iter().all(|option| stdout(&output).contains(option)), "{}", stdout(&output));
+        "bootstrap load nodes port target queries deadline drop stay serve every probe save json help";
+    for option in options.split(' ') {
+        assert!(stdout(&output).contains(&format!("\n  --{option} ")), "{option}: {}", stdout(&output));
+    }
+    assert!(stdout(&output).contains("Exit code"));
 }
 
 #[test]
 fn bad_arguments_are_named() {
-    let cases: [(&[&str], &str); 21] = [
+    let cases: [(&[&str], &str); 29] = [
         (&["--frobnicate"], "--frobnicate"),
         (&["target"], "target"),
         (&["-x"], "-x"),
@@ -82,6 +85,14 @@ fn bad_arguments_are_named() {
         (&["--bootstrap", "127.0.0.1"], "--bootstrap 127.0.0.1: "),
         (&["--bootstrap", "127.0.0.1:0"], "--bootstrap 127.0.0.1:0: no IPv4 address and port"),
         (&["--bootstrap", "127.0.0.1:1", "--nodes", "3"], "--nodes: no nodes are started with --bootstrap"),
+        (&["--load", "file", "--nodes", "3"], "--nodes: no nodes are started with --bootstrap or --load"),
+        (&["--port", "0"], "--port 0: not a number from 1 to 65535"),
+        (&["--port", "65536"], "--port 65536: not a number"),
+        (&["--stay", "long"], "--stay long: not a time"),
+        (&["--stay", "1s", "--serve"], "--serve: how long to stay is said already"),
+        (&["--serve", "--stay", "1s"], "--stay: how long to stay is said already"),
+        (&["--every", "1s"], "--every: only with --stay or --serve"),
+        (&["--probe", "1s"], "--probe: only with --stay or --serve"),
     ];
     for (arguments, message) in cases {
         let output = run(arguments);
@@ -169,27 +180,58 @@ fn a_deadline_that_is_too_short_is_told_by_the_exit_code() {
     assert!(stdout(&output).contains(&address));
 }
 
-/// A running program, ended when dropped.
-struct Running(Child);
+/// A running program and the lines that it prints. It is killed when dropped.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = program().args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Reads on to the next line that begins so.
+    fn line(&mut self, begins: &str) -> String {
+        let mut lines = self.lines.by_ref().map(Result::unwrap);
+        lines.find(|line| line.starts_with(begins)).unwrap_or_else(|| panic!("no line begins with {begins}"))
+    }
+
+    /// Reads on to the next event of this name.
+    fn event(&mut self, name: &str) -> Value {
+        let mut events =
+            self.lines.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        events.find(|event| event["event"] == name).unwrap_or_else(|| panic!("no event {name}"))
+    }
+
+    /// What Ctrl-C does. Returns the lines that follow; the exit code has to be this.
+    #[cfg(unix)]
+    fn interrupt(mut self, code: i32) -> Vec<String> {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        let rest = self.lines.by_ref().collect::<Result<_, _>>().unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(code), "{rest:?}");
+        rest
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 #[test]
 fn a_serving_node_is_a_bootstrap_node_for_others() {
-    let mut serving = program();
-    serving.args(["--serve", "--nodes", "12", "--deadline", "1m"]).stdout(Stdio::piped());
-    let mut serving = Running(serving.spawn().unwrap());
-    let mut lines = BufReader::new(serving.0.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let line = lines.find(|line| line.starts_with("serving on ")).unwrap();
+    let mut serving = Running::start(&["--serve", "--nodes", "12", "--deadline", "1m"]);
+    let line = serving.line("serving on ");
     let words: Vec<_> = line.split(' ').collect();
     let (address, key) = (words[2], words[5]);
     // Its own lookup is over, and its routing table full.
-    assert!(lines.any(|line| line.starts_with("datagrams: ")));
+    serving.line("lookup of ");
 
     let output = run(&["--json", "--bootstrap", address, "--deadline", "1m"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -198,4 +240,75 @@ fn a_serving_node_is_a_bootstrap_node_for_others() {
     let closest = report["lookups"][0]["closest"].as_array().unwrap();
     assert!(closest.iter().any(|node| node["key"] == key && node["address"] == address), "{closest:?}");
     assert!(closest.len() >= 10, "it led to the others: {closest:?}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_node_that_stays_until_interrupted_shows_its_table_and_reports_in_the_end() {
+    let mut serving = Running::start(&["--serve", "--nodes", "12"]);
+    serving.line("lookup of ");
+    let rest = serving.interrupt(0);
+    let plot = rest.iter().position(|line| line.starts_with("routing table after ")).unwrap();
+    let known: usize = rest[plot].split(' ').nth(5).unwrap().parse().unwrap();
+    let bars = rest[plot + 1..].iter().take_while(|line| line.starts_with("  cpl "));
+    let drawn: usize = bars.map(|bar| bar.matches(['#', '?']).count()).sum();
+    assert_eq!(drawn, known, "{rest:?}");
+    assert!((10..=12).contains(&known), "{rest:?}");
+    assert!(rest.last().unwrap().starts_with("datagrams: "), "{rest:?}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_node_that_stays_looks_up_its_targets_again_and_tells_events_as_they_come() {
+    let targets = ["00112233445566778899aabbccddeeff00112233", "ffeeddccbbaa99887766554433221100ffeeddcc"];
+    let arguments =
+        ["--serve", "--json", "--nodes", "8", "--every", "1ms", "--target", targets[0], "--target"];
+    let mut staying = Running::start(&[&arguments[..], &targets[1..]].concat());
+    let admitted = staying.event("admitted");
+    assert_eq!(admitted["key"].as_str().unwrap().len(), 40, "{admitted}");
+    let mut looked_up: Vec<_> = (0..6).map(|_| staying.event("lookup")["target"].clone()).collect();
+    looked_up.sort_by_key(ToString::to_string);
+    assert_eq!(looked_up, [[targets[0]; 3], [targets[1]; 3]].concat(), "three rounds");
+    let rest = staying.interrupt(0);
+    let rest: Vec<Value> = rest.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [.., table, report] = &rest[..] else { panic!("{rest:?}") };
+    assert_eq!(table["event"], "table");
+    let counted = table["buckets"].as_array().unwrap().iter().map(|bucket| bucket["nodes"].as_u64().unwrap());
+    assert_eq!(counted.sum::<u64>(), table["nodes"].as_u64().unwrap());
+    assert_eq!((&report["event"], &report["exit"]), (&"report".into(), &0.into()));
+    let requests = |what: &str| report["requests"][what].as_u64().unwrap();
+    let ended = ["answered", "failed", "timed_out", "cancelled", "in_flight"].map(requests);
+    assert_eq!(requests("sent"), ended.iter().sum::<u64>());
+}
+
+#[test]
+fn what_one_run_saves_another_begins_with() {
+    let mut serving = Running::start(&["--serve", "--nodes", "12"]);
+    let line = serving.line("serving on ");
+    let address = line.split(' ').nth(2).unwrap();
+    serving.line("lookup of ");
+
+    let path = std::env::temp_dir().join(format!("kad-proto-{:x}.json", rand::random::<u64>()));
+    let path = path.to_str().unwrap();
+    let first = json(&run(&["--json", "--bootstrap", address, "--save", path]));
+    let second = run(&["--json", "--load", path, "--target", "00112233445566778899aabbccddeeff00112233"]);
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(second.status.code(), Some(0), "{second:?}");
+    let second = json(&second);
+    assert_eq!(first["local"]["key"], second["local"]["key"], "it has the same id");
+    assert!(second["lookups"][0]["closest"].as_array().unwrap().len() >= 10, "{second}");
+
+    let output = run(&["--load", path]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains(path), "{}", stderr(&output));
+    let output = run(&["--bootstrap", address, "--save", "/no such folder/table.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/no such folder/table.json: "), "{}", stderr(&output));
+}
+
+#[test]
+fn a_node_leaves_when_its_time_is_over() {
+    let output = run(&["--stay", "300ms", "--nodes", "8"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stdout(&output).contains("\nrouting table after 0 s: "), "{}", stdout(&output));
 }

@@ -4,16 +4,18 @@
 //! wants to be woken; tell the engine what came, or that time passed; do everything that it says.
 
 use crate::krpc::{Body, Message, Query};
-use crate::trace::{Ending, Lookup};
+use crate::trace::{Ending, Failure, Lookup};
 use core::convert::Infallible;
 use core::time::Duration;
 use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::routing::RoutingCounts;
+use kad_proto::table::Saved;
 use kad_proto::{
-    Config, Context, Coordinator, Family, GivenUp, Group, Instant, Key160, Machine, Request, RequestId,
-    Stamped, Start, Traffic,
+    Config, Context, Coordinator, Family, GivenUp, Group, Instant, Key160, Machine, OperationId, Request,
+    RequestId, RoutingConfig, RoutingTable, Stamped, Start, Traffic,
 };
 use opentelemetry::trace::SpanContext;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::thread;
@@ -42,20 +44,36 @@ impl Family for Mainline {
         let ip = *address.ip();
         (!ip.is_loopback()).then(|| Group(u64::from(u32::from(ip) >> 8)))
     }
+
+    /// Nothing can be sent to the others.
+    fn admits((_, address): &Node) -> bool {
+        let ip = address.ip();
+        address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast()
+    }
 }
 
 /// The engine's configuration for this driver, with lookups that take up to `longest`.
 pub(crate) fn config(longest: Duration) -> Config {
     let mut config = Config::default();
     config.pool.query.timeout = longest;
-    // One lookup after the other, and then the program ends: there is no table to look after.
-    config.routing = kad_proto::RoutingConfig::off();
+    // A program that ends after its lookups has no table to look after.
+    config.routing = RoutingConfig::off();
     // The answers to so many requests fit into a socket's receive buffer of 200 kB. More lookups at once would have
     // the system throw answers away; like this the engine lets requests wait for a moment.
     config.network.max_in_flight = 64;
     // Peers choose their ids: they must not know how ours are hashed.
     config.network.hash_seed = rand::random();
     config.table.hash_seed = rand::random();
+    config
+}
+
+/// The same for a node that stays, and checks the nodes of its table as often as this, if it is said.
+pub(crate) fn staying(mut config: Config, probe: Option<Duration>) -> Config {
+    config.routing = RoutingConfig { seed: rand::random(), ..RoutingConfig::default() };
+    if let (Some(config), Some(interval)) = (&mut config.routing.probe, probe) {
+        config.interval = interval;
+        config.retry_interval = config.retry_interval.min(interval);
+    }
     config
 }
 
@@ -94,6 +112,8 @@ const BOOTSTRAP_TRIES: u32 = 8;
 /// So many times even if others have answered: messages get lost.
 const BOOTSTRAP_LEAST: u32 = 4;
 const BOOTSTRAP_WAIT: Duration = Duration::from_millis(250);
+/// The tag of the engine's own lookup when it joins. Those of lookups count from 0.
+const JOIN: u64 = u64::MAX;
 /// More than any message of the protocol. What is longer is cut off, and ignored as malformed.
 const LARGEST_DATAGRAM: usize = 2048;
 
@@ -125,19 +145,23 @@ struct Asked {
 #[derive(Clone, Copy, Debug)]
 enum Why {
     Bootstrap,
-    /// The engine's request. Its span is number `span` of lookup number `lookup`.
+    /// The engine's request.
     Request {
         id: RequestId,
         key: Key160,
-        lookup: usize,
-        span: usize,
+        span: Option<SpanNumber>,
     },
 }
+
+/// Where the span of a lookup's request is: the number of the lookup, and that of the span in it.
+type SpanNumber = (u64, usize);
 
 /// A DHT node: the engine, and all that it does not do itself.
 #[derive(Debug)]
 pub(crate) struct Driver {
     coordinator: Coordinator<Mainline>,
+    /// How many nodes a bucket of its table holds.
+    bucket_size: usize,
     socket: UdpSocket,
     address: SocketAddrV4,
     /// The origin of the engine's time.
@@ -148,22 +172,41 @@ pub(crate) struct Driver {
     transactions: HashMap<RequestId, Transaction>,
     /// Bootstrap nodes that have not answered yet.
     silent: Vec<SocketAddrV4>,
-    lookups: Vec<Lookup>,
+    /// Those that have, and how long it took them.
+    contacts: Vec<(Node, Duration)>,
+    /// By number, in the order in which they were begun.
+    lookups: BTreeMap<u64, Lookup>,
+    begun: u64,
     unfinished: usize,
+    /// What the engine said beside requests and lookups, and when.
+    news: Vec<(Instant, Outbound<Mainline>)>,
     datagrams: Datagrams,
 }
 
+/// Whether a node at `from` can know one at `named` that we can reach as well: what is local to somebody on the internet is
+/// not local to us.
+pub(crate) fn can_know(from: SocketAddrV4, named: SocketAddrV4) -> bool {
+    let is_local = |ip: &Ipv4Addr| ip.is_loopback() || ip.is_private() || ip.is_link_local();
+    is_local(from.ip()) || !is_local(named.ip())
+}
+
 impl Driver {
-    /// The node with this id, on a socket of its own that is bound to `ip`.
+    /// The node with this id, on a socket of its own that is bound to this address. Port 0 is any that is free.
     ///
     /// # Errors
     /// Where there is no such socket; and where the engine does not accept the configuration, its error as an
     /// [`ErrorKind::InvalidInput`].
-    pub(crate) fn new(ip: Ipv4Addr, id: Key160, config: Config, settings: Settings) -> io::Result<Self> {
-        let socket = UdpSocket::bind((ip, 0))?;
-        let address = SocketAddrV4::new(ip, socket.local_addr()?.port());
+    pub(crate) fn new(
+        mut address: SocketAddrV4,
+        id: Key160,
+        config: Config,
+        settings: Settings,
+    ) -> io::Result<Self> {
+        let socket = UdpSocket::bind(address)?;
+        address.set_port(socket.local_addr()?.port());
         let refused = |error| io::Error::new(ErrorKind::InvalidInput, error);
         Ok(Self {
+            bucket_size: config.table.bucket_size,
             coordinator: Coordinator::new(id, config).map_err(refused)?,
             socket,
             address,
@@ -172,16 +215,20 @@ impl Driver {
             asked: HashMap::new(),
             transactions: HashMap::new(),
             silent: Vec::new(),
-            lookups: Vec::new(),
+            contacts: Vec::new(),
+            lookups: BTreeMap::new(),
+            begun: 0,
             unfinished: 0,
+            news: Vec::new(),
             datagrams: Datagrams::default(),
         })
     }
 
     /// Makes first contact. Of a bootstrap node only the address is known, and the engine deals in nodes that have ids:
     /// so the driver itself asks each for the nodes closest to our own id, a few times in case a datagram is lost,
-    /// and tells the engine who answered. Returns as soon as all have answered, or some have and the others had a
-    /// fair chance; says which have not answered.
+    /// and tells the engine who answered. Goes on as soon as all have answered, or some have and the others had a
+    /// fair chance. A node that serves joins then, from those that answered and those that were restored. Says which have
+    /// not answered.
     ///
     /// # Errors
     /// That of the socket, where it cannot be read any more.
@@ -201,6 +248,16 @@ impl Driver {
             }
         }
         self.asked.retain(|_, asked| !matches!(asked.why, Why::Bootstrap));
+        let contacts = core::mem::take(&mut self.contacts);
+        if self.settings.serve {
+            let restored = self.table().iter().map(|known| *known.node());
+            let seeds = restored.chain(contacts.iter().map(|(node, _)| *node)).collect();
+            let start = Start::bootstrap(JOIN, self.local(), seeds);
+            self.tell(Stamped::new(Inbound::Start(start)));
+        }
+        for (node, round_trip) in contacts {
+            self.tell(Stamped::new(Inbound::Connected { node, round_trip: Some(round_trip) }));
+        }
         Ok(core::mem::take(&mut self.silent))
     }
 
@@ -209,11 +266,20 @@ impl Driver {
         let now = self.now();
         let lookup = Lookup::new(target, now);
         // The tag is ours to choose: the number of the lookup, by which its events find their way.
-        let start = Start::find(self.lookups.len() as u64, target);
+        let start = Start::find(self.begun, target);
         let start = Stamped::new(Inbound::Start(start)).in_span(lookup.root.clone()).by(now + time);
-        self.lookups.push(lookup);
+        self.lookups.insert(self.begun, lookup);
+        self.begun += 1;
         self.unfinished += 1;
         self.tell(start);
+    }
+
+    /// Ends all lookups now.
+    pub(crate) fn stop(&mut self) {
+        let live: Vec<_> = self.lookups.keys().filter_map(|tag| self.coordinator.operation(*tag)).collect();
+        for operation in live {
+            self.tell(Stamped::new(Inbound::Stop(operation)));
+        }
     }
 
     /// Runs until all lookups have ended.
@@ -222,21 +288,33 @@ impl Driver {
     /// That of the socket, where it cannot be read any more.
     pub(crate) fn run(&mut self) -> io::Result<()> {
         while self.unfinished > 0 {
-            self.step()?;
+            self.step(None)?;
         }
         Ok(())
     }
 
-    /// One turn of the loop.
+    /// One turn of the loop, which takes no longer than until `latest`, if that is given.
     ///
     /// # Errors
     /// That of the socket, where it cannot be read any more.
-    pub(crate) fn step(&mut self) -> io::Result<()> {
-        let wake = self.coordinator.poll_timeout();
+    pub(crate) fn step(&mut self, latest: Option<Instant>) -> io::Result<()> {
+        let wake = [self.coordinator.poll_timeout(), latest].into_iter().flatten().min();
         if !self.receive(wake)? {
             self.tell(Stamped::new(Inbound::Tick));
         }
         Ok(())
+    }
+
+    /// What wakes the loop from another thread: a datagram to ourselves with nothing in it.
+    ///
+    /// # Errors
+    /// That of the system, where a socket cannot have a second handle.
+    pub(crate) fn waker(&self) -> io::Result<impl Fn() + Send + use<>> {
+        let (socket, mut to) = (self.socket.try_clone()?, self.address);
+        if to.ip().is_unspecified() {
+            to.set_ip(Ipv4Addr::LOCALHOST);
+        }
+        Ok(move || drop(socket.send_to(&[], to)))
     }
 
     /// Tells the engine what happened, and does what it says. That may fail at once, which has to be told too.
@@ -261,34 +339,35 @@ impl Driver {
                     GivenUp::TimedOut => Ending::TimedOut,
                     _ => Ending::Cancelled,
                 };
-                if let Some(Why::Request { lookup, span, .. }) = self.forget(cancel.id) {
-                    self.close(lookup, span, ending);
+                if let Some(Why::Request { span: Some(span), .. }) = self.forget(cancel.id) {
+                    self.close(span, ending);
                 }
             }
             Outbound::Started(started) => {
-                if let Some(lookup) = self.lookup(started.operation.tag()) {
+                if let Some(lookup) = self.lookups.get_mut(&started.operation.tag()) {
                     lookup.deadline = said.deadline;
                 }
             }
             Outbound::Finished(finish) => {
-                self.unfinished -= 1;
-                if let Some(lookup) = self.lookup(finish.operation.tag()) {
+                if let Some(lookup) = self.lookups.get_mut(&finish.operation.tag()) {
                     lookup.end = Some(Ok(finish));
+                    self.unfinished -= 1;
                 }
             }
             Outbound::Refused(refused) => {
-                self.unfinished -= 1;
-                if let Some(lookup) = self.lookup(refused.tag) {
+                if let Some(lookup) = self.lookups.get_mut(&refused.tag) {
                     lookup.end = Some(Err(refused.reason));
+                    self.unfinished -= 1;
                 }
             }
-            // News of a lookup under way and of the routing table: for who wants to show them.
-            _ => {}
+            Outbound::Progress(_) => {}
+            news => self.news.push((self.now(), news)),
         }
         None
     }
 
-    /// Sends one of the engine's requests, in a span under the one that it is stamped with.
+    /// Sends one of the engine's requests: one of a lookup in a span under the one that it is stamped with. Routing
+    /// maintenance, which is stamped with a link, is not recorded here.
     fn request(
         &mut self,
         request: &Request<Mainline>,
@@ -297,16 +376,19 @@ impl Driver {
     ) -> Option<Stamped<Inbound<Mainline>>> {
         let Request { id, owner, node, target, hop, .. } = *request;
         let now = self.now();
-        let number = usize::try_from(owner.operation()?.tag()).ok()?;
-        let lookup = self.lookups.get_mut(number)?;
-        let span = lookup.open(context, (node, hop), (now, deadline));
-        let why = Why::Request { id, key: node.0, lookup: number, span };
-        if let Ok(transaction) = self.query(node.1, target, why) {
-            self.transactions.insert(id, transaction);
-            return None;
+        let number = owner.operation().map_or(JOIN, OperationId::tag);
+        let lookup = self.lookups.get_mut(&number);
+        let span = lookup.map(|lookup| (number, lookup.open(context, (node, hop), (now, deadline))));
+        match self.query(node.1, target, Why::Request { id, key: node.0, span }) {
+            Ok(transaction) => {
+                self.transactions.insert(id, transaction);
+                None
+            }
+            Err(error) => {
+                let ending = Ending::Failed(Failure::Unsendable(error.kind()));
+                Some(self.ended(span, ending, Inbound::Failed(id)))
+            }
         }
-        let context = self.close(number, span, Ending::Failed);
-        Some(Stamped::new(Inbound::Failed(id)).in_span(context))
     }
 
     /// Waits for a datagram until `wake`, or for ever, and handles it. Says whether one came.
@@ -339,23 +421,40 @@ impl Driver {
 
     /// Handles a datagram, whoever sent it and whatever is in it.
     pub(crate) fn datagram(&mut self, datagram: &[u8], from: SocketAddrV4) {
+        if datagram.is_empty() && self.is_own_address(from) {
+            return;
+        }
         self.datagrams.received += 1;
         let Ok(Message { transaction, body }) = Message::decode(datagram) else {
             self.datagrams.malformed += 1;
             return;
         };
         match body {
-            Body::Query { query, .. } => self.serve(from, transaction, &query),
-            Body::Response { from: id, nodes } => {
-                self.answer(from, &transaction, Some((id, nodes.unwrap_or_default())));
+            Body::Query { from: id, query, read_only } => {
+                self.serve(from, transaction, &query);
+                // That it does not serve, a node says of itself: anybody can say it of any other, so it is no reason to
+                // take a node out of the table. It only is no candidate.
+                if !read_only && !self.is_own_address(from) {
+                    self.tell(Stamped::new(Inbound::Discovered((id, from))));
+                }
             }
-            Body::Error { .. } => self.answer(from, &transaction, None),
+            Body::Response { from: id, nodes } => {
+                self.answer(from, &transaction, Ok((id, nodes.unwrap_or_default())));
+            }
+            Body::Error { code, text } => {
+                self.answer(from, &transaction, Err(Failure::Error { code, text }));
+            }
         }
     }
 
-    /// Handles an answer: who says that it answers and which nodes it names, or `None` for an error. It counts only if
-    /// it has the transaction id that we gave and comes from the address that we asked.
-    fn answer(&mut self, from: SocketAddrV4, transaction: &[u8], answer: Option<(Key160, Vec<Node>)>) {
+    /// Handles an answer: who says that it answers and which nodes it names, or an error. It counts only if it has the
+    /// transaction id that we gave and comes from the address that we asked.
+    fn answer(
+        &mut self,
+        from: SocketAddrV4,
+        transaction: &[u8],
+        answer: Result<(Key160, Vec<Node>), Failure>,
+    ) {
         let asked =
             Transaction::try_from(transaction).ok().and_then(|transaction| self.asked.get(&transaction));
         let Some(Asked { since, why, .. }) = asked.filter(|asked| asked.to == from).copied() else {
@@ -364,27 +463,28 @@ impl Driver {
         };
         match why {
             Why::Bootstrap => {
-                if let Some((id, _)) = answer {
+                if let Ok((id, _)) = answer {
                     // The nodes that it names are hearsay: the lookups will ask it themselves.
                     self.silent.retain(|address| *address != from);
-                    let round_trip = Some(self.now() - since);
-                    self.tell(Stamped::new(Inbound::Connected { node: (id, from), round_trip }));
+                    self.contacts.push(((id, from), self.now() - since));
                 }
             }
-            Why::Request { id, key, lookup, span } => {
+            Why::Request { id, key, span } => {
+                let answer = answer.and_then(|(answerer, closer)| {
+                    if answerer == key { Ok(closer) } else { Err(Failure::OtherNode(answerer)) }
+                });
                 let (ending, event) = match answer {
-                    Some((answerer, mut closer)) if answerer == key => {
+                    Ok(mut closer) => {
                         // Some nodes put whoever asks into their tables, under whatever id: we need not ask ourselves.
-                        closer.retain(|node| !self.is_own_address(node.1));
+                        closer.retain(|node| !self.is_own_address(node.1) && can_know(from, node.1));
                         (Ending::Answered(closer.len()), Inbound::Answered { request: id, closer })
                     }
-                    // An error, or another node than the one that is said to live there.
-                    _ => (Ending::Failed, Inbound::Failed(id)),
+                    Err(failure) => (Ending::Failed(failure), Inbound::Failed(id)),
                 };
                 // This comes before the engine is told: should it find that the answer is late, it says so with a
                 // cancel, and that is how the request ended then.
-                let context = self.close(lookup, span, ending);
-                self.tell(Stamped::new(event).in_span(context));
+                let event = self.ended(span, ending, event);
+                self.tell(event);
                 self.forget(id);
             }
         }
@@ -399,8 +499,9 @@ impl Driver {
         let from = self.local();
         let body = match query {
             Query::Ping => Body::Response { from, nodes: None },
-            Query::FindNode { target } => {
-                let closest = self.coordinator.table().closest(*target).take(NODES_IN_ANSWER);
+            // A `get_peers` is answered without a token: who keeps no peers wants none announced.
+            Query::FindNode { target } | Query::GetPeers { info_hash: target } => {
+                let closest = self.table().closest(*target).take(NODES_IN_ANSWER);
                 Body::Response { from, nodes: Some(closest.map(|known| *known.node()).collect()) }
             }
             Query::Other(_) => Body::Error { code: 204, text: "Method Unknown".into() },
@@ -448,18 +549,25 @@ impl Driver {
         self.asked.remove(&transaction).map(|asked| asked.why)
     }
 
+    /// Ends the span of a request, if it has one, and stamps what comes of the request with it.
+    fn ended(
+        &mut self,
+        span: Option<SpanNumber>,
+        ending: Ending,
+        event: Inbound<Mainline>,
+    ) -> Stamped<Inbound<Mainline>> {
+        let context = span.and_then(|span| self.close(span, ending));
+        Stamped::new(event).in_span(context.unwrap_or(SpanContext::NONE))
+    }
+
     /// Ends the span of a request. Says its context.
-    fn close(&mut self, lookup: usize, span: usize, ending: Ending) -> SpanContext {
+    fn close(&mut self, (lookup, span): SpanNumber, ending: Ending) -> Option<SpanContext> {
         let now = self.now();
-        let lookup = self.lookups.get_mut(lookup);
-        lookup.and_then(|lookup| lookup.close(span, now, ending)).unwrap_or(SpanContext::NONE)
+        self.lookups.get_mut(&lookup)?.close(span, now, ending)
     }
 
-    fn lookup(&mut self, tag: u64) -> Option<&mut Lookup> {
-        self.lookups.get_mut(usize::try_from(tag).ok()?)
-    }
-
-    fn now(&self) -> Instant {
+    /// What time it is, since the driver began.
+    pub(crate) fn now(&self) -> Instant {
         Instant::from_std(self.anchor, std::time::Instant::now())
     }
 
@@ -470,7 +578,12 @@ impl Driver {
 
     /// Our own id.
     pub(crate) fn local(&self) -> Key160 {
-        self.coordinator.table().local()
+        self.table().local()
+    }
+
+    /// The routing table.
+    pub(crate) fn table(&self) -> &RoutingTable<Mainline> {
+        self.coordinator.table()
     }
 
     /// Whether we would be talking to ourselves. Behind a router there are more such addresses than we can know.
@@ -478,6 +591,26 @@ impl Driver {
         let ip = *self.address.ip();
         let is_own = *address.ip() == ip || ip.is_unspecified() && address.ip().is_loopback();
         is_own && address.port() == self.address.port()
+    }
+
+    /// How many nodes a bucket of the routing table holds.
+    pub(crate) fn bucket_size(&self) -> usize {
+        self.bucket_size
+    }
+
+    /// Whether it answers others.
+    pub(crate) fn serves(&self) -> bool {
+        self.settings.serve
+    }
+
+    /// What the engine did for its routing table.
+    pub(crate) fn routing(&self) -> RoutingCounts {
+        self.coordinator.routing()
+    }
+
+    /// The nodes of the routing table, to be restored by the next run of the program.
+    pub(crate) fn snapshot(&self) -> Vec<Saved<Mainline>> {
+        self.coordinator.snapshot(self.now())
     }
 
     /// What became of all requests.
@@ -490,8 +623,27 @@ impl Driver {
         self.datagrams
     }
 
-    /// The lookups, in the order in which they were begun.
-    pub(crate) fn lookups(&self) -> &[Lookup] {
-        &self.lookups
+    /// The lookups that were not taken out, in the order in which they were begun.
+    #[cfg(test)]
+    pub(crate) fn lookups(&self) -> Vec<&Lookup> {
+        self.lookups.values().collect()
+    }
+
+    /// Takes out the lookups that have ended.
+    pub(crate) fn take_ended(&mut self) -> Vec<Lookup> {
+        let all = core::mem::take(&mut self.lookups).into_iter();
+        let (ended, live) = all.partition::<BTreeMap<_, _>, _>(|(_, lookup)| lookup.end.is_some());
+        self.lookups = live;
+        ended.into_values().collect()
+    }
+
+    /// How many lookups have not ended.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
+    /// Takes what the engine said beside requests and lookups, and when.
+    pub(crate) fn take_news(&mut self) -> Vec<(Instant, Outbound<Mainline>)> {
+        core::mem::take(&mut self.news)
     }
 }

@@ -1,7 +1,8 @@
 //! KRPC, the wire protocol of `BitTorrent`'s DHT (BEP 5): bencoded dictionaries in UDP datagrams.
 //!
-//! Only what a lookup needs: the queries `ping` and `find_node`, responses, errors. Everything that comes in is
-//! from strangers: [`Message::decode`] takes any bytes and says what is wrong with them.
+//! Only what it takes to look up nodes and to be one: the queries `ping`, `find_node` and `get_peers`, responses,
+//! errors. Everything that comes in is from strangers: [`Message::decode`] takes any bytes and says what is wrong with
+//! them.
 
 use crate::driver::Node;
 use core::fmt;
@@ -43,6 +44,11 @@ pub(crate) enum Query {
     FindNode {
         target: Key160,
     },
+    /// Also answered by the nodes closest to `info_hash`, by a node that knows no peers. With this query libtorrent
+    /// checks whether a node lives: who does not answer it is never named to others.
+    GetPeers {
+        info_hash: Key160,
+    },
     /// One that this program does not know.
     Other(String),
 }
@@ -82,14 +88,15 @@ impl Message {
         let mut wire = Wire { t: ByteBuf::from(self.transaction.clone()), ..Wire::default() };
         match &self.body {
             Body::Query { from, query, read_only } => {
-                let (name, target) = match query {
-                    Query::Ping => ("ping", None),
-                    Query::FindNode { target } => ("find_node", Some(bytes(target))),
-                    Query::Other(name) => (name.as_str(), None),
+                let (name, target, info_hash) = match query {
+                    Query::Ping => ("ping", None, None),
+                    Query::FindNode { target } => ("find_node", Some(bytes(target)), None),
+                    Query::GetPeers { info_hash } => ("get_peers", None, Some(bytes(info_hash))),
+                    Query::Other(name) => (name.as_str(), None, None),
                 };
                 wire.y = ByteBuf::from(*b"q");
                 wire.q = Some(ByteBuf::from(name));
-                wire.a = Some(Arguments { id: bytes(from), target });
+                wire.a = Some(Arguments { id: bytes(from), info_hash, target });
                 wire.ro = read_only.then_some(1);
             }
             Body::Response { from, nodes } => {
@@ -115,11 +122,12 @@ impl Message {
         let wire: Wire = serde_bencode::from_bytes(datagram).map_err(|_| Malformed::Fields)?;
         let body = match (wire.y.as_slice(), wire.q, wire.a, wire.r, wire.e) {
             (b"q", Some(name), Some(arguments), ..) => {
-                let query = match (name.as_slice(), arguments.target) {
-                    (b"ping", _) => Query::Ping,
-                    (b"find_node", Some(target)) => Query::FindNode { target: key(&target)? },
-                    (b"find_node", None) => return Err(Malformed::Fields),
-                    (other, _) => Query::Other(String::from_utf8_lossy(other).into_owned()),
+                let wanted = |argument: Option<ByteBuf>| key(&argument.ok_or(Malformed::Fields)?);
+                let query = match name.as_slice() {
+                    b"ping" => Query::Ping,
+                    b"find_node" => Query::FindNode { target: wanted(arguments.target)? },
+                    b"get_peers" => Query::GetPeers { info_hash: wanted(arguments.info_hash)? },
+                    other => Query::Other(String::from_utf8_lossy(other).into_owned()),
                 };
                 Body::Query { from: key(&arguments.id)?, query, read_only: wire.ro == Some(1) }
             }
@@ -157,6 +165,8 @@ struct Wire {
 struct Arguments {
     id: ByteBuf,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    info_hash: Option<ByteBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     target: Option<ByteBuf>,
 }
 
@@ -186,7 +196,7 @@ fn compact(nodes: &[Node]) -> ByteBuf {
     bytes
 }
 
-/// Reads compact node info. Nodes at addresses that nothing can be sent to are left out.
+/// Reads compact node info.
 fn nodes_of(compact: &[u8]) -> Result<Vec<Node>, Malformed> {
     let (entries, []) = compact.as_chunks::<26>() else { return Err(Malformed::NodesLength) };
     let mut nodes = Vec::with_capacity(entries.len());
@@ -198,10 +208,7 @@ fn nodes_of(compact: &[u8]) -> Result<Vec<Node>, Malformed> {
         let (Some(ip), port) = (rest.first_chunk::<4>(), u16::from_be_bytes(*port)) else {
             return Err(Malformed::NodesLength);
         };
-        let ip = Ipv4Addr::from(*ip);
-        if port != 0 && !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast() {
-            nodes.push((Key160::new(*id), SocketAddrV4::new(ip, port)));
-        }
+        nodes.push((Key160::new(*id), SocketAddrV4::new(Ipv4Addr::from(*ip), port)));
     }
     Ok(nodes)
 }

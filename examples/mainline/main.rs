@@ -7,13 +7,17 @@ mod driver;
 mod krpc;
 mod options;
 mod report;
+mod saved;
+mod stay;
 mod testnet;
 mod trace;
 
 use driver::{Driver, Settings};
-use kad_proto::Key160;
-use options::{HELP, Options};
-use report::Report;
+use kad_proto::coordinator::Inbound;
+use kad_proto::{Key160, Stamped};
+use options::{HELP, Options, Stay};
+use report::{LookupReport, Totals, joined};
+use serde_json::json;
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -47,9 +51,14 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let say = |text: String| -> io::Result<()> {
         if options.json { writeln!(io::stderr(), "{text}") } else { writeln!(io::stdout(), "{text}") }
     };
-    let (testnet, bootstrap) = if options.bootstrap.is_empty() {
-        say(format!("starting {} nodes of the crate `mainline` on loopback", options.nodes))?;
-        let testnet = Testnet::start(options.nodes)?;
+    let (id, known) = match &options.load {
+        Some(path) => saved::read(path).map_err(|error| format!("{}: {error}", path.display()))?,
+        None => (Key160::new(rand::random()), Vec::new()),
+    };
+    let (testnet, bootstrap) = if options.bootstrap.is_empty() && options.load.is_none() {
+        let nodes = options.nodes.unwrap_or(30);
+        say(format!("starting {nodes} nodes of the crate `mainline` on loopback"))?;
+        let testnet = Testnet::start(nodes)?;
         let bootstrap = testnet.bootstrap();
         (Some(testnet), bootstrap)
     } else {
@@ -57,42 +66,60 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     };
 
     // Nobody else needs to reach a node whose network is on loopback.
-    let all_loopback = bootstrap.iter().all(|address| address.ip().is_loopback());
+    let mut others = bootstrap.iter().copied().chain(known.iter().map(|saved| saved.node.1));
+    let all_loopback = others.all(|address| address.ip().is_loopback());
     let ip = if all_loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
-    let id = Key160::new(rand::random());
+    let stays = options.stay != Stay::No;
+    let config = driver::config(options.deadline);
     let mut driver = Driver::new(
-        ip,
+        SocketAddrV4::new(ip, options.port),
         id,
-        driver::config(options.deadline),
-        Settings { drop: options.drop, serve: options.serve },
+        if stays { driver::staying(config, options.probe) } else { config },
+        Settings { drop: options.drop, serve: stays },
     )?;
-    let does = if options.serve { "serving" } else { "listening" };
+    let does = if stays { "serving" } else { "listening" };
     say(format!("{does} on {} as node {}", driver.address(), driver.local()))?;
 
+    let is_alone = known.is_empty();
+    driver.tell(Stamped::new(Inbound::Restore(known)));
     let silent = driver.bootstrap(&bootstrap)?;
-    if silent.len() == bootstrap.len() {
+    if is_alone && silent.len() == bootstrap.len() {
         return Err(format!("no bootstrap node answered: {}", list(&silent)).into());
     }
     if !silent.is_empty() {
         say(format!("no answer from bootstrap nodes: {}", list(&silent)))?;
     }
 
-    for _ in 0..options.queries {
-        driver.look_up(options.target.unwrap_or_else(|| Key160::new(rand::random())), options.deadline);
+    for target in options.targets() {
+        driver.look_up(target, options.deadline);
     }
-    driver.run()?;
-
-    let report = Report { driver: &driver, testnet: testnet.as_ref() };
-    if options.json {
-        writeln!(io::stdout(), "{}", report.json())?;
+    let mut code = 0;
+    if stays {
+        code = stay::stay(&mut driver, options, testnet.as_ref())?;
     } else {
-        write!(io::stdout(), "{report}")?;
+        driver.run()?;
     }
-    let code = report.exit_code();
-    if options.serve {
-        loop {
-            driver.step()?;
+    if let Some(path) = &options.save {
+        saved::write(path, driver.local(), &driver.snapshot())
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let lookups = driver.take_ended();
+    let reports: Vec<_> =
+        lookups.iter().map(|lookup| LookupReport { lookup, testnet: testnet.as_ref() }).collect();
+    code = reports.iter().map(LookupReport::exit_code).fold(code, u8::max);
+    if options.json {
+        let json = json!({
+            "event": "report",
+            "nodes": testnet.as_ref().map(Testnet::len),
+            "lookups": reports.iter().map(LookupReport::json).collect::<Vec<_>>(),
+            "exit": code,
+        });
+        writeln!(io::stdout(), "{}", joined(Totals(&driver).json(), json))?;
+    } else {
+        for report in &reports {
+            write!(io::stdout(), "{report}")?;
         }
+        write!(io::stdout(), "{}", Totals(&driver))?;
     }
     Ok(exit(code))
 }

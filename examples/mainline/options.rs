@@ -1,27 +1,38 @@
 //! The command line.
 
 use core::fmt::Display;
+use core::str::FromStr;
 use core::time::Duration;
 use kad_proto::Key160;
 use lexopt::{Arg, Parser, ValueExt};
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
+use std::path::PathBuf;
 
 pub(crate) const HELP: &str = "\
-Looks up keys in a BitTorrent DHT, with the engine kad-proto.
+Looks up keys in a BitTorrent DHT, and can be a node of it, with the engine kad-proto.
 
-Without --bootstrap it starts a network of its own: nodes of the crate `mainline`, on loopback.
+Without --bootstrap or --load it starts a network of its own: nodes of the crate `mainline`, on loopback.
 
 Usage: mainline [OPTIONS]
 
-Options:
+To begin with:
   --bootstrap HOST:PORT  begin with this node instead of a network of its own; repeatable
+  --load FILE            begin with the id and the nodes that --save wrote
   --nodes N              start this many nodes, 1 to 1000 [default: 30]
-  --target HEX           look up this key of 40 hexadecimal digits [default: random]
-  --queries N            do this many lookups at once, 1 to 10000 [default: 1]
+  --port N               listen on this port [default: any that is free]
+To look up:
+  --target HEX           look up this key of 40 hexadecimal digits; repeatable [default: random]
+  --queries N            do this many lookups at once, 1 to 10000 [default: 1 for each target]
   --deadline TIME        give each lookup this long: 500ms, 5s, 1m [default: 10s]
   --drop SHARE           lose this share of outgoing datagrams, 0 to 1 [default: 0]
-  --serve                stay up afterwards, and answer ping and find_node all along
-  --json                 print one JSON object to stdout, and all else to stderr
+To stay:
+  --stay TIME            be a node for this long: answer others, maintain the routing table, and show it every 5 s
+  --serve                the same until interrupted (Ctrl-C)
+  --every TIME           meanwhile do the lookups again this often [default: once]
+  --probe TIME           check this often whether a node of the table lives [default: 15m]
+In the end:
+  --save FILE            write the id and the nodes of the routing table, as JSON
+  --json                 print one JSON object to stdout, and all else to stderr; while it stays, one for each event too
   --help                 print this
 
 Exit code: 0 if all lookups came to an end of their own, 2 if one ran into its deadline or found nobody, 1 for errors: bad
@@ -30,15 +41,28 @@ arguments, no bootstrap node that answers.
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// Empty: a network of our own.
     pub(crate) bootstrap: Vec<SocketAddrV4>,
-    pub(crate) nodes: usize,
-    pub(crate) target: Option<Key160>,
-    pub(crate) queries: usize,
+    pub(crate) load: Option<PathBuf>,
+    pub(crate) nodes: Option<usize>,
+    /// 0: any that is free.
+    pub(crate) port: u16,
+    pub(crate) targets: Vec<Key160>,
+    pub(crate) queries: Option<usize>,
     pub(crate) deadline: Duration,
     pub(crate) drop: f64,
-    pub(crate) serve: bool,
+    pub(crate) stay: Stay,
+    pub(crate) every: Option<Duration>,
+    pub(crate) probe: Option<Duration>,
+    pub(crate) save: Option<PathBuf>,
     pub(crate) json: bool,
+}
+
+/// Whether to be a node of the network, rather than a client that leaves after its lookups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stay {
+    No,
+    For(Duration),
+    UntilInterrupted,
 }
 
 impl Options {
@@ -49,15 +73,19 @@ impl Options {
     pub(crate) fn parse(mut parser: Parser) -> Result<Option<Self>, lexopt::Error> {
         let mut options = Self {
             bootstrap: Vec::new(),
-            nodes: 30,
-            target: None,
-            queries: 1,
+            load: None,
+            nodes: None,
+            port: 0,
+            targets: Vec::new(),
+            queries: None,
             deadline: Duration::from_secs(10),
             drop: 0.0,
-            serve: false,
+            stay: Stay::No,
+            every: None,
+            probe: None,
+            save: None,
             json: false,
         };
-        let mut nodes_given = false;
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("bootstrap") => {
@@ -66,28 +94,52 @@ impl Options {
                         options.bootstrap.push(address);
                     }
                 }
+                Arg::Long("load") => options.load = Some(parser.value()?.into()),
                 Arg::Long("nodes") => {
-                    options.nodes = value(&mut parser, "--nodes", |text| number(text, 1_000))?;
-                    nodes_given = true;
+                    options.nodes = Some(value(&mut parser, "--nodes", |text| number(text, 1_000))?);
+                }
+                Arg::Long("port") => {
+                    options.port = value(&mut parser, "--port", |text| number(text, u16::MAX))?;
                 }
                 Arg::Long("target") => {
-                    options.target = Some(value(&mut parser, "--target", Key160::from_hex)?);
+                    options.targets.push(value(&mut parser, "--target", Key160::from_hex)?);
                 }
                 Arg::Long("queries") => {
-                    options.queries = value(&mut parser, "--queries", |text| number(text, 10_000))?;
+                    options.queries = Some(value(&mut parser, "--queries", |text| number(text, 10_000))?);
                 }
                 Arg::Long("deadline") => options.deadline = value(&mut parser, "--deadline", duration)?,
                 Arg::Long("drop") => options.drop = value(&mut parser, "--drop", share)?,
-                Arg::Long("serve") => options.serve = true,
+                Arg::Long(name @ ("stay" | "serve")) if options.stay != Stay::No => {
+                    return Err(format!("--{name}: how long to stay is said already").into());
+                }
+                Arg::Long("stay") => options.stay = Stay::For(value(&mut parser, "--stay", duration)?),
+                Arg::Long("serve") => options.stay = Stay::UntilInterrupted,
+                Arg::Long("every") => options.every = Some(value(&mut parser, "--every", duration)?),
+                Arg::Long("probe") => options.probe = Some(value(&mut parser, "--probe", duration)?),
+                Arg::Long("save") => options.save = Some(parser.value()?.into()),
                 Arg::Long("json") => options.json = true,
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
                 other => return Err(other.unexpected()),
             }
         }
-        if nodes_given && !options.bootstrap.is_empty() {
-            return Err("--nodes: no nodes are started with --bootstrap".into());
+        let joins = !options.bootstrap.is_empty() || options.load.is_some();
+        if options.nodes.is_some() && joins {
+            return Err("--nodes: no nodes are started with --bootstrap or --load".into());
+        }
+        for (given, name) in [(options.every, "--every"), (options.probe, "--probe")] {
+            if given.is_some() && options.stay == Stay::No {
+                return Err(format!("{name}: only with --stay or --serve").into());
+            }
         }
         Ok(Some(options))
+    }
+
+    /// What to look up: as many keys as were asked for.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = Key160> {
+        let count = self.queries.unwrap_or(self.targets.len().max(1));
+        let mut given = self.targets.iter().cycle();
+        core::iter::repeat_with(move || given.next().copied().unwrap_or_else(|| Key160::new(rand::random())))
+            .take(count)
     }
 }
 
@@ -101,10 +153,13 @@ fn value<T, E: Display>(
     read(&text).map_err(|error| format!("{option} {text}: {error}").into())
 }
 
-fn number(text: &str, most: usize) -> Result<usize, String> {
+fn number<N>(text: &str, most: N) -> Result<N, String>
+where
+    N: Copy + Display + FromStr + From<u8> + PartialOrd,
+{
     text.parse()
         .ok()
-        .filter(|number| (1..=most).contains(number))
+        .filter(|number| (N::from(1)..=most).contains(number))
         .ok_or(format!("not a number from 1 to {most}"))
 }
 

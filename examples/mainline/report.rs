@@ -1,29 +1,32 @@
-//! What the program prints in the end: as text by `Display`, or as JSON.
+//! What the program prints: of one lookup, of the routing table, and of all that happened; as text or as JSON.
 
 use crate::driver::{Driver, Mainline};
 use crate::testnet::Testnet;
 use crate::trace::{Ending, Lookup, Span};
 use core::fmt;
 use core::time::Duration;
-use kad_proto::{Finish, Instant, Outcome, Statistics};
+use kad_proto::coordinator::Outbound;
+use kad_proto::table::Record;
+use kad_proto::{Finish, Instant, Key, Key160, Outcome, RoutingTable, Statistics};
 use serde_json::{Value, json};
 
-pub(crate) struct Report<'a> {
-    pub(crate) driver: &'a Driver,
+/// Of one lookup.
+pub(crate) struct LookupReport<'a> {
+    pub(crate) lookup: &'a Lookup,
     /// The network, where its nodes are known.
     pub(crate) testnet: Option<&'a Testnet>,
 }
 
-impl Report<'_> {
-    /// 0 if all lookups came to an end of their own, 2 if one ran into its deadline or found nobody, 1 if one was
+impl LookupReport<'_> {
+    /// 0 if it came to an end of its own or was stopped, 2 if it ran into its deadline or found nobody, 1 if it was
     /// refused.
     pub(crate) fn exit_code(&self) -> u8 {
-        let codes = self.driver.lookups().iter().map(|lookup| match &lookup.end {
+        match &self.lookup.end {
+            Some(Ok(finish)) if finish.outcome == Outcome::Stopped => 0,
             Some(Ok(finish)) if finish.outcome == Outcome::DeadlineExceeded || finish.closest.is_empty() => 2,
             Some(Ok(_)) => 0,
             Some(Err(_)) | None => 1,
-        });
-        codes.max().unwrap_or(0)
+        }
     }
 
     /// How many of the k closest nodes in truth were found, for k = 8 and 20: k (or less where there are fewer nodes),
@@ -39,35 +42,8 @@ impl Report<'_> {
     }
 
     pub(crate) fn json(&self) -> Value {
-        let (traffic, datagrams) = (self.driver.traffic(), self.driver.datagrams());
-        json!({
-            "local": { "key": self.driver.local().to_string(), "address": self.driver.address().to_string() },
-            "nodes": self.testnet.map(Testnet::len),
-            "lookups": self.driver.lookups().iter().map(|lookup| self.lookup_json(lookup)).collect::<Vec<_>>(),
-            "requests": {
-                "sent": traffic.sent,
-                "answered": traffic.answered,
-                "failed": traffic.failed,
-                "timed_out": traffic.timed_out,
-                "cancelled": traffic.cancelled,
-                "in_flight": traffic.in_flight,
-            },
-            "datagrams": {
-                "sent": datagrams.sent,
-                "dropped": datagrams.dropped,
-                "unsendable": datagrams.unsendable,
-                "received": datagrams.received,
-                "malformed": datagrams.malformed,
-                "unexpected": datagrams.unexpected,
-                "served": datagrams.served,
-                "unserved": datagrams.unserved,
-            },
-            "exit": self.exit_code(),
-        })
-    }
-
-    fn lookup_json(&self, lookup: &Lookup) -> Value {
-        let mut value = json!({
+        let lookup = self.lookup;
+        let value = json!({
             "target": lookup.target.to_string(),
             "trace_id": lookup.root.trace_id().to_string(),
             "span_id": lookup.root.span_id().to_string(),
@@ -94,13 +70,13 @@ impl Report<'_> {
             Some(Err(reason)) => json!({ "outcome": "refused", "reason": reason.to_string() }),
             None => json!({ "outcome": "running" }),
         };
-        if let (Value::Object(value), Value::Object(end)) = (&mut value, end) {
-            value.extend(end);
-        }
-        value
+        joined(value, end)
     }
+}
 
-    fn lookup_text(&self, f: &mut fmt::Formatter<'_>, lookup: &Lookup) -> fmt::Result {
+impl fmt::Display for LookupReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lookup = self.lookup;
         writeln!(f, "\nlookup of {}", lookup.target)?;
         match &lookup.end {
             Some(Ok(finish)) => {
@@ -126,13 +102,14 @@ impl Report<'_> {
         for (depth, span) in lookup.tree() {
             write!(f, "    {:indent$}{} ", "", span.context.span_id(), indent = 2 * depth)?;
             write!(f, "{} hop {}", span.node.1, span.hop)?;
-            match span.end {
+            match &span.end {
                 Some((_, ending)) => {
                     write!(f, " {ending} after {}", Millis(span.elapsed().unwrap_or_default()))?;
-                    if let Ending::Answered(named) = ending {
-                        write!(f, ", named {named}")?;
+                    match ending {
+                        Ending::Answered(named) => writeln!(f, ", named {named}")?,
+                        Ending::Failed(failure) => writeln!(f, ": {failure}")?,
+                        _ => writeln!(f)?,
                     }
-                    writeln!(f)?;
                 }
                 None => writeln!(f, " in flight")?,
             }
@@ -141,12 +118,57 @@ impl Report<'_> {
     }
 }
 
-impl fmt::Display for Report<'_> {
+/// Of everything at the end.
+pub(crate) struct Totals<'a>(pub(crate) &'a Driver);
+
+impl Totals<'_> {
+    pub(crate) fn json(&self) -> Value {
+        let (traffic, routing, datagrams) = (self.0.traffic(), self.0.routing(), self.0.datagrams());
+        json!({
+            "local": { "key": self.0.local().to_string(), "address": self.0.address().to_string() },
+            "requests": {
+                "sent": traffic.sent,
+                "answered": traffic.answered,
+                "failed": traffic.failed,
+                "timed_out": traffic.timed_out,
+                "cancelled": traffic.cancelled,
+                "in_flight": traffic.in_flight,
+            },
+            "routing": {
+                "candidates": routing.include.offered,
+                "passed": routing.include.passed,
+                "failed": routing.include.failed,
+                "probes_passed": routing.probe.passed,
+                "probes_failed": routing.probe.failed,
+                "explored": routing.explored,
+                "bootstraps": routing.bootstraps,
+            },
+            "datagrams": {
+                "sent": datagrams.sent,
+                "dropped": datagrams.dropped,
+                "unsendable": datagrams.unsendable,
+                "received": datagrams.received,
+                "malformed": datagrams.malformed,
+                "unexpected": datagrams.unexpected,
+                "served": datagrams.served,
+                "unserved": datagrams.unserved,
+            },
+        })
+    }
+}
+
+impl fmt::Display for Totals<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for lookup in self.driver.lookups() {
-            self.lookup_text(f, lookup)?;
+        let (r, d) = (self.0.routing(), self.0.datagrams());
+        if self.0.serves() {
+            write!(
+                f,
+                "\nrouting table: {} candidates, of which {} passed and {} failed; ",
+                r.include.offered, r.include.passed, r.include.failed
+            )?;
+            write!(f, "{} probes passed, {} failed; ", r.probe.passed, r.probe.failed)?;
+            writeln!(f, "{} buckets explored, {} bootstraps of its own", r.explored, r.bootstraps)?;
         }
-        let d = self.driver.datagrams();
         write!(
             f,
             "\ndatagrams: {} sent, {} lost on purpose, {} unsendable; ",
@@ -161,7 +183,114 @@ impl fmt::Display for Report<'_> {
     }
 }
 
+/// Of the routing table at an instant: by bucket, as a plot.
+pub(crate) struct Occupancy<'a> {
+    pub(crate) table: &'a RoutingTable<Mainline>,
+    pub(crate) now: Instant,
+    /// How many nodes a bucket holds.
+    pub(crate) room: usize,
+}
+
+impl Occupancy<'_> {
+    /// The buckets up to the last that holds nodes: common prefix length, nodes, and how many of these have failed
+    /// since they last answered.
+    fn buckets(&self) -> Vec<(u32, usize, usize)> {
+        let failing = |bucket: &[Record<_>]| bucket.iter().filter(|record| record.failures() > 0).count();
+        let bucket = |cpl| (cpl, self.table.bucket(cpl).len(), failing(self.table.bucket(cpl)));
+        let mut buckets: Vec<_> = (0..Key160::BITS).map(bucket).collect();
+        buckets.truncate(buckets.iter().rposition(|(_, nodes, _)| *nodes > 0).map_or(0, |last| last + 1));
+        buckets
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let bucket = |(cpl, nodes, failing)| json!({ "cpl": cpl, "nodes": nodes, "failing": failing });
+        json!({
+            "event": "table",
+            "at_us": at(self.now),
+            "nodes": self.table.len(),
+            "buckets": self.buckets().into_iter().map(bucket).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl fmt::Display for Occupancy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.now.as_nanos() / 1_000_000_000;
+        writeln!(
+            f,
+            "\nrouting table after {seconds} s: {} nodes (? has failed since it last answered)",
+            self.table.len()
+        )?;
+        for (cpl, nodes, failing) in self.buckets() {
+            let [live, failing, free] =
+                [("#", nodes - failing), ("?", failing), (".", self.room.saturating_sub(nodes))]
+                    .map(|(mark, count)| mark.repeat(count));
+            writeln!(f, "  cpl {cpl:>3}  {live}{failing}{free} {nodes:>3}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Of something else that the engine said.
+pub(crate) struct News<'a> {
+    pub(crate) now: Instant,
+    pub(crate) said: &'a Outbound<Mainline>,
+}
+
+impl News<'_> {
+    pub(crate) fn json(&self) -> Value {
+        let json = match self.said {
+            Outbound::Admitted((key, address)) => json!({
+                "event": "admitted",
+                "key": key.to_string(),
+                "address": address.to_string(),
+            }),
+            Outbound::Removed((key, address)) => json!({
+                "event": "removed",
+                "key": key.to_string(),
+                "address": address.to_string(),
+            }),
+            Outbound::Bootstrapped(end) => json!({
+                "event": "bootstrapped",
+                "outcome": outcome(end.outcome),
+                "nodes": end.nodes,
+                "statistics": statistics_json(&end.statistics),
+            }),
+            Outbound::NearEmpty { nodes } => json!({ "event": "nearly empty", "nodes": nodes }),
+            other => json!({ "event": "other", "said": format!("{other:?}") }),
+        };
+        joined(json, json!({ "at_us": at(self.now) }))
+    }
+}
+
+/// Only what is not seen in the plot of the table.
+impl fmt::Display for News<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.said {
+            Outbound::Bootstrapped(end) => {
+                let (outcome, requests) = (outcome(end.outcome), end.statistics.requests);
+                writeln!(
+                    f,
+                    "\nbootstrap: {outcome} after {requests} requests; {} nodes in the table",
+                    end.nodes
+                )
+            }
+            Outbound::NearEmpty { nodes } => writeln!(f, "\nnearly empty: {nodes} nodes in the table"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One object of two.
+pub(crate) fn joined(mut json: Value, more: Value) -> Value {
+    if let (Value::Object(json), Value::Object(more)) = (&mut json, more) {
+        json.extend(more);
+    }
+    json
+}
+
 fn span_json(span: &Span) -> Value {
+    let ending = span.end.as_ref().map(|(_, ending)| ending);
     json!({
         "span_id": span.context.span_id().to_string(),
         "trace_id": span.context.trace_id().to_string(),
@@ -172,7 +301,11 @@ fn span_json(span: &Span) -> Value {
         "sent_us": at(span.sent),
         "deadline_us": span.deadline.map(at),
         "elapsed_us": span.elapsed().map(micros),
-        "outcome": span.end.map(|(_, ending)| ending.to_string()),
+        "outcome": ending.map(ToString::to_string),
+        "reason": match ending {
+            Some(Ending::Failed(failure)) => Some(failure.to_string()),
+            _ => None,
+        },
     })
 }
 

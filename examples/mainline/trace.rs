@@ -10,6 +10,7 @@ use core::fmt;
 use core::time::Duration;
 use kad_proto::{Context, Finish, Instant, Key160, RefusedBecause};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+use std::io::ErrorKind;
 
 /// One lookup: its root span, and the spans of its requests in the order in which they were sent.
 #[derive(Clone, Debug)]
@@ -38,12 +39,11 @@ pub(crate) struct Span {
 }
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// The node answered, and named this many nodes.
     Answered(usize),
-    /// The node answered with an error, or as another node; or the datagram could not be sent.
-    Failed,
+    Failed(Failure),
     /// It ran into its own timeout.
     TimedOut,
     /// It was given up because the lookup ended.
@@ -54,10 +54,35 @@ impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Answered(_) => "answered",
-            Self::Failed => "failed",
+            Self::Failed(_) => "failed",
             Self::TimedOut => "timed out",
             Self::Cancelled => "cancelled",
         })
+    }
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The node answered with an error.
+    Error { code: i64, text: String },
+    /// Another node than the one that is said to live there answered.
+    OtherNode(Key160),
+    /// The datagram could not be sent.
+    Unsendable(ErrorKind),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // A stranger's words, which are not to control a terminal or to fill it.
+            Self::Error { code, text } => {
+                let text: String = text.chars().take(80).collect();
+                write!(f, "error {code} \"{}\"", text.escape_debug())
+            }
+            Self::OtherNode(key) => write!(f, "node {key} lives there"),
+            Self::Unsendable(kind) => write!(f, "not sent: {kind}"),
+        }
     }
 }
 
@@ -112,7 +137,7 @@ impl Lookup {
 impl Span {
     /// How long the request was in flight, if it has ended.
     pub(crate) fn elapsed(&self) -> Option<Duration> {
-        self.end.map(|(ended, _)| ended - self.sent)
+        self.end.as_ref().map(|(ended, _)| *ended - self.sent)
     }
 }
 

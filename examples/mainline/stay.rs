@@ -1,0 +1,91 @@
+//! Staying in the network: answering others, looking things up again, and showing how the routing table fills.
+
+use crate::driver::Driver;
+use crate::options::{Options, Stay};
+use crate::report::{LookupReport, News, Occupancy, joined};
+use crate::testnet::Testnet;
+use core::time::Duration;
+use serde_json::json;
+use std::error::Error;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How often the routing table is shown.
+const SHOW: Duration = Duration::from_secs(5);
+
+/// Stays for as long as the options say, or until interrupted. Prints what happens. Says the exit code.
+///
+/// # Errors
+/// That of the socket or of the output; and where there is no way to notice an interruption.
+pub(crate) fn stay(
+    driver: &mut Driver,
+    options: &Options,
+    testnet: Option<&Testnet>,
+) -> Result<u8, Box<dyn Error>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let (flag, wake) = (Arc::clone(&interrupted), driver.waker()?);
+    ctrlc::set_handler(move || {
+        flag.store(true, Ordering::Relaxed);
+        wake();
+    })?;
+
+    let begun = driver.now();
+    let end = match options.stay {
+        Stay::For(time) => Some(begun + time),
+        _ => None,
+    };
+    let (mut show, mut again) = (begun + SHOW, options.every.map(|every| begun + every));
+    let mut code = 0;
+    loop {
+        let now = driver.now();
+        let is_over = interrupted.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end);
+        if is_over {
+            driver.stop();
+        } else if again.is_some_and(|again| now >= again) && driver.unfinished() == 0 {
+            again = options.every.map(|every| now + every);
+            for target in options.targets() {
+                driver.look_up(target, options.deadline);
+            }
+        }
+        code = code.max(print(driver, options, testnet)?);
+        if is_over || now >= show {
+            show = now + SHOW;
+            let occupancy = Occupancy { table: driver.table(), now, room: driver.bucket_size() };
+            if options.json {
+                writeln!(io::stdout(), "{}", occupancy.json())?;
+            } else {
+                write!(io::stdout(), "{occupancy}")?;
+            }
+        }
+        if is_over {
+            return Ok(code);
+        }
+        driver.step(
+            [Some(show), again.filter(|_| driver.unfinished() == 0), end].into_iter().flatten().min(),
+        )?;
+    }
+}
+
+/// Prints what happened since the last time. Says the worst exit code of the lookups that ended.
+fn print(driver: &mut Driver, options: &Options, testnet: Option<&Testnet>) -> io::Result<u8> {
+    let mut code = 0;
+    for (now, news) in driver.take_news() {
+        let news = News { now, said: &news };
+        if options.json {
+            writeln!(io::stdout(), "{}", news.json())?;
+        } else {
+            write!(io::stdout(), "{news}")?;
+        }
+    }
+    for lookup in driver.take_ended() {
+        let report = LookupReport { lookup: &lookup, testnet };
+        code = code.max(report.exit_code());
+        if options.json {
+            writeln!(io::stdout(), "{}", joined(report.json(), json!({ "event": "lookup" })))?;
+        } else {
+            write!(io::stdout(), "{report}")?;
+        }
+    }
+    Ok(code)
+}
