@@ -23,7 +23,7 @@ pub struct NetworkSizeConfig {
     pub k: usize,
     /// How many lookups are remembered; a new one takes the place of the oldest. At most 65,536. Default: 150.
     pub max_samples: usize,
-    /// With fewer lookups there is no estimate. 1 to `max_samples`. Default: 5.
+    /// With fewer lookups there is no estimate. 2 to `max_samples`. Default: 5.
     pub min_samples: usize,
     /// How long a lookup counts. Default: 2 h.
     pub max_age: Duration,
@@ -362,21 +362,18 @@ mod tests {
     use crate::keyspace::nearest;
     use crate::{Bits, Key8, Key160};
     use proptest::prelude::*;
+    use rand_core::{Rng, SeedableRng};
+    use rand_xoshiro::SplitMix64;
 
     type Key64 = Bits<8>;
 
     const NOW: Instant = Instant::from_secs(1_000_000);
 
-    /// `SplitMix64` (Steele, Lea, Flood 2014).
-    struct Random(u64);
+    struct Random(SplitMix64);
 
     impl Random {
         fn key(&mut self) -> Key64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            Key64::new((z ^ (z >> 31)).to_be_bytes())
+            Key64::new(self.0.next_u64().to_be_bytes())
         }
     }
 
@@ -420,7 +417,7 @@ mod tests {
     #[test]
     fn fifty_lookups_tell_the_size_within_a_tenth() {
         for (seed, nodes) in [(1, 1_000), (2, 10_000), (3, 100_000)] {
-            let mut random = Random(seed);
+            let mut random = Random(SplitMix64::seed_from_u64(seed));
             let network = Network::new(nodes, &mut random);
             let mut errors: Vec<_> =
                 (0..20).map(|_| error(network.estimated(50, &mut random), nodes)).collect();
@@ -436,7 +433,7 @@ mod tests {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         fn many_lookups_tell_the_size_of_any_network(seed: u64, magnitude in 2.0..5.0_f64) {
             let nodes = 10_f64.powf(magnitude) as usize;
-            let mut random = Random(seed);
+            let mut random = Random(SplitMix64::seed_from_u64(seed));
             let network = Network::new(nodes, &mut random);
             let found = network.estimated(150, &mut random);
             // A small network is itself a small sample of the key space.
@@ -486,7 +483,7 @@ mod tests {
         let of_fill = |fill| {
             let mut size =
                 NetworkSize::new(NetworkSizeConfig { k: 1_024, ..NetworkSizeConfig::default() }).unwrap();
-            let mut random = Random(1);
+            let mut random = Random(SplitMix64::seed_from_u64(1));
             for target in 0..5_u64 {
                 let target = Key64::new(target.to_be_bytes());
                 let mut distances: Vec<_> = (0..1_024).map(|_| random.key()).collect();
@@ -686,7 +683,7 @@ mod tests {
 
     #[test]
     fn the_thresholds_mean_what_they_say() {
-        let (nodes, mut random) = (10_000, Random(4));
+        let (nodes, mut random) = (10_000, Random(SplitMix64::seed_from_u64(4)));
         let network = Network::new(nodes, &mut random);
         let thresholds = Thresholds::new(20, 10_000);
         let (mut beyond, mut early) = (0, 0);
@@ -707,7 +704,7 @@ mod tests {
 
     #[test]
     fn sybil_nodes_are_implausibly_close() {
-        let (nodes, mut random) = (10_000, Random(5));
+        let (nodes, mut random) = (10_000, Random(SplitMix64::seed_from_u64(5)));
         let network = Network::new(nodes, &mut random);
         let found = network.estimated(100, &mut random);
         let (mut honest, mut half, mut all) = (Vec::new(), Vec::new(), Vec::new());
@@ -735,7 +732,7 @@ mod tests {
 
     #[test]
     fn lookups_that_are_lied_to_move_the_estimate_by_their_share() {
-        let (nodes, mut random) = (10_000, Random(6));
+        let (nodes, mut random) = (10_000, Random(SplitMix64::seed_from_u64(6)));
         let network = Network::new(nodes, &mut random);
         let mut size = NetworkSize::new(NetworkSizeConfig::default()).unwrap();
         for lookup in 0..100 {

@@ -355,6 +355,8 @@ mod tests {
     use super::*;
     use crate::{Key8, Key160};
     use proptest::prelude::*;
+    use rand_core::{Rng, SeedableRng};
+    use rand_xoshiro::SplitMix64;
     use std::collections::BTreeMap;
 
     /// Nodes with a number besides their key.
@@ -371,16 +373,11 @@ mod tests {
         }
     }
 
-    /// `SplitMix64` (Steele, Lea, Flood 2014).
-    struct Random(u64);
+    struct Random(SplitMix64);
 
     impl Random {
         fn number(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
+            self.0.next_u64()
         }
 
         fn below(&mut self, n: usize) -> usize {
@@ -431,7 +428,7 @@ mod tests {
         mut oracle: impl FnMut(K) -> Vec<K>,
     ) -> Swept<K> {
         let mut sweep = Sweep::<Plain<K>>::new(config.clone(), keys.iter().copied()).unwrap();
-        let (mut running, mut random) = (Vec::new(), Random(at_once as u64));
+        let (mut running, mut random) = (Vec::new(), Random(SplitMix64::seed_from_u64(at_once as u64)));
         let explored = loop {
             match sweep.advance() {
                 Next::LookUp(target) => {
@@ -523,7 +520,7 @@ mod tests {
     #[test]
     fn ten_thousand_records_take_few_lookups() {
         for (nodes, at_once, most) in [(1_000, 3, 60), (10_000, 1, 400)] {
-            let mut random = Random(nodes);
+            let mut random = Random(SplitMix64::seed_from_u64(nodes));
             let network = random.keys(usize::try_from(nodes).unwrap());
             let lookups = in_regions(&network, &random.keys(10_000), at_once);
             assert!(lookups <= most, "{lookups} for {nodes} nodes");
@@ -532,7 +529,7 @@ mod tests {
 
     #[test]
     fn a_record_that_stands_alone_takes_one_lookup() {
-        let mut random = Random(1);
+        let mut random = Random(SplitMix64::seed_from_u64(1));
         let network = random.keys(1_000);
         let keys = [0, 0x20, 0x60, 0x80, 0xe0].map(|byte| key_in(byte, 8, &random.key()));
         let swept = exact(&SweepConfig::default(), &network, &keys, 1);
@@ -541,7 +538,7 @@ mod tests {
 
     #[test]
     fn no_records_take_no_lookup() {
-        let swept = exact(&SweepConfig::default(), &Random(1).keys(100), &[], 1);
+        let swept = exact(&SweepConfig::default(), &Random(SplitMix64::seed_from_u64(1)).keys(100), &[], 1);
         assert_eq!((swept.explored, swept.lookups), (Explored::Settled, 0));
         assert!(swept.parcels.is_empty());
     }
@@ -550,7 +547,7 @@ mod tests {
     #[test]
     fn all_nodes_share_one_cpl_with_every_key() {
         for nodes in [10, 100, 1_000] {
-            let mut random = Random(nodes);
+            let mut random = Random(SplitMix64::seed_from_u64(nodes));
             let network: Vec<_> = random.keys(usize::try_from(nodes).unwrap());
             let network: Vec<_> = network.iter().map(|node| key_in(0x80, 1, node)).collect();
             let keys: Vec<_> = random.keys(300).iter().map(|key| key_in(0, 1, key)).collect();
@@ -574,7 +571,7 @@ mod tests {
     /// A case known to have gone wrong elsewhere.
     #[test]
     fn no_nodes_at_all() {
-        let keys = Random(1).keys(100);
+        let keys = Random(SplitMix64::seed_from_u64(1)).keys(100);
         let swept = exact(&SweepConfig::default(), &[], &keys, 1);
         assert_eq!((swept.explored, swept.lookups), (Explored::NothingNew, 2));
         assert!(swept.parcels.is_empty());
@@ -583,7 +580,7 @@ mod tests {
     /// A case known to have gone wrong elsewhere: many records where there are few nodes, and the other way round.
     #[test]
     fn clustered_keys() {
-        let mut random = Random(3);
+        let mut random = Random(SplitMix64::seed_from_u64(3));
         let in_cluster = |random: &mut Random, bits, count| -> Vec<_> {
             random.keys(count).iter().map(|key| key_in(0x5a, bits, key)).collect()
         };
@@ -607,7 +604,7 @@ mod tests {
 
     #[test]
     fn lookups_that_find_nothing_end_it_and_records_go_to_who_is_known() {
-        let mut random = Random(5);
+        let mut random = Random(SplitMix64::seed_from_u64(5));
         let (network, keys) = (random.keys(1_000), random.keys(1_000));
         let config = SweepConfig::default();
         let mut answers = 0;
@@ -623,7 +620,7 @@ mod tests {
 
     #[test]
     fn one_lookup_that_finds_nothing_is_made_again() {
-        let mut random = Random(6);
+        let mut random = Random(SplitMix64::seed_from_u64(6));
         let (network, keys) = (random.keys(500), random.keys(500));
         let config = SweepConfig::default();
         let mut answers = 0;
@@ -637,7 +634,7 @@ mod tests {
 
     #[test]
     fn there_are_no_more_lookups_than_configured() {
-        let mut random = Random(7);
+        let mut random = Random(SplitMix64::seed_from_u64(7));
         let (network, keys) = (random.keys(2_000), random.keys(1_000));
         let config = SweepConfig { max_lookups: 7, ..SweepConfig::default() };
         for at_once in [1, 3] {
@@ -650,7 +647,7 @@ mod tests {
 
     #[test]
     fn a_sweep_may_be_cut_short_at_any_time() {
-        let mut random = Random(8);
+        let mut random = Random(SplitMix64::seed_from_u64(8));
         let (network, keys) = (random.keys(500), random.keys(100));
         let mut sweep = Sweep::<Plain<_>>::new(SweepConfig::default(), keys.iter().copied()).unwrap();
         assert_eq!(sweep.clone().into_parcels().count(), 0);
@@ -683,7 +680,7 @@ mod tests {
 
     #[test]
     fn lookups_at_once_are_not_likely_to_find_the_same() {
-        let mut random = Random(9);
+        let mut random = Random(SplitMix64::seed_from_u64(9));
         let (network, keys) = (random.keys(1_000), random.keys(1_000));
         let mut sweep = Sweep::<Plain<_>>::new(SweepConfig::default(), keys.iter().copied()).unwrap();
         let Next::LookUp(target) = sweep.advance() else { panic!("a lookup") };
@@ -754,7 +751,7 @@ mod tests {
             at_once in 1..4_usize,
             seed: u64,
         ) {
-            let mut random = Random(seed);
+            let mut random = Random(SplitMix64::seed_from_u64(seed));
             let (mut network, mut keys) = (Vec::new(), random.keys(count));
             let mut centre = random.key();
             for (what, bits, size) in parts {
