@@ -1,6 +1,5 @@
 //! Whether a node lives: it is asked for the nodes closest to itself. What include and probe have in common.
 
-use crate::context::Context;
 use crate::event::{Ask, Asks, Cancel, GivenUp, Owner, Request};
 use crate::family::Family;
 use crate::id::RequestId;
@@ -9,6 +8,7 @@ use crate::machine::Stamped;
 use crate::outbox::{self, Ending, Submitted, To};
 use crate::time::Instant;
 use crate::turn::{Turn, Work};
+use crate::{context, deadline};
 use core::time::Duration;
 use opentelemetry::trace::SpanContext;
 
@@ -61,8 +61,9 @@ impl Checks {
     ) -> Option<RequestId> {
         let to = To { node: node.clone(), again: false, check: true };
         let work = Work::Check(Check { owner: self.owner, slot });
-        let until = turn.now + self.timeout;
-        let Ok(submitted) = turn.outbox.submit(turn.now, &mut self.owned, until, to, work) else {
+        let until = deadline::of_operation(turn.now, None, self.timeout);
+        let submitted = until.map(|until| turn.outbox.submit(turn.now, &mut self.owned, until, to, work));
+        let Some(Ok(submitted)) = submitted else {
             self.blocked = true;
             return None;
         };
@@ -87,7 +88,7 @@ impl Checks {
         let Some(node) = turn.outbox.get(id).map(|request| request.node.clone()) else { return };
         let target = F::key(&node);
         let request = Request { id, owner: self.owner, node, target, ask: Ask::FindCloser, hop: 1 };
-        let context = Context::Link(origin.clone());
+        let context = context::apart(origin);
         turn.out.push(Stamped { event: request.into(), context, deadline: Some(deadline) });
     }
 
@@ -108,7 +109,7 @@ impl Checks {
         };
         if let Some(reason) = reason.filter(|_| request.is_emitted()) {
             let cancel = Cancel { id, owner: self.owner, node: request.node.clone(), reason };
-            let context = Context::Link(origin.clone());
+            let context = context::apart(origin);
             turn.out.push(Stamped { event: cancel.into(), context, deadline: None });
         }
         Some(request)

@@ -67,7 +67,7 @@ pub(crate) fn own(inbound: &Context) -> SpanContext {
 
 /// The link for a side effect of an inbound event that belongs to no operation: rule 4.
 pub(crate) fn detached(inbound: &Context) -> Context {
-    Context::Link(origin(inbound).clone())
+    apart(origin(inbound))
 }
 
 /// The span that a side effect of an inbound event links to.
@@ -76,10 +76,15 @@ pub(crate) const fn origin(inbound: &Context) -> &SpanContext {
     span
 }
 
+/// The context of a side effect that was begun for `own`, and that no inbound event continues: rule 4.
+pub(crate) fn apart(own: &SpanContext) -> Context {
+    Context::Link(own.clone())
+}
+
 /// The context of a side effect that was begun for `own`, and that the inbound event of this context, if any, continues:
 /// rule 4.
 pub(crate) fn aside(inbound: Option<&Context>, own: &SpanContext) -> Context {
-    Context::Link(inbound.map(origin).filter(|span| span.is_valid()).unwrap_or(own).clone())
+    apart(inbound.map(origin).filter(|span| span.is_valid()).unwrap_or(own))
 }
 
 /// Why the machine is doing what it does just now: an inbound event of an operation, or none (time). `I` is how the
@@ -103,7 +108,7 @@ impl<'a, I: Copy + PartialEq> Cause<'a, I> {
 
     /// The context of a side effect of `operation`: rule 4.
     pub(crate) fn detach(&self, operation: I, own: &SpanContext) -> Context {
-        Context::Link(self.origin(operation, own).clone())
+        apart(self.origin(operation, own))
     }
 
     fn origin<'b>(&self, operation: I, own: &'b SpanContext) -> &'b SpanContext

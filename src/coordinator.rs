@@ -87,7 +87,8 @@ pub enum Inbound<F: Family> {
     /// table. Hand in whoever asks us something: this is how those nearest to a newcomer learn of it.
     Discovered(F::Node),
     /// A node is known not to serve others (a client: libp2p's client mode, BEP 43's read-only flag). It leaves the table,
-    /// and its key is not admitted again as long as it is [remembered](RoutingConfig::max_clients).
+    /// and is not admitted again as long as it is [remembered](RoutingConfig::max_clients). Make sure that it is the node
+    /// that says so: who may say it of others can keep them out.
     Client(F::Node),
     /// Remember these nodes as places to join from. A table that is nearly empty begins a bootstrap with them by itself; to
     /// have one with a deadline and a finish, start a [`Start::bootstrap`] instead, whose seeds are remembered too.
@@ -145,7 +146,6 @@ pub struct Coordinator<F: Family> {
     outbox: Outbox<F, Work>,
     pool: Pool<F>,
     routing: Routing<F>,
-    k: usize,
 }
 
 impl<F: Family> Coordinator<F> {
@@ -157,13 +157,11 @@ impl<F: Family> Coordinator<F> {
         Self::with_table(RoutingTable::new(local, config.table.clone())?, config)
     }
 
-    /// A node that begins with this table, around whose key it stands. Nodes in it are not probed before they leave it and
-    /// come back.
+    /// A node that begins with this table, around whose key it stands.
     pub(crate) fn with_table(table: RoutingTable<F>, config: Config) -> Result<Self, ConfigError> {
         let (k, max_closer_nodes) = (config.pool.query.k, config.pool.query.max_closer_nodes);
         Ok(Self {
             clock: Clock::default(),
-            k,
             outbox: Outbox::new(config.network)?,
             pool: Pool::new(table.local(), config.pool)?,
             routing: Routing::new(table, config.routing, k, max_closer_nodes)?,
@@ -225,7 +223,7 @@ impl<F: Family> Machine for Coordinator<F> {
     type Outbound = Outbound<F>;
 
     fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
-        let Self { clock, outbox, pool, routing, k } = self;
+        let Self { clock, outbox, pool, routing } = self;
         let Stamped { event, context, deadline } = event;
         let mut turn = Turn { now: clock.advance(now), cause: Cause::TIME, outbox, out };
         routing.begin(turn.now);
@@ -248,7 +246,7 @@ impl<F: Family> Machine for Coordinator<F> {
                     let table = &routing.table;
                     let bootstraps = start.is_bootstrap(table.local());
                     // Twice as many as it is after: where some are dead, the others may know nobody else.
-                    let wanted = 2 * (*k).max(start.num_results.unwrap_or(0));
+                    let wanted = 2 * routing.k.max(start.num_results.unwrap_or(0));
                     let known = table.closest(start.target).take(wanted);
                     let given = start.seeds.len();
                     start.seeds.reserve(wanted.min(table.len()));
@@ -263,24 +261,25 @@ impl<F: Family> Machine for Coordinator<F> {
                 pool.stop(&mut turn, id);
             }
             Inbound::Answered { request, closer } => {
-                let known = turn.outbox.recognise(request);
-                let known = known.map(|known| (known.work, known.node.clone(), known.age(turn.now)));
-                match known {
-                    Some((Work::Lookup(asked), node, elapsed)) => {
+                let now = turn.now;
+                match turn.outbox.recognise(request).map(|known| (known.work, known)) {
+                    Some((Work::Lookup(asked), known)) => {
                         let id = asked.operation;
+                        let elapsed = Some(known.age(now));
+                        // The seeds of a bootstrap are the caller's own, and may know nobody yet.
+                        let fit = routing.trusts(&closer) || (asked.is_seed() && pool.is_bootstrap(id));
+                        let is_new = !routing.refresh(now, &known.node, elapsed) && fit;
+                        let newcomer = (is_new && routing.wants(&known.node)).then(|| known.node.clone());
                         turn.cause = Cause::event(id, &context);
                         let cause = turn.cause;
                         let detached = || pool.detach(&cause, id).unwrap_or(Context::NONE);
-                        // The seeds of a bootstrap are the caller's own, and may know nobody yet.
-                        if routing.trusts(&closer) || (asked.is_seed() && pool.is_bootstrap(id)) {
-                            routing.alive(&mut turn, &node, Some(elapsed), detached);
-                        } else {
-                            routing.refresh(turn.now, &node, elapsed);
+                        if let Some(node) = newcomer {
+                            routing.alive(&mut turn, &node, elapsed, detached);
                         }
                         routing.discovered(&closer, detached);
                         pool.answered(&mut turn, id, request, closer);
                     }
-                    Some((Work::Check(_), ..)) => {
+                    Some((Work::Check(_), _)) => {
                         let names = !closer.is_empty();
                         checked(routing, &mut turn, request, Ending::Answered, names, Some(&context));
                         routing.discovered(&closer, || context::detached(&context));
@@ -339,7 +338,7 @@ fn checked<F: Family>(
     names: bool,
     cause: Option<&Context>,
 ) {
-    if let Some(Work::Check(check)) = turn.outbox.get(id).map(|request| request.work) {
+    if let Some(check) = turn.check(id) {
         routing.checked(turn, check, id, ending, names, cause);
     }
 }

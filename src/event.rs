@@ -3,12 +3,12 @@
 //! The payloads here are shared: the query, the pool and the coordinator each have an inbound and an outbound
 //! enum of their own, made of these.
 
+use crate::context::Context;
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
 use crate::time::Instant;
 use core::fmt;
 use core::time::Duration;
-use opentelemetry::trace::SpanContext;
 
 /// Asks for a lookup: iterate towards `target`, asking each node on the way.
 ///
@@ -408,6 +408,6 @@ pub(crate) struct Ended {
     pub(crate) statistics: Statistics,
     /// The common prefix length of the closest node that answered with the target.
     pub(crate) nearest: Option<u32>,
-    /// The span that what follows links to.
-    pub(crate) origin: SpanContext,
+    /// That of what follows from it, which is a side effect.
+    pub(crate) context: Context,
 }

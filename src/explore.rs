@@ -1,6 +1,6 @@
 //! Explore: buckets are refreshed by lookups of random keys, on a schedule.
 
-use crate::context::{self, Cause, Context};
+use crate::context::Cause;
 use crate::deadline::Clock;
 use crate::error::{ConfigError, require};
 use crate::event::{Cancel, Outcome, Owner, Request, Start, Statistics};
@@ -267,7 +267,7 @@ impl<F: Family> Explore<F> {
                 if let Some(cpl) = explorer.ended(turn.now) {
                     let event =
                         Outbound::Explored { cpl, outcome: ended.outcome, statistics: ended.statistics };
-                    out.push(Stamped { event, context: Context::Link(ended.origin), deadline: None });
+                    out.push(Stamped { event, context: ended.context, deadline: None });
                 }
             } else if !explore(explorer, pool, table, &mut turn, *k) {
                 return;
@@ -332,7 +332,6 @@ impl<F: Family> Machine for Explore<F> {
             Inbound::Answered { request, closer } => {
                 let work = turn.outbox.recognise(request).map(|request| request.work);
                 if let Some(Work::Lookup(asked)) = work {
-                    let context = context::detached(&context);
                     turn.cause = Cause::event(asked.operation, &context);
                     self.pool.answered(&mut turn, asked.operation, request, closer);
                 }
@@ -340,7 +339,6 @@ impl<F: Family> Machine for Explore<F> {
             Inbound::Failed(request) => {
                 let work = turn.outbox.recognise(request).map(|request| request.work);
                 if let Some(Work::Lookup(asked)) = work {
-                    let context = context::detached(&context);
                     turn.cause = Cause::event(asked.operation, &context);
                     self.pool.failed(&mut turn, asked.operation, request);
                 }

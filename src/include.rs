@@ -265,7 +265,7 @@ fn end<F: Family>(
     passed: bool,
     cause: Option<&Context>,
 ) {
-    let Some(Work::Check(check)) = turn.outbox.get(id).map(|request| request.work) else { return };
+    let Some(check) = turn.check(id) else { return };
     if let Some((Candidate { node, origin }, round_trip)) = vetting.end(turn, check.slot, id, ending, passed)
     {
         let event = if passed { Outbound::Passed { node, round_trip } } else { Outbound::Rejected(node) };
@@ -311,10 +311,6 @@ impl<F: Family> Machine for Include<F> {
 }
 
 fn settle<F: Family>(vetting: &mut Vetting<F>, turn: &mut Turn<'_, F, Outbound<F>>) {
-    while let Some((id, deadline)) = turn.outbox.release(turn.now) {
-        if let Some(Work::Check(check)) = turn.outbox.get(id).map(|request| request.work) {
-            vetting.send(turn, check.slot, id, deadline);
-        }
-    }
+    turn.release(|turn, check, id, deadline| vetting.send(turn, check.slot, id, deadline));
     vetting.advance(turn, |_| true);
 }

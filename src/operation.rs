@@ -229,16 +229,16 @@ impl<F: Family> Operation<F> {
         }
         self.statistics.ended = Some(turn.now);
         let (target, statistics) = (self.lookup.target(), self.statistics);
-        let (context, detached) = (self.context(&turn.cause), self.detach(&turn.cause));
+        let context = self.context(&turn.cause);
+        let awaited = self.bootstrap || self.owner.operation().is_none();
+        let detached = awaited.then(|| self.detach(&turn.cause));
         let closest = self.lookup.into_closest();
         let nearest = closest.first().map(|contact| F::key(&contact.node).common_prefix_len(&target));
         if let Owner::Operation(operation) = self.owner {
             let event = Finish { operation, target, outcome, closest, statistics };
             turn.out.push(Stamped { event: event.into(), context, deadline: Some(self.deadline) });
         }
-        let (Context::Parent(origin) | Context::Link(origin)) = detached;
-        let awaited = self.bootstrap || self.owner.operation().is_none();
-        awaited.then_some(Ended { owner: self.owner, outcome, statistics, nearest, origin })
+        detached.map(|context| Ended { owner: self.owner, outcome, statistics, nearest, context })
     }
 
     /// Gives up a request that says nothing about its node.

@@ -150,8 +150,8 @@ impl<F: Family> Prober<F> {
         self.due.set(slot, (at, Reverse(self.local.common_prefix_len(&key))));
     }
 
-    /// Takes a node into the list, to be checked first at `first`. It takes the place of another with the same key.
-    pub(crate) fn add<E: Asks<F>>(&mut self, turn: &mut Turn<'_, F, E>, node: &F::Node, first: Instant) {
+    /// Takes a node into the list that is known to live now. It takes the place of another with the same key.
+    pub(crate) fn add_alive<E: Asks<F>>(&mut self, turn: &mut Turn<'_, F, E>, node: &F::Node) {
         if self.contains(node) {
             return;
         }
@@ -160,17 +160,17 @@ impl<F: Family> Prober<F> {
             let other = other.node.clone();
             self.remove(turn, &other);
         }
+        self.insert(node, turn.now);
+    }
+
+    /// Takes a node into the list whose key is not in it, and that was known to live at `seen`.
+    pub(crate) fn insert(&mut self, node: &F::Node, seen: Instant) {
+        let (key, first) = (F::key(node), seen + self.interval);
         let listed = Listed { node: node.clone(), check: None, failed: false, origin: None };
         #[allow(clippy::cast_possible_truncation)] // 2^32 nodes do not fit into memory
         let slot = self.nodes.insert(listed) as u32;
         self.slots.insert(key, slot);
         self.set(slot, key, first);
-    }
-
-    /// Takes a node into the list that is known to live now.
-    pub(crate) fn add_alive<E: Asks<F>>(&mut self, turn: &mut Turn<'_, F, E>, node: &F::Node) {
-        let first = turn.now + self.interval;
-        self.add(turn, node, first);
     }
 
     /// Takes a node out; a check of it is given up.
@@ -351,7 +351,7 @@ fn end<F: Family>(
     ending: Ending,
     cause: Option<&Context>,
 ) {
-    let Some(Work::Check(check)) = turn.outbox.get(id).map(|request| request.work) else { return };
+    let Some(check) = turn.check(id) else { return };
     if let Some(Probed { node, round_trip, origin, sent }) = prober.end(turn, check.slot, id, ending)
         && sent
     {
@@ -362,11 +362,7 @@ fn end<F: Family>(
 }
 
 fn settle<F: Family>(prober: &mut Prober<F>, turn: &mut Turn<'_, F, Outbound<F>>) {
-    while let Some((id, deadline)) = turn.outbox.release(turn.now) {
-        if let Some(Work::Check(check)) = turn.outbox.get(id).map(|request| request.work) {
-            prober.send(turn, check.slot, id, deadline);
-        }
-    }
+    turn.release(|turn, check, id, deadline| prober.send(turn, check.slot, id, deadline));
     prober.advance(turn);
 }
 

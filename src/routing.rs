@@ -31,11 +31,11 @@ use crate::time::Instant;
 use crate::turn::Turn;
 use core::time::Duration;
 use opentelemetry::trace::SpanContext;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 /// Which parts of the routing maintenance there are, and how each goes about it. By default, all of them.
 ///
-/// Memory: that of the parts, and `max_clients` keys.
+/// Memory: that of the parts, and `max_clients` node ids and keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutingConfig {
     /// Joins anew where the table is nearly empty. Without it, only the caller bootstraps.
@@ -47,7 +47,7 @@ pub struct RoutingConfig {
     pub probe: Option<ProbeConfig>,
     /// Refreshes buckets. Without it, only lookups of the caller do.
     pub explore: Option<ExploreConfig>,
-    /// How many nodes known not to serve are remembered, the latest told. At most 2^20. Default: 1,024.
+    /// How many nodes known not to serve are remembered, the latest told, one for each key. At most 2^20. Default: 1,024.
     pub max_clients: usize,
     /// Seed of the random keys and the jitter of explore. Should differ from node to node. Default: 0.
     pub seed: u64,
@@ -108,7 +108,7 @@ pub(crate) struct Routing<F: Family> {
     explore: Option<Explorer>,
     clients: Clients<F>,
     max_closer_nodes: usize,
-    k: usize,
+    pub(crate) k: usize,
     bootstraps: u64,
 }
 
@@ -116,20 +116,25 @@ pub(crate) struct Routing<F: Family> {
 #[derive(Clone, Debug)]
 struct Clients<F: Family> {
     most: usize,
-    /// Never iterated.
-    keys: HashSet<F::Key, Seeded>,
+    /// By key; the one told of last, where there are several. Never iterated.
+    nodes: HashMap<F::Key, F::Node, Seeded>,
     /// The latest last.
     order: VecDeque<F::Key>,
 }
 
 impl<F: Family> Clients<F> {
-    fn insert(&mut self, key: F::Key) {
-        if self.most > 0 && self.keys.insert(key) {
+    fn contains(&self, node: &F::Node) -> bool {
+        !self.nodes.is_empty() && self.nodes.get(&F::key(node)).is_some_and(|known| known == node)
+    }
+
+    fn insert(&mut self, node: F::Node) {
+        let key = F::key(&node);
+        if self.most > 0 && self.nodes.insert(key, node).is_none() {
             self.order.push_back(key);
             if self.order.len() > self.most
                 && let Some(oldest) = self.order.pop_front()
             {
-                self.keys.remove(&oldest);
+                self.nodes.remove(&oldest);
             }
         }
     }
@@ -144,7 +149,10 @@ impl<F: Family> Routing<F> {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         let (local, hash_seed) = (table.local(), table.hash_seed());
-        let probe = config.probe.map(|probe| Prober::new(local, &probe, hash_seed)).transpose()?;
+        let mut probe = config.probe.map(|probe| Prober::new(local, &probe, hash_seed)).transpose()?;
+        if let Some(probe) = &mut probe {
+            table.iter().for_each(|record| probe.insert(record.node(), record.last_seen()));
+        }
         Ok(Self {
             table,
             bootstrap: config.bootstrap.map(Bootstrapper::new).transpose()?,
@@ -156,7 +164,7 @@ impl<F: Family> Routing<F> {
                 .transpose()?,
             clients: Clients {
                 most: config.max_clients,
-                keys: HashSet::with_hasher(Seeded(hash_seed)),
+                nodes: HashMap::with_hasher(Seeded(hash_seed)),
                 order: VecDeque::new(),
             },
             max_closer_nodes,
@@ -203,28 +211,23 @@ impl<F: Family> Routing<F> {
         round_trip: Option<Duration>,
         context: impl FnOnce() -> Context,
     ) {
-        if !self.clients.keys.is_empty() && self.clients.keys.contains(&F::key(node)) {
+        if self.clients.contains(node) {
             return;
         }
-        match self.table.offer(turn.now, node, round_trip) {
-            Offered::Refreshed => {
-                if let Some(probe) = &mut self.probe {
-                    probe.alive(turn.now, node);
-                }
+        if self.refresh(turn.now, node, round_trip) {
+            return;
+        }
+        if let Offered::Admitted { evicted } = self.table.offer(turn.now, node, round_trip) {
+            let context = context();
+            if let Some(evicted) = evicted {
+                self.left(turn, evicted, context.clone());
             }
-            Offered::Admitted { evicted } => {
-                let context = context();
-                if let Some(evicted) = evicted {
-                    self.left(turn, evicted, context.clone());
-                }
-                if let Some(probe) = &mut self.probe {
-                    probe.add_alive(turn, node);
-                }
-                let event = Outbound::Admitted(node.clone());
-                turn.out.push(Stamped { event, context: context.clone(), deadline: None });
-                self.note(turn, &context);
+            if let Some(probe) = &mut self.probe {
+                probe.add_alive(turn, node);
             }
-            Offered::Rejected(_) => {}
+            let event = Outbound::Admitted(node.clone());
+            turn.out.push(Stamped { event, context: context.clone(), deadline: None });
+            self.note(turn, &context);
         }
     }
 
@@ -233,14 +236,18 @@ impl<F: Family> Routing<F> {
         self.include.is_none() || !closer.is_empty()
     }
 
-    /// A node lives that is not fit for the table, unless it is in it.
-    pub(crate) fn refresh(&mut self, now: Instant, node: &F::Node, round_trip: Duration) {
-        if self.table.get(node).is_some() {
-            let _: Offered<F> = self.table.offer(now, node, Some(round_trip));
-            if let Some(probe) = &mut self.probe {
-                probe.alive(now, node);
-            }
+    /// A node is known to live. Says whether it is in the table; its record is refreshed then, and its probe postponed.
+    pub(crate) fn refresh(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> bool {
+        let known = self.table.refresh(now, node, round_trip);
+        if known && let Some(probe) = &mut self.probe {
+            probe.alive(now, node);
         }
+        known
+    }
+
+    /// Whether a node that has shown itself fit for the table would enter it.
+    pub(crate) fn wants(&self, node: &F::Node) -> bool {
+        self.table.wants(node) && !self.clients.contains(node)
     }
 
     /// A node failed to answer: its probe decides, where there is one.
@@ -297,7 +304,7 @@ impl<F: Family> Routing<F> {
         let Some(include) = self.include.as_mut().filter(|include| include.room() > 0) else { return };
         let most = include.room().div_ceil(2);
         let nodes = nodes.get(..self.max_closer_nodes).unwrap_or(nodes);
-        let wanted = |node: &&F::Node| self.table.wants(node) && !self.clients.keys.contains(&F::key(node));
+        let wanted = |node: &&F::Node| self.table.wants(node) && !self.clients.contains(node);
         let mut wanted = nodes.iter().filter(wanted).take(most).peekable();
         if wanted.peek().is_some() {
             let context = context();
@@ -307,7 +314,7 @@ impl<F: Family> Routing<F> {
 
     /// A node is known not to serve.
     pub(crate) fn client(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, node: F::Node, context: &Context) {
-        self.clients.insert(F::key(&node));
+        self.clients.insert(node.clone());
         if self.table.remove(&node) {
             let context = context::detached(context);
             self.left(turn, node, context.clone());
@@ -414,8 +421,8 @@ impl<F: Family> Routing<F> {
             probe.advance(turn);
         }
         if let Some(include) = &mut self.include {
-            let (table, clients) = (&self.table, &self.clients.keys);
-            include.advance(turn, |node| table.wants(node) && !clients.contains(&F::key(node)));
+            let (table, clients) = (&self.table, &self.clients);
+            include.advance(turn, |node| table.wants(node) && !clients.contains(node));
         }
     }
 
@@ -441,7 +448,7 @@ impl<F: Family> Routing<F> {
             nodes: self.table.len(),
             statistics: ended.statistics,
         });
-        turn.out.push(Stamped { event, context: Context::Link(ended.origin), deadline: None });
+        turn.out.push(Stamped { event, context: ended.context, deadline: None });
     }
 
     /// Begins a bootstrap, if one is due. Says whether it did.
@@ -471,5 +478,72 @@ impl<F: Family> Routing<F> {
         let explore = self.explore.as_ref().filter(|_| nodes > 0).and_then(Explorer::next_timeout);
         let probe = self.probe.as_ref().and_then(Prober::next_timeout);
         earlier(bootstrap, earlier(explore, probe))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Key8;
+    use crate::{Config, Coordinator, Machine, Stamped, TableConfig, coordinator::Inbound};
+
+    /// A key, and an address.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Addressed;
+
+    impl Family for Addressed {
+        type Key = Key8;
+        type Node = (u8, u8);
+        type Message = ();
+
+        fn key(node: &(u8, u8)) -> Key8 {
+            Key8::new([node.0])
+        }
+    }
+
+    fn table() -> RoutingTable<Addressed> {
+        RoutingTable::new(Key8::new([0xff]), TableConfig::default()).unwrap()
+    }
+
+    /// Only probes.
+    fn config() -> Config {
+        let probe = Some(ProbeConfig::default());
+        Config {
+            routing: RoutingConfig { probe, max_clients: 2, ..RoutingConfig::off() },
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn a_table_to_begin_with_is_probed() {
+        let mut table = table();
+        let _: Offered<Addressed> = table.offer(Instant::from_secs(100), &(1, 1), None);
+        let machine = Coordinator::with_table(table, config()).unwrap();
+        assert_eq!((machine.probes(&(1, 1)), machine.probes(&(1, 2))), (Some(true), Some(false)));
+        assert_eq!(machine.poll_timeout(), Some(Instant::from_secs(100 + 15 * 60)));
+    }
+
+    #[test]
+    fn who_calls_itself_a_client_keeps_no_other_of_the_same_key_out() {
+        let mut machine = Coordinator::with_table(table(), config()).unwrap();
+        let mut tell = |event| machine.handle(Instant::ORIGIN, Stamped::new(event)).len();
+        assert_eq!(tell(Inbound::Client((1, 66))), 0);
+        assert_eq!(tell(Inbound::Connected { node: (1, 66), round_trip: None }), 0);
+        assert_eq!(tell(Inbound::Connected { node: (1, 1), round_trip: None }), 1);
+        assert_eq!(tell(Inbound::Client((1, 66))), 0);
+        assert_eq!(machine.probes(&(1, 1)), Some(true));
+    }
+
+    #[test]
+    fn the_clients_told_of_first_are_forgotten() {
+        let mut machine = Coordinator::with_table(table(), config()).unwrap();
+        for key in 1..=3 {
+            let _ = machine.handle(Instant::ORIGIN, Stamped::new(Inbound::Client((key, 0))));
+        }
+        for key in 1..=3 {
+            let event = Inbound::Connected { node: (key, 0), round_trip: None };
+            let _ = machine.handle(Instant::ORIGIN, Stamped::new(event));
+        }
+        assert_eq!(machine.table().iter().map(|record| record.node().0).collect::<Vec<_>>(), [1]);
     }
 }

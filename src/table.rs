@@ -188,6 +188,13 @@ impl<F: Family> RoutingTable<F> {
         self.len == 0
     }
 
+    /// Notes that a node lives, if it is in the table. Says whether it is.
+    pub(crate) fn refresh(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> bool {
+        let found = self.find(node);
+        let record = found.and_then(|(cpl, place)| self.buckets.get_mut(cpl as usize)?.get_mut(place));
+        record.map(|record| record.seen(now, round_trip)).is_some()
+    }
+
     /// Offers a node that is known to live at `now`: it answered, after `round_trip` if that was measured. Limits
     /// count what is in the table, never what is merely offered.
     pub fn offer(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> Offered<F> {
@@ -505,6 +512,20 @@ mod tests {
 
     fn table(config: TableConfig) -> RoutingTable<Tiny> {
         RoutingTable::new(Key8::new([0]), config).unwrap()
+    }
+
+    #[test]
+    fn round_trips_are_smoothed() {
+        let (mut table, node) = (table(TableConfig::default()), Key8::new([9]));
+        let ms = Duration::from_millis;
+        for (measured, smoothed) in
+            [(None, None), (Some(80), Some(80)), (Some(160), Some(90)), (None, Some(90))]
+        {
+            let _: Offered<Tiny> = table.offer(NOW, &node, measured.map(ms));
+            assert_eq!(table.get(&node).map(Record::round_trip), Some(smoothed.map(ms)));
+        }
+        let _: Offered<Tiny> = table.offer(NOW, &node, Some(Duration::MAX));
+        assert!(table.get(&node).and_then(Record::round_trip) > Some(Duration::from_secs(500)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::check::Check;
 use crate::context::Cause;
 use crate::family::Family;
+use crate::id::RequestId;
 use crate::machine::Batch;
 use crate::operation::Asked;
 use crate::outbox::Outbox;
@@ -14,6 +15,25 @@ pub(crate) struct Turn<'a, F: Family, E> {
     pub(crate) cause: Cause<'a>,
     pub(crate) outbox: &'a mut Outbox<F, Work>,
     pub(crate) out: &'a mut Batch<E>,
+}
+
+impl<F: Family, E> Turn<'_, F, E> {
+    /// The check that a request is for.
+    pub(crate) fn check(&self, id: RequestId) -> Option<Check> {
+        match self.outbox.get(id)?.work {
+            Work::Check(check) => Some(check),
+            Work::Lookup(_) => None,
+        }
+    }
+
+    /// Lets go the checks that waited and have room now, where there are no lookups.
+    pub(crate) fn release(&mut self, mut send: impl FnMut(&mut Self, Check, RequestId, Instant)) {
+        while let Some((id, deadline)) = self.outbox.release(self.now) {
+            if let Some(check) = self.check(id) {
+                send(self, check, id, deadline);
+            }
+        }
+    }
 }
 
 /// What the sender of a request wants to know again when it ends.

@@ -10,7 +10,7 @@ use kad_proto::explore::Schedule;
 use kad_proto::{
     Batch, Bootstrap, BootstrapConfig, Config, Context, Coordinator, Explore, ExploreConfig, Include,
     IncludeConfig, Instant, Key, Machine, NetworkConfig, Outcome, Owner, Probe, ProbeConfig, QueryConfig,
-    Request, RequestId, RoutingConfig, Stamped, Start, bootstrap, explore, include, probe,
+    Request, RequestId, RoutingConfig, SpanContext, Stamped, Start, bootstrap, explore, include, probe,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -110,6 +110,22 @@ fn explore_ignores_a_late_answer_and_orders_candidates_by_the_explored_key() {
     let late = explore::Inbound::Answered { request: id, closer: vec![node(1)] };
     assert!(machine.handle(at(66), Stamped::new(late)).is_empty());
     assert_eq!(machine.poll_timeout(), Some(at(125)));
+}
+
+#[test]
+fn what_explore_asks_next_links_to_the_answer_that_led_to_it() {
+    let schedule = Schedule::NoWait;
+    let config = ExploreConfig { schedule, max_cpl: 0, timeout: S * 5 };
+    let mut machine = Explore::<Tiny>::new(LOCAL, config, QueryConfig::default(), network(), 7).unwrap();
+    let out = machine.handle(at(0), Stamped::new(explore::Inbound::Add(node(1))).in_span(span(1)));
+    let [Stamped { event: explore::Outbound::Request(request), context, .. }] = &out[..] else {
+        panic!("{out:?}")
+    };
+    assert_eq!(*context, Context::Link(SpanContext::NONE), "the schedule's work, not that of who was added");
+    let answer = explore::Inbound::Answered { request: request.id, closer: vec![node(2)] };
+    let out = machine.handle(at(0), Stamped::new(answer).in_span(span(2)));
+    let linked = out.iter().all(|out| out.context == Context::Link(span(2)));
+    assert!(linked && out.iter().any(|out| matches!(out.event, explore::Outbound::Request(_))), "{out:?}");
 }
 
 #[test]
