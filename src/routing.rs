@@ -258,10 +258,7 @@ impl<F: Family> Routing<F> {
         context: impl FnOnce() -> Context,
     ) {
         match &mut self.probe {
-            Some(probe) if probe.contains(node) => {
-                probe.suspect(turn.now, node, context::origin(&context()));
-            }
-            Some(_) => {}
+            Some(probe) => probe.suspect(turn.now, node, context::origin(&context())),
             None => self.missed(turn, node, context),
         }
     }

@@ -86,7 +86,8 @@ fn a_bootstrap_that_times_out_is_idle_again() {
 fn explore_ignores_a_late_answer_and_orders_candidates_by_the_explored_key() {
     let schedule = Schedule::Dynamic { interval: S * 60, multiplier: 0, jitter: 0 };
     let config = ExploreConfig { schedule, max_cpl: 0, timeout: S * 5 };
-    let query = QueryConfig { alpha: 1, ..QueryConfig::default() };
+    // It begins with twice k nodes: fewer than there are.
+    let query = QueryConfig { alpha: 1, k: 2, ..QueryConfig::default() };
     let mut machine = Explore::<Tiny>::new(LOCAL, config, query, network(), 7).unwrap();
     for key in 0..20 {
         let _ = machine.handle(at(0), Stamped::new(explore::Inbound::Add(node(key * 12))));
@@ -302,6 +303,181 @@ fn a_snapshot_given_back_is_probed_at_once() {
     let out = new.handle(at(50), Stamped::new(Inbound::Restore(saved)));
     assert_eq!((new.table().len(), of(&out, Owner::Probe).len()), (3, 3));
     assert!(new.table().iter().all(|record| record.last_seen() == at(20)));
+}
+
+#[test]
+fn the_schedule_of_explore_is_as_its_formula_says() {
+    let times = |jitter| {
+        let schedule = Schedule::Dynamic { interval: S * 60, multiplier: 50, jitter };
+        let config = ExploreConfig { schedule, max_cpl: 2, timeout: S };
+        let mut machine = Explore::<Tiny>::new(LOCAL, config, QueryConfig::default(), network(), 7).unwrap();
+        let _ = machine.handle(at(0), Stamped::new(explore::Inbound::Add(node(1))));
+        let mut times = Vec::new();
+        while times.len() < 5 {
+            let wake = machine.poll_timeout().unwrap();
+            for out in machine.handle(wake, Stamped::new(explore::Inbound::Tick)) {
+                if let explore::Outbound::Explored { cpl, .. } = out.event {
+                    times.push((cpl, wake));
+                }
+            }
+        }
+        times
+    };
+    // Each lookup takes the second that it may: nobody answers. cpl 2 is due each 60 s, 1 each 90 s, 0 each 120 s after that.
+    assert_eq!(times(0), [(2, at(61)), (1, at(91)), (0, at(121)), (2, at(122)), (1, at(182))]);
+    for ((cpl, late), (of, early)) in times(10).into_iter().zip(times(0)).take(3) {
+        assert!(cpl == of && late > early && late <= early + S * 6, "{cpl}: {early} {late}");
+    }
+}
+
+#[test]
+fn a_bootstrap_refreshes_the_buckets_farther_than_the_closest_neighbour() {
+    let mut config = config(false, false);
+    config.routing.explore = Some(ExploreConfig::default());
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    // It shares four bits with us: buckets 0 to 4.
+    let start = Start::bootstrap(1, LOCAL, vec![node(0b1111_0000)]);
+    let mut out = machine.handle(at(0), Stamped::new(Inbound::Start(start)));
+    let mut cpls = Vec::new();
+    while let Some(stamped) = requests(&out).first() {
+        let request = &stamped.event;
+        if request.owner == Owner::Explore {
+            cpls.push(request.target.common_prefix_len(&LOCAL));
+        }
+        out = machine.handle(at(0), answered(request.id, &[]));
+    }
+    assert_eq!((cpls, machine.routing().explored), (vec![0, 1, 2, 3, 4], 5));
+}
+
+#[test]
+fn a_probe_that_failed_is_not_brought_forward_by_more_suspicion() {
+    let mut machine = Probe::<Tiny>::new(LOCAL, &ProbeConfig::default(), network()).unwrap();
+    let _ = machine.handle(at(0), Stamped::new(probe::Inbound::Add(node(1))));
+    let suspect = || Stamped::new(probe::Inbound::Suspect(node(1)));
+    assert_eq!(machine.handle(at(1), suspect()).len(), 1);
+    let _ = machine.handle(at(3), Stamped::new(probe::Inbound::Tick));
+    assert!(machine.handle(at(4), suspect()).is_empty());
+    assert_eq!(machine.poll_timeout(), Some(at(13)));
+}
+
+#[test]
+fn what_is_due_at_the_end_of_time_never_is() {
+    let mut machine = Probe::<Tiny>::new(LOCAL, &ProbeConfig::default(), network()).unwrap();
+    let late = Instant::from_nanos(u64::MAX - 1);
+    let _ = machine.handle(late, Stamped::new(probe::Inbound::Add(node(1))));
+    assert_eq!(machine.poll_timeout(), None);
+}
+
+#[test]
+fn an_answer_to_a_lookup_postpones_the_probe() {
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, true)).unwrap();
+    let _ = machine.handle(at(0), connected(1));
+    let out = machine.handle(at(30), Stamped::new(Inbound::Start(Start::find(1, node(0)))));
+    // Though it names nobody: it lives.
+    let _ = machine.handle(at(30), answered(requests(&out)[0].event.id, &[]));
+    assert_eq!(machine.poll_timeout(), Some(at(90)));
+    assert_eq!(machine.table().get(&node(1)).unwrap().last_seen(), at(30));
+}
+
+#[test]
+fn who_names_nobody_does_not_enter_the_table_unless_it_is_a_seed_of_a_bootstrap() {
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, false)).unwrap();
+    let start = |start: Start<Tiny>, seed| Stamped::new(Inbound::Start(start.with_seeds(vec![node(seed)])));
+    // A seed of another lookup.
+    let out = machine.handle(at(0), start(Start::find(1, node(0)), 7));
+    let _ = machine.handle(at(0), answered(requests(&out)[0].event.id, &[]));
+    // Whom a bootstrap only heard of, and whoever is checked.
+    let out = machine.handle(at(0), start(Start::find(2, LOCAL), 8));
+    let out = machine.handle(at(0), answered(requests(&out)[0].event.id, &[9]));
+    assert_eq!(requests(&out).len(), 2);
+    for stamped in requests(&out) {
+        assert_eq!(stamped.event.node, node(9));
+        let _ = machine.handle(at(0), answered(stamped.event.id, &[]));
+    }
+    // A seed of a bootstrap.
+    let out = machine.handle(at(0), start(Start::find(3, LOCAL), 10));
+    let id = requests(&out).into_iter().find(|stamped| stamped.event.node == node(10)).unwrap().event.id;
+    let _ = machine.handle(at(0), answered(id, &[]));
+    let mut known: Vec<_> = machine.table().iter().map(|record| *record.node()).collect();
+    known.sort();
+    assert_eq!(known, [node(8), node(10)]);
+}
+
+#[test]
+fn one_answer_fills_half_of_the_room_for_candidates() {
+    let mut config = config(true, false);
+    config.routing.include = Some(IncludeConfig { max_queued: 8, ..IncludeConfig::default() });
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    let start = Start::find(1, node(0)).with_seeds(vec![node(9)]);
+    let out = machine.handle(at(0), Stamped::new(Inbound::Start(start)));
+    let named: Vec<_> = (20..40).collect();
+    let _ = machine.handle(at(0), answered(requests(&out)[0].event.id, &named));
+    let counts = machine.routing().include;
+    assert_eq!((counts.offered, counts.in_flight, counts.queued), (4, 3, 1));
+}
+
+#[test]
+fn a_candidate_can_be_offered_again_once_its_check_has_ended() {
+    let mut machine = Include::<Tiny>::new(&IncludeConfig::default(), network()).unwrap();
+    let offer = || Stamped::new(include::Inbound::Offer(node(1)));
+    assert_eq!(machine.handle(at(0), offer()).len(), 1);
+    assert!(machine.handle(at(1), offer()).is_empty());
+    let _ = machine.handle(at(2), Stamped::new(include::Inbound::Tick));
+    assert_eq!(machine.handle(at(3), offer()).len(), 1);
+    assert_eq!((machine.counts().duplicate, machine.counts().failed), (1, 1));
+}
+
+#[test]
+fn silent_candidates_do_not_make_time_outs_longer() {
+    // Who could flood us with made-up candidates would make all lookups slow.
+    let mut config = config(true, false);
+    config.network = NetworkConfig::default();
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    let near = |key| Inbound::Connected { node: node(key), round_trip: Some(S / 100) };
+    for key in 1..=40 {
+        let _ = machine.handle(at(0), Stamped::new(near(key)));
+    }
+    for key in 0x80..0xf0 {
+        let _ = machine.handle(at(0), Stamped::new(Inbound::Discovered(node(key))));
+    }
+    while machine.routing().include.failed < 60 {
+        let wake = machine.poll_timeout().unwrap();
+        let _ = machine.handle(wake, Stamped::new(Inbound::Tick));
+    }
+    let now = at(100);
+    let _ = machine.handle(now, Stamped::new(Inbound::Tick));
+    let out = machine.handle(now, Stamped::new(Inbound::Start(Start::find(1, node(0)))));
+    let lookups = requests(&out).into_iter().filter(|stamped| stamped.event.owner.operation().is_some());
+    let deadlines: Vec<_> = lookups.map(|stamped| stamped.deadline.unwrap() - now).collect();
+    assert!(!deadlines.is_empty() && deadlines.iter().all(|time| *time == S / 4), "{deadlines:?}");
+}
+
+#[test]
+fn a_table_that_is_nearly_empty_says_so_once_and_remembers_the_latest_seeds() {
+    let mut config = config(false, false);
+    config.routing.bootstrap =
+        Some(BootstrapConfig { min_nodes: 3, max_seeds: 2, ..BootstrapConfig::default() });
+    config.table.max_failures = 1;
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    for key in 1..=3 {
+        let _ = machine.handle(at(0), connected(key));
+    }
+    let _ = machine.handle(at(0), Stamped::new(Inbound::Seeds(vec![node(7), node(8)])));
+    let _ = machine.handle(at(0), Stamped::new(Inbound::Seeds(vec![node(9)])));
+    let mut gone = |key, second| machine.handle(at(second), Stamped::new(Inbound::Disconnected(node(key))));
+    let (first, second) = (gone(1, 100), gone(2, 101));
+    let notices = |out: &Batch<Outbound<Tiny>>| {
+        out.iter().filter(|out| matches!(out.event, Outbound::NearEmpty { .. })).count()
+    };
+    assert_eq!((notices(&first), notices(&second)), (1, 0));
+    // One began while the table was being filled; the next comes a minute after it.
+    let mut asked = Vec::new();
+    while asked.is_empty() {
+        let out = machine.handle(machine.poll_timeout().unwrap(), Stamped::new(Inbound::Tick));
+        asked.extend(of(&out, Owner::Bootstrap).iter().map(|request| request.node));
+    }
+    asked.sort();
+    assert_eq!(asked, [3, 8, 9].map(node), "who is left, and the latest two seeds");
 }
 
 // For any sequence of events.
