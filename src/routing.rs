@@ -7,6 +7,7 @@
 //! | a request runs into its time-out, or fails | nothing is removed: the node's probe is due now, and decides |
 //! | a request is given up because its operation ended | nothing |
 //! | [`TableConfig::max_failures`](crate::TableConfig::max_failures) probes in a row fail | the node is removed |
+//! | a candidate has passed its check, and its bucket is full | it takes the place of the node there with the most failed probes, if one has failed any |
 //! | fewer than [`BootstrapConfig::min_nodes`] are left | a notice, and a bootstrap from the seeds remembered |
 //! | a bootstrap ends | a notice; [explore](crate::explore) refreshes all buckets farther away than the closest neighbour |
 //!
