@@ -59,7 +59,7 @@ impl Checks {
         node: &F::Node,
         origin: &SpanContext,
     ) -> Option<RequestId> {
-        let to = To { node: node.clone(), again: false, check: true };
+        let to = To { node: node.clone(), again: false, patient: true };
         let work = Work::Check(Check { owner: self.owner, slot });
         let until = deadline::of_operation(turn.now, None, self.timeout);
         let submitted = until.map(|until| turn.outbox.submit(turn.now, &mut self.owned, until, to, work));

@@ -17,13 +17,15 @@
 use crate::context::{self, Cause, Context};
 use crate::deadline::Clock;
 use crate::error::ConfigError;
-use crate::event::{Bootstrapped, Cancel, Finish, Progress, Refused, Request, Start, Started};
+use crate::event::{
+    Answer, Bootstrapped, Cancel, Carried, Finish, Progress, Refused, Request, Start, Started,
+};
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
 use crate::machine::{Batch, Machine, Stamped};
 use crate::outbox::{Ending, NetworkConfig, Outbox, Traffic};
 use crate::pool::{Elapsed, Pool, PoolConfig, earlier};
-use crate::query::says_operations;
+use crate::query::{Search, says_operations};
 use crate::routing::{Routing, RoutingConfig, RoutingCounts};
 use crate::table::{RoutingTable, Saved, TableConfig};
 use crate::time::Instant;
@@ -71,8 +73,24 @@ pub enum Inbound<F: Family> {
         /// The nodes that the answer names.
         closer: Vec<F::Node>,
     },
+    /// The same, and the answer carried something else that the engine has to know.
+    AnsweredWith {
+        /// The request.
+        request: RequestId,
+        /// The nodes that the answer names.
+        closer: Vec<F::Node>,
+        /// What it carried besides.
+        carried: Carried<F>,
+    },
     /// A request failed: the node is unreachable, or answered nonsense.
     Failed(RequestId),
+    /// The node lives, and refused to do what the request asked for. The stamp is as that of an answer.
+    Rejected {
+        /// The request.
+        request: RequestId,
+        /// Why, as the driver puts it: passed through.
+        why: F::Message,
+    },
     /// A node is known to live and to serve by other means than a request of ours: it answered the driver, say. It is
     /// offered to the table, which may have no room for it.
     Connected {
@@ -144,7 +162,7 @@ says_operations!(Outbound);
 pub struct Coordinator<F: Family> {
     clock: Clock,
     outbox: Outbox<F, Work>,
-    pool: Pool<F>,
+    pool: Pool<F, Search<F>>,
     routing: Routing<F>,
 }
 
@@ -242,7 +260,7 @@ impl<F: Family> Machine for Coordinator<F> {
         match event {
             Inbound::Start(event) => {
                 let context = context.clone();
-                pool.start(&mut turn, Stamped { event, context, deadline }, |start| {
+                pool.start_query(&mut turn, Stamped { event, context, deadline }, |start| {
                     let table = &routing.table;
                     let bootstraps = start.is_bootstrap(table.local());
                     // Twice as many as it is after: where some are dead, the others may know nobody else.
@@ -261,47 +279,21 @@ impl<F: Family> Machine for Coordinator<F> {
                 pool.stop(&mut turn, id);
             }
             Inbound::Answered { request, closer } => {
-                let now = turn.now;
-                match turn.outbox.recognise(request).map(|known| (known.work, known)) {
-                    Some((Work::Lookup(asked), known)) => {
-                        let id = asked.operation;
-                        let elapsed = Some(known.age(now));
-                        // The seeds of a bootstrap are the caller's own, and may know nobody yet.
-                        let fit = routing.trusts(&closer) || (asked.is_seed() && pool.is_bootstrap(id));
-                        let is_new = !routing.refresh(now, &known.node, elapsed) && fit;
-                        let newcomer = (is_new && routing.wants(&known.node)).then(|| known.node.clone());
-                        turn.cause = Cause::event(id, &context);
-                        let cause = turn.cause;
-                        let detached = || pool.detach(&cause, id).unwrap_or(Context::NONE);
-                        if let Some(node) = newcomer {
-                            routing.alive(&mut turn, &node, elapsed, detached);
-                        }
-                        routing.discovered(&closer, detached);
-                        pool.answered(&mut turn, id, request, closer);
-                    }
-                    Some((Work::Check(_), _)) => {
-                        let names = !closer.is_empty();
-                        checked(routing, &mut turn, request, Ending::Answered, names, Some(&context));
-                        routing.discovered(&closer, || context::detached(&context));
-                    }
-                    None => {}
-                }
+                answered(
+                    routing,
+                    pool,
+                    &mut turn,
+                    request,
+                    Answer { closer, carried: Carried::default() },
+                    &context,
+                );
             }
-            Inbound::Failed(request) => {
-                match turn.outbox.recognise(request).map(|known| (known.work, known.node.clone())) {
-                    Some((Work::Lookup(asked), node)) => {
-                        let id = asked.operation;
-                        turn.cause = Cause::event(id, &context);
-                        let cause = turn.cause;
-                        let detached = || pool.detach(&cause, id).unwrap_or(Context::NONE);
-                        routing.suspect(&mut turn, &node, detached);
-                        pool.failed(&mut turn, id, request);
-                    }
-                    Some((Work::Check(_), _)) => {
-                        checked(routing, &mut turn, request, Ending::Failed, false, Some(&context));
-                    }
-                    None => {}
-                }
+            Inbound::AnsweredWith { request, closer, carried } => {
+                answered(routing, pool, &mut turn, request, Answer { closer, carried }, &context);
+            }
+            Inbound::Failed(request) => failed(routing, pool, &mut turn, request, None, &context),
+            Inbound::Rejected { request, why } => {
+                failed(routing, pool, &mut turn, request, Some(why), &context);
             }
             Inbound::Connected { node, round_trip } => {
                 if let Some(round_trip) = round_trip {
@@ -326,6 +318,71 @@ impl<F: Family> Machine for Coordinator<F> {
     fn poll_timeout(&self) -> Option<Instant> {
         let requests = earlier(self.pool.next_deadline(), self.outbox.next_timeout());
         earlier(requests, self.routing.next_timeout())
+    }
+}
+
+/// Takes the answer to a request.
+fn answered<'a, F: Family>(
+    routing: &mut Routing<F>,
+    pool: &mut Pool<F, Search<F>>,
+    turn: &mut Turn<'a, F, Outbound<F>>,
+    request: RequestId,
+    answer: Answer<F>,
+    context: &'a Context,
+) {
+    let now = turn.now;
+    match turn.outbox.recognise(request).map(|known| (known.work, known)) {
+        Some((Work::Operation(asked), known)) => {
+            let (id, closer) = (asked.operation, &answer.closer);
+            let elapsed = Some(known.age(now));
+            // The seeds of a bootstrap are the caller's own, and may know nobody yet.
+            let fit = routing.trusts(closer) || (asked.is_seed() && pool.is_bootstrap(id));
+            let is_new = !routing.refresh(now, &known.node, elapsed) && fit;
+            let newcomer = (is_new && routing.wants(&known.node)).then(|| known.node.clone());
+            turn.cause = Cause::event(id, context);
+            let cause = turn.cause;
+            let detached = || pool.detach(&cause, id).unwrap_or(Context::NONE);
+            if let Some(node) = newcomer {
+                routing.alive(turn, &node, elapsed, detached);
+            }
+            routing.discovered(closer, detached);
+            pool.answered(turn, id, request, answer);
+        }
+        Some((Work::Check(_), _)) => {
+            let names = !answer.closer.is_empty();
+            checked(routing, turn, request, Ending::Answered, names, Some(context));
+            routing.discovered(&answer.closer, || context::detached(context));
+        }
+        None => {}
+    }
+}
+
+/// Takes the failure of a request; or the refusal of a node that lives, and why.
+fn failed<'a, F: Family>(
+    routing: &mut Routing<F>,
+    pool: &mut Pool<F, Search<F>>,
+    turn: &mut Turn<'a, F, Outbound<F>>,
+    request: RequestId,
+    why: Option<F::Message>,
+    context: &'a Context,
+) {
+    let now = turn.now;
+    match turn.outbox.recognise(request).map(|known| (known.work, known)) {
+        Some((Work::Operation(asked), known)) => {
+            let id = asked.operation;
+            let (node, elapsed) = (known.node.clone(), known.age(now));
+            turn.cause = Cause::event(id, context);
+            let cause = turn.cause;
+            let detached = || pool.detach(&cause, id).unwrap_or(Context::NONE);
+            if why.is_some() {
+                routing.refresh(now, &node, Some(elapsed));
+            } else {
+                routing.suspect(turn, &node, detached);
+            }
+            pool.failed(turn, id, request, why);
+        }
+        Some((Work::Check(_), _)) => checked(routing, turn, request, Ending::Failed, false, Some(context)),
+        None => {}
     }
 }
 

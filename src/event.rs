@@ -6,6 +6,7 @@
 use crate::context::Context;
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
+use crate::task::Task;
 use crate::time::Instant;
 use core::fmt;
 use core::time::Duration;
@@ -25,6 +26,9 @@ pub struct Start<F: Family> {
     /// How many nodes the finish lists at most; `None` is the configured k. More than k widens the lookup to as
     /// many. 1 to `query.max_candidates`, else it is [refused](RefusedBecause::NumResults).
     pub num_results: Option<usize>,
+    /// Ends the lookup, [by name](Outcome::Quorum), once as many answers have [carried a value](Carried::value); `None` is
+    /// never. At least 1, else it is [refused](RefusedBecause::Quorum).
+    pub quorum: Option<usize>,
     /// Nodes to begin with. The coordinator adds the closest that its routing table knows.
     pub seeds: Vec<F::Node>,
 }
@@ -32,23 +36,24 @@ pub struct Start<F: Family> {
 impl<F: Family> Start<F> {
     /// A lookup of the nodes closest to `target`.
     pub const fn find(tag: u64, target: F::Key) -> Self {
-        Self { tag, target, ask: Ask::FindCloser, num_results: None, seeds: Vec::new() }
+        Self { tag, target, ask: Ask::FindCloser, num_results: None, quorum: None, seeds: Vec::new() }
     }
 
     /// A lookup that sends `message` to each node it visits.
     ///
-    /// What the nodes answer besides closer nodes (values, providers, tokens) is the driver's to keep: it knows by
-    /// [`Request::owner`] what a request was for. A driver that has what it wants stops the operation. A node is sent
-    /// the message again only after a time-out, so it may get it twice.
+    /// What the nodes answer besides closer nodes (values, providers) is the driver's to keep: it knows by
+    /// [`Request::owner`] what a request was for. It says of each answer whether it [carried a value](Carried::value) that it
+    /// accepts; a [quorum](Start::with_quorum) of them ends the lookup. A driver that has what it wants before may stop the
+    /// operation too. A node is sent the message again only after a time-out, so it may get it twice.
     pub const fn message(tag: u64, target: F::Key, message: F::Message) -> Self {
-        Self { tag, target, ask: Ask::Message(message), num_results: None, seeds: Vec::new() }
+        Self { tag, target, ask: Ask::Message(message), num_results: None, quorum: None, seeds: Vec::new() }
     }
 
     /// A bootstrap: a lookup of one's own key, `local`, which is how a node joins (Kademlia paper, section 2.3). The
     /// coordinator remembers its seeds, refreshes the buckets farther away when it has ended, and says so by
     /// [`Bootstrapped`].
     pub const fn bootstrap(tag: u64, local: F::Key, seeds: Vec<F::Node>) -> Self {
-        Self { tag, target: local, ask: Ask::FindCloser, num_results: None, seeds }
+        Self { tag, target: local, ask: Ask::FindCloser, num_results: None, quorum: None, seeds }
     }
 
     /// The same, beginning with these nodes.
@@ -69,6 +74,13 @@ impl<F: Family> Start<F> {
         self.num_results = Some(num_results);
         self
     }
+
+    /// The same, ending once as many answers have carried a value.
+    #[must_use]
+    pub fn with_quorum(mut self, quorum: usize) -> Self {
+        self.quorum = Some(quorum);
+        self
+    }
 }
 
 /// What a node is asked.
@@ -78,14 +90,56 @@ pub enum Ask<F: Family> {
     FindCloser,
     /// This message of the caller's; its answer names closer nodes too (`GET_PROVIDERS`, `get_peers` and the like).
     Message(F::Message),
+    /// To store this (`ADD_PROVIDER`, `put`, `announce_peer`): of a broadcast. Its answer names nobody.
+    Store {
+        /// What to store.
+        message: F::Message,
+        /// What the node's own answer [carried](Carried::token) while the broadcast looked for the nodes to store with.
+        token: Option<F::Message>,
+    },
+    /// To store all of these: of a [sweep](crate::broadcast::Strategy::Sweep). One answer stands for all of them.
+    Batch(Vec<Record<F>>),
+}
+
+/// Something to be stored with the nodes closest to its key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record<F: Family> {
+    /// Where it belongs.
+    pub key: F::Key,
+    /// What to store.
+    pub message: F::Message,
+}
+
+/// What an answer carried besides closer nodes, as far as the engine has to know. The default is nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Carried<F: Family> {
+    /// A value that the driver accepts: it counts towards the [quorum](Start::quorum), and the node is
+    /// [not listed](Finish::lacking) as one that lacked it.
+    pub value: bool,
+    /// Something that the node wants back when it is to store: it is handed to the driver again in the
+    /// [store request](Ask::Store) to this node. (BEP 5 and BEP 44 have such tokens.)
+    pub token: Option<F::Message>,
+}
+
+impl<F: Family> Default for Carried<F> {
+    fn default() -> Self {
+        Self { value: false, token: None }
+    }
+}
+
+/// An answer, as it comes in.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer<F: Family> {
+    pub(crate) closer: Vec<F::Node>,
+    pub(crate) carried: Carried<F>,
 }
 
 /// Whose work a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Owner {
-    /// That of an operation, which the caller started. All others are side effects: the work of the
-    /// [routing maintenance](crate::routing), with no parent context and no operation's deadline.
+    /// That of an operation, which the caller started. All others are side effects, with no parent context and no
+    /// operation's deadline: most are the work of the [routing maintenance](crate::routing).
     Operation(OperationId),
     /// A lookup of our own key, because the routing table is nearly empty.
     Bootstrap,
@@ -95,6 +149,8 @@ pub enum Owner {
     Include,
     /// The check of a node that is in the routing table.
     Probe,
+    /// What an optimistic broadcast has left to do after its finish.
+    Background,
 }
 
 impl Owner {
@@ -115,6 +171,7 @@ impl fmt::Display for Owner {
             Self::Explore => f.write_str("explore"),
             Self::Include => f.write_str("include"),
             Self::Probe => f.write_str("probe"),
+            Self::Background => f.write_str("background"),
         }
     }
 }
@@ -163,6 +220,8 @@ pub enum GivenUp {
     Superseded,
     /// A node that was being probed has left the routing table.
     Unneeded,
+    /// The operation has found whom it looked for, or its time for that is over, and goes on: this says nothing about the node.
+    LookupEnded,
 }
 
 /// A request of the operation ended, and the operation goes on or is about to finish.
@@ -195,6 +254,8 @@ pub enum Reply<F: Family> {
     },
     /// The caller reported a failure.
     Failed,
+    /// The node lives, and refused, for this reason.
+    Rejected(F::Message),
     /// The request ran into its own timeout.
     TimedOut,
 }
@@ -214,6 +275,14 @@ pub struct Finish<F: Family> {
     pub statistics: Statistics,
 }
 
+impl<F: Family> Finish<F> {
+    /// Those of the closest nodes whose answers [carried no value](Carried::value): where others did, the driver may give
+    /// it to them.
+    pub fn lacking(&self) -> impl Iterator<Item = &Contact<F>> {
+        self.closest.iter().filter(|contact| !contact.value)
+    }
+}
+
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -223,8 +292,13 @@ pub enum Outcome {
     /// Nothing was left to ask, and fewer than k nodes had answered (on some path, where there are several). In a network
     /// of fewer than k nodes this is how lookups end; and, in the call of their start, those that have nobody to ask.
     Exhausted,
-    /// As many nodes as `query.max_nodes` allows were asked before the k closest had answered.
+    /// As many nodes as `query.max_nodes` allows were asked before the k closest had answered; or a crawl asked all that it
+    /// had room for, and others were named.
     NodeLimit,
+    /// As many answers as the start's [quorum](Start::quorum) have carried a value.
+    Quorum,
+    /// All there was to do is done: of a crawl or a broadcast.
+    Complete,
     /// The deadline passed.
     DeadlineExceeded,
     /// The caller stopped it.
@@ -238,6 +312,7 @@ pub struct Contact<F: Family> {
     pub node: F::Node,
     pub(crate) micros: u32,
     pub(crate) hop: u16,
+    pub(crate) value: bool,
 }
 
 impl<F: Family> Contact<F> {
@@ -249,6 +324,11 @@ impl<F: Family> Contact<F> {
     /// See [`Request::hop`].
     pub fn hop(&self) -> u32 {
         u32::from(self.hop)
+    }
+
+    /// Whether its answer [carried a value](Carried::value).
+    pub const fn has_value(&self) -> bool {
+        self.value
     }
 }
 
@@ -268,7 +348,7 @@ pub struct Statistics {
     pub failure: u32,
     /// Requests that ran into their own timeout.
     pub timeouts: u32,
-    /// Requests given up because the operation ended, or because the node answered another one.
+    /// Requests given up because the operation or its lookup ended, or because the node answered another one.
     pub cancelled: u32,
     /// Length of the longest causal chain that was answered: 1 where only seeds did.
     pub hops: u32,
@@ -306,6 +386,8 @@ pub enum RefusedBecause {
         /// The most that can be asked for; the least is 1.
         most: usize,
     },
+    /// A quorum of no answers at all was asked for.
+    Quorum,
 }
 
 impl fmt::Display for RefusedBecause {
@@ -315,6 +397,7 @@ impl fmt::Display for RefusedBecause {
             Self::Full => f.write_str("no more operations can wait"),
             Self::DeadlinePassed => f.write_str("the deadline leaves no time"),
             Self::NumResults { most } => write!(f, "num_results must be 1 to {most}"),
+            Self::Quorum => f.write_str("quorum must be at least 1"),
         }
     }
 }
@@ -327,6 +410,8 @@ impl fmt::Display for Outcome {
             Self::Converged => "converged",
             Self::Exhausted => "exhausted",
             Self::NodeLimit => "node limit",
+            Self::Quorum => "quorum",
+            Self::Complete => "complete",
             Self::DeadlineExceeded => "deadline exceeded",
             Self::Stopped => "stopped",
         })
@@ -340,6 +425,7 @@ impl fmt::Display for GivenUp {
             Self::OperationEnded => "operation ended",
             Self::Superseded => "superseded",
             Self::Unneeded => "unneeded",
+            Self::LookupEnded => "lookup ended",
         })
     }
 }
@@ -389,25 +475,28 @@ pub(crate) trait Asks<F: Family>: From<Request<F>> + From<Cancel<F>> {}
 
 impl<F: Family, E> Asks<F> for E where E: From<Request<F>> + From<Cancel<F>> {}
 
-/// What a machine that runs lookups can say. Every such machine's outbound enum has a variant for each payload.
-pub(crate) trait Says<F: Family>:
-    Asks<F> + From<Started> + From<Progress<F>> + From<Finish<F>> + From<Refused>
+/// What a machine whose operations have this task can say. Every such machine's outbound enum has a variant for each payload.
+pub(crate) trait Says<F: Family, T: Task<F>>:
+    Asks<F> + From<Started> + From<T::Progress> + From<T::Finish> + From<Refused>
 {
 }
 
-impl<F: Family, E> Says<F> for E where
-    E: Asks<F> + From<Started> + From<Progress<F>> + From<Finish<F>> + From<Refused>
+impl<F: Family, T: Task<F>, E> Says<F, T> for E where
+    E: Asks<F> + From<Started> + From<T::Progress> + From<T::Finish> + From<Refused>
 {
 }
 
 /// The end of a lookup that somebody inside waits for: one of the routing maintenance, or a bootstrap.
 #[derive(Clone, Debug)]
-pub(crate) struct Ended {
+pub(crate) struct Ended<F: Family> {
     pub(crate) owner: Owner,
     pub(crate) outcome: Outcome,
     pub(crate) statistics: Statistics,
     /// The common prefix length of the closest node that answered with the target.
     pub(crate) nearest: Option<u32>,
+    pub(crate) target: F::Key,
+    /// Who answered, where nobody outside learns of it.
+    pub(crate) closest: Vec<Contact<F>>,
     /// That of what follows from it, which is a side effect.
     pub(crate) context: Context,
 }

@@ -3,16 +3,17 @@
 use crate::context::Cause;
 use crate::deadline::Clock;
 use crate::error::{ConfigError, require};
-use crate::event::{Cancel, Outcome, Owner, Request, Start, Statistics};
+use crate::event::{Cancel, Carried, Outcome, Owner, Request, Says, Start, Statistics};
 use crate::family::Family;
 use crate::heap::Heap;
 use crate::id::RequestId;
 use crate::key::Key;
 use crate::machine::{Batch, Machine, Stamped};
 use crate::outbox::{NetworkConfig, Outbox, Traffic};
-use crate::pool::{Pool, PoolConfig, earlier};
-use crate::query::{self, QueryConfig};
+use crate::pool::{Pool, PoolConfig, Replied, earlier};
+use crate::query::{self, QueryConfig, Search};
 use crate::table::{Offered, RoutingTable, TableConfig};
+use crate::task::Task;
 use crate::time::{Instant, nanos};
 use crate::turn::{Turn, Work};
 use core::time::Duration;
@@ -214,7 +215,7 @@ pub enum Outbound<F: Family> {
 pub struct Explore<F: Family> {
     clock: Clock,
     outbox: Outbox<F, Work>,
-    pool: Pool<F>,
+    pool: Pool<F, Search<F>>,
     table: RoutingTable<F>,
     explorer: Explorer,
     k: usize,
@@ -277,9 +278,9 @@ impl<F: Family> Explore<F> {
 }
 
 /// Begins the lookup of the bucket that is due, if there is one and anybody to ask. Says whether it did.
-pub(crate) fn explore<F: Family, E: crate::event::Says<F>>(
+pub(crate) fn explore<F: Family, T: Task<F> + From<Search<F>>, E: Says<F, T>>(
     explorer: &mut Explorer,
-    pool: &mut Pool<F>,
+    pool: &mut Pool<F, T>,
     table: &RoutingTable<F>,
     turn: &mut Turn<'_, F, E>,
     k: usize,
@@ -330,18 +331,11 @@ impl<F: Family> Machine for Explore<F> {
                 self.table.remove(&node);
             }
             Inbound::Answered { request, closer } => {
-                let work = turn.outbox.recognise(request).map(|request| request.work);
-                if let Some(Work::Lookup(asked)) = work {
-                    turn.cause = Cause::event(asked.operation, &context);
-                    self.pool.answered(&mut turn, asked.operation, request, closer);
-                }
+                let replied = Replied::Answer(closer, Carried::default());
+                self.pool.reply(&mut turn, request, &context, replied);
             }
             Inbound::Failed(request) => {
-                let work = turn.outbox.recognise(request).map(|request| request.work);
-                if let Some(Work::Lookup(asked)) = work {
-                    turn.cause = Cause::event(asked.operation, &context);
-                    self.pool.failed(&mut turn, asked.operation, request);
-                }
+                self.pool.reply(&mut turn, request, &context, Replied::Failure(None));
             }
             Inbound::Tick => {}
         }

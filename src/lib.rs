@@ -129,6 +129,7 @@ pub mod routing;
 pub mod sim;
 pub mod sweep;
 pub mod table;
+mod task;
 mod time;
 mod turn;
 
@@ -137,8 +138,8 @@ pub use context::Context;
 pub use coordinator::{Config, Coordinator};
 pub use error::ConfigError;
 pub use event::{
-    Ask, Bootstrapped, Cancel, Contact, Finish, GivenUp, Outcome, Owner, Progress, Refused, RefusedBecause,
-    Reply, Request, Start, Started, Statistics,
+    Ask, Bootstrapped, Cancel, Carried, Contact, Finish, GivenUp, Outcome, Owner, Progress, Record, Refused,
+    RefusedBecause, Reply, Request, Start, Started, Statistics,
 };
 pub use explore::{Explore, ExploreConfig};
 pub use family::{Family, Group};

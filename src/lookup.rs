@@ -4,7 +4,7 @@
 //! of each. With disjoint paths (S/Kademlia, section 4.4) each path iterates alone, no node is in two of them, and
 //! the results are merged in the end. How a path iterates is in `path.rs`.
 
-use crate::event::Contact;
+use crate::event::{Contact, Outcome};
 use crate::family::Family;
 use crate::key::Key;
 use crate::path::{Path, Rank, Step};
@@ -87,6 +87,16 @@ pub(crate) enum Done {
     Converged,
     Exhausted,
     NodeLimit,
+}
+
+impl From<Done> for Outcome {
+    fn from(done: Done) -> Self {
+        match done {
+            Done::Converged => Self::Converged,
+            Done::Exhausted => Self::Exhausted,
+            Done::NodeLimit => Self::NodeLimit,
+        }
+    }
 }
 
 /// How a request that did not bring an answer ended.
@@ -182,13 +192,14 @@ impl<F: Family> Lookup<F> {
         }
     }
 
-    /// The node answered after this time, and named these nodes. Says how many other requests to it are superseded.
-    pub(crate) fn answered(&mut self, spot: Spot, elapsed: Duration, closer: &[F::Node]) -> u8 {
+    /// The node answered after this time, named these nodes, and had the value that is looked for or not. Says how many other requests to it are superseded.
+    pub(crate) fn answered(&mut self, spot: Spot, elapsed: Duration, closer: &[F::Node], value: bool) -> u8 {
         let (number, paths) = (usize::from(spot.path), self.paths.as_mut_slice());
         let Some(path) = paths.get_mut(number) else { return 0 };
         let superseded = path.answered(spot);
         let Some(contact) = path.contacts.get_mut(usize::from(spot.slot)) else { return superseded };
         contact.micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
+        contact.value = value;
         let hop = contact.hop.saturating_add(1);
         let target_lead = self.target.leading();
         let mut edge = None;
@@ -344,7 +355,7 @@ mod tests {
         let (mut lookup, spot) = lookup(&QueryConfig { alpha: 20, ..QueryConfig::default() });
         let nodes =
             [(1, 7), (2, 7), (3, 7), (4, 7), (5, 9), (6, 9), (7, 9), (8, 0), (9, 0), (10, 0), (11, 0)];
-        lookup.answered(spot, Duration::ZERO, &nodes);
+        lookup.answered(spot, Duration::ZERO, &nodes, false);
         assert_eq!(asked(&mut lookup), [5, 6, 7, 8, 9, 10, 11], "four of group 7 are too many");
     }
 
@@ -358,7 +369,7 @@ mod tests {
         lookup.begin();
         let Next::Ask { spot, node, .. } = lookup.next() else { panic!("a seed to ask") };
         assert_eq!(node.0, 200);
-        lookup.answered(spot, Duration::ZERO, &[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0)]);
+        lookup.answered(spot, Duration::ZERO, &[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0)], false);
         // Each of the made-up nodes fails; the second seed, which is kept, is asked in the end.
         let mut order = Vec::new();
         while let Next::Ask { spot, node, .. } = lookup.next() {

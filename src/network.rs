@@ -208,7 +208,7 @@ impl<F: Family> Machine for Network<F> {
             Inbound::Submit { tag, node, message } => {
                 let work = Submission { tag, message, context: context::own(&context) };
                 let until = deadline.unwrap_or(now + self.outbox.config.request_timeout);
-                let to = To { node, again: false, check: false };
+                let to = To { node, again: false, patient: false };
                 let submitted = self.outbox.submit(now, &mut self.owned, until, to, work);
                 let until = Some(until).filter(|_| submitted.is_ok());
                 let mut say = |event| {

@@ -1,28 +1,29 @@
-//! One lookup under way: its candidates, its requests, its context and its deadline.
+//! One operation under way: its requests, its context, its deadline and its statistics. What it is about is its
+//! [task's](crate::task) to know.
 
 use crate::context::{Cause, Context};
 use crate::event::{
-    self, Ask, Cancel, Ended, Finish, GivenUp, Outcome, Owner, Progress, Reply, Says, Start, Started,
-    Statistics,
+    self, Answer, Cancel, Ended, GivenUp, Outcome, Owner, Progress, Reply, Says, Started, Statistics,
 };
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
 use crate::inflight::{Due, Owned};
 use crate::key::Key;
-use crate::lookup::{Done, Lookup, Miss, Next, Spot};
+use crate::lookup::Miss;
 use crate::machine::Stamped;
 use crate::outbox::{Ending, Outbox, Refused, Request, Submitted, To};
-use crate::query::QueryConfig;
+use crate::task::{End, Found, Next, Place, Task};
 use crate::time::Instant;
 use crate::turn::{Turn, Work};
+use core::marker::PhantomData;
 use core::time::Duration;
 use opentelemetry::trace::SpanContext;
 
-/// What a lookup wants to know again when a request of its ends.
+/// What an operation wants to know again when a request of its ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub(crate) operation: OperationId,
-    spot: Spot,
+    place: Place,
     hop: u16,
 }
 
@@ -42,73 +43,106 @@ pub(crate) enum Onward<K> {
     Starves {
         busy: Option<K>,
     },
+    /// It has what the caller wants, and can go on as a side effect.
+    Returns,
     Ends(Outcome),
 }
 
 /// A start that is accepted, with what it was given.
-pub(crate) struct Accepted<F: Family> {
+pub(crate) struct Accepted {
     pub(crate) now: Instant,
     pub(crate) id: OperationId,
     pub(crate) owner: Owner,
     pub(crate) deadline: Instant,
     pub(crate) context: SpanContext,
-    pub(crate) start: Start<F>,
+    /// It is a lookup of our own key.
+    pub(crate) bootstrap: bool,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Operation<F: Family> {
+pub(crate) struct Operation<F: Family, T> {
     pub(crate) id: OperationId,
-    /// Whose it is: the caller's, or that of the routing maintenance, which says nothing but its requests.
+    /// Whose it is: the caller's, or that of a side effect, which says nothing but its requests.
     pub(crate) owner: Owner,
     /// A lookup of our own key.
     pub(crate) bootstrap: bool,
     pub(crate) deadline: Instant,
+    /// When time will have something to say of it, as its pool knows it.
+    pub(crate) armed: Instant,
+    /// How many requests it was granted to go on with as a side effect.
+    pub(crate) granted: usize,
     /// The context it was started with.
     context: SpanContext,
-    ask: Ask<F>,
-    lookup: Lookup<F>,
+    task: T,
     owned: Owned,
     statistics: Statistics,
+    family: PhantomData<F>,
 }
 
-impl<F: Family> Operation<F> {
+impl<F: Family, T: Task<F>> Operation<F, T> {
     /// Accepts a start, which must be in order with the configuration.
-    pub(crate) fn new(accepted: Accepted<F>, local: F::Key, config: &QueryConfig) -> Self {
-        let Accepted { now, id, owner, deadline, context, start } = accepted;
-        let bootstrap = start.is_bootstrap(local);
-        let lookup = Lookup::new(local, start.target, config.rules(&start), start.seeds);
+    pub(crate) fn new(accepted: Accepted, task: T) -> Self {
+        let Accepted { now, id, owner, deadline, context, bootstrap } = accepted;
         let statistics = Statistics { started: now, ..Statistics::default() };
-        let ask = start.ask;
-        Self { id, owner, bootstrap, deadline, context, ask, lookup, owned: Owned::NOTHING, statistics }
+        Self {
+            id,
+            owner,
+            bootstrap,
+            deadline,
+            armed: task.timer().map_or(deadline, |at| at.min(deadline)),
+            granted: 0,
+            context,
+            task,
+            owned: Owned::NOTHING,
+            statistics,
+            family: PhantomData,
+        }
     }
 
     /// Says that the start was accepted.
-    pub(crate) fn announce<E: Says<F>>(&self, turn: &mut Turn<'_, F, E>) {
+    pub(crate) fn announce<E: From<Started>>(&self, turn: &mut Turn<'_, F, E>) {
         self.say(turn, Some(self.deadline), Started { operation: self.id });
     }
 
+    /// When time has something to say of it.
+    pub(crate) fn timer(&self) -> Instant {
+        self.task.timer().map_or(self.deadline, |at| at.min(self.deadline))
+    }
+
     /// Takes its turn after the wait for one.
-    pub(crate) fn begin<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) -> Onward<F::Key> {
-        self.lookup.begin();
+    pub(crate) fn begin<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>) -> Onward<F::Key> {
+        self.task.begin(turn.now, self.deadline);
         self.advance(turn)
     }
 
+    /// The time of its timer has come, which is before its deadline. One that has not begun waits on.
+    pub(crate) fn elapse<E: Says<F, T>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        has_begun: bool,
+    ) -> Onward<F::Key> {
+        self.task.elapse(turn.now);
+        self.armed = self.timer();
+        if has_begun { self.advance(turn) } else { Onward::Continues }
+    }
+
     /// Asks whoever can be asked now.
-    pub(crate) fn advance<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) -> Onward<F::Key> {
-        // A caller came late: this ends in the same call, but only after the requests whose time ran out before.
-        if self.deadline <= turn.now {
+    pub(crate) fn advance<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>) -> Onward<F::Key> {
+        // A caller came late: what is due follows in the same call, but only after the requests whose time ran out before.
+        if self.armed <= turn.now {
             return Onward::Continues;
         }
         loop {
-            match self.lookup.next() {
-                Next::Ask { spot, node, hop, again } => {
-                    let asked = Asked { operation: self.id, spot, hop };
-                    let (to, work) = (To { node, again, check: false }, Work::Lookup(asked));
-                    match turn.outbox.submit(turn.now, &mut self.owned, self.deadline, to, work) {
+            match self.task.next(turn.now) {
+                Next::Ask { place, node, hop, again, patient, until } => {
+                    let asked = Asked { operation: self.id, place, hop };
+                    let (to, work) = (To { node, again, patient }, Work::Operation(asked));
+                    let until = until.min(self.deadline);
+                    match turn.outbox.submit(turn.now, &mut self.owned, until, to, work) {
                         Ok(Submitted::Sent(id, deadline)) => self.send(turn, id, deadline),
                         Ok(Submitted::Queued(_)) => {}
                         Err(refused) => {
-                            self.lookup.take_back(spot);
+                            self.task.take_back(place);
                             return match refused {
                                 Refused::QueueFull { busy } => Onward::Starves { busy },
                                 Refused::NoTimeLeft => Onward::Continues,
@@ -116,77 +150,90 @@ impl<F: Family> Operation<F> {
                         }
                     }
                 }
-                Next::Wait => return Onward::Continues,
-                Next::Done(done) => {
-                    return Onward::Ends(match done {
-                        Done::Converged => Outcome::Converged,
-                        Done::Exhausted => Outcome::Exhausted,
-                        Done::NodeLimit => Outcome::NodeLimit,
-                    });
+                Next::Abandon { lookup } => {
+                    let of = |request: &Request<F, Work>| {
+                        request.work.operation().is_some_and(|asked| asked.place.lookup() == Some(lookup))
+                    };
+                    while let Some(id) = turn.outbox.find(self.owned, of) {
+                        self.give_up(turn, id, GivenUp::LookupEnded);
+                    }
                 }
+                Next::Wait => return Onward::Continues,
+                Next::Return => return Onward::Returns,
+                Next::Done(outcome) => return Onward::Ends(outcome),
             }
         }
     }
 
     /// Emits a request that the outbox let go.
-    pub(crate) fn send<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId, deadline: Instant) {
+    pub(crate) fn send<E: Says<F, T>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        id: RequestId,
+        deadline: Instant,
+    ) {
         let Some(request) = turn.outbox.get(id) else { return };
-        let Work::Lookup(asked) = request.work else { return };
+        let Work::Operation(asked) = request.work else { return };
         self.statistics.requests += 1;
-        let target = asked.spot.target(self.lookup.target());
-        let request = event::Request {
-            id,
-            owner: self.owner,
-            node: request.node.clone(),
-            target,
-            ask: self.ask.clone(),
-            hop: u32::from(asked.hop),
-        };
+        let (target, ask) = self.task.ask(asked.place, &request.node);
+        let node = request.node.clone();
+        let hop = u32::from(asked.hop);
+        let request = event::Request { id, owner: self.owner, node, target, ask, hop };
         self.say(turn, Some(deadline), request);
     }
 
     /// Takes the answer to a request that the outbox recognised.
-    pub(crate) fn answered<E: Says<F>>(
+    pub(crate) fn answered<E: Says<F, T>>(
         &mut self,
         turn: &mut Turn<'_, F, E>,
         id: RequestId,
-        closer: Vec<F::Node>,
+        mut answer: Answer<F>,
     ) -> Onward<F::Key> {
         let Some((asked, request)) = self.close(turn, id, Ending::Answered) else { return Onward::Continues };
         let elapsed = request.age(turn.now);
         self.statistics.success += 1;
         self.statistics.hops = self.statistics.hops.max(u32::from(asked.hop));
-        let superseded = self.lookup.answered(asked.spot, elapsed, &closer);
-        self.report(turn, (id, request.node), asked.hop, elapsed, Reply::Answered { closer });
+        let superseded = self.task.answered(asked.place, &request.node, elapsed, &mut answer);
+        let reply = Reply::Answered { closer: answer.closer };
+        self.report(turn, (id, request.node), asked.hop, elapsed, reply);
         for _ in 0..superseded {
-            let same = |other: &Request<F, Work>| is_of(&other.work, asked.spot);
+            let same = |other: &Request<F, Work>| is_of(&other.work, asked.place);
             let Some(id) = turn.outbox.find(self.owned, same) else { break };
             self.give_up(turn, id, GivenUp::Superseded);
         }
         self.advance(turn)
     }
 
-    /// Takes the caller's report that a request failed, which the outbox recognised.
-    pub(crate) fn failed<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) -> Onward<F::Key> {
+    /// Takes the caller's report that a request failed, which the outbox recognised; or that the node refused, and why.
+    pub(crate) fn failed<E: Says<F, T>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        id: RequestId,
+        why: Option<F::Message>,
+    ) -> Onward<F::Key> {
         let Some((asked, request)) = self.close(turn, id, Ending::Failed) else { return Onward::Continues };
-        let spot = asked.spot;
+        let place = asked.place;
         self.statistics.failure += 1;
-        self.lookup.missed(spot, Miss::Failed);
+        match &why {
+            Some(why) => self.task.rejected(place, why),
+            None => self.task.missed(place, Miss::Failed),
+        }
         // Nothing more is sent to it.
-        let waits = |other: &Request<F, Work>| is_of(&other.work, spot) && !other.is_emitted();
+        let waits = |other: &Request<F, Work>| is_of(&other.work, place) && !other.is_emitted();
         while let Some(id) = turn.outbox.find(self.owned, waits) {
             turn.outbox.close(&mut self.owned, id, turn.now, Ending::Cancelled);
-            self.lookup.withdrawn(spot);
+            self.task.withdrawn(place);
         }
         let elapsed = request.age(turn.now);
-        self.report(turn, (id, request.node), asked.hop, elapsed, Reply::Failed);
+        let reply = why.map_or(Reply::Failed, Reply::Rejected);
+        self.report(turn, (id, request.node), asked.hop, elapsed, reply);
         self.advance(turn)
     }
 
     /// Whether no other request to the node of this one is in flight.
     pub(crate) fn is_last(&self, outbox: &Outbox<F, Work>, request: RequestId, asked: Asked) -> bool {
         let mut others = outbox.in_flight(self.owned).filter(|(id, _)| *id != request);
-        !others.any(|(_, other)| is_of(other, asked.spot))
+        !others.any(|(_, other)| is_of(other, asked.place))
     }
 
     fn close<E>(
@@ -196,15 +243,15 @@ impl<F: Family> Operation<F> {
         ending: Ending,
     ) -> Option<(Asked, Request<F, Work>)> {
         let request = turn.outbox.close(&mut self.owned, id, turn.now, ending)?;
-        Some((*request.work.lookup()?, request))
+        Some((*request.work.operation()?, request))
     }
 
     /// Takes what time did to a request.
-    pub(crate) fn due<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, due: Due) -> Onward<F::Key> {
+    pub(crate) fn due<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, due: Due) -> Onward<F::Key> {
         match due {
             Due::Soft(id) => {
-                if let Some(asked) = turn.outbox.get(id).and_then(|request| request.work.lookup()) {
-                    self.lookup.slow(asked.spot);
+                if let Some(asked) = turn.outbox.get(id).and_then(|request| request.work.operation()) {
+                    self.task.slow(asked.place);
                 }
             }
             Due::Hard(id) => self.timed_out(turn, id),
@@ -213,36 +260,70 @@ impl<F: Family> Operation<F> {
     }
 
     /// A request that waits has its operation's time, and so ends with it: only one that was sent gets here.
-    fn timed_out<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) {
+    fn timed_out<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) {
         let Some((asked, request)) = self.close(turn, id, Ending::TimedOut) else { return };
         let elapsed = request.age(turn.now);
         self.statistics.timeouts += 1;
-        self.lookup.missed(asked.spot, Miss::TimedOut);
+        self.task.missed(asked.place, Miss::TimedOut);
         self.cancel(turn, id, request.node.clone(), GivenUp::TimedOut);
         self.report(turn, (id, request.node), asked.hop, elapsed, Reply::TimedOut);
     }
 
+    /// How many requests it may make as a side effect.
+    pub(crate) fn rest(&self) -> usize {
+        self.task.rest()
+    }
+
+    /// Says the last word to the caller, and goes on as a side effect until this deadline.
+    pub(crate) fn detach<E: Says<F, T>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        outcome: Outcome,
+        deadline: Instant,
+    ) {
+        let end = End {
+            operation: self.id,
+            outcome,
+            statistics: Statistics { ended: Some(turn.now), ..self.statistics },
+        };
+        if let Some(finish) = self.task.detach(end, deadline) {
+            self.say(turn, Some(self.deadline), finish);
+        }
+        self.granted = self.task.rest();
+        self.owner = Owner::Background;
+        self.deadline = deadline;
+    }
+
     /// Gives up what is in flight and says the last word; to the caller if it is his, and to whoever waits for it inside.
-    pub(crate) fn finish<E: Says<F>>(mut self, turn: &mut Turn<'_, F, E>, outcome: Outcome) -> Option<Ended> {
+    pub(crate) fn finish<E: Says<F, T>>(
+        mut self,
+        turn: &mut Turn<'_, F, E>,
+        outcome: Outcome,
+    ) -> Option<Ended<F>> {
         while let Some(id) = turn.outbox.find(self.owned, |_| true) {
             self.give_up(turn, id, GivenUp::OperationEnded);
         }
         self.statistics.ended = Some(turn.now);
-        let (target, statistics) = (self.lookup.target(), self.statistics);
         let context = self.context(&turn.cause);
-        let awaited = self.bootstrap || self.owner.operation().is_none();
-        let detached = awaited.then(|| self.detach(&turn.cause));
-        let closest = self.lookup.into_closest();
-        let nearest = closest.first().map(|contact| F::key(&contact.node).common_prefix_len(&target));
-        if let Owner::Operation(operation) = self.owner {
-            let event = Finish { operation, target, outcome, closest, statistics };
-            turn.out.push(Stamped { event: event.into(), context, deadline: Some(self.deadline) });
+        let inside = self.owner.operation().is_none();
+        let awaited = self.bootstrap || inside;
+        let detached = awaited.then(|| self.detached(&turn.cause));
+        let Self { owner, statistics, deadline, .. } = self;
+        let mut finish = self.task.finish(End { operation: self.id, outcome, statistics });
+        let ended = detached.zip(T::found(&mut finish)).map(|(context, found)| {
+            let Found { target, closest } = found;
+            let nearest = closest.first().map(|contact| F::key(&contact.node).common_prefix_len(&target));
+            let closest = if inside { core::mem::take(closest) } else { Vec::new() };
+            Ended { owner, outcome, statistics, nearest, target, closest, context }
+        });
+        if !inside {
+            turn.out.push(Stamped { event: finish.into(), context, deadline: Some(deadline) });
         }
-        detached.map(|context| Ended { owner: self.owner, outcome, statistics, nearest, context })
+        ended
     }
 
     /// Gives up a request that says nothing about its node.
-    fn give_up<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId, reason: GivenUp) {
+    fn give_up<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId, reason: GivenUp) {
         let closed = turn.outbox.close(&mut self.owned, id, turn.now, Ending::Cancelled);
         if let Some(request) = closed.filter(Request::is_emitted) {
             self.statistics.cancelled += 1;
@@ -251,16 +332,22 @@ impl<F: Family> Operation<F> {
     }
 
     /// The context of a side effect of this operation.
-    pub(crate) fn detach(&self, cause: &Cause<'_>) -> Context {
+    pub(crate) fn detached(&self, cause: &Cause<'_>) -> Context {
         cause.detach(self.id, &self.context)
     }
 
-    fn cancel<E: Says<F>>(&self, turn: &mut Turn<'_, F, E>, id: RequestId, node: F::Node, reason: GivenUp) {
+    fn cancel<E: From<Cancel<F>>>(
+        &self,
+        turn: &mut Turn<'_, F, E>,
+        id: RequestId,
+        node: F::Node,
+        reason: GivenUp,
+    ) {
         let deadline = self.owner.operation().map(|_| self.deadline);
         self.say(turn, deadline, Cancel { id, owner: self.owner, node, reason });
     }
 
-    fn report<E: Says<F>>(
+    fn report<E: Says<F, T>>(
         &self,
         turn: &mut Turn<'_, F, E>,
         (id, node): (RequestId, F::Node),
@@ -270,11 +357,8 @@ impl<F: Family> Operation<F> {
     ) {
         let Owner::Operation(operation) = self.owner else { return };
         let (hop, statistics) = (u32::from(hop), self.statistics);
-        self.say(
-            turn,
-            Some(self.deadline),
-            Progress { id, operation, node, hop, elapsed, reply, statistics },
-        );
+        let progress = Progress { id, operation, node, hop, elapsed, reply, statistics };
+        self.say(turn, Some(self.deadline), self.task.progress(progress));
     }
 
     fn say<E>(&self, turn: &mut Turn<'_, F, E>, deadline: Option<Instant>, event: impl Into<E>) {
@@ -286,12 +370,12 @@ impl<F: Family> Operation<F> {
     fn context(&self, cause: &Cause<'_>) -> Context {
         match self.owner {
             Owner::Operation(_) => cause.stamp(self.id, &self.context),
-            _ => self.detach(cause),
+            _ => self.detached(cause),
         }
     }
 }
 
-/// Whether a request is for this candidate of its operation.
-fn is_of(work: &Work, spot: Spot) -> bool {
-    work.lookup().is_some_and(|asked| asked.spot.is_of(spot))
+/// Whether a request is for this node of its operation.
+fn is_of(work: &Work, place: Place) -> bool {
+    work.operation().is_some_and(|asked| asked.place.is_of(place))
 }

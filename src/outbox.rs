@@ -105,8 +105,8 @@ pub(crate) struct Request<F: Family, T> {
     pub(crate) node: F::Node,
     /// An earlier request to the node is still listened to.
     again: bool,
-    /// See [`To::check`].
-    check: bool,
+    /// See [`To::patient`].
+    patient: bool,
     /// The deadline of the operation it is sent for.
     pub(crate) operation_deadline: Instant,
     pub(crate) stage: Stage,
@@ -122,8 +122,8 @@ pub(crate) struct To<F: Family> {
     pub(crate) node: F::Node,
     /// An earlier request of the same operation to it is still listened to.
     pub(crate) again: bool,
-    /// It is asked only whether it lives: nothing happens at the soft limit, and its silence says nothing of others.
-    pub(crate) check: bool,
+    /// Nothing happens at the soft limit, and its silence says nothing of others: many of those who are checked are dead.
+    pub(crate) patient: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +284,7 @@ impl<F: Family, T> Outbox<F, T> {
     ) -> Result<Submitted, Refused<F>> {
         let (soft, hard) = self.limits(to.again);
         let deadline = deadline::of_request(now, operation_deadline, hard).ok_or(Refused::NoTimeLeft)?;
-        let To { node, again, check } = to;
+        let To { node, again, patient } = to;
         let key = F::key(&node);
         let free = self.free();
         let active = self.active.entry(key);
@@ -300,9 +300,9 @@ impl<F: Family, T> Outbox<F, T> {
             *active.or_insert(0) += 1;
             let stage = Stage::Sent;
             let request =
-                Request { work, node, again, check, operation_deadline, stage, since: now, deadline };
+                Request { work, node, again, patient, operation_deadline, stage, since: now, deadline };
             let id = self.requests.open(owned, request);
-            self.enter(now.plus(soft), id, check, deadline);
+            self.enter(now.plus(soft), id, patient, deadline);
             return Ok(Submitted::Sent(id, deadline));
         }
         if !self.has_space() {
@@ -310,7 +310,7 @@ impl<F: Family, T> Outbox<F, T> {
         }
         // What waits may wait as long as its operation lives.
         let (stage, deadline) = (Stage::Waiting, operation_deadline);
-        let request = Request { work, node, again, check, operation_deadline, stage, since: now, deadline };
+        let request = Request { work, node, again, patient, operation_deadline, stage, since: now, deadline };
         let id = self.requests.open(owned, request);
         self.requests.arm(id, None, deadline);
         let before = self.first_waiting(key);
@@ -340,18 +340,18 @@ impl<F: Family, T> Outbox<F, T> {
         request.stage = Stage::Sent;
         request.since = now;
         request.deadline = deadline;
-        let (key, check) = (F::key(&request.node), request.check);
+        let (key, patient) = (F::key(&request.node), request.patient);
         self.waiting.remove(&(key, waited, id));
         self.traffic.queued -= 1;
         *self.active.entry(key).or_insert(0) += 1;
-        self.enter(now.plus(soft), id, check, deadline);
+        self.enter(now.plus(soft), id, patient, deadline);
         self.make_ready(key);
         Some((id, deadline))
     }
 
     /// A request is in flight from now on.
-    fn enter(&mut self, soft: Instant, id: RequestId, check: bool, deadline: Instant) {
-        self.requests.arm(id, (self.soft_limits && !check).then_some(soft), deadline);
+    fn enter(&mut self, soft: Instant, id: RequestId, patient: bool, deadline: Instant) {
+        self.requests.arm(id, (self.soft_limits && !patient).then_some(soft), deadline);
         self.traffic.sent += 1;
         self.traffic.in_flight += 1;
     }
@@ -445,7 +445,7 @@ impl<F: Family, T> Outbox<F, T> {
             self.pace.observe(nanos(request.age(now)).saturating_add(before));
             self.pace.ended(true);
         }
-        if ending == Ending::TimedOut && !request.again && !request.check {
+        if ending == Ending::TimedOut && !request.again && !request.patient {
             self.pace.ended(false);
         }
         let key = F::key(&request.node);

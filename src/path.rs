@@ -382,7 +382,7 @@ impl<F: Family> Path<F> {
                     (shifted.first_mut(), self.contacts.get_mut(usize::from(slot)))
                 {
                     *first = rank;
-                    *contact = Contact { node: node(), micros: 0, hop };
+                    *contact = Contact { node: node(), micros: 0, hop, value: false };
                 }
             }
             // Everything that could give way is closer.
@@ -390,7 +390,7 @@ impl<F: Family> Path<F> {
             None => {
                 let Ok(slot) = u16::try_from(self.contacts.len()) else { return false };
                 rank.slot = slot;
-                self.contacts.push(Contact { node: node(), micros: 0, hop });
+                self.contacts.push(Contact { node: node(), micros: 0, hop, value: false });
                 self.ranks.insert(place.min(self.ranks.len()), rank);
                 self.heard += 1;
             }

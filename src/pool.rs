@@ -4,7 +4,7 @@ use crate::check::Check;
 use crate::context::{self, Cause, Context};
 use crate::deadline::{self, Clock};
 use crate::error::{ConfigError, require};
-use crate::event::{Ended, Outcome, Owner, Refused, RefusedBecause, Says, Start};
+use crate::event::{Answer, Carried, Ended, Outcome, Owner, Refused, RefusedBecause, Says, Start};
 use crate::family::Family;
 use crate::heap::Heap;
 use crate::id::{Arena, OperationId, RequestId};
@@ -12,7 +12,8 @@ use crate::inflight::Due;
 use crate::machine::{Batch, Machine, Stamped};
 use crate::operation::{Accepted, Onward, Operation};
 use crate::outbox::{NetworkConfig, Outbox, Seeded, Traffic};
-use crate::query::{Inbound, Outbound, QueryConfig};
+use crate::query::{Inbound, Outbound, QueryConfig, Search};
+use crate::task::Task;
 use crate::time::Instant;
 use crate::turn::{Turn, Work};
 use core::time::Duration;
@@ -55,23 +56,46 @@ impl PoolConfig {
     }
 }
 
-/// All live operations. Borrows the outbox of the machine that owns it, through [`Turn`].
+/// All live operations, each with a task `T`. Borrows the outbox of the machine that owns it, through [`Turn`].
 #[derive(Clone, Debug)]
-pub(crate) struct Pool<F: Family> {
+pub(crate) struct Pool<F: Family, T> {
     local: F::Key,
     config: PoolConfig,
-    operations: Arena<Operation<F>>,
+    operations: Arena<Operation<F, T>>,
     tags: HashMap<u64, OperationId, Seeded>,
-    /// The deadline of every operation, by slot.
-    deadlines: Heap<Instant>,
+    /// When time has something to say of each operation, by slot: its deadline, or a timer of its task before that.
+    timers: Heap<Instant>,
     /// Those that wait for their turn, by deadline and arrival.
     waiting: Heap<(Instant, u64)>,
     starving: Starving<F>,
     arrivals: u64,
     /// Operations of the caller's that run.
     running: usize,
+    /// What operations that have returned may go on with.
+    background: Background,
     /// Lookups that somebody inside waits for, and that have ended.
-    ended: Vec<Ended>,
+    ended: Vec<Ended<F>>,
+}
+
+/// What goes on after the finish of its operation, as a side effect.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Background {
+    /// How many requests there may be, sent or to be sent.
+    pub(crate) most: usize,
+    /// How long it may go on.
+    pub(crate) timeout: Duration,
+    /// How many of them have been granted.
+    pub(crate) granted: usize,
+}
+
+/// The stamp of a start, and what else the pool has to know of it.
+pub(crate) struct Starting {
+    pub(crate) tag: u64,
+    pub(crate) context: Context,
+    pub(crate) deadline: Option<Instant>,
+    /// How long it may take at most.
+    pub(crate) timeout: Duration,
+    pub(crate) bootstrap: bool,
 }
 
 /// Operations that run and could not hand in a request, because the queue of requests was full. Each is tried again
@@ -157,6 +181,12 @@ impl<F: Family> Starving<F> {
     }
 }
 
+/// What came of a request, as the driver tells.
+pub(crate) enum Replied<F: Family> {
+    Answer(Vec<F::Node>, Carried<F>),
+    Failure(Option<F::Message>),
+}
+
 /// What one step of [`Pool::elapse`] did.
 pub(crate) enum Elapsed<F: Family> {
     /// A request ran into its own timeout: a failure of this node. The context is that of a side effect.
@@ -167,95 +197,86 @@ pub(crate) enum Elapsed<F: Family> {
     Internal,
 }
 
-impl<F: Family> Pool<F> {
+impl<F: Family, T: Task<F>> Pool<F, T> {
     pub(crate) fn new(local: F::Key, config: PoolConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self {
             local,
             operations: Arena::new(),
             tags: HashMap::with_hasher(Seeded(config.hash_seed)),
-            deadlines: Heap::new(),
+            timers: Heap::new(),
             waiting: Heap::new(),
             starving: Starving::new(),
             arrivals: 0,
             running: 0,
+            background: Background::default(),
             ended: Vec::new(),
             config,
         })
     }
 
-    /// Accepts a start or refuses it. `more_seeds` is asked only if it is accepted.
-    pub(crate) fn start<E: Says<F>>(
+    /// The same, whose operations may go on as side effects.
+    pub(crate) fn with_background(self, background: Background) -> Self {
+        Self { background, ..self }
+    }
+
+    /// Accepts a start or refuses it: `objection` says why the task cannot be accepted, if so. The task is made only if it is.
+    pub(crate) fn start<E: Says<F, T>>(
         &mut self,
         turn: &mut Turn<'_, F, E>,
-        stamped: Stamped<Start<F>>,
-        more_seeds: impl FnOnce(&mut Start<F>),
+        starting: Starting,
+        objection: Result<(), RefusedBecause>,
+        task: impl FnOnce(&Self) -> T,
     ) {
-        let Stamped { event: mut start, context, deadline } = stamped;
-        let deadline = match self.admit(turn.now, deadline, &start) {
+        let admitted = self.admit(turn.now, &starting, objection);
+        let Starting { tag, context, bootstrap, .. } = starting;
+        let deadline = match admitted {
             Ok(deadline) => deadline,
             Err(reason) => {
-                let event = Refused { tag: start.tag, reason }.into();
+                let event = Refused { tag, reason }.into();
                 turn.out.push(Stamped { event, context, deadline: None });
                 return;
             }
         };
-        more_seeds(&mut start);
+        let task = task(self);
         let handle = self.operations.next_handle();
-        let id = OperationId::new(start.tag, handle);
-        self.tags.insert(start.tag, id);
+        let id = OperationId::new(tag, handle);
+        self.tags.insert(tag, id);
         let (now, owner, context) = (turn.now, Owner::Operation(id), context::own(&context));
-        let accepted = Accepted { now, id, owner, deadline, context, start };
-        let operation = Operation::new(accepted, self.local, &self.config.query);
+        let accepted = Accepted { now, id, owner, deadline, context, bootstrap };
+        let operation = Operation::new(accepted, task);
         operation.announce(turn);
+        self.timers.set(handle.slot(), operation.armed);
         self.operations.insert(operation);
-        self.deadlines.set(handle.slot(), deadline);
         self.waiting.set(handle.slot(), (deadline, self.arrivals));
         self.arrivals += 1;
     }
 
-    /// Begins a lookup of the routing maintenance, beside all that wait: it has no tag and no turn. Says whether it did.
-    pub(crate) fn begin<E: Says<F>>(
-        &mut self,
-        turn: &mut Turn<'_, F, E>,
-        owner: Owner,
-        timeout: Duration,
-        origin: SpanContext,
-        start: Start<F>,
-    ) -> bool {
-        let Some(deadline) = deadline::of_operation(turn.now, None, timeout) else { return false };
-        let handle = self.operations.next_handle();
-        let id = OperationId::new(start.tag, handle);
-        let accepted = Accepted { now: turn.now, id, owner, deadline, context: origin, start };
-        self.operations.insert(Operation::new(accepted, self.local, &self.config.query));
-        self.deadlines.set(handle.slot(), deadline);
-        self.resume(turn, handle.slot(), Operation::begin);
-        true
-    }
-
     /// The next lookup that somebody inside waits for and that has ended.
-    pub(crate) fn ended(&mut self) -> Option<Ended> {
+    pub(crate) fn ended(&mut self) -> Option<Ended<F>> {
         self.ended.pop()
     }
 
     fn admit(
         &self,
         now: Instant,
-        deadline: Option<Instant>,
-        start: &Start<F>,
+        starting: &Starting,
+        objection: Result<(), RefusedBecause>,
     ) -> Result<Instant, RefusedBecause> {
-        if self.tags.contains_key(&start.tag) {
+        if self.tags.contains_key(&starting.tag) {
             return Err(RefusedBecause::TagInUse);
         }
         if self.tags.len() >= self.config.max_running + self.config.max_waiting {
             return Err(RefusedBecause::Full);
         }
-        self.config.query.admit(now, deadline, start)
+        objection?;
+        deadline::of_operation(now, starting.deadline, starting.timeout).ok_or(RefusedBecause::DeadlinePassed)
     }
 
     /// Ends an operation, if it lives.
-    pub(crate) fn stop<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId) {
-        if self.operations.get(id.handle()).is_some_and(|operation| operation.id == id) {
+    pub(crate) fn stop<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId) {
+        let lives = |operation: &Operation<F, T>| operation.owner == Owner::Operation(id);
+        if self.operations.get(id.handle()).is_some_and(lives) {
             self.end(turn, id, Outcome::Stopped);
         } else {
             turn.outbox.count_unknown();
@@ -263,44 +284,50 @@ impl<F: Family> Pool<F> {
     }
 
     /// Takes an answer to a request that the outbox recognised.
-    pub(crate) fn answered<E: Says<F>>(
+    pub(crate) fn answered<E: Says<F, T>>(
         &mut self,
         turn: &mut Turn<'_, F, E>,
         id: OperationId,
         request: RequestId,
-        closer: Vec<F::Node>,
+        answer: Answer<F>,
     ) {
         self.starving.first(turn.outbox);
         if let Some(operation) = self.operations.get_mut(id.handle()) {
-            let onward = operation.answered(turn, request, closer);
+            let onward = operation.answered(turn, request, answer);
             self.go(turn, id, onward);
         }
     }
 
-    /// Takes the failure of a request that the outbox recognised.
-    pub(crate) fn failed<E: Says<F>>(
+    /// Takes the failure of a request that the outbox recognised, or the node's refusal and why.
+    pub(crate) fn failed<E: Says<F, T>>(
         &mut self,
         turn: &mut Turn<'_, F, E>,
         id: OperationId,
         request: RequestId,
+        why: Option<F::Message>,
     ) {
         self.starving.first(turn.outbox);
         if let Some(operation) = self.operations.get_mut(id.handle()) {
-            let onward = operation.failed(turn, request);
+            let onward = operation.failed(turn, request, why);
             self.go(turn, id, onward);
         }
     }
 
     /// Does the earliest thing that is due, if any. At the same instant operations end before requests time out: a
     /// request that had all of its operation's time did not run into a timeout of its own.
-    pub(crate) fn elapse<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>) -> Option<Elapsed<F>> {
+    pub(crate) fn elapse<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>) -> Option<Elapsed<F>> {
         let timer = turn.outbox.next_timeout().filter(|at| *at <= turn.now);
-        let deadline = self.deadlines.peek().filter(|(at, _)| *at <= turn.now);
-        if let Some((at, slot)) = deadline
+        let own = self.timers.peek().filter(|(at, _)| *at <= turn.now);
+        if let Some((at, slot)) = own
             && timer.is_none_or(|timer| at <= timer)
         {
-            let id = self.operations.at(slot).map(|(_, operation)| operation.id)?;
-            self.end(turn, id, Outcome::DeadlineExceeded);
+            let (id, over) = self.operations.at(slot).map(|(_, op)| (op.id, op.deadline <= at))?;
+            if over {
+                self.end(turn, id, Outcome::DeadlineExceeded);
+            } else {
+                let has_begun = !self.waiting.contains(slot);
+                self.resume(turn, slot, |operation, turn| operation.elapse(turn, has_begun));
+            }
             return Some(Elapsed::Internal);
         }
         self.starving.first(turn.outbox);
@@ -308,7 +335,7 @@ impl<F: Family> Pool<F> {
         let (Due::Soft(due_id) | Due::Hard(due_id)) = due;
         let request = turn.outbox.get(due_id)?;
         let asked = match request.work {
-            Work::Lookup(asked) => asked,
+            Work::Operation(asked) => asked,
             Work::Check(_) => return Some(Elapsed::Check(due_id)),
         };
         let id = asked.operation;
@@ -316,7 +343,7 @@ impl<F: Family> Pool<F> {
         let elapsed = match due {
             // One silence is one failure, even if the node was asked twice.
             Due::Hard(_) if request.is_emitted() && operation.is_last(turn.outbox, due_id, asked) => {
-                Elapsed::TimedOut(request.node.clone(), operation.detach(&turn.cause))
+                Elapsed::TimedOut(request.node.clone(), operation.detached(&turn.cause))
             }
             _ => Elapsed::Internal,
         };
@@ -325,9 +352,28 @@ impl<F: Family> Pool<F> {
         Some(elapsed)
     }
 
+    /// Takes what came of a request, where it is known: of a machine that has operations only.
+    pub(crate) fn reply<'a, E: Says<F, T>>(
+        &mut self,
+        turn: &mut Turn<'a, F, E>,
+        request: RequestId,
+        context: &'a Context,
+        replied: Replied<F>,
+    ) {
+        let known = turn.outbox.recognise(request).and_then(|request| request.work.operation()).copied();
+        let Some(asked) = known else { return };
+        turn.cause = Cause::event(asked.operation, context);
+        match replied {
+            Replied::Answer(closer, carried) => {
+                self.answered(turn, asked.operation, request, Answer { closer, carried });
+            }
+            Replied::Failure(why) => self.failed(turn, asked.operation, request, why),
+        }
+    }
+
     /// Lets go what there is room for: operations that wait for their turn, requests that wait for capacity, operations
     /// that could not hand in a request. A check that can be sent is handed to `send`.
-    pub(crate) fn settle<E: Says<F>>(
+    pub(crate) fn settle<E: Says<F, T>>(
         &mut self,
         turn: &mut Turn<'_, F, E>,
         mut send: impl FnMut(&mut Turn<'_, F, E>, Check, RequestId, Instant),
@@ -341,7 +387,7 @@ impl<F: Family> Pool<F> {
                 self.resume(turn, slot, Operation::begin);
             } else if let Some((request, deadline)) = turn.outbox.release(turn.now) {
                 match turn.outbox.get(request).map(|request| request.work) {
-                    Some(Work::Lookup(asked)) => {
+                    Some(Work::Operation(asked)) => {
                         if let Some(operation) = self.operations.get_mut(asked.operation.handle()) {
                             operation.send(turn, request, deadline);
                         }
@@ -357,11 +403,11 @@ impl<F: Family> Pool<F> {
         }
     }
 
-    fn resume<E: Says<F>>(
+    fn resume<E: Says<F, T>>(
         &mut self,
         turn: &mut Turn<'_, F, E>,
         slot: u32,
-        step: impl FnOnce(&mut Operation<F>, &mut Turn<'_, F, E>) -> Onward<F::Key>,
+        step: impl FnOnce(&mut Operation<F, T>, &mut Turn<'_, F, E>) -> Onward<F::Key>,
     ) {
         self.starving.first(turn.outbox);
         if let Some(operation) = self.operations.at_mut(slot) {
@@ -375,14 +421,14 @@ impl<F: Family> Pool<F> {
         self.starving.first(turn.outbox);
     }
 
-    /// When the first operation ends.
+    /// When the first operation ends, or its task has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.peek().map(|(at, _)| at)
+        self.timers.peek().map(|(at, _)| at)
     }
 
     /// The context of a side effect of an operation.
     pub(crate) fn detach(&self, cause: &Cause<'_>, id: OperationId) -> Option<Context> {
-        self.operations.get(id.handle()).map(|operation| operation.detach(cause))
+        self.operations.get(id.handle()).map(|operation| operation.detached(cause))
     }
 
     /// Whether an operation looks up our own key.
@@ -400,30 +446,100 @@ impl<F: Family> Pool<F> {
         (self.tags.len(), self.running)
     }
 
-    fn go<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId, onward: Onward<F::Key>) {
+    fn go<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId, onward: Onward<F::Key>) {
+        let slot = id.handle().slot();
         match onward {
-            Onward::Ends(outcome) => self.end(turn, id, outcome),
+            Onward::Ends(outcome) => return self.end(turn, id, outcome),
+            Onward::Returns => return self.detach_rest(turn, id),
             Onward::Starves { busy } => {
-                let deadline = self.operations.get(id.handle()).map(|operation| operation.deadline);
-                self.starving.insert(id.handle().slot(), deadline.unwrap_or(turn.now), busy, turn.outbox);
+                let deadline = self.operations.get(id.handle()).map(Operation::timer);
+                self.starving.insert(slot, deadline.unwrap_or(turn.now), busy, turn.outbox);
             }
             Onward::Continues => {}
         }
+        if let Some(operation) = self.operations.get_mut(id.handle()) {
+            let timer = operation.timer();
+            if timer != operation.armed {
+                operation.armed = timer;
+                self.timers.set(slot, timer);
+            }
+        }
+    }
+
+    /// The way out for an operation that has returned: what is left goes on as a side effect, if there is room for it.
+    fn detach_rest<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId) {
+        let Background { most, timeout, granted } = self.background;
+        let deadline = deadline::of_operation(turn.now, None, timeout);
+        let Some(operation) = self.operations.get_mut(id.handle()) else { return };
+        let rest = operation.rest();
+        let Some(deadline) = deadline.filter(|_| rest > 0 && granted + rest <= most) else {
+            return self.end(turn, id, Outcome::Complete);
+        };
+        operation.detach(turn, Outcome::Complete, deadline);
+        self.background.granted += rest;
+        self.tags.remove(&id.tag());
+        self.running -= 1;
+        self.resume(turn, id.handle().slot(), Operation::advance);
     }
 
     /// The one way out of the pool: by convergence, by deadline, by hand.
-    fn end<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId, outcome: Outcome) {
+    fn end<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId, outcome: Outcome) {
         let slot = id.handle().slot();
         let Some(operation) = self.operations.remove(id.handle()) else { return };
-        self.deadlines.clear(slot);
+        self.timers.clear(slot);
         self.starving.remove(slot, turn.outbox);
-        if operation.owner.operation().is_some() {
-            self.tags.remove(&id.tag());
-            if !self.waiting.clear(slot) {
-                self.running -= 1;
+        match operation.owner {
+            Owner::Operation(_) => {
+                self.tags.remove(&id.tag());
+                if !self.waiting.clear(slot) {
+                    self.running -= 1;
+                }
             }
+            Owner::Background => self.background.granted -= operation.granted,
+            _ => {}
         }
         self.ended.extend(operation.finish(turn, outcome));
+    }
+}
+
+impl<F: Family, T: Task<F> + From<Search<F>>> Pool<F, T> {
+    /// Accepts the start of a lookup or refuses it. `more_seeds` is asked only if it is accepted.
+    pub(crate) fn start_query<E: Says<F, T>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        stamped: Stamped<Start<F>>,
+        more_seeds: impl FnOnce(&mut Start<F>),
+    ) {
+        let Stamped { event: mut start, context, deadline } = stamped;
+        let (tag, query) = (start.tag, &self.config.query);
+        let (timeout, bootstrap) = (query.timeout, start.is_bootstrap(self.local));
+        let objection = query.admit(&start);
+        let starting = Starting { tag, context, deadline, timeout, bootstrap };
+        self.start(turn, starting, objection, |pool| {
+            more_seeds(&mut start);
+            Search::new(pool.local, &pool.config.query, start).into()
+        });
+    }
+
+    /// Begins a lookup of the routing maintenance, beside all that wait: it has no tag and no turn. Says whether it did.
+    pub(crate) fn begin<E: Says<F, T>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        owner: Owner,
+        timeout: Duration,
+        origin: SpanContext,
+        start: Start<F>,
+    ) -> bool {
+        let Some(deadline) = deadline::of_operation(turn.now, None, timeout) else { return false };
+        let handle = self.operations.next_handle();
+        let id = OperationId::new(start.tag, handle);
+        let bootstrap = start.is_bootstrap(self.local);
+        let accepted = Accepted { now: turn.now, id, owner, deadline, context: origin, bootstrap };
+        let search = Search::new(self.local, &self.config.query, start);
+        self.operations.insert(Operation::new(accepted, search.into()));
+        self.timers.set(handle.slot(), deadline);
+        self.resume(turn, handle.slot(), Operation::begin);
+        true
     }
 }
 
@@ -434,7 +550,7 @@ impl<F: Family> Pool<F> {
 pub struct QueryPool<F: Family> {
     clock: Clock,
     outbox: Outbox<F, Work>,
-    pool: Pool<F>,
+    pool: Pool<F, Search<F>>,
 }
 
 impl<F: Family> QueryPool<F> {
@@ -486,27 +602,21 @@ impl<F: Family> Machine for QueryPool<F> {
         match event {
             Inbound::Start(event) => {
                 let context = context.clone();
-                pool.start(&mut turn, Stamped { event, context, deadline }, |_| ());
+                pool.start_query(&mut turn, Stamped { event, context, deadline }, |_| ());
             }
             Inbound::Stop(id) => {
                 turn.cause = Cause::event(id, &context);
                 pool.stop(&mut turn, id);
             }
             Inbound::Answered { request, closer } => {
-                if let Some(asked) =
-                    turn.outbox.recognise(request).and_then(|request| request.work.lookup()).copied()
-                {
-                    turn.cause = Cause::event(asked.operation, &context);
-                    pool.answered(&mut turn, asked.operation, request, closer);
-                }
+                pool.reply(&mut turn, request, &context, Replied::Answer(closer, Carried::default()));
             }
-            Inbound::Failed(request) => {
-                if let Some(asked) =
-                    turn.outbox.recognise(request).and_then(|request| request.work.lookup()).copied()
-                {
-                    turn.cause = Cause::event(asked.operation, &context);
-                    pool.failed(&mut turn, asked.operation, request);
-                }
+            Inbound::AnsweredWith { request, closer, carried } => {
+                pool.reply(&mut turn, request, &context, Replied::Answer(closer, carried));
+            }
+            Inbound::Failed(request) => pool.reply(&mut turn, request, &context, Replied::Failure(None)),
+            Inbound::Rejected { request, why } => {
+                pool.reply(&mut turn, request, &context, Replied::Failure(Some(why)));
             }
             Inbound::Tick => {}
         }

@@ -1,14 +1,16 @@
 //! The query: one lookup at a time.
 
-use crate::deadline;
 use crate::error::{ConfigError, require};
-use crate::event::{Ask, Cancel, Finish, Progress, Refused, RefusedBecause, Request, Start, Started};
+use crate::event::{
+    Answer, Ask, Cancel, Carried, Finish, Outcome, Progress, Refused, RefusedBecause, Request, Start, Started,
+};
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
-use crate::lookup::Rules;
+use crate::lookup::{Lookup, Miss, Next, Rules};
 use crate::machine::{Batch, Machine, Stamped};
 use crate::outbox::{NetworkConfig, Traffic};
 use crate::pool::{PoolConfig, QueryPool};
+use crate::task::{self, End, Found, Place, Task};
 use crate::time::Instant;
 use core::time::Duration;
 
@@ -90,23 +92,23 @@ impl QueryConfig {
         require(nodes.contains(&self.max_nodes), "query.max_nodes", "query.max_candidates to 16,384")
     }
 
-    /// Whether a start can be accepted at `now`: its deadline, or why not.
-    pub(crate) fn admit<F: Family>(
-        &self,
-        now: Instant,
-        asked: Option<Instant>,
-        start: &Start<F>,
-    ) -> Result<Instant, RefusedBecause> {
+    /// Whether a start can be accepted, or why not.
+    pub(crate) fn admit<F: Family>(&self, start: &Start<F>) -> Result<(), RefusedBecause> {
         if start.num_results.is_some_and(|wanted| wanted == 0 || wanted > self.max_candidates) {
             return Err(RefusedBecause::NumResults { most: self.max_candidates });
         }
-        deadline::of_operation(now, asked, self.timeout).ok_or(RefusedBecause::DeadlinePassed)
+        if start.quorum == Some(0) { Err(RefusedBecause::Quorum) } else { Ok(()) }
     }
 
     /// The numbers for one lookup. All fields are validated, so that none is cut off here.
     pub(crate) fn rules<F: Family>(&self, start: &Start<F>) -> Rules {
+        self.rules_for(start.num_results, start.ask == Ask::FindCloser)
+    }
+
+    /// The same, for a lookup of so many results that asks for closer nodes only, or sends messages.
+    pub(crate) fn rules_for(&self, num_results: Option<usize>, finds: bool) -> Rules {
         let small = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
-        let num_results = start.num_results.unwrap_or(self.k);
+        let num_results = num_results.unwrap_or(self.k);
         let k = self.k.max(num_results);
         Rules {
             k: small(k),
@@ -119,8 +121,8 @@ impl QueryConfig {
             max_candidates: small(self.max_candidates.max(2 * num_results)),
             max_nodes: small(self.max_nodes),
             num_results: small(num_results),
-            rim: self.rim && start.ask == Ask::FindCloser,
-            hedges: start.ask == Ask::FindCloser,
+            rim: self.rim && finds,
+            hedges: finds,
         }
     }
 }
@@ -139,8 +141,24 @@ pub enum Inbound<F: Family> {
         /// The nodes that the answer names.
         closer: Vec<F::Node>,
     },
+    /// The same, and the answer carried something else that the engine has to know.
+    AnsweredWith {
+        /// The request.
+        request: RequestId,
+        /// The nodes that the answer names.
+        closer: Vec<F::Node>,
+        /// What it carried besides.
+        carried: Carried<F>,
+    },
     /// A request failed: the node is unreachable, or answered nonsense. Sent by the driver.
     Failed(RequestId),
+    /// The node lives, and refused to do what the request asked for. Sent by the driver; its stamp is as that of an answer.
+    Rejected {
+        /// The request.
+        request: RequestId,
+        /// Why, as the driver puts it: passed through.
+        why: F::Message,
+    },
     /// Nothing happened but time.
     Tick,
 }
@@ -194,6 +212,97 @@ macro_rules! says_operations {
 }
 pub(crate) use says_operations;
 says_operations!(Outbound);
+
+/// A lookup, as the [task](Task) of an operation.
+#[derive(Clone, Debug)]
+pub(crate) struct Search<F: Family> {
+    lookup: Lookup<F>,
+    ask: Ask<F>,
+    /// How many answers that carry a value are still wanted; none where there is no quorum.
+    wanted: Option<usize>,
+}
+
+impl<F: Family> Search<F> {
+    pub(crate) fn new(local: F::Key, config: &QueryConfig, start: Start<F>) -> Self {
+        let lookup = Lookup::new(local, start.target, config.rules(&start), start.seeds);
+        Self { lookup, ask: start.ask, wanted: start.quorum }
+    }
+}
+
+impl<F: Family> Task<F> for Search<F> {
+    type Progress = Progress<F>;
+    type Finish = Finish<F>;
+
+    fn begin(&mut self, _now: Instant, _deadline: Instant) {
+        self.lookup.begin();
+    }
+
+    fn next(&mut self, _now: Instant) -> task::Next<F> {
+        if self.wanted == Some(0) {
+            return task::Next::Done(Outcome::Quorum);
+        }
+        match self.lookup.next() {
+            Next::Ask { spot, node, hop, again } => {
+                let place = Place::Lookup { number: 0, spot };
+                let until = Instant::FAR_FUTURE;
+                task::Next::Ask { place, node, hop, again, patient: false, until }
+            }
+            Next::Wait => task::Next::Wait,
+            Next::Done(done) => task::Next::Done(done.into()),
+        }
+    }
+
+    fn take_back(&mut self, place: Place) {
+        if let Place::Lookup { spot, .. } = place {
+            self.lookup.take_back(spot);
+        }
+    }
+
+    fn ask(&self, place: Place, _node: &F::Node) -> (F::Key, Ask<F>) {
+        let target = self.lookup.target();
+        let target = if let Place::Lookup { spot, .. } = place { spot.target(target) } else { target };
+        (target, self.ask.clone())
+    }
+
+    fn answered(&mut self, place: Place, _: &F::Node, elapsed: Duration, answer: &mut Answer<F>) -> u8 {
+        let Place::Lookup { spot, .. } = place else { return 0 };
+        let value = answer.carried.value;
+        self.wanted = self.wanted.map(|wanted| wanted.saturating_sub(usize::from(value)));
+        self.lookup.answered(spot, elapsed, &answer.closer, value)
+    }
+
+    fn missed(&mut self, place: Place, miss: Miss) {
+        if let Place::Lookup { spot, .. } = place {
+            self.lookup.missed(spot, miss);
+        }
+    }
+
+    fn withdrawn(&mut self, place: Place) {
+        if let Place::Lookup { spot, .. } = place {
+            self.lookup.withdrawn(spot);
+        }
+    }
+
+    fn slow(&mut self, place: Place) {
+        if let Place::Lookup { spot, .. } = place {
+            self.lookup.slow(spot);
+        }
+    }
+
+    fn progress(&self, progress: Progress<F>) -> Progress<F> {
+        progress
+    }
+
+    fn finish(self, end: End) -> Finish<F> {
+        let End { operation, outcome, statistics } = end;
+        let target = self.lookup.target();
+        Finish { operation, target, outcome, closest: self.lookup.into_closest(), statistics }
+    }
+
+    fn found(finish: &mut Finish<F>) -> Option<Found<'_, F>> {
+        Some(Found { target: finish.target, closest: &mut finish.closest })
+    }
+}
 
 /// One lookup at a time, with requests of its own. When one has finished, another can be started; before that, a
 /// start is refused as [`Full`](RefusedBecause::Full).

@@ -18,7 +18,7 @@ use crate::check::Check;
 use crate::context::{self, Context};
 use crate::coordinator::Outbound;
 use crate::error::{ConfigError, require};
-use crate::event::{Bootstrapped, Owner, Start};
+use crate::event::{Bootstrapped, Ended, Owner, Says, Start};
 use crate::explore::{ExploreConfig, Explorer, explore};
 use crate::family::Family;
 use crate::id::RequestId;
@@ -27,7 +27,9 @@ use crate::machine::Stamped;
 use crate::outbox::{Ending, Seeded};
 use crate::pool::{Pool, earlier};
 use crate::probe::{ProbeConfig, ProbeCounts, Probed, Prober};
+use crate::query::Search;
 use crate::table::{Offered, Record, RoutingTable, Saved};
+use crate::task::Task;
 use crate::time::Instant;
 use crate::turn::Turn;
 use core::time::Duration;
@@ -403,7 +405,13 @@ impl<F: Family> Routing<F> {
     }
 
     /// Lets the pool and everybody here do all that can be done now.
-    pub(crate) fn settle(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, pool: &mut Pool<F>) {
+    pub(crate) fn settle<T: Task<F> + From<Search<F>>>(
+        &mut self,
+        turn: &mut Turn<'_, F, Outbound<F>>,
+        pool: &mut Pool<F, T>,
+    ) where
+        Outbound<F>: Says<F, T>,
+    {
         loop {
             pool.settle(turn, |turn, check, id, deadline| self.send(turn, check, id, deadline));
             if let Some(ended) = pool.ended() {
@@ -424,7 +432,7 @@ impl<F: Family> Routing<F> {
         }
     }
 
-    fn lookup_ended(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, ended: crate::event::Ended) {
+    fn lookup_ended(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, ended: Ended<F>) {
         if ended.owner == Owner::Explore {
             if let Some(explore) = &mut self.explore {
                 explore.ended(turn.now);
@@ -450,7 +458,14 @@ impl<F: Family> Routing<F> {
     }
 
     /// Begins a bootstrap, if one is due. Says whether it did.
-    fn begin_bootstrap(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, pool: &mut Pool<F>) -> bool {
+    fn begin_bootstrap<T: Task<F> + From<Search<F>>>(
+        &mut self,
+        turn: &mut Turn<'_, F, Outbound<F>>,
+        pool: &mut Pool<F, T>,
+    ) -> bool
+    where
+        Outbound<F>: Says<F, T>,
+    {
         let Some(bootstrap) = &mut self.bootstrap else { return false };
         if bootstrap.next_timeout(self.table.len()).is_none_or(|at| at > turn.now) {
             return false;

@@ -189,7 +189,7 @@ impl<F: Family> RoutingTable<F> {
     }
 
     /// Notes that a node lives, if it is in the table. Says whether it is.
-    pub(crate) fn refresh(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> bool {
+    pub fn refresh(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> bool {
         let found = self.find(node);
         let record = found.and_then(|(cpl, place)| self.buckets.get_mut(cpl as usize)?.get_mut(place));
         record.map(|record| record.seen(now, round_trip)).is_some()

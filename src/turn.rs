@@ -22,11 +22,11 @@ impl<F: Family, E> Turn<'_, F, E> {
     pub(crate) fn check(&self, id: RequestId) -> Option<Check> {
         match self.outbox.get(id)?.work {
             Work::Check(check) => Some(check),
-            Work::Lookup(_) => None,
+            Work::Operation(_) => None,
         }
     }
 
-    /// Lets go the checks that waited and have room now, where there are no lookups.
+    /// Lets go the checks that waited and have room now, where there are no operations.
     pub(crate) fn release(&mut self, mut send: impl FnMut(&mut Self, Check, RequestId, Instant)) {
         while let Some((id, deadline)) = self.outbox.release(self.now) {
             if let Some(check) = self.check(id) {
@@ -39,15 +39,15 @@ impl<F: Family, E> Turn<'_, F, E> {
 /// What the sender of a request wants to know again when it ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Work {
-    Lookup(Asked),
+    Operation(Asked),
     Check(Check),
 }
 
 impl Work {
-    /// Of a lookup's request.
-    pub(crate) const fn lookup(&self) -> Option<&Asked> {
+    /// Of an operation's request.
+    pub(crate) const fn operation(&self) -> Option<&Asked> {
         match self {
-            Self::Lookup(asked) => Some(asked),
+            Self::Operation(asked) => Some(asked),
             Self::Check(_) => None,
         }
     }

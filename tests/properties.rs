@@ -36,11 +36,12 @@ fn scenarios(kind: Kind, cases: u32, expected: &[&str]) {
     }
 }
 
-const OF_A_QUERY: [&str; 19] = [
+const OF_A_QUERY: [&str; 22] = [
     "started",
     "refused: full",
     "refused: deadline passed",
     "refused: number of results",
+    "refused: quorum",
     "request",
     "request: message",
     "cancel: timed out",
@@ -49,6 +50,7 @@ const OF_A_QUERY: [&str; 19] = [
     "request: of the rim",
     "progress: answered",
     "progress: failed",
+    "progress: rejected",
     "request: again",
     "late",
     "outcome: converged",
@@ -56,6 +58,7 @@ const OF_A_QUERY: [&str; 19] = [
     "outcome: node limit",
     "outcome: deadline exceeded",
     "outcome: stopped",
+    "outcome: quorum",
 ];
 const OF_A_POOL: [&str; 4] =
     ["refused: tag in use", "waits for its turn", "queued", "finish: exact account of several results"];

@@ -530,7 +530,7 @@ mod tests {
             let Some(Outbound::Finished(finish)) = said.last_mut().map(|said| &mut said.event) else {
                 return;
             };
-            finish.closest.push(crate::Contact { node: Handle(1), micros: 0, hop: 1 });
+            finish.closest.push(crate::Contact { node: Handle(1), micros: 0, hop: 1, value: false });
         });
         assert_eq!(broken(verdict), Some(Rule::Closest));
     }

@@ -211,7 +211,7 @@ impl World {
             Outbound::Progress(progress) => {
                 let fate = match progress.reply {
                     Reply::Answered { .. } => Fate::Answered,
-                    Reply::Failed => Fate::Failed,
+                    Reply::Failed | Reply::Rejected(_) => Fate::Failed,
                     Reply::TimedOut => return,
                 };
                 if let Some(request) = named {

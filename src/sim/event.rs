@@ -21,6 +21,8 @@ pub enum Work {
     Include,
     /// The check of a node that is in one.
     Probe,
+    /// What an optimistic broadcast has left to do.
+    Background,
 }
 
 impl From<Owner> for Work {
@@ -31,6 +33,7 @@ impl From<Owner> for Work {
             Owner::Explore => Self::Explore,
             Owner::Include => Self::Include,
             Owner::Probe => Self::Probe,
+            Owner::Background => Self::Background,
         }
     }
 }
@@ -44,6 +47,7 @@ impl Work {
             Self::Explore => 2 << 32,
             Self::Include => 3 << 32,
             Self::Probe => 4 << 32,
+            Self::Background => 5 << 32,
         }
     }
 }
@@ -56,6 +60,7 @@ impl fmt::Display for Work {
             Self::Explore => f.write_str("explore"),
             Self::Include => f.write_str("include"),
             Self::Probe => f.write_str("probe"),
+            Self::Background => f.write_str("background"),
         }
     }
 }
@@ -236,10 +241,13 @@ fn end_number(end: End) -> u64 {
         End::Finished(Outcome::NodeLimit) => 2,
         End::Finished(Outcome::DeadlineExceeded) => 3,
         End::Finished(Outcome::Stopped) => 4,
+        End::Finished(Outcome::Quorum) => 5,
+        End::Finished(Outcome::Complete) => 6,
         End::Refused(RefusedBecause::TagInUse) => 16,
         End::Refused(RefusedBecause::Full) => 17,
         End::Refused(RefusedBecause::DeadlinePassed) => 18,
         End::Refused(RefusedBecause::NumResults { .. }) => 19,
+        End::Refused(RefusedBecause::Quorum) => 20,
         End::NobodyThere => 32,
     }
 }

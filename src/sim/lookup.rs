@@ -81,15 +81,11 @@ pub enum End {
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Finished(Outcome::Converged) => "converged",
-            Self::Finished(Outcome::Exhausted) => "exhausted",
-            Self::Finished(Outcome::NodeLimit) => "node limit",
-            Self::Finished(Outcome::DeadlineExceeded) => "deadline exceeded",
-            Self::Finished(Outcome::Stopped) => "stopped",
-            Self::Refused(_) => "refused",
-            Self::NobodyThere => "nobody there",
-        })
+        match self {
+            Self::Finished(outcome) => outcome.fmt(f),
+            Self::Refused(_) => f.write_str("refused"),
+            Self::NobodyThere => f.write_str("nobody there"),
+        }
     }
 }
 

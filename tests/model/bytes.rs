@@ -43,15 +43,18 @@ pub(crate) enum Step {
         results: u8,
         seeds: u8,
         message: bool,
+        quorum: Option<usize>,
     },
-    /// The node of an outstanding request answers, as it is wont to.
+    /// The node of an outstanding request answers, as it is wont to; it may have the value, and a token.
     Answer {
         request: u8,
         lie: u8,
+        carries: u8,
     },
-    /// The driver reports a failure.
+    /// The driver reports a failure, or the node's refusal.
     Fail {
         request: u8,
+        rejected: bool,
     },
     /// Something comes for a request that has ended.
     Late {
@@ -203,9 +206,10 @@ fn step(bytes: &mut Bytes<'_>) -> Step {
             results: c % 8,
             seeds: c / 8 % 16,
             message: c >= 128,
+            quorum: (13..16).contains(&(b % 16)).then(|| usize::from(b % 16 - 13)).filter(|_| b < 128),
         },
-        7..=13 => Step::Answer { request: a, lie: b },
-        14 | 15 => Step::Fail { request: a },
+        7..=13 => Step::Answer { request: a, lie: b, carries: c },
+        14 | 15 => Step::Fail { request: a, rejected: b >= 128 },
         16 => Step::Late { request: a, failed: b % 2 == 1 },
         17 => Step::Forged { id: [a, b, c] },
         18 => Step::Stop { operation: a },

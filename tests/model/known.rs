@@ -23,6 +23,7 @@ enum State {
     Answered {
         elapsed: Duration,
         hop: u32,
+        value: bool,
     },
     Failed,
 }
@@ -226,9 +227,10 @@ impl<const N: usize> Known<N> {
         elapsed: Duration,
         hop: u32,
         closer: &[Peer<N>],
+        value: bool,
     ) -> Vec<RequestId> {
         let entry = self.entry(&peer);
-        entry.state = State::Answered { elapsed, hop };
+        entry.state = State::Answered { elapsed, hop, value };
         let mut superseded = std::mem::take(&mut entry.pending);
         superseded.retain(|other| *other != id);
         let edge = self.edge();
@@ -349,7 +351,7 @@ impl<const N: usize> Known<N> {
         let expected = &responsive[..responsive.len().min(self.num_results)];
         assert_eq!(found, expected, "results: the closest that answered, in order");
         for (place, contact) in closest.iter().enumerate() {
-            let State::Answered { elapsed, hop } = self.entries[&contact.node].state else {
+            let State::Answered { elapsed, hop, value } = self.entries[&contact.node].state else {
                 panic!("results: only nodes that answered")
             };
             let double = closest[..place].iter().any(|other| other.node == contact.node);
@@ -357,6 +359,7 @@ impl<const N: usize> Known<N> {
             let whole = u128::from(u32::MAX).min(elapsed.as_micros());
             let (round_trip, found_by) = (contact.round_trip().as_micros(), contact.hop());
             assert_eq!((round_trip, found_by), (whole, hop), "results: round trip and hop");
+            assert_eq!(contact.has_value(), value, "results: who had the value");
         }
         let enough = self.enough();
         if outcome == Outcome::Converged {

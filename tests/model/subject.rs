@@ -32,7 +32,11 @@ fn narrow<const N: usize>(event: In<N>) -> Stamped<QueryInbound<Net<N>>> {
         Inbound::Start(start) => QueryInbound::Start(start),
         Inbound::Stop(id) => QueryInbound::Stop(id),
         Inbound::Answered { request, closer } => QueryInbound::Answered { request, closer },
+        Inbound::AnsweredWith { request, closer, carried } => {
+            QueryInbound::AnsweredWith { request, closer, carried }
+        }
         Inbound::Failed(request) => QueryInbound::Failed(request),
+        Inbound::Rejected { request, why } => QueryInbound::Rejected { request, why },
         _ => QueryInbound::Tick,
     };
     Stamped { event, context, deadline }

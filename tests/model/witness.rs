@@ -27,6 +27,8 @@ pub(crate) struct Op<const N: usize> {
     running: bool,
     statistics: Statistics,
     known: Known<N>,
+    /// Answers that carried a value.
+    values: usize,
     /// Requests given up by its end whose nodes may yet have answered.
     abandoned: u32,
     /// Its requests are being given up because it ends: nothing but cancels and the finish may follow.
@@ -164,7 +166,12 @@ impl<const N: usize> Witness<N> {
         let cancelled =
             |id| out.iter().any(|out| matches!(&out.event, Outbound::Cancel(cancel) if cancel.id == id));
         match event.event {
-            Inbound::Answered { request, .. } | Inbound::Failed(request) if !cancelled(request) => {
+            Inbound::Answered { request, .. }
+            | Inbound::AnsweredWith { request, .. }
+            | Inbound::Rejected { request, .. }
+            | Inbound::Failed(request)
+                if !cancelled(request) =>
+            {
                 self.requests.iter().find(|(id, _)| *id == request).map(|(_, sent)| sent.operation)
             }
             Inbound::Stop(id) => {
@@ -298,6 +305,7 @@ impl<const N: usize> Witness<N> {
             statistics: Statistics::default(),
             known,
             start,
+            values: 0,
             abandoned: 0,
             ending: false,
             owed: None,
@@ -320,6 +328,8 @@ impl<const N: usize> Witness<N> {
             Some(RefusedBecause::Full)
         } else if start.num_results.is_some_and(|wanted| !(1..=most).contains(&wanted)) {
             Some(RefusedBecause::NumResults { most })
+        } else if start.quorum == Some(0) {
+            Some(RefusedBecause::Quorum)
         } else if call.event.deadline.is_some_and(|asked| asked <= call.now)
             || call.now == Instant::FAR_FUTURE
         {
@@ -348,6 +358,7 @@ impl<const N: usize> Witness<N> {
             RefusedBecause::TagInUse => "refused: tag in use",
             RefusedBecause::Full => "refused: full",
             RefusedBecause::DeadlinePassed => "refused: deadline passed",
+            RefusedBecause::Quorum => "refused: quorum",
             _ => "refused: number of results",
         });
     }
@@ -459,9 +470,14 @@ impl<const N: usize> Witness<N> {
 
     fn progress(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, progress: &Progress<Net<N>>) {
         let (id, node) = (progress.operation, progress.node);
-        let by_event = matches!(progress.reply, Reply::Answered { .. } | Reply::Failed);
+        let by_event = !matches!(progress.reply, Reply::TimedOut);
         let closed = match call.event.event {
-            Inbound::Answered { request, .. } | Inbound::Failed(request) if by_event => {
+            Inbound::Answered { request, .. }
+            | Inbound::AnsweredWith { request, .. }
+            | Inbound::Rejected { request, .. }
+            | Inbound::Failed(request)
+                if by_event =>
+            {
                 assert!(!call.acted, "a reply is reported once");
                 call.acted = true;
                 Some((request, self.close(request)))
@@ -483,13 +499,25 @@ impl<const N: usize> Witness<N> {
         let mut silent = false;
         let op = self.of(call, stamped, id, None);
         match (&progress.reply, &call.event.event) {
-            (Reply::Answered { closer }, Inbound::Answered { closer: given, .. }) => {
+            (
+                Reply::Answered { closer },
+                Inbound::Answered { closer: given, .. } | Inbound::AnsweredWith { closer: given, .. },
+            ) => {
                 assert_eq!(closer, given, "progress: the nodes as the caller handed them in");
-                op.superseded = op.known.answered(request, node, progress.elapsed, progress.hop, closer);
+                let value =
+                    matches!(&call.event.event, Inbound::AnsweredWith { carried, .. } if carried.value);
+                op.values += usize::from(value);
+                let (elapsed, hop) = (progress.elapsed, progress.hop);
+                op.superseded = op.known.answered(request, node, elapsed, hop, closer, value);
                 op.statistics.success += 1;
                 op.statistics.hops = op.statistics.hops.max(progress.hop);
             }
             (Reply::Failed, Inbound::Failed(_)) => {
+                op.known.missed(request, node, false);
+                op.statistics.failure += 1;
+            }
+            (Reply::Rejected(said), Inbound::Rejected { why, .. }) => {
+                assert_eq!(said, why, "progress: the reason is passed through");
                 op.known.missed(request, node, false);
                 op.statistics.failure += 1;
             }
@@ -519,6 +547,12 @@ impl<const N: usize> Witness<N> {
                 self.traffic.failed += 1;
                 self.dead(call, progress.node, context);
                 self.count("progress: failed");
+            }
+            Reply::Rejected(_) => {
+                // It lives, but is no better for it.
+                self.traffic.failed += 1;
+                self.table.refresh(call.now, &progress.node, Some(progress.elapsed));
+                self.count("progress: rejected");
             }
             _ => {}
         }
@@ -568,6 +602,11 @@ impl<const N: usize> Witness<N> {
             stopped,
             "deadline 9: a stop ends it in the same call"
         );
+        assert_eq!(
+            finish.outcome == Outcome::Quorum,
+            op.start.quorum.is_some_and(|quorum| op.values >= quorum),
+            "quorum: ends it with the answer that makes it, and nothing else does"
+        );
         op.known.assert_finish(finish.outcome, &finish.closest);
         // At the node limit, a path that has converged does not wait for what it has in flight.
         let waits =
@@ -593,6 +632,7 @@ impl<const N: usize> Witness<N> {
             Outcome::Exhausted => "outcome: exhausted",
             Outcome::NodeLimit => "outcome: node limit",
             Outcome::DeadlineExceeded => "outcome: deadline exceeded",
+            Outcome::Quorum => "outcome: quorum",
             _ => "outcome: stopped",
         });
         if exact && finish.closest.len() > 2 {
@@ -609,7 +649,10 @@ impl<const N: usize> Witness<N> {
                 assert!(ended, "deadline 9: a stop ends it in the same call");
                 self.traffic.unknown += u64::from(call.cause.is_none());
             }
-            Inbound::Answered { request, .. } | Inbound::Failed(request) => {
+            Inbound::Answered { request, .. }
+            | Inbound::AnsweredWith { request, .. }
+            | Inbound::Rejected { request, .. }
+            | Inbound::Failed(request) => {
                 assert_eq!(
                     call.acted,
                     call.cause.is_some(),

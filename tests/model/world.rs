@@ -6,7 +6,8 @@ use super::witness::{Sent, Witness};
 use super::{Net, Peer, Random, Tally};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::{
-    Ask, Bits, Context, Coordinator, Instant, Key, OperationId, Query, QueryPool, RequestId, Stamped, Start,
+    Ask, Bits, Carried, Context, Coordinator, Instant, Key, OperationId, Query, QueryPool, RequestId,
+    Stamped, Start,
 };
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use std::time::Duration;
@@ -152,18 +153,21 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Start { tag, target, deadline, results, seeds, message } => {
-                self.start(tag, target, deadline, results, seeds, message);
+            Step::Start { tag, target, deadline, results, seeds, message, quorum } => {
+                self.start(tag, target, deadline, results, seeds, message, quorum);
             }
-            Step::Answer { request, lie } => {
+            Step::Answer { request, lie, carries } => {
                 if let Some((id, sent)) = self.outstanding(request) {
                     let nature = if lie >= 128 { Nature::Liar } else { self.nature(&sent.node) };
-                    self.answer(id, &sent, nature);
+                    self.answer(id, &sent, nature, carries);
                 }
             }
-            Step::Fail { request } => {
+            Step::Fail { request, rejected } => {
                 if let Some((id, _)) = self.outstanding(request) {
-                    let event = self.stamp(Inbound::Failed(id));
+                    let why = id.to_u64();
+                    let event =
+                        if rejected { Inbound::Rejected { request: id, why } } else { Inbound::Failed(id) };
+                    let event = self.stamp(event);
                     self.call(event);
                 }
             }
@@ -231,7 +235,7 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
             let live = self.witness.requests.iter().find(|(_, sent)| self.nature(&sent.node) != Nature::Dead);
             if let Some((id, sent)) = live.cloned() {
                 self.now = self.now + Duration::from_nanos(time(by % 8));
-                self.answer(id, &sent, self.nature(&sent.node));
+                self.answer(id, &sent, self.nature(&sent.node), by);
             } else if let Some(at) = self.machine.poll_timeout() {
                 self.now = self.now.max(at);
                 self.tick();
@@ -241,7 +245,17 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
         }
     }
 
-    fn start(&mut self, tag: u8, target: u8, deadline: u8, results: u8, seeds: u8, message: bool) {
+    #[allow(clippy::too_many_arguments)] // the fields of a step
+    fn start(
+        &mut self,
+        tag: u8,
+        target: u8,
+        deadline: u8,
+        results: u8,
+        seeds: u8,
+        message: bool,
+        quorum: Option<usize>,
+    ) {
         let target = match target {
             0..=3 => key(&mut self.random),
             4 => self.local,
@@ -268,6 +282,7 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
             if message { Start::message(0, target, u64::from(first)) } else { Start::find(0, target) };
         start.tag = u64::from(tag);
         start.num_results = num_results;
+        start.quorum = quorum;
         let mut event = self.stamp(Inbound::Start(start.with_seeds(nodes)));
         // A trace of its own.
         self.spans += 1;
@@ -311,7 +326,7 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
         known.unwrap_or(if node.address.is_multiple_of(2) { Nature::Dead } else { Nature::Liar })
     }
 
-    fn answer(&mut self, request: RequestId, sent: &Sent<N>, nature: Nature) {
+    fn answer(&mut self, request: RequestId, sent: &Sent<N>, nature: Nature, carries: u8) {
         let mut all: Vec<_> = self.nodes.iter().map(|(peer, _)| *peer).collect();
         all.sort_by_key(|peer| peer.key.distance(&sent.target));
         let closer = match nature {
@@ -326,7 +341,13 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
             }
             Nature::Liar => self.lie(sent, all),
         };
-        let event = self.stamp(Inbound::Answered { request, closer });
+        let carried =
+            Carried { value: carries >= 192, token: (carries % 2 == 1).then_some(u64::from(carries)) };
+        let event = match carries {
+            0..128 => Inbound::Answered { request, closer },
+            _ => Inbound::AnsweredWith { request, closer, carried },
+        };
+        let event = self.stamp(event);
         self.call(event);
     }
 
@@ -390,6 +411,7 @@ fn foreign<const N: usize, S: Subject<N>>(mut machine: S) -> Vec<OperationId> {
             target: Bits::new([0; N]),
             ask: Ask::FindCloser,
             num_results: None,
+            quorum: None,
             seeds: Vec::new(),
         };
         for out in machine.handle(Instant::ORIGIN, Stamped::new(Inbound::Start(start))) {
