@@ -5,6 +5,7 @@
 //! ```text
 //! Start ──► Refused
 //!       └─► Started ──► { Request, Cancel, Progress }* ──► Finished
+//! Crawl ──► the same, with CrawlProgress and CrawlFinished
 //!
 //! Request ──► Progress (answered, failed)
 //!         │   Cancel, Progress (timed out)
@@ -15,17 +16,18 @@
 //! [`Traffic`].
 
 use crate::context::{self, Cause, Context};
+use crate::crawl::{CrawlConfig, CrawlFinish, CrawlProgress, StartCrawl};
 use crate::deadline::Clock;
 use crate::error::ConfigError;
 use crate::event::{
-    Answer, Bootstrapped, Cancel, Carried, Finish, Progress, Refused, Request, Start, Started,
+    Answer, Bootstrapped, Cancel, Carried, Finish, Progress, Refused, Request, Start, Started, says,
 };
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
+use crate::job::Job;
 use crate::machine::{Batch, Machine, Stamped};
 use crate::outbox::{Ending, NetworkConfig, Outbox, Traffic};
 use crate::pool::{Elapsed, Pool, PoolConfig, earlier};
-use crate::query::{Search, says_operations};
 use crate::routing::{Routing, RoutingConfig, RoutingCounts};
 use crate::table::{RoutingTable, Saved, TableConfig};
 use crate::time::Instant;
@@ -43,6 +45,8 @@ pub struct Config {
     pub table: TableConfig,
     /// Of those who look after it.
     pub routing: RoutingConfig,
+    /// Of crawls.
+    pub crawl: CrawlConfig,
 }
 
 impl Config {
@@ -54,7 +58,8 @@ impl Config {
         self.pool.validate()?;
         self.network.validate()?;
         self.table.validate()?;
-        self.routing.validate()
+        self.routing.validate()?;
+        self.crawl.validate()
     }
 }
 
@@ -64,7 +69,10 @@ pub enum Inbound<F: Family> {
     /// Begin a lookup, from the closest nodes that the routing table knows and the seeds given. The stamp holds its
     /// span and its deadline.
     Start(Start<F>),
-    /// End a lookup now, as if its deadline had come. Ignored if it has ended.
+    /// Begin a [crawl](crate::crawl), from the nodes of the routing table and the seeds given. The stamp holds its span and its
+    /// deadline.
+    Crawl(StartCrawl<F>),
+    /// End an operation now, as if its deadline had come. Ignored if it has ended.
     Stop(OperationId),
     /// A request was answered. The stamp holds the span in which the driver did the IO.
     Answered {
@@ -128,10 +136,14 @@ pub enum Outbound<F: Family> {
     Request(Request<F>),
     /// A request was given up; abort its IO.
     Cancel(Cancel<F>),
-    /// A request ended.
+    /// A request of a lookup ended.
     Progress(Progress<F>),
-    /// An operation ended: its last event.
+    /// A lookup ended: its last event.
     Finished(Finish<F>),
+    /// A request of a crawl ended.
+    CrawlProgress(CrawlProgress<F>),
+    /// A crawl ended: its last event.
+    CrawlFinished(CrawlFinish<F>),
     /// A start was not accepted.
     Refused(Refused),
     /// A node entered the routing table: a side effect, linked to what led to it.
@@ -148,7 +160,12 @@ pub enum Outbound<F: Family> {
     },
 }
 
-says_operations!(Outbound);
+says!(Outbound {
+    Started: Started,
+    Request: Request<F>,
+    Cancel: Cancel<F>,
+    Refused: Refused,
+});
 
 /// A whole Kademlia node, without its IO: lookups, the limits on their requests, and the routing table that they
 /// begin from and feed.
@@ -162,8 +179,9 @@ says_operations!(Outbound);
 pub struct Coordinator<F: Family> {
     clock: Clock,
     outbox: Outbox<F, Work>,
-    pool: Pool<F, Search<F>>,
+    pool: Pool<F, Job<F>>,
     routing: Routing<F>,
+    crawl: CrawlConfig,
 }
 
 impl<F: Family> Coordinator<F> {
@@ -177,12 +195,14 @@ impl<F: Family> Coordinator<F> {
 
     /// A node that begins with this table, around whose key it stands.
     pub(crate) fn with_table(table: RoutingTable<F>, config: Config) -> Result<Self, ConfigError> {
+        config.crawl.validate()?;
         let (k, max_closer_nodes) = (config.pool.query.k, config.pool.query.max_closer_nodes);
         Ok(Self {
             clock: Clock::default(),
             outbox: Outbox::new(config.network)?,
             pool: Pool::new(table.local(), config.pool)?,
             routing: Routing::new(table, config.routing, k, max_closer_nodes)?,
+            crawl: config.crawl,
         })
     }
 
@@ -241,7 +261,7 @@ impl<F: Family> Machine for Coordinator<F> {
     type Outbound = Outbound<F>;
 
     fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
-        let Self { clock, outbox, pool, routing } = self;
+        let Self { clock, outbox, pool, routing, crawl } = self;
         let Stamped { event, context, deadline } = event;
         let mut turn = Turn { now: clock.advance(now), cause: Cause::TIME, outbox, out };
         routing.begin(turn.now);
@@ -272,6 +292,12 @@ impl<F: Family> Machine for Coordinator<F> {
                     if bootstraps {
                         routing.bootstrap_begins(start.seeds.get(..given).unwrap_or_default());
                     }
+                });
+            }
+            Inbound::Crawl(event) => {
+                let stamped = Stamped { event, context: context.clone(), deadline };
+                pool.start_crawl(&mut turn, stamped, crawl, |seeds| {
+                    seeds.extend(routing.table.iter().map(|record| record.node().clone()));
                 });
             }
             Inbound::Stop(id) => {
@@ -324,7 +350,7 @@ impl<F: Family> Machine for Coordinator<F> {
 /// Takes the answer to a request.
 fn answered<'a, F: Family>(
     routing: &mut Routing<F>,
-    pool: &mut Pool<F, Search<F>>,
+    pool: &mut Pool<F, Job<F>>,
     turn: &mut Turn<'a, F, Outbound<F>>,
     request: RequestId,
     answer: Answer<F>,
@@ -360,7 +386,7 @@ fn answered<'a, F: Family>(
 /// Takes the failure of a request; or the refusal of a node that lives, and why.
 fn failed<'a, F: Family>(
     routing: &mut Routing<F>,
-    pool: &mut Pool<F, Search<F>>,
+    pool: &mut Pool<F, Job<F>>,
     turn: &mut Turn<'a, F, Outbound<F>>,
     request: RequestId,
     why: Option<F::Message>,

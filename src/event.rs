@@ -451,24 +451,18 @@ pub struct Bootstrapped {
     pub statistics: Statistics,
 }
 
-/// Makes an outbound enum of the payloads of requests.
-macro_rules! says_requests {
-    ($outbound:ident) => {
-        impl<F: Family> From<Request<F>> for $outbound<F> {
+/// Makes an outbound enum of its payloads.
+macro_rules! says {
+    ($outbound:ident { $($variant:ident: $payload:ty),* $(,)? }) => {
+        $(impl<F: Family> From<$payload> for $outbound<F> {
             #[inline]
-            fn from(payload: Request<F>) -> Self {
-                Self::Request(payload)
+            fn from(payload: $payload) -> Self {
+                Self::$variant(payload)
             }
-        }
-        impl<F: Family> From<Cancel<F>> for $outbound<F> {
-            #[inline]
-            fn from(payload: Cancel<F>) -> Self {
-                Self::Cancel(payload)
-            }
-        }
+        })*
     };
 }
-pub(crate) use says_requests;
+pub(crate) use says;
 
 /// What a machine that sends requests can say.
 pub(crate) trait Asks<F: Family>: From<Request<F>> + From<Cancel<F>> {}

@@ -221,7 +221,7 @@ pub enum Outbound<F: Family> {
     Rejected(F::Node),
 }
 
-crate::event::says_requests!(Outbound);
+crate::event::says!(Outbound { Request: Request<F>, Cancel: Cancel<F> });
 
 /// Checks candidates before they enter a routing table: each is asked for the nodes closest to itself, and passes if it
 /// names at least one. What merely claims to exist, or lives but serves nobody, stays out.

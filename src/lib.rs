@@ -72,6 +72,7 @@
 //! | [`Include`] | checks candidates before they enter a routing table |
 //! | [`Probe`] | checks the nodes of a routing table, so that the dead leave it |
 //! | [`Explore`] | refreshes buckets, on a schedule |
+//! | [`Crawl`] | maps a network: asks every node for what it knows |
 //! | [`Network`] | no lookups: requests within limits in flight, per node and in total |
 //! | [`NetworkSize`] | an estimate of how many nodes there are, from lookups; plain data |
 //! | [`Sweep`] | which nodes are to hold which of many records, by few lookups; plain data |
@@ -102,6 +103,7 @@ pub mod bootstrap;
 mod check;
 pub mod context;
 pub mod coordinator;
+pub mod crawl;
 pub mod deadline;
 mod error;
 mod event;
@@ -111,6 +113,7 @@ mod heap;
 mod id;
 pub mod include;
 mod inflight;
+mod job;
 mod key;
 mod keyspace;
 mod lookup;
@@ -136,6 +139,7 @@ mod turn;
 pub use bootstrap::{Bootstrap, BootstrapConfig};
 pub use context::Context;
 pub use coordinator::{Config, Coordinator};
+pub use crawl::{Crawl, CrawlConfig};
 pub use error::ConfigError;
 pub use event::{
     Ask, Bootstrapped, Cancel, Carried, Contact, Finish, GivenUp, Outcome, Owner, Progress, Record, Refused,

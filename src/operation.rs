@@ -269,6 +269,11 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         self.report(turn, (id, request.node), asked.hop, elapsed, Reply::TimedOut);
     }
 
+    /// Whether it counts towards the bound of crawls.
+    pub(crate) fn is_crawl(&self) -> bool {
+        self.task.is_crawl()
+    }
+
     /// How many requests it may make as a side effect.
     pub(crate) fn rest(&self) -> usize {
         self.task.rest()

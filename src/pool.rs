@@ -71,6 +71,8 @@ pub(crate) struct Pool<F: Family, T> {
     arrivals: u64,
     /// Operations of the caller's that run.
     running: usize,
+    /// Crawls that live.
+    crawls: usize,
     /// What operations that have returned may go on with.
     background: Background,
     /// Lookups that somebody inside waits for, and that have ended.
@@ -209,6 +211,7 @@ impl<F: Family, T: Task<F>> Pool<F, T> {
             starving: Starving::new(),
             arrivals: 0,
             running: 0,
+            crawls: 0,
             background: Background::default(),
             ended: Vec::new(),
             config,
@@ -239,6 +242,7 @@ impl<F: Family, T: Task<F>> Pool<F, T> {
             }
         };
         let task = task(self);
+        self.crawls += usize::from(task.is_crawl());
         let handle = self.operations.next_handle();
         let id = OperationId::new(tag, handle);
         self.tags.insert(tag, id);
@@ -441,6 +445,16 @@ impl<F: Family, T: Task<F>> Pool<F, T> {
         self.tags.get(&tag).copied()
     }
 
+    /// How many crawls live.
+    pub(crate) const fn crawls(&self) -> usize {
+        self.crawls
+    }
+
+    /// Our own key.
+    pub(crate) const fn local(&self) -> F::Key {
+        self.local
+    }
+
     /// The caller's live operations, and how many of them run.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.tags.len(), self.running)
@@ -498,6 +512,7 @@ impl<F: Family, T: Task<F>> Pool<F, T> {
             Owner::Background => self.background.granted -= operation.granted,
             _ => {}
         }
+        self.crawls -= usize::from(operation.is_crawl());
         self.ended.extend(operation.finish(turn, outcome));
     }
 }

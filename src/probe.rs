@@ -306,7 +306,7 @@ pub enum Outbound<F: Family> {
     Missed(F::Node),
 }
 
-crate::event::says_requests!(Outbound);
+crate::event::says!(Outbound { Request: Request<F>, Cancel: Cancel<F> });
 
 /// Checks that nodes still live: each is asked for the nodes closest to itself when it has not been heard of for
 /// [`ProbeConfig::interval`], or seems to be dead. In a [`Coordinator`](crate::Coordinator) its list is the routing table.

@@ -2,7 +2,8 @@
 
 use crate::error::{ConfigError, require};
 use crate::event::{
-    Answer, Ask, Cancel, Carried, Finish, Outcome, Progress, Refused, RefusedBecause, Request, Start, Started,
+    Answer, Ask, Cancel, Carried, Finish, Outcome, Progress, Refused, RefusedBecause, Request, Start,
+    Started, says,
 };
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
@@ -180,38 +181,14 @@ pub enum Outbound<F: Family> {
     Refused(Refused),
 }
 
-/// Makes an outbound enum of the payloads of operations.
-macro_rules! says_operations {
-    ($outbound:ident) => {
-        impl<F: Family> From<Started> for $outbound<F> {
-            #[inline]
-            fn from(payload: Started) -> Self {
-                Self::Started(payload)
-            }
-        }
-        crate::event::says_requests!($outbound);
-        impl<F: Family> From<Progress<F>> for $outbound<F> {
-            #[inline]
-            fn from(payload: Progress<F>) -> Self {
-                Self::Progress(payload)
-            }
-        }
-        impl<F: Family> From<Finish<F>> for $outbound<F> {
-            #[inline]
-            fn from(payload: Finish<F>) -> Self {
-                Self::Finished(payload)
-            }
-        }
-        impl<F: Family> From<Refused> for $outbound<F> {
-            #[inline]
-            fn from(payload: Refused) -> Self {
-                Self::Refused(payload)
-            }
-        }
-    };
-}
-pub(crate) use says_operations;
-says_operations!(Outbound);
+says!(Outbound {
+    Started: Started,
+    Request: Request<F>,
+    Cancel: Cancel<F>,
+    Progress: Progress<F>,
+    Finished: Finish<F>,
+    Refused: Refused,
+});
 
 /// A lookup, as the [task](Task) of an operation.
 #[derive(Clone, Debug)]

@@ -115,6 +115,11 @@ pub(crate) trait Task<F: Family>: Sized {
     /// A request to the node is slow: it no longer occupies a slot, but may still be answered.
     fn slow(&mut self, place: Place);
 
+    /// Whether it counts towards the bound of crawls, which take far more memory than others.
+    fn is_crawl(&self) -> bool {
+        false
+    }
+
     /// When [`elapse`](Task::elapse) is to be called, where that is before the operation's deadline.
     fn timer(&self) -> Option<Instant> {
         None

@@ -175,6 +175,8 @@ impl Checker {
 
     fn event(&mut self, call: &Call<'_>, stamped: &Stamped<Outbound<Net>>) -> Verdict {
         match &stamped.event {
+            // Nobody here crawls.
+            Outbound::CrawlProgress(_) | Outbound::CrawlFinished(_) => Ok(()),
             Outbound::Started(started) => {
                 let lookup = number(started.operation.tag());
                 self.of_lookup(call, lookup, stamped)?;

@@ -232,7 +232,8 @@ impl World {
                 let nodes = u32::try_from(it.nodes).unwrap_or(u32::MAX);
                 self.note(&Event::Bootstrapped { node: table, nodes });
             }
-            Outbound::Bootstrapped(_) => {}
+            // Nobody here crawls.
+            Outbound::Bootstrapped(_) | Outbound::CrawlProgress(_) | Outbound::CrawlFinished(_) => {}
             Outbound::NearEmpty { nodes } => {
                 let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
                 self.note(&Event::NearEmpty { node: table, nodes });

@@ -679,6 +679,7 @@ impl<const N: usize> Witness<N> {
             | Inbound::Seeds(_)
             | Inbound::Restore(_)
             | Inbound::Tick => {}
+            other => panic!("an event that the model does not know: {other:?}"),
         }
         assert!(
             self.operations.values().all(|op| op.owed.is_none()),

@@ -1,0 +1,80 @@
+//! Crawls.
+
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use kad_proto::crawl::{Inbound, Outbound, Reach, StartCrawl};
+use kad_proto::{Crawl, CrawlConfig, Family, Instant, Key, Key8, Machine, NetworkConfig, Outcome, Stamped};
+use std::collections::BTreeSet;
+
+#[derive(Clone, Debug, PartialEq)]
+struct Tiny;
+
+impl Family for Tiny {
+    type Key = Key8;
+    type Node = Key8;
+    type Message = ();
+
+    fn key(node: &Key8) -> Key8 {
+        *node
+    }
+}
+
+const LOCAL: Key8 = Key8::new([0xff]);
+
+#[test]
+fn a_crawl_finds_every_node_and_who_names_whom() {
+    let network: Vec<_> = (0..60_u8).map(|place| Key8::new([place.wrapping_mul(4)])).collect();
+    let is_dead = |node: &Key8| node.as_bytes()[0] % 5 == 1;
+    // Each node knows up to eight nodes of each of its buckets.
+    let table = |node: &Key8| -> BTreeSet<Key8> {
+        let bucket = |cpl| network.iter().filter(move |other| node.common_prefix_len(other) == cpl).take(8);
+        (0..8).flat_map(bucket).copied().collect()
+    };
+    let mut machine = Crawl::<Tiny>::new(LOCAL, CrawlConfig::default(), NetworkConfig::default()).unwrap();
+    let start = StartCrawl { tag: 7, seeds: vec![network[0], LOCAL] };
+    let mut out = machine.handle(Instant::ORIGIN, Stamped::new(Inbound::Start(start)));
+    let (mut asked, mut now, mut finish) = (BTreeSet::new(), Instant::ORIGIN, None);
+    while finish.is_none() {
+        let mut next = Vec::new();
+        for stamped in out {
+            match stamped.event {
+                Outbound::Request(request) => {
+                    assert!(asked.insert((request.node, request.target)), "once for each bucket");
+                    if !is_dead(&request.node) {
+                        let mut closer: Vec<_> = table(&request.node).into_iter().collect();
+                        closer.sort_by_key(|other| other.distance(&request.target));
+                        closer.truncate(8);
+                        next.push(Inbound::Answered { request: request.id, closer });
+                    }
+                }
+                Outbound::Finished(it) => finish = Some(it),
+                _ => {}
+            }
+        }
+        out = kad_proto::Batch::new();
+        for event in next {
+            machine.handle_into(now, Stamped::new(event), &mut out);
+        }
+        if out.is_empty() && finish.is_none() {
+            now = machine.poll_timeout().unwrap();
+            machine.handle_into(now, Stamped::new(Inbound::Tick), &mut out);
+        }
+    }
+    let finish = finish.unwrap();
+    assert_eq!(finish.outcome, Outcome::Complete);
+    let found: BTreeSet<_> = finish.nodes.iter().map(|crawled| crawled.node).collect();
+    assert_eq!((found.len(), finish.nodes.len()), (60, 60));
+    for (place, crawled) in (0..).zip(&finish.nodes) {
+        let dead = is_dead(&crawled.node);
+        let (reach, asked) = if dead { (Reach::Unreachable, 2) } else { (Reach::Reachable, 8) };
+        assert_eq!((crawled.reach, crawled.asked), (reach, asked), "{crawled:?}");
+        let named: BTreeSet<_> = finish.edges.iter().filter(|edge| edge.0 == place).collect();
+        let named: BTreeSet<_> = named.iter().map(|edge| finish.nodes[edge.1 as usize].node).collect();
+        let expected = if dead { BTreeSet::new() } else { table(&crawled.node) };
+        assert_eq!(named, expected, "of {crawled:?}");
+    }
+    let counts = finish.counts;
+    assert_eq!((counts.nodes, counts.reachable + counts.unreachable, counts.left_out), (60, 60, 0));
+    assert_eq!(counts.edges as usize, finish.edges.len());
+    assert_eq!((machine.poll_timeout(), machine.traffic().in_flight), (None, 0));
+}
