@@ -5,7 +5,7 @@
 //! ```text
 //! Start ──► Refused
 //!       └─► Started ──► { Request, Cancel, Progress }* ──► Finished
-//! Crawl ──► the same, with CrawlProgress and CrawlFinished
+//! Crawl, Broadcast ──► the same, with progress and finish of their own
 //!
 //! Request ──► Progress (answered, failed)
 //!         │   Cancel, Progress (timed out)
@@ -15,17 +15,19 @@
 //! Nothing of an operation comes after its `Finished`. Whatever is handed in for it then is ignored, and counted in
 //! [`Traffic`].
 
+use crate::broadcast::{BroadcastConfig, BroadcastFinish, BroadcastProgress, StartBroadcast};
 use crate::context::{self, Cause, Context};
 use crate::crawl::{CrawlConfig, CrawlFinish, CrawlProgress, StartCrawl};
 use crate::deadline::Clock;
 use crate::error::ConfigError;
 use crate::event::{
-    Answer, Bootstrapped, Cancel, Carried, Finish, Progress, Refused, Request, Start, Started, says,
+    Answer, Bootstrapped, Cancel, Carried, Finish, Outcome, Progress, Refused, Request, Start, Started, says,
 };
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
 use crate::job::Job;
 use crate::machine::{Batch, Machine, Stamped};
+use crate::netsize::{NetworkSizeConfig, NotEnoughData, SizeEstimate};
 use crate::outbox::{Ending, NetworkConfig, Outbox, Traffic};
 use crate::pool::{Elapsed, Pool, PoolConfig, earlier};
 use crate::routing::{Routing, RoutingConfig, RoutingCounts};
@@ -35,7 +37,7 @@ use crate::turn::{Turn, Work};
 use core::time::Duration;
 
 /// The configuration of a whole node. The defaults suit a node on the internet.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Of the lookups.
     pub pool: PoolConfig,
@@ -47,6 +49,25 @@ pub struct Config {
     pub routing: RoutingConfig,
     /// Of crawls.
     pub crawl: CrawlConfig,
+    /// Of broadcasts.
+    pub broadcast: BroadcastConfig,
+    /// How the size of the network is estimated; `None`: not at all, and optimistic broadcasts fall back to follow-ups. Its k is
+    /// cut off at that of the lookups.
+    pub network_size: Option<NetworkSizeConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            pool: PoolConfig::default(),
+            network: NetworkConfig::default(),
+            table: TableConfig::default(),
+            routing: RoutingConfig::default(),
+            crawl: CrawlConfig::default(),
+            broadcast: BroadcastConfig::default(),
+            network_size: Some(NetworkSizeConfig::default()),
+        }
+    }
 }
 
 impl Config {
@@ -59,7 +80,9 @@ impl Config {
         self.network.validate()?;
         self.table.validate()?;
         self.routing.validate()?;
-        self.crawl.validate()
+        self.crawl.validate()?;
+        self.broadcast.validate()?;
+        self.network_size.as_ref().map_or(Ok(()), NetworkSizeConfig::validate)
     }
 }
 
@@ -72,6 +95,9 @@ pub enum Inbound<F: Family> {
     /// Begin a [crawl](crate::crawl), from the nodes of the routing table and the seeds given. The stamp holds its span and its
     /// deadline.
     Crawl(StartCrawl<F>),
+    /// Store records with the right nodes: begin a [broadcast](crate::broadcast), from the closest nodes that the routing table
+    /// knows and the seeds given. The stamp holds its span and its deadline.
+    Broadcast(StartBroadcast<F>),
     /// End an operation now, as if its deadline had come. Ignored if it has ended.
     Stop(OperationId),
     /// A request was answered. The stamp holds the span in which the driver did the IO.
@@ -144,6 +170,11 @@ pub enum Outbound<F: Family> {
     CrawlProgress(CrawlProgress<F>),
     /// A crawl ended: its last event.
     CrawlFinished(CrawlFinish<F>),
+    /// A request of a broadcast ended.
+    BroadcastProgress(BroadcastProgress<F>),
+    /// A broadcast ended: its last event. What an optimistic one has left to do goes on, as work of
+    /// [`Owner::Background`](crate::Owner::Background).
+    BroadcastFinished(BroadcastFinish<F>),
     /// A start was not accepted.
     Refused(Refused),
     /// A node entered the routing table: a side effect, linked to what led to it.
@@ -157,6 +188,12 @@ pub enum Outbound<F: Family> {
     NearEmpty {
         /// How many nodes are left.
         nodes: usize,
+    },
+    /// The size of the network is known, or has changed by more than a tenth since it was last said: a side effect, linked to the
+    /// lookup that showed it. See [`NetworkSize`](crate::NetworkSize).
+    NetworkSize {
+        /// How many nodes there are, others than ourselves, that answer.
+        nodes: u64,
     },
 }
 
@@ -182,6 +219,7 @@ pub struct Coordinator<F: Family> {
     pool: Pool<F, Job<F>>,
     routing: Routing<F>,
     crawl: CrawlConfig,
+    broadcast: BroadcastConfig,
 }
 
 impl<F: Family> Coordinator<F> {
@@ -195,14 +233,15 @@ impl<F: Family> Coordinator<F> {
 
     /// A node that begins with this table, around whose key it stands.
     pub(crate) fn with_table(table: RoutingTable<F>, config: Config) -> Result<Self, ConfigError> {
-        config.crawl.validate()?;
+        config.validate()?;
         let (k, max_closer_nodes) = (config.pool.query.k, config.pool.query.max_closer_nodes);
         Ok(Self {
             clock: Clock::default(),
             outbox: Outbox::new(config.network)?,
-            pool: Pool::new(table.local(), config.pool)?,
-            routing: Routing::new(table, config.routing, k, max_closer_nodes)?,
+            pool: Pool::new(table.local(), config.pool)?.with_background(config.broadcast.background()),
+            routing: Routing::new(table, config.routing, k, max_closer_nodes, config.network_size)?,
             crawl: config.crawl,
+            broadcast: config.broadcast,
         })
     }
 
@@ -235,6 +274,15 @@ impl<F: Family> Coordinator<F> {
         self.routing.snapshot(now)
     }
 
+    /// How large the network is, judged by the lookups that have converged: those of the caller and those of the routing
+    /// maintenance.
+    ///
+    /// # Errors
+    /// [`NotEnoughData`] where there were too few of them lately, or nothing is [estimated](Config::network_size).
+    pub fn network_size(&self, now: Instant) -> Result<SizeEstimate, NotEnoughData> {
+        self.routing.network_size(now)
+    }
+
     /// What became of all requests so far.
     pub fn traffic(&self) -> Traffic {
         self.outbox.traffic()
@@ -261,7 +309,8 @@ impl<F: Family> Machine for Coordinator<F> {
     type Outbound = Outbound<F>;
 
     fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
-        let Self { clock, outbox, pool, routing, crawl } = self;
+        let Self { clock, outbox, pool, routing, crawl, broadcast } = self;
+        let said = out.len();
         let Stamped { event, context, deadline } = event;
         let mut turn = Turn { now: clock.advance(now), cause: Cause::TIME, outbox, out };
         routing.begin(turn.now);
@@ -299,6 +348,13 @@ impl<F: Family> Machine for Coordinator<F> {
                 pool.start_crawl(&mut turn, stamped, crawl, |seeds| {
                     seeds.extend(routing.table.iter().map(|record| record.node().clone()));
                 });
+            }
+            Inbound::Broadcast(event) => {
+                let stamped = Stamped { event, context: context.clone(), deadline };
+                let (now, known) = (turn.now, &*routing);
+                let more_seeds = |start: &mut StartBroadcast<F>| known.seed(start);
+                let size = || known.network_size(now).map(|size| size.nodes());
+                pool.start_broadcast(&mut turn, stamped, broadcast, more_seeds, size);
             }
             Inbound::Stop(id) => {
                 turn.cause = Cause::event(id, &context);
@@ -339,6 +395,18 @@ impl<F: Family> Machine for Coordinator<F> {
             Inbound::Tick => {}
         }
         routing.settle(&mut turn, pool);
+        let now = turn.now;
+        for Stamped { event, context, .. } in out.get(said..).unwrap_or_default() {
+            let (target, closest) = match event {
+                Outbound::Finished(it) if it.outcome == Outcome::Converged => (it.target, &it.closest),
+                Outbound::BroadcastFinished(it) if it.lookup == Some(Outcome::Converged) => {
+                    (it.target, &it.closest)
+                }
+                _ => continue,
+            };
+            routing.sample(now, target, closest, context);
+        }
+        routing.publish(out);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

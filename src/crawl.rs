@@ -331,7 +331,7 @@ impl<F: Family> Task<F> for Survey<F> {
         }
     }
 
-    fn ask(&self, place: Place, node: &F::Node) -> (F::Key, Ask<F>) {
+    fn ask(&mut self, place: Place, node: &F::Node) -> (F::Key, Ask<F>) {
         let key = F::key(node);
         let asked = self.node(place).map_or(0, |seen| seen.asked.saturating_sub(1));
         (key.with_flipped(u32::from(asked)), Ask::FindCloser)
@@ -381,7 +381,7 @@ impl<F: Family> Task<F> for Survey<F> {
         true
     }
 
-    fn progress(&self, request: Progress<F>) -> CrawlProgress<F> {
+    fn progress(&self, request: Progress<F>, _place: Place) -> CrawlProgress<F> {
         CrawlProgress { request, counts: self.counts }
     }
 

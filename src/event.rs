@@ -98,7 +98,12 @@ pub enum Ask<F: Family> {
         token: Option<F::Message>,
     },
     /// To store all of these: of a [sweep](crate::broadcast::Strategy::Sweep). One answer stands for all of them.
-    Batch(Vec<Record<F>>),
+    Batch {
+        /// What to store, and under which keys.
+        records: Vec<Record<F>>,
+        /// What the node's own answer carried, as above.
+        token: Option<F::Message>,
+    },
 }
 
 /// Something to be stored with the nodes closest to its key.
@@ -388,6 +393,16 @@ pub enum RefusedBecause {
     },
     /// A quorum of no answers at all was asked for.
     Quorum,
+    /// More records were to be stored than one broadcast can, or none.
+    Records {
+        /// The most that there can be; the least is 1.
+        most: usize,
+    },
+    /// There were more nodes to store with than there can be.
+    Nodes {
+        /// The most that there can be.
+        most: usize,
+    },
 }
 
 impl fmt::Display for RefusedBecause {
@@ -398,6 +413,8 @@ impl fmt::Display for RefusedBecause {
             Self::DeadlinePassed => f.write_str("the deadline leaves no time"),
             Self::NumResults { most } => write!(f, "num_results must be 1 to {most}"),
             Self::Quorum => f.write_str("quorum must be at least 1"),
+            Self::Records { most } => write!(f, "records must be 1 to {most}"),
+            Self::Nodes { most } => write!(f, "nodes must be at most {most}"),
         }
     }
 }

@@ -63,11 +63,6 @@ impl<K: Copy + Ord> Heap<K> {
         Some(first)
     }
 
-    /// Whether a slot is in.
-    pub(crate) fn contains(&self, slot: u32) -> bool {
-        self.place(slot).is_some()
-    }
-
     fn place(&self, slot: u32) -> Option<usize> {
         self.places.get(slot as usize).filter(|place| **place != ABSENT).map(|place| *place as usize)
     }

@@ -1,5 +1,6 @@
 //! Any of the tasks that the coordinator's operations have.
 
+use crate::broadcast::{BroadcastFinish, BroadcastProgress, Cast};
 use crate::coordinator::Outbound;
 use crate::crawl::{CrawlFinish, CrawlProgress, Survey};
 use crate::event::{Answer, Ask, Finish, Progress};
@@ -16,6 +17,7 @@ use core::time::Duration;
 pub(crate) enum Job<F: Family> {
     Search(Search<F>),
     Crawl(Box<Survey<F>>),
+    Broadcast(Box<Cast<F>>),
 }
 
 /// Makes the enums of what each kind says, and their ways into the coordinator's outbound enum.
@@ -39,10 +41,12 @@ macro_rules! said {
 said!(JobProgress {
     Search: Progress<F> => Progress,
     Crawl: CrawlProgress<F> => CrawlProgress,
+    Broadcast: BroadcastProgress<F> => BroadcastProgress,
 });
 said!(JobFinish {
     Search: Finish<F> => Finished,
     Crawl: CrawlFinish<F> => CrawlFinished,
+    Broadcast: BroadcastFinish<F> => BroadcastFinished,
 });
 
 impl<F: Family> From<Search<F>> for Job<F> {
@@ -57,12 +61,19 @@ impl<F: Family> From<Survey<F>> for Job<F> {
     }
 }
 
+impl<F: Family> From<Cast<F>> for Job<F> {
+    fn from(cast: Cast<F>) -> Self {
+        Self::Broadcast(Box::new(cast))
+    }
+}
+
 /// Does the same for whichever it is.
 macro_rules! each {
     ($job:expr, $task:ident => $does:expr) => {
         match $job {
             Job::Search($task) => $does,
             Job::Crawl($task) => $does,
+            Job::Broadcast($task) => $does,
         }
     };
 }
@@ -83,7 +94,7 @@ impl<F: Family> Task<F> for Job<F> {
         each!(self, task => task.take_back(place));
     }
 
-    fn ask(&self, place: Place, node: &F::Node) -> (F::Key, Ask<F>) {
+    fn ask(&mut self, place: Place, node: &F::Node) -> (F::Key, Ask<F>) {
         each!(self, task => task.ask(place, node))
     }
 
@@ -123,6 +134,7 @@ impl<F: Family> Task<F> for Job<F> {
         match self {
             Self::Search(task) => task.detach(end, deadline).map(JobFinish::Search),
             Self::Crawl(task) => task.detach(end, deadline).map(JobFinish::Crawl),
+            Self::Broadcast(task) => task.detach(end, deadline).map(JobFinish::Broadcast),
         }
     }
 
@@ -130,10 +142,11 @@ impl<F: Family> Task<F> for Job<F> {
         each!(self, task => task.rest())
     }
 
-    fn progress(&self, progress: Progress<F>) -> JobProgress<F> {
+    fn progress(&self, progress: Progress<F>, place: Place) -> JobProgress<F> {
         match self {
-            Self::Search(task) => JobProgress::Search(task.progress(progress)),
-            Self::Crawl(task) => JobProgress::Crawl(task.progress(progress)),
+            Self::Search(task) => JobProgress::Search(task.progress(progress, place)),
+            Self::Crawl(task) => JobProgress::Crawl(task.progress(progress, place)),
+            Self::Broadcast(task) => JobProgress::Broadcast(task.progress(progress, place)),
         }
     }
 
@@ -141,13 +154,14 @@ impl<F: Family> Task<F> for Job<F> {
         match self {
             Self::Search(task) => JobFinish::Search(task.finish(end)),
             Self::Crawl(task) => JobFinish::Crawl(task.finish(end)),
+            Self::Broadcast(task) => JobFinish::Broadcast(task.finish(end)),
         }
     }
 
     fn found(finish: &mut JobFinish<F>) -> Option<Found<'_, F>> {
         match finish {
             JobFinish::Search(finish) => Search::found(finish),
-            JobFinish::Crawl(_) => None,
+            JobFinish::Crawl(_) | JobFinish::Broadcast(_) => None,
         }
     }
 }

@@ -72,6 +72,7 @@
 //! | [`Include`] | checks candidates before they enter a routing table |
 //! | [`Probe`] | checks the nodes of a routing table, so that the dead leave it |
 //! | [`Explore`] | refreshes buckets, on a schedule |
+//! | [`BroadcastPool`] | stores records with the nodes closest to their keys, in time |
 //! | [`Crawl`] | maps a network: asks every node for what it knows |
 //! | [`Network`] | no lookups: requests within limits in flight, per node and in total |
 //! | [`NetworkSize`] | an estimate of how many nodes there are, from lookups; plain data |
@@ -100,6 +101,7 @@
 //! in from others are answered by the driver from [`RoutingTable::closest`].
 
 pub mod bootstrap;
+pub mod broadcast;
 mod check;
 pub mod context;
 pub mod coordinator;
@@ -137,6 +139,7 @@ mod time;
 mod turn;
 
 pub use bootstrap::{Bootstrap, BootstrapConfig};
+pub use broadcast::{BroadcastConfig, BroadcastPool};
 pub use context::Context;
 pub use coordinator::{Config, Coordinator};
 pub use crawl::{Crawl, CrawlConfig};

@@ -269,6 +269,40 @@ impl<F: Family> Lookup<F> {
         }
     }
 
+    /// Shows the candidates of which it is not known that they are silent or have failed, in order of distance, as long as
+    /// that is wanted: where each is kept, and whether it has answered.
+    pub(crate) fn look_at_live(&self, mut look: impl FnMut(u32, &Contact<F>, bool) -> bool) {
+        let spot = |path: u16, slot: u16| u32::from(path) << 16 | u32::from(slot);
+        if let [path] = self.paths.as_slice() {
+            for (slot, contact, answered) in path.live() {
+                if !look(spot(0, slot), contact, answered) {
+                    return;
+                }
+            }
+            return;
+        }
+        let each = (0..).zip(&self.paths);
+        let mut all: SmallVec<[_; 64]> =
+            each.flat_map(|(number, path)| path.live().map(move |it| (number, it))).collect();
+        all.sort_by_key(|(_, (_, contact, _))| F::key(&contact.node).distance(&self.target));
+        for (number, (slot, contact, answered)) in all {
+            if !look(spot(number, slot), contact, answered) {
+                return;
+            }
+        }
+    }
+
+    /// The closest that have answered by now, in order of distance.
+    pub(crate) fn closest(&self) -> Vec<Contact<F>> {
+        let mut closest = Vec::new();
+        let most = usize::from(self.rules.num_results);
+        self.look_at_live(|_, contact, answered| {
+            closest.extend(answered.then(|| contact.clone()));
+            closest.len() < most
+        });
+        closest
+    }
+
     /// The closest that answered, in order of distance. Takes them out of the lookup's own memory.
     pub(crate) fn into_closest(mut self) -> Vec<Contact<F>> {
         let most = usize::from(self.rules.num_results);

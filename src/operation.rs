@@ -115,15 +115,11 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         self.advance(turn)
     }
 
-    /// The time of its timer has come, which is before its deadline. One that has not begun waits on.
-    pub(crate) fn elapse<E: Says<F, T>>(
-        &mut self,
-        turn: &mut Turn<'_, F, E>,
-        has_begun: bool,
-    ) -> Onward<F::Key> {
-        self.task.elapse(turn.now);
+    /// The time of its timer has come, which is before its deadline. Says when it comes next.
+    pub(crate) fn elapse(&mut self, now: Instant) -> Instant {
+        self.task.elapse(now);
         self.armed = self.timer();
-        if has_begun { self.advance(turn) } else { Onward::Continues }
+        self.armed
     }
 
     /// Asks whoever can be asked now.
@@ -195,7 +191,7 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         self.statistics.hops = self.statistics.hops.max(u32::from(asked.hop));
         let superseded = self.task.answered(asked.place, &request.node, elapsed, &mut answer);
         let reply = Reply::Answered { closer: answer.closer };
-        self.report(turn, (id, request.node), asked.hop, elapsed, reply);
+        self.report(turn, (id, request.node), asked, elapsed, reply);
         for _ in 0..superseded {
             let same = |other: &Request<F, Work>| is_of(&other.work, asked.place);
             let Some(id) = turn.outbox.find(self.owned, same) else { break };
@@ -226,7 +222,7 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         }
         let elapsed = request.age(turn.now);
         let reply = why.map_or(Reply::Failed, Reply::Rejected);
-        self.report(turn, (id, request.node), asked.hop, elapsed, reply);
+        self.report(turn, (id, request.node), asked, elapsed, reply);
         self.advance(turn)
     }
 
@@ -266,7 +262,7 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         self.statistics.timeouts += 1;
         self.task.missed(asked.place, Miss::TimedOut);
         self.cancel(turn, id, request.node.clone(), GivenUp::TimedOut);
-        self.report(turn, (id, request.node), asked.hop, elapsed, Reply::TimedOut);
+        self.report(turn, (id, request.node), asked, elapsed, Reply::TimedOut);
     }
 
     /// Whether it counts towards the bound of crawls.
@@ -356,14 +352,14 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         &self,
         turn: &mut Turn<'_, F, E>,
         (id, node): (RequestId, F::Node),
-        hop: u16,
+        asked: Asked,
         elapsed: Duration,
         reply: Reply<F>,
     ) {
         let Owner::Operation(operation) = self.owner else { return };
-        let (hop, statistics) = (u32::from(hop), self.statistics);
+        let (hop, statistics) = (u32::from(asked.hop), self.statistics);
         let progress = Progress { id, operation, node, hop, elapsed, reply, statistics };
-        self.say(turn, Some(self.deadline), self.task.progress(progress));
+        self.say(turn, Some(self.deadline), self.task.progress(progress, asked.place));
     }
 
     fn say<E>(&self, turn: &mut Turn<'_, F, E>, deadline: Option<Instant>, event: impl Into<E>) {

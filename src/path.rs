@@ -411,6 +411,16 @@ impl<F: Family> Path<F> {
         self.ranks.iter().rposition(|rank| rank.state == State::Heard && !rank.keep)
     }
 
+    /// The candidates of which it is not known that they are silent or have failed, in order: slot, contact, and whether it has
+    /// answered.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (u16, &Contact<F>, bool)> {
+        let live = self.ranks.iter().filter(|rank| !matches!(rank.state, State::Failed | State::Missed));
+        live.filter_map(|rank| {
+            let contact = self.contacts.get(usize::from(rank.slot))?;
+            Some((rank.slot, contact, rank.state == State::Answered))
+        })
+    }
+
     /// Takes out the closest that answered, in order, without allocating: they are moved to the front.
     pub(crate) fn take_closest(&mut self, most: usize) -> Vec<Contact<F>> {
         let answered = self.ranks.iter().filter(|rank| rank.state == State::Answered).take(most);

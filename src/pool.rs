@@ -329,8 +329,10 @@ impl<F: Family, T: Task<F>> Pool<F, T> {
             if over {
                 self.end(turn, id, Outcome::DeadlineExceeded);
             } else {
-                let has_begun = !self.waiting.contains(slot);
-                self.resume(turn, slot, |operation, turn| operation.elapse(turn, has_begun));
+                if let Some(operation) = self.operations.at_mut(slot) {
+                    self.timers.set(slot, operation.elapse(turn.now));
+                }
+                self.resume(turn, slot, Operation::advance);
             }
             return Some(Elapsed::Internal);
         }
@@ -448,6 +450,11 @@ impl<F: Family, T: Task<F>> Pool<F, T> {
     /// How many crawls live.
     pub(crate) const fn crawls(&self) -> usize {
         self.crawls
+    }
+
+    /// How lookups go about it.
+    pub(crate) const fn query(&self) -> &QueryConfig {
+        &self.config.query
     }
 
     /// Our own key.

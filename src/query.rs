@@ -235,7 +235,7 @@ impl<F: Family> Task<F> for Search<F> {
         }
     }
 
-    fn ask(&self, place: Place, _node: &F::Node) -> (F::Key, Ask<F>) {
+    fn ask(&mut self, place: Place, _node: &F::Node) -> (F::Key, Ask<F>) {
         let target = self.lookup.target();
         let target = if let Place::Lookup { spot, .. } = place { spot.target(target) } else { target };
         (target, self.ask.clone())
@@ -266,7 +266,7 @@ impl<F: Family> Task<F> for Search<F> {
         }
     }
 
-    fn progress(&self, progress: Progress<F>) -> Progress<F> {
+    fn progress(&self, progress: Progress<F>, _place: Place) -> Progress<F> {
         progress
     }
 

@@ -14,16 +14,19 @@
 //! All of it is side-effect work: it has links instead of parents, and deadlines of its own ([rule 4](crate::context)).
 
 use crate::bootstrap::{BootstrapConfig, Bootstrapper};
+use crate::broadcast::{StartBroadcast, Strategy};
 use crate::check::Check;
 use crate::context::{self, Context};
 use crate::coordinator::Outbound;
 use crate::error::{ConfigError, require};
-use crate::event::{Bootstrapped, Ended, Owner, Says, Start};
+use crate::event::{Bootstrapped, Contact, Ended, Outcome, Owner, Says, Start};
 use crate::explore::{ExploreConfig, Explorer, explore};
 use crate::family::Family;
 use crate::id::RequestId;
 use crate::include::{Candidate, IncludeConfig, IncludeCounts, Vetting};
-use crate::machine::Stamped;
+use crate::key::Key;
+use crate::machine::{Batch, Stamped};
+use crate::netsize::{NetworkSize, NetworkSizeConfig, NotEnoughData, SizeEstimate};
 use crate::outbox::{Ending, Seeded};
 use crate::pool::{Pool, earlier};
 use crate::probe::{ProbeConfig, ProbeCounts, Probed, Prober};
@@ -113,6 +116,43 @@ pub(crate) struct Routing<F: Family> {
     max_closer_nodes: usize,
     pub(crate) k: usize,
     bootstraps: u64,
+    size: Option<Sizing<F>>,
+}
+
+/// What is known of the size of the network.
+#[derive(Clone, Debug)]
+struct Sizing<F: Family> {
+    samples: NetworkSize<F::Key>,
+    /// Lookups since the last estimate.
+    since: usize,
+    /// The last estimate that was published.
+    published: Option<u64>,
+    /// One that is to be, and the link to the lookup that led to it.
+    news: Option<(u64, Context)>,
+}
+
+impl<F: Family> Sizing<F> {
+    /// An estimate that differs by one part of so many from the last one published is news.
+    const NEWS: u64 = 10;
+
+    fn take(&mut self, now: Instant, target: F::Key, closest: &[Contact<F>], fill: usize, context: Context) {
+        let keys = closest.iter().map(|contact| F::key(&contact.node));
+        if !self.samples.record(now, target, keys, fill) {
+            return;
+        }
+        // An estimate takes as long as a lookup: one for each tenth of the samples is enough.
+        self.since += 1;
+        if self.since < self.samples.samples() / 10 {
+            return;
+        }
+        self.since = 0;
+        let Ok(estimate) = self.samples.estimate(now) else { return };
+        let nodes = estimate.nodes();
+        if self.published.is_none_or(|last| last.abs_diff(nodes) > last / Self::NEWS) {
+            self.published = Some(nodes);
+            self.news = Some((nodes, context));
+        }
+    }
 }
 
 /// Nodes known not to serve.
@@ -149,6 +189,7 @@ impl<F: Family> Routing<F> {
         config: RoutingConfig,
         k: usize,
         max_closer_nodes: usize,
+        size: Option<NetworkSizeConfig>,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         let (local, hash_seed) = (table.local(), table.hash_seed());
@@ -173,7 +214,45 @@ impl<F: Family> Routing<F> {
             max_closer_nodes,
             k,
             bootstraps: 0,
+            size: size
+                .map(|size| NetworkSize::new(NetworkSizeConfig { k: size.k.min(k), ..size }))
+                .transpose()?
+                .map(|samples| Sizing { samples, since: 0, published: None, news: None }),
         })
+    }
+
+    /// Gives a broadcast the nodes of the table to begin with.
+    pub(crate) fn seed(&self, start: &mut StartBroadcast<F>) {
+        let node = |record: &Record<F>| record.node().clone();
+        match (&start.strategy, start.records.first()) {
+            (Strategy::Static(_), _) | (_, None) => {}
+            (Strategy::Sweep, _) => start.seeds.extend(self.table.iter().map(node)),
+            (_, Some(record)) => {
+                let closest = self.table.closest(record.key).take(2 * self.k).map(node);
+                start.seeds.extend(closest);
+            }
+        }
+    }
+
+    /// How large the network is.
+    pub(crate) fn network_size(&self, now: Instant) -> Result<SizeEstimate, NotEnoughData> {
+        let none = NotEnoughData { samples: 0, needed: 1 };
+        self.size.as_ref().map_or(Err(none), |size| size.samples.estimate(now))
+    }
+
+    /// Takes a lookup that has converged as a sample of the size of the network.
+    pub(crate) fn sample(&mut self, now: Instant, target: F::Key, closest: &[Contact<F>], context: &Context) {
+        let fill = self.table.bucket(self.table.local().common_prefix_len(&target)).len();
+        if let Some(size) = &mut self.size {
+            size.take(now, target, closest, fill, context::detached(context));
+        }
+    }
+
+    /// Publishes the size of the network, where there are news.
+    pub(crate) fn publish(&mut self, out: &mut Batch<Outbound<F>>) {
+        if let Some((nodes, context)) = self.size.as_mut().and_then(|size| size.news.take()) {
+            out.push(Stamped { event: Outbound::NetworkSize { nodes }, context, deadline: None });
+        }
     }
 
     pub(crate) fn counts(&self) -> RoutingCounts {
@@ -433,6 +512,9 @@ impl<F: Family> Routing<F> {
     }
 
     fn lookup_ended(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, ended: Ended<F>) {
+        if ended.outcome == Outcome::Converged && !ended.closest.is_empty() {
+            self.sample(turn.now, ended.target, &ended.closest, &ended.context);
+        }
         if ended.owner == Owner::Explore {
             if let Some(explore) = &mut self.explore {
                 explore.ended(turn.now);

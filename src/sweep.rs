@@ -172,10 +172,15 @@ impl<F: Family> Sweep<F> {
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn new(config: SweepConfig, keys: impl IntoIterator<Item = F::Key>) -> Result<Self, ConfigError> {
         config.validate()?;
+        Ok(Self::of(config, keys))
+    }
+
+    /// The same, by a configuration that has been validated.
+    pub(crate) fn of(config: SweepConfig, keys: impl IntoIterator<Item = F::Key>) -> Self {
         let mut keys: Vec<_> = keys.into_iter().collect();
         keys.sort_unstable();
         keys.dedup();
-        Ok(Self {
+        Self {
             config,
             keys,
             settled: 0,
@@ -185,7 +190,7 @@ impl<F: Family> Sweep<F> {
             reach: None,
             lookups: 0,
             fruitless: 0,
-        })
+        }
     }
 
     /// What is next. Each call that says [`Next::LookUp`] begins a lookup, so call it once for one at a time, or repeatedly
@@ -252,6 +257,12 @@ impl<F: Family> Sweep<F> {
             keys: self.keys,
             lots: lots.into_iter().peekable(),
         }
+    }
+
+    /// The same, leaving nothing behind but what has been counted.
+    pub(crate) fn parcels(&mut self) -> Parcels<F> {
+        let nothing = Self::of(self.config.clone(), []);
+        core::mem::replace(self, nothing).into_parcels()
     }
 
     /// Looks for the first key that is not settled, and whose lookup is not as good as under way.

@@ -94,8 +94,8 @@ pub(crate) trait Task<F: Family>: Sized {
     /// Takes back a [`Next::Ask`] that could not be carried out, as if it had not been said.
     fn take_back(&mut self, place: Place);
 
-    /// What the node is asked, and about which key.
-    fn ask(&self, place: Place, node: &F::Node) -> (F::Key, Ask<F>);
+    /// The node is asked now: what, and about which key.
+    fn ask(&mut self, place: Place, node: &F::Node) -> (F::Key, Ask<F>);
 
     /// The node answered after this time. Says how many other requests to it are superseded.
     fn answered(&mut self, place: Place, node: &F::Node, elapsed: Duration, answer: &mut Answer<F>) -> u8;
@@ -142,7 +142,7 @@ pub(crate) trait Task<F: Family>: Sized {
     }
 
     /// What is said of a request that has ended.
-    fn progress(&self, progress: Progress<F>) -> Self::Progress;
+    fn progress(&self, progress: Progress<F>, place: Place) -> Self::Progress;
 
     /// The last word. All requests have been given up.
     fn finish(self, end: End) -> Self::Finish;

@@ -176,7 +176,11 @@ impl Checker {
     fn event(&mut self, call: &Call<'_>, stamped: &Stamped<Outbound<Net>>) -> Verdict {
         match &stamped.event {
             // Nobody here crawls.
-            Outbound::CrawlProgress(_) | Outbound::CrawlFinished(_) => Ok(()),
+            Outbound::CrawlProgress(_)
+            | Outbound::CrawlFinished(_)
+            | Outbound::BroadcastProgress(_)
+            | Outbound::BroadcastFinished(_)
+            | Outbound::NetworkSize { .. } => Ok(()),
             Outbound::Started(started) => {
                 let lookup = number(started.operation.tag());
                 self.of_lookup(call, lookup, stamped)?;

@@ -233,7 +233,12 @@ impl World {
                 self.note(&Event::Bootstrapped { node: table, nodes });
             }
             // Nobody here crawls.
-            Outbound::Bootstrapped(_) | Outbound::CrawlProgress(_) | Outbound::CrawlFinished(_) => {}
+            Outbound::Bootstrapped(_)
+            | Outbound::CrawlProgress(_)
+            | Outbound::CrawlFinished(_)
+            | Outbound::BroadcastProgress(_)
+            | Outbound::BroadcastFinished(_)
+            | Outbound::NetworkSize { .. } => {}
             Outbound::NearEmpty { nodes } => {
                 let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
                 self.note(&Event::NearEmpty { node: table, nodes });

@@ -248,6 +248,8 @@ fn end_number(end: End) -> u64 {
         End::Refused(RefusedBecause::DeadlinePassed) => 18,
         End::Refused(RefusedBecause::NumResults { .. }) => 19,
         End::Refused(RefusedBecause::Quorum) => 20,
+        End::Refused(RefusedBecause::Records { .. }) => 21,
+        End::Refused(RefusedBecause::Nodes { .. }) => 22,
         End::NobodyThere => 32,
     }
 }

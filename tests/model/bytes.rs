@@ -193,6 +193,8 @@ fn config(kind: Kind, bytes: &mut Bytes<'_>) -> Config {
             hash_seed: u64::from(seed),
         },
         routing: kad_proto::RoutingConfig::off(),
+        network_size: None,
+        ..Config::default()
     }
 }
 

@@ -1,0 +1,110 @@
+//! Optimistic: stores during the lookup (Trautwein et al., INFOCOM 2024; go-libp2p-kad-dht).
+//!
+//! At any time the closest nodes known, of which none is known to have failed, are the *window*: k of them. A node of the window
+//! is stored with
+//!
+//! * as soon as it is no farther than the individual threshold: it is almost surely one of the k closest of the network;
+//! * whoever it is, once the mean distance of a full window is below the set threshold, or the lookup is over. While that is so,
+//!   nobody else is looked for.
+//!
+//! A store that fails takes its node out of the window, and the next one takes its place; so a window of which the dead have
+//! been taken out is what the record is stored with in the end. This differs from go-libp2p-kad-dht, which does not replace
+//! them.
+
+use super::BroadcastConfig;
+use super::cast::Look;
+use super::stores::Stores;
+use crate::event::Contact;
+use crate::family::Family;
+use crate::lookup::Lookup;
+use crate::netsize::Thresholds;
+use smallvec::SmallVec;
+
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each stands for itself
+pub(crate) struct Optimistic<F: Family> {
+    pub(crate) lookup: Lookup<F>,
+    thresholds: Thresholds,
+    k: usize,
+    /// Whether to store with nodes that have not answered yet.
+    unasked: bool,
+    /// How many must have stored for the broadcast to return.
+    pub(crate) enough: usize,
+    pub(crate) returned: bool,
+    /// How many more nodes may be stored with.
+    pub(crate) budget: usize,
+    /// The lookup is over.
+    pub(crate) over: bool,
+    /// The window is as good as it needs to be.
+    stopped: bool,
+    /// Something has happened since the last look at the window.
+    pub(crate) stale: bool,
+}
+
+impl<F: Family> Optimistic<F> {
+    pub(crate) fn new(lookup: Lookup<F>, thresholds: Thresholds, k: usize, config: &BroadcastConfig) -> Self {
+        Self {
+            lookup,
+            thresholds,
+            k,
+            unasked: config.unasked,
+            enough: (k * usize::from(config.return_share)).div_ceil(100).max(1),
+            returned: false,
+            budget: 2 * k,
+            over: false,
+            stopped: false,
+            stale: true,
+        }
+    }
+
+    pub(crate) fn begin(&mut self) {
+        self.lookup.begin();
+    }
+
+    /// Asks on, unless there is no need to.
+    pub(crate) fn look(&mut self) -> Option<Look<F>> {
+        (!self.stopped).then(|| Look::of(0, self.lookup.next()))
+    }
+
+    /// How many more stores there may be, those under way included.
+    pub(crate) fn rest(&self, stores: &Stores<F>) -> usize {
+        self.k.saturating_sub(stores.stored()).max(stores.open())
+    }
+
+    /// Looks at the window, and adds whom to store with.
+    pub(crate) fn update(&mut self, stores: &mut Stores<F>) {
+        if !core::mem::replace(&mut self.stale, false) {
+            return;
+        }
+        let target = self.lookup.target();
+        let mut window: SmallVec<[(u32, F::Key, bool); 32]> = SmallVec::new();
+        self.lookup.look_at_live(|spot, contact, has_answered| {
+            let store = stores.of(spot, &contact.node);
+            if !store.is_some_and(super::stores::Store::has_failed) {
+                window.push((spot, F::key(&contact.node), store.is_none() && (has_answered || self.unasked)));
+            }
+            window.len() < self.k
+        });
+        let keys = window.iter().map(|(_, key, _)| *key);
+        // Where nodes have to answer first, the lookup is what makes them.
+        self.stopped = self.unasked && self.thresholds.may_stop(&target, keys);
+        let all = self.stopped || self.over;
+        let mut due: SmallVec<[(u32, F::Node, u16); 8]> = SmallVec::new();
+        let mut window = window.into_iter().filter(|(.., open)| *open).peekable();
+        self.lookup.look_at_live(|spot, Contact { node, hop, .. }, _| {
+            if let Some((_, key, _)) = window.next_if(|(of, ..)| *of == spot)
+                && (all || self.thresholds.is_close(&target, &key))
+            {
+                due.push((spot, node.clone(), hop.saturating_add(1)));
+            }
+            window.peek().is_some()
+        });
+        for (spot, node, hop) in due {
+            if self.budget == 0 {
+                break;
+            }
+            self.budget -= 1;
+            stores.push(node, spot, hop, Vec::new());
+        }
+    }
+}
