@@ -4,9 +4,9 @@
 
 use kad_proto::query::{Inbound, Outbound};
 use kad_proto::{
-    Batch, Config, Coordinator, Family, GivenUp, Instant, Key8, Key160, Machine, Network, NetworkConfig,
-    Outcome, PoolConfig, Query, QueryConfig, QueryPool, Refused, RefusedBecause, Request, RequestId,
-    RoutingTable, Stamped, Start, TableConfig, coordinator, network,
+    Batch, BroadcastPool, Config, Coordinator, Crawl, Family, GivenUp, Instant, Key8, Key160, Machine,
+    Network, NetworkConfig, Outcome, PoolConfig, Query, QueryConfig, QueryPool, Refused, RefusedBecause,
+    Request, RequestId, RoutingTable, Stamped, Start, TableConfig, coordinator, network,
 };
 use std::time::Duration;
 
@@ -461,7 +461,7 @@ fn a_query_takes_nothing_for_its_own_that_is_another_ones() {
 fn a_bad_configuration_is_refused_by_the_name_of_its_field() {
     type Change = fn(&mut Config);
     assert_eq!(Config::default().validate(), Ok(()));
-    let changes: [(&str, Change); 31] = [
+    let changes: [(&str, Change); 50] = [
         ("query.timeout", |config| config.pool.query.timeout = Duration::ZERO),
         ("query.k", |config| config.pool.query.k = 0),
         ("query.k", |config| config.pool.query.k = 41),
@@ -493,6 +493,27 @@ fn a_bad_configuration_is_refused_by_the_name_of_its_field() {
         ("table.max_per_group_in_bucket", |config| config.table.max_per_group_in_bucket = 0),
         ("table.max_failures", |config| config.table.max_failures = 0),
         ("table.max_failures", |config| config.table.max_failures = 256),
+        ("crawl.timeout", |config| config.crawl.timeout = Duration::ZERO),
+        ("crawl.max_cpl", |config| config.crawl.max_cpl = 1_024),
+        ("crawl.max_in_flight", |config| config.crawl.max_in_flight = 0),
+        ("crawl.max_nodes", |config| config.crawl.max_nodes = 0),
+        ("crawl.max_edges", |config| config.crawl.max_edges = usize::MAX),
+        ("crawl.max_closer_nodes", |config| config.crawl.max_closer_nodes = 0),
+        ("crawl.max_failures", |config| config.crawl.max_failures = 0),
+        ("crawl.max_crawls", |config| config.crawl.max_crawls = 1_025),
+        ("broadcast.timeout", |config| config.broadcast.timeout = Duration::ZERO),
+        ("broadcast.parallel", |config| config.broadcast.parallel = 0),
+        ("broadcast.max_nodes", |config| config.broadcast.max_nodes = 65_537),
+        ("broadcast.return_share", |config| config.broadcast.return_share = 0),
+        ("broadcast.return_share", |config| config.broadcast.return_share = 101),
+        ("broadcast.max_background", |config| config.broadcast.max_background = usize::MAX),
+        ("broadcast.background_timeout", |config| config.broadcast.background_timeout = Duration::ZERO),
+        ("broadcast.max_lookups", |config| config.broadcast.max_lookups = 65),
+        ("broadcast.max_records", |config| config.broadcast.max_records = usize::MAX),
+        ("sweep.max_lookups", |config| config.broadcast.sweep.max_lookups = 0),
+        ("network_size.max_age", |config| {
+            config.network_size.as_mut().unwrap().max_age = Duration::ZERO;
+        }),
     ];
     for (field, change) in changes {
         let mut config = Config::default();
@@ -501,7 +522,7 @@ fn a_bad_configuration_is_refused_by_the_name_of_its_field() {
         assert_eq!(error.field(), field);
         assert!(error.to_string().starts_with(field) && !error.bound().is_empty());
         assert_eq!(Coordinator::<Tiny>::new(LOCAL, config.clone()).unwrap_err(), error);
-        let Config { pool, network, table, routing: _ } = config;
+        let Config { pool, network, table, crawl, broadcast, .. } = config;
         match field.split('.').next() {
             Some("query") => {
                 assert_eq!(
@@ -512,6 +533,11 @@ fn a_bad_configuration_is_refused_by_the_name_of_its_field() {
             }
             Some("pool") => assert_eq!(QueryPool::<Tiny>::new(LOCAL, pool, network).unwrap_err(), error),
             Some("network") => assert_eq!(Network::<Tiny>::new(network).unwrap_err(), error),
+            Some("crawl") => assert_eq!(Crawl::<Tiny>::new(LOCAL, crawl, network).unwrap_err(), error),
+            Some("broadcast" | "sweep") => {
+                assert_eq!(BroadcastPool::<Tiny>::new(LOCAL, broadcast, pool, network).unwrap_err(), error)
+            }
+            Some("network_size") => {}
             _ => assert_eq!(RoutingTable::<Tiny>::new(LOCAL, table).unwrap_err(), error),
         }
     }
