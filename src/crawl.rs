@@ -322,11 +322,8 @@ impl<F: Family> Task<F> for Survey<F> {
     }
 
     fn take_back(&mut self, place: Place) {
-        if let Place::Crawl(place) = place
-            && let Some(seen) = self.nodes.get_mut(place as usize)
-        {
-            seen.asked -= 1;
-            self.pending -= 1;
+        self.withdrawn(place);
+        if let Place::Crawl(place) = place {
             self.turns.push_front(place);
         }
     }
@@ -373,7 +370,14 @@ impl<F: Family> Task<F> for Survey<F> {
         }
     }
 
-    fn withdrawn(&mut self, _place: Place) {}
+    fn withdrawn(&mut self, place: Place) {
+        if let Place::Crawl(place) = place
+            && let Some(seen) = self.nodes.get_mut(place as usize)
+        {
+            seen.asked -= 1;
+            self.pending -= 1;
+        }
+    }
 
     fn slow(&mut self, _place: Place) {}
 
