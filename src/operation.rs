@@ -326,9 +326,12 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
     /// Gives up a request that says nothing about its node.
     fn give_up<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId, reason: GivenUp) {
         let closed = turn.outbox.close(&mut self.owned, id, turn.now, Ending::Cancelled);
-        if let Some(request) = closed.filter(Request::is_emitted) {
+        let Some(request) = closed else { return };
+        if request.is_emitted() {
             self.statistics.cancelled += 1;
             self.cancel(turn, id, request.node, reason);
+        } else if let (GivenUp::OperationEnded, Some(asked)) = (reason, request.work.operation()) {
+            self.task.withdrawn(asked.place);
         }
     }
 

@@ -109,7 +109,7 @@ pub(crate) trait Task<F: Family>: Sized {
         self.missed(place, Miss::Failed);
     }
 
-    /// A request to a node that has failed by another one was not sent.
+    /// A request that waited was not sent: its node has failed by another one, or its operation ends.
     fn withdrawn(&mut self, place: Place);
 
     /// A request to the node is slow: it no longer occupies a slot, but may still be answered.

@@ -3,7 +3,9 @@
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use kad_proto::crawl::{Inbound, Outbound, Reach, StartCrawl};
-use kad_proto::{Crawl, CrawlConfig, Family, Instant, Key, Key8, Machine, NetworkConfig, Outcome, Stamped};
+use kad_proto::{
+    Batch, Crawl, CrawlConfig, Family, Instant, Key, Key8, Machine, NetworkConfig, Outcome, Stamped,
+};
 use std::collections::BTreeSet;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +53,7 @@ fn a_crawl_finds_every_node_and_who_names_whom() {
                 _ => {}
             }
         }
-        out = kad_proto::Batch::new();
+        out = Batch::new();
         for event in next {
             machine.handle_into(now, Stamped::new(event), &mut out);
         }
@@ -77,4 +79,30 @@ fn a_crawl_finds_every_node_and_who_names_whom() {
     assert_eq!((counts.nodes, counts.reachable + counts.unreachable, counts.left_out), (60, 60, 0));
     assert_eq!(counts.edges as usize, finish.edges.len());
     assert_eq!((machine.poll_timeout(), machine.traffic().in_flight), (None, 0));
+}
+
+/// A machine with this configuration, and what comes out when it begins with these seeds.
+fn started(
+    config: CrawlConfig,
+    network: NetworkConfig,
+    seeds: Vec<Key8>,
+) -> (Crawl<Tiny>, Batch<Outbound<Tiny>>) {
+    let mut machine = Crawl::<Tiny>::new(LOCAL, config, network).unwrap();
+    let start = Inbound::Start(StartCrawl { tag: 7, seeds });
+    let out = machine.handle(Instant::ORIGIN, Stamped::new(start));
+    (machine, out)
+}
+
+#[test]
+fn a_bucket_whose_request_was_never_sent_does_not_count_as_asked() {
+    let network = NetworkConfig { max_in_flight: 1, ..NetworkConfig::default() };
+    let seeds = [1, 2].map(|key| Key8::new([key])).to_vec();
+    let (mut machine, _) = started(CrawlConfig::default(), network, seeds);
+    assert_eq!((machine.traffic().in_flight, machine.traffic().queued), (1, 1));
+    let id = machine.operation(7).unwrap();
+    let out = machine.handle(Instant::ORIGIN, Stamped::new(Inbound::Stop(id)));
+    let Some(Stamped { event: Outbound::Finished(finish), .. }) = out.last() else { panic!("{out:?}") };
+    let asked: Vec<_> = finish.nodes.iter().map(|crawled| (crawled.reach, crawled.asked)).collect();
+    assert_eq!(asked, [(Reach::Unknown, 1), (Reach::Unknown, 0)]);
+    assert_eq!(finish.statistics.requests, 1);
 }

@@ -2,9 +2,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use kad_proto::crawl::{self, CrawlFinish, StartCrawl};
 use kad_proto::{
-    Batch, Bits, Config, Coordinator, Family, Instant, Machine, Network, NetworkConfig, Outcome, PoolConfig,
-    Query, QueryConfig, QueryPool, RequestId, Stamped, Start, coordinator, network, query,
+    Batch, Bits, Config, Coordinator, Crawl, CrawlConfig, Family, Instant, Key, Machine, Network,
+    NetworkConfig, Outcome, PoolConfig, Query, QueryConfig, QueryPool, RequestId, Stamped, Start,
+    coordinator, network, query,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -195,4 +197,122 @@ fn giving_up_what_has_ended_is_late_and_what_never_was_is_unknown() {
     }
     let traffic = machine.traffic();
     assert_eq!((traffic.answered, traffic.late, traffic.unknown), (1, 1, 1));
+}
+
+/// A node is a number, which is its key, and an address.
+#[derive(Clone, Debug, PartialEq)]
+struct Addressed;
+
+impl Family for Addressed {
+    type Key = Bits<4>;
+    type Node = (u32, u32);
+    type Message = ();
+
+    fn key(node: &(u32, u32)) -> Bits<4> {
+        key(node.0)
+    }
+}
+
+/// Crawls from these seeds to the end. `answer` says whom a node names, if it is there. Says what came of it, and how many
+/// requests each node got.
+fn crawl(
+    config: CrawlConfig,
+    seeds: Vec<(u32, u32)>,
+    mut answer: impl FnMut((u32, u32), Bits<4>) -> Option<Vec<(u32, u32)>>,
+) -> (CrawlFinish<Addressed>, Vec<(u32, u32)>) {
+    let mut machine = Crawl::<Addressed>::new(key(LOCAL), config, NetworkConfig::default()).unwrap();
+    let (mut asked, mut events) = (Vec::new(), VecDeque::new());
+    let mut event = crawl::Inbound::Start(StartCrawl { tag: 1, seeds });
+    loop {
+        for stamped in machine.handle(at(0), Stamped::new(event)) {
+            match stamped.event {
+                crawl::Outbound::Request(request) => {
+                    asked.push(request.node);
+                    events.push_back(match answer(request.node, request.target) {
+                        Some(closer) => crawl::Inbound::Answered { request: request.id, closer },
+                        None => crawl::Inbound::Failed(request.id),
+                    });
+                }
+                crawl::Outbound::Finished(finish) => return (finish, asked),
+                _ => {}
+            }
+        }
+        event = events.pop_front().unwrap();
+    }
+}
+
+/// Whom an honest node names: those of the network that are closest to what it is asked about.
+fn closest(network: &[(u32, u32)], target: Bits<4>) -> Vec<(u32, u32)> {
+    let mut all = network.to_vec();
+    all.sort_by_key(|node| key(node.0).distance(&target));
+    all.truncate(20);
+    all
+}
+
+fn honest() -> Vec<(u32, u32)> {
+    (1..=100_u32).map(|number| (number.wrapping_mul(0x9e37_79b9), 0)).collect()
+}
+
+#[test]
+fn one_key_under_ever_other_addresses_takes_eight_places_of_a_crawl() {
+    let (network, liar) = (honest(), (0x1234_5678, 0));
+    let mut address = 0;
+    let config = CrawlConfig::default();
+    let buckets = usize::try_from(config.max_cpl + 1).unwrap();
+    // Its other addresses answer, and lie on.
+    let (finish, asked) = crawl(config.clone(), vec![network[0], liar], |node, target| {
+        if node.0 != liar.0 {
+            return Some(closest(&network, target));
+        }
+        address += 100;
+        Some((address..address + 100).map(|address| (liar.0, address)).collect())
+    });
+    assert_eq!((finish.outcome, finish.nodes.len()), (Outcome::Complete, network.len() + 8));
+    let wasted = asked.iter().filter(|node| node.0 == liar.0).count();
+    assert_eq!((wasted, asked.len()), (8 * buckets, finish.nodes.len() * buckets));
+    // The rest of the first answer that named them, and all of the others.
+    assert_eq!(finish.counts.left_out, u64::try_from(8 * buckets * 100 - 7).unwrap());
+    assert!(network.iter().all(|node| finish.nodes.iter().any(|crawled| crawled.node == *node)));
+}
+
+#[test]
+fn made_up_nodes_take_no_more_of_a_crawl_than_their_liar_can_name() {
+    let (network, liar) = (honest(), (0x1234_5678, 0));
+    let config = CrawlConfig::default();
+    let buckets = usize::try_from(config.max_cpl + 1).unwrap();
+    let mut made_up = 0;
+    let (finish, asked) = crawl(config.clone(), vec![network[0], liar], |node, target| {
+        if node.1 > 0 {
+            return None;
+        }
+        if node != liar {
+            return Some(closest(&network, target));
+        }
+        made_up += 200;
+        Some((made_up..made_up + 200).map(|number| (0x8000_0000 | number << 8, 1)).collect())
+    });
+    assert_eq!(finish.outcome, Outcome::Complete);
+    let share = buckets * config.max_closer_nodes;
+    assert_eq!(finish.nodes.len(), network.len() + 1 + share);
+    let wasted = asked.iter().filter(|node| node.1 > 0).count();
+    assert_eq!(wasted, share * usize::try_from(config.max_failures).unwrap());
+    let reachable = finish.nodes.iter().filter(|crawled| crawled.answered > 0).count();
+    assert_eq!(reachable, network.len() + 1, "nobody honest is missing");
+}
+
+#[test]
+fn made_up_nodes_that_lie_on_end_at_the_node_limit() {
+    let (network, liar) = (honest(), (0x1234_5678, 0));
+    let config = CrawlConfig { max_nodes: 2_000, max_cpl: 3, ..CrawlConfig::default() };
+    let mut made_up = 0;
+    let (finish, asked) = crawl(config, vec![network[0], liar], |node, target| {
+        if node != liar && node.1 == 0 {
+            return Some(closest(&network, target));
+        }
+        made_up += 40;
+        Some((made_up..made_up + 40).map(|number| (0x8000_0000 | number << 8, 1)).collect())
+    });
+    assert_eq!((finish.outcome, finish.nodes.len()), (Outcome::NodeLimit, 2_000));
+    assert_eq!(asked.len(), 2_000 * 4, "each is asked about its buckets, and no more");
+    assert!(finish.counts.left_out > 0);
 }

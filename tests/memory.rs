@@ -11,11 +11,12 @@ mod ideal;
 use allocation_counter::measure;
 use ideal::{Ideal, Plain, SplitMix};
 use kad_proto::coordinator::{Inbound as CoordinatorInbound, Outbound as CoordinatorOutbound};
+use kad_proto::crawl::{Inbound as CrawlInbound, Outbound as CrawlOutbound, StartCrawl};
 use kad_proto::query::{Inbound, Outbound};
 use kad_proto::table::Offered;
 use kad_proto::{
-    Batch, Config, Coordinator, Instant, Key256, Machine, NetworkConfig, PoolConfig, Query, QueryConfig,
-    QueryPool, Request, RequestId, RoutingTable, Stamped, Start, TableConfig,
+    Batch, Config, Coordinator, Crawl, CrawlConfig, Instant, Key256, Machine, NetworkConfig, PoolConfig,
+    Query, QueryConfig, QueryPool, Request, RequestId, RoutingTable, Stamped, Start, TableConfig,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -86,14 +87,14 @@ fn lookup<M: Events>(
     }
 }
 
-fn allocates_nothing_per_event<M: Events>(mut machine: M, network: &Ideal) {
+fn allocates_nothing_per_event<M: Events>(mut machine: M, network: &Ideal, warm: usize) {
     let mut out = Batch::new();
-    let lookups = network.lookups(20);
+    let lookups = network.lookups(warm + 10);
     // Healthy lookups warm it up.
-    for (target, first) in &lookups[..10] {
+    for (target, first) in &lookups[..warm] {
         lookup(&mut machine, &mut out, network, *target, *first);
     }
-    for (target, first) in &lookups[10..] {
+    for (target, first) in &lookups[warm..] {
         let (events, allocations) = lookup(&mut machine, &mut out, network, *target, *first);
         assert!(events >= 20);
         assert_eq!(allocations, 0, "in {events} answers of 20 nodes each");
@@ -103,13 +104,13 @@ fn allocates_nothing_per_event<M: Events>(mut machine: M, network: &Ideal) {
 #[test]
 fn a_warm_query_allocates_nothing_per_event() {
     let query = Query::new(LOCAL, QueryConfig::default(), NetworkConfig::default());
-    allocates_nothing_per_event(query.unwrap(), &Ideal::new(1_000));
+    allocates_nothing_per_event(query.unwrap(), &Ideal::new(1_000), 10);
 }
 
 #[test]
 fn a_warm_pool_allocates_nothing_per_event() {
     let pool = QueryPool::new(LOCAL, PoolConfig::default(), NetworkConfig::default());
-    allocates_nothing_per_event(pool.unwrap(), &Ideal::new(1_000));
+    allocates_nothing_per_event(pool.unwrap(), &Ideal::new(1_000), 10);
 }
 
 #[test]
@@ -125,7 +126,9 @@ fn a_warm_coordinator_allocates_nothing_per_event() {
         let connected = CoordinatorInbound::Connected { node: *node, round_trip: None };
         let _ = coordinator.handle(Instant::ORIGIN, connected.into());
     }
-    allocates_nothing_per_event(coordinator, &network);
+    // As many as it remembers to estimate the size of the network.
+    let warm = kad_proto::NetworkSizeConfig::default().max_samples + 1;
+    allocates_nothing_per_event(coordinator, &network, warm);
 }
 
 /// Makes up nodes, each of them closer to the target than all before.
@@ -239,4 +242,61 @@ fn a_table_under_fire_stays_within_its_bound() {
     // Vectors of buckets and of nodes, grown by doubling.
     let bound = 2 * 256 * (config.bucket_size as u64 * node + size_of::<Vec<u8>>() as u64);
     assert!(info.bytes_max <= bound, "{} bytes held, {bound} allowed", info.bytes_max);
+}
+
+/// Crawls a network of liars: each answer names as many nodes as are looked at, most of them made up. Says how many bytes the
+/// machine held at most, the finish included, and how many nodes and edges it found.
+fn crawl_under_fire(config: &CrawlConfig) -> (u64, usize, usize) {
+    let mut machine = Crawl::<Plain>::new(LOCAL, config.clone(), NetworkConfig::default()).unwrap();
+    let mut random = SplitMix(3);
+    let mut named: Vec<_> = (0..20).map(|_| random.key()).collect();
+    let (mut requests, mut out) = (VecDeque::new(), Batch::new());
+    let (mut held, mut peak) = (0_i64, 0);
+    let mut event = CrawlInbound::Start(StartCrawl { tag: 1, seeds: named.clone() });
+    loop {
+        // What is handed in is dropped inside: it counts as freed here, and not as held before.
+        let given = match &event {
+            CrawlInbound::Start(start) => start.seeds.capacity() * size_of::<Key256>(),
+            CrawlInbound::Answered { closer, .. } => closer.capacity() * size_of::<Key256>(),
+            _ => 0,
+        };
+        held += given as i64;
+        let counted = measure(|| machine.handle_into(Instant::ORIGIN, Stamped::new(event), &mut out));
+        peak = peak.max(held as u64 + counted.bytes_max);
+        for stamped in &out {
+            match &stamped.event {
+                CrawlOutbound::Request(request) => requests.push_back(request.id),
+                CrawlOutbound::Finished(finish) => {
+                    return (peak, finish.nodes.len(), finish.edges.len());
+                }
+                _ => {}
+            }
+        }
+        let cleared = measure(|| out.clear());
+        held += counted.bytes_current + cleared.bytes_current;
+        let request = requests.pop_front().unwrap();
+        let mut closer = Vec::with_capacity(60);
+        while closer.len() < 60 {
+            let made_up = named.len() < 2 * config.max_nodes && closer.len() % 4 != 0;
+            let node = if made_up { random.key() } else { named[random.below(named.len())] };
+            named.extend(made_up.then_some(node));
+            closer.push(node);
+        }
+        event = CrawlInbound::Answered { request, closer };
+    }
+}
+
+#[test]
+fn a_crawl_under_fire_stays_within_its_bound() {
+    // Where vectors and tables are full, and where they have just grown.
+    for (max_nodes, max_edges) in [(4_096, 57_344), (4_097, 57_345), (3_584, 65_536), (3_585, 70_000)] {
+        let config = CrawlConfig { max_nodes, max_edges, max_cpl: 3, ..CrawlConfig::default() };
+        let (peak, nodes, edges) = crawl_under_fire(&config);
+        assert_eq!((nodes, edges), (max_nodes, max_edges), "the liars are never out of nodes to name");
+        // See the documentation of `CrawlConfig`. A node is its key here.
+        let node = 3 * 2 * size_of::<Key256>() + 100;
+        // And of the requests in flight.
+        let bound = (max_nodes * node + max_edges * 31 + 32_768) as u64;
+        assert!(peak <= bound, "{peak} bytes held, {bound} allowed, by {config:?}");
+    }
 }

@@ -4,23 +4,23 @@
 
 mod model;
 
-use model::{HEADER, Kind, STEP, Tally, check};
+use model::{CRAWL_HEADER, HEADER, Kind, STEP, Tally, check};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 /// Bytes that shrink step by step, and each step towards the simplest.
-fn bytes() -> impl Strategy<Value = Vec<u8>> {
-    let header = proptest::array::uniform::<_, HEADER>(prop_oneof![1 => Just(0), 2 => any::<u8>()]);
+fn bytes<const LENGTH: usize>() -> impl Strategy<Value = Vec<u8>> {
+    let header = proptest::array::uniform::<_, LENGTH>(prop_oneof![1 => Just(0), 2 => any::<u8>()]);
     let steps = proptest::collection::vec(any::<[u8; STEP]>(), 0..120);
     (header, steps).prop_map(|(header, steps)| [&header[..], &steps.concat()].concat())
 }
 
 /// Runs scenarios, always the same ones, and sees to it that they reach what they are there for.
-fn scenarios(kind: Kind, cases: u32, expected: &[&str]) {
+fn scenarios(kind: Kind, cases: u32, bytes: impl Strategy<Value = Vec<u8>>, expected: &[&str]) {
     let tally = std::cell::RefCell::new(Tally::new());
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[kind as u8; 32]);
-    let result = TestRunner::new_with_rng(config, rng).run(&bytes(), |bytes| {
+    let result = TestRunner::new_with_rng(config, rng).run(&bytes, |bytes| {
         for (what, count) in check(kind, &bytes) {
             *tally.borrow_mut().entry(what).or_insert(0) += count;
         }
@@ -66,17 +66,70 @@ const OF_A_COORDINATOR: [&str; 2] = ["admitted", "removed"];
 
 #[test]
 fn a_query_keeps_the_contract() {
-    scenarios(Kind::Query, 400, &OF_A_QUERY);
+    scenarios(Kind::Query, 400, bytes::<HEADER>(), &OF_A_QUERY);
 }
 
 #[test]
 fn a_pool_keeps_the_contract() {
-    scenarios(Kind::Pool, 400, &[&OF_A_QUERY[..], &OF_A_POOL].concat());
+    scenarios(Kind::Pool, 400, bytes::<HEADER>(), &[&OF_A_QUERY[..], &OF_A_POOL].concat());
 }
 
 #[test]
 fn a_coordinator_keeps_the_contract() {
-    scenarios(Kind::Coordinator, 400, &[&OF_A_QUERY[..], &OF_A_POOL, &OF_A_COORDINATOR].concat());
+    scenarios(
+        Kind::Coordinator,
+        400,
+        bytes::<HEADER>(),
+        &[&OF_A_QUERY[..], &OF_A_POOL, &OF_A_COORDINATOR].concat(),
+    );
+}
+
+const OF_A_CRAWL: [&str; 29] = [
+    "started",
+    "refused: tag in use",
+    "refused: full",
+    "refused: deadline passed",
+    "crawl: request",
+    "crawl: request in turn",
+    "crawl: all slots",
+    "crawl: progress",
+    "crawl: refusal",
+    "crawl: left out",
+    "crawl: complete, of several",
+    "crawl: node limit",
+    "crawl: partial results",
+    "crawl: cut off with requests in flight",
+    "crawl: some could not be reached",
+    "crawl: some are unknown",
+    "crawl: eight with one key",
+    "crawl: one that answered fell silent",
+    "crawl: as many edges as may be",
+    "crawl: far away",
+    "crawl: nobody to ask",
+    "outcome: deadline exceeded",
+    "outcome: stopped",
+    "outcome: complete",
+    "cancel: timed out",
+    "late",
+    "forged",
+    "queued",
+    "waits for its turn",
+];
+/// Lookups beside the crawls, and the checks of those who look after the table.
+const BESIDE_A_CRAWL: [&str; 8] = [
+    "request",
+    "outcome: converged",
+    "outcome: exhausted",
+    "admitted",
+    "removed",
+    "aside: request",
+    "aside: reply",
+    "aside: timed out",
+];
+
+#[test]
+fn a_crawl_keeps_the_contract() {
+    scenarios(Kind::Crawl, 500, bytes::<CRAWL_HEADER>(), &[&OF_A_CRAWL[..], &BESIDE_A_CRAWL].concat());
 }
 
 /// The network machine against the simplest account of it: a list that is searched.

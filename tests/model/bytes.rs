@@ -1,6 +1,9 @@
 //! Bytes to scenarios. Any bytes will do: where they run out, zeros follow.
 
-use kad_proto::{Config, NetworkConfig, PoolConfig, QueryConfig, TableConfig};
+use kad_proto::{
+    Config, CrawlConfig, IncludeConfig, NetworkConfig, PoolConfig, ProbeConfig, QueryConfig, RoutingConfig,
+    TableConfig,
+};
 use std::time::Duration;
 
 /// The machine under test.
@@ -9,10 +12,14 @@ pub(crate) enum Kind {
     Query,
     Pool,
     Coordinator,
+    /// Crawls: of a machine of their own, or of a coordinator, among lookups. The scenario says which.
+    Crawl,
 }
 
 /// Bytes before the first step; some are spare.
 pub(crate) const HEADER: usize = 28;
+/// Where there are crawls.
+pub(crate) const CRAWL_HEADER: usize = HEADER + 12;
 /// Bytes of a step.
 pub(crate) const STEP: usize = 4;
 /// Steps beyond these are not played, so that every scenario is short.
@@ -21,6 +28,8 @@ const MOST_STEPS: usize = 200;
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) kind: Kind,
+    /// Crawls are started.
+    pub(crate) crawls: bool,
     /// Bytes of a key: 1, 20 or 32.
     pub(crate) width: usize,
     pub(crate) config: Config,
@@ -44,6 +53,11 @@ pub(crate) enum Step {
         seeds: u8,
         message: bool,
         quorum: Option<usize>,
+    },
+    Crawl {
+        tag: u8,
+        deadline: u8,
+        seeds: u8,
     },
     /// The node of an outstanding request answers, as it is wont to; it may have the value, and a token.
     Answer {
@@ -139,18 +153,71 @@ impl Bytes<'_> {
 }
 
 pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Scenario {
-    let (header, steps) = bytes.split_at(bytes.len().min(HEADER));
+    let crawls = kind == Kind::Crawl;
+    let (header, steps) = bytes.split_at(bytes.len().min(if crawls { CRAWL_HEADER } else { HEADER }));
     let (mut bytes, mut rest) = (Bytes(header), Bytes(steps));
-    let width = bytes.of(&[1, 1, 32, 20]);
+    let widths = if crawls { [1, 1, 20, 1] } else { [1, 1, 32, 20] };
+    let width = bytes.of(&widths);
     let seed = u64::from(bytes.byte()) << 8 | u64::from(bytes.byte());
     let population = bytes.of(&[8, 0, 1, 2, 3, 5, 12, 20, 30, 50]);
     let mood = bytes.byte();
-    let config = config(kind, &mut bytes);
+    let mut config = config(kind, &mut bytes);
+    let kind = if crawls { crawl(&mut config, &mut bytes) } else { kind };
     let mut steps = Vec::new();
     while !rest.0.is_empty() && steps.len() < MOST_STEPS {
-        steps.push(step(&mut rest));
+        let step = step(&mut rest);
+        steps.push(if crawls { of_a_crawl(kind, step) } else { step });
     }
-    Scenario { kind, width, config, seed, population, mood, steps }
+    Scenario { kind, crawls, width, config, seed, population, mood, steps }
+}
+
+/// Completes the configuration of a scenario with crawls. Says which machine it is for.
+fn crawl(config: &mut Config, bytes: &mut Bytes<'_>) -> Kind {
+    let machine = bytes.byte();
+    config.crawl = CrawlConfig {
+        timeout: bytes.duration(&[13, 8, 10, 11, 12, 14, 15]),
+        max_cpl: u32::try_from(bytes.of(&[7, 0, 1, 2, 3, 15, 200])).unwrap_or_default(),
+        max_in_flight: bytes.of(&[8, 1, 2, 3, 64]),
+        max_nodes: bytes.of(&[200, 1, 2, 8, 20]),
+        max_edges: bytes.of(&[1_000, 1_000, 0, 1, 10]),
+        max_closer_nodes: bytes.of(&[40, 1, 2, 5]),
+        max_failures: u32::try_from(bytes.of(&[2, 1, 3, 200])).unwrap_or_default(),
+        max_crawls: bytes.of(&[2, 1, 3, 0, 8]),
+        hash_seed: u64::from(machine),
+    };
+    let times = |ticks| Duration::from_nanos(ticks * 1_000);
+    match machine % 4 {
+        0 => {
+            config.pool.max_running = config.crawl.max_crawls.max(1);
+            config.pool.max_waiting = 0;
+            return Kind::Crawl;
+        }
+        1 => {}
+        which => {
+            let probe = ProbeConfig {
+                interval: times(20 + u64::from(machine)),
+                retry_interval: times(5),
+                timeout: times(10),
+                ..ProbeConfig::default()
+            };
+            config.routing = RoutingConfig {
+                include: (which == 2).then(|| IncludeConfig { max_queued: 5, ..IncludeConfig::default() }),
+                probe: Some(probe),
+                ..RoutingConfig::off()
+            };
+        }
+    }
+    Kind::Coordinator
+}
+
+/// The same step where there are crawls: most starts are of one.
+fn of_a_crawl(kind: Kind, step: Step) -> Step {
+    match step {
+        Step::Start { tag, target, deadline, seeds, .. } if kind == Kind::Crawl || target % 4 != 0 => {
+            Step::Crawl { tag, deadline, seeds }
+        }
+        step => step,
+    }
 }
 
 fn config(kind: Kind, bytes: &mut Bytes<'_>) -> Config {
@@ -192,7 +259,7 @@ fn config(kind: Kind, bytes: &mut Bytes<'_>) -> Config {
             max_failures: 1 + usize::from(seed / 64 % 3),
             hash_seed: u64::from(seed),
         },
-        routing: kad_proto::RoutingConfig::off(),
+        routing: RoutingConfig::off(),
         network_size: None,
         ..Config::default()
     }

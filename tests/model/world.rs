@@ -1,15 +1,14 @@
 //! The world: a small network, a driver with a schedule, and a machine between them.
 
 use super::bytes::{Kind, Scenario, Step, time};
-use super::subject::{In, Out, Subject};
-use super::witness::{Sent, Witness};
-use super::{Net, Peer, Random, Tally};
+use super::ledger::net::{Net, Peer, Random, Tally, context, key};
+use super::ledger::subject::{In, Out, Subject};
+use super::ledger::{Ledger, Sent};
 use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::crawl::StartCrawl;
 use kad_proto::{
-    Ask, Bits, Carried, Context, Coordinator, Instant, Key, OperationId, Query, QueryPool, RequestId,
-    Stamped, Start,
+    Bits, Carried, Coordinator, Crawl, Instant, Key, OperationId, Query, QueryPool, RequestId, Stamped, Start,
 };
-use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use std::time::Duration;
 
 /// Plays a scenario; panics where the machine breaks the contract. The outbound events of a second run, and of one
@@ -27,6 +26,7 @@ fn play<const N: usize>(scenario: &Scenario) -> Tally {
         Kind::Query => World::<N, Query<Net<N>>>::play(scenario),
         Kind::Pool => World::<N, QueryPool<Net<N>>>::play(scenario),
         Kind::Coordinator => World::<N, Coordinator<Net<N>>>::play(scenario),
+        Kind::Crawl => World::<N, Crawl<Net<N>>>::play(scenario),
     }
 }
 
@@ -46,13 +46,17 @@ enum Nature {
 
 struct World<const N: usize, S> {
     machine: S,
-    witness: Witness<N>,
+    ledger: Ledger<N>,
     local: Bits<N>,
     nodes: Vec<(Peer<N>, Nature)>,
     random: Random,
     now: Instant,
     /// How far the caller's clock is behind for the next event.
     behind: u64,
+    /// The machine knows crawls only.
+    alone: bool,
+    /// Crawls are started.
+    crawls: bool,
     spans: u64,
     operations: Vec<OperationId>,
     /// Ids of operations of another machine.
@@ -78,15 +82,17 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
         let nodes = nodes.collect();
         let mut world = Self {
             machine: build(),
-            witness: Witness::new(local, scenario.config.clone()),
+            ledger: Ledger::new(local, scenario.config.clone()),
             local,
             nodes,
             random,
             now: Instant::ORIGIN,
             behind: 0,
+            alone: scenario.kind == Kind::Crawl,
+            crawls: scenario.crawls,
             spans: 0,
             operations: Vec::new(),
-            foreign: foreign(build()),
+            foreign: foreign(build(), scenario.kind == Kind::Crawl),
             calls: Vec::new(),
         };
         let middle = scenario.steps.len() / 2;
@@ -102,7 +108,7 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
         if let Some((machine, from)) = snapshot {
             world.replay(machine, from);
         }
-        world.witness.tally
+        world.ledger.tally
     }
 
     /// Equal input, equal output.
@@ -121,16 +127,19 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
         }
         self.now = Instant::FAR_FUTURE;
         self.tick();
-        assert_eq!(self.witness.operations.len(), 0, "deadline 7: every accepted start finishes");
+        assert_eq!(self.ledger.operations.len(), 0, "deadline 7: every accepted start finishes");
         assert_eq!(self.machine.poll_timeout(), None, "wake-up: none where nothing is left");
         let traffic = self.machine.traffic();
         assert_eq!((traffic.in_flight, traffic.queued), (0, 0), "deadline 5: nothing is left");
     }
 
-    fn call(&mut self, event: In<N>) {
+    fn call(&mut self, mut event: In<N>) {
+        if self.alone {
+            event.event = plain(event.event);
+        }
         let now = Instant::from_nanos(self.now.as_nanos().saturating_sub(self.behind));
         self.behind = 0;
-        let out = self.witness.call(&mut self.machine, now, &event);
+        let out = self.ledger.call(&mut self.machine, now, &event);
         for stamped in &out {
             if let Outbound::Started(started) = &stamped.event {
                 self.operations.push(started.operation);
@@ -156,6 +165,7 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
             Step::Start { tag, target, deadline, results, seeds, message, quorum } => {
                 self.start(tag, target, deadline, results, seeds, message, quorum);
             }
+            Step::Crawl { tag, deadline, seeds } => self.crawl(tag, deadline, seeds),
             Step::Answer { request, lie, carries } => {
                 if let Some((id, sent)) = self.outstanding(request) {
                     let nature = if lie >= 128 { Nature::Liar } else { self.nature(&sent.node) };
@@ -172,7 +182,7 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
                 }
             }
             Step::Late { request, failed } => {
-                if let Some(id) = of(&self.witness.closed, request).copied() {
+                if let Some(id) = of(&self.ledger.closed, request).copied() {
                     self.reply(id, failed);
                 }
             }
@@ -217,7 +227,7 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
 
     fn advance(&mut self, by: u8) {
         let wake = self.machine.poll_timeout();
-        let far = self.operations.iter().rev().find_map(|id| self.witness.deadline(*id));
+        let far = self.operations.iter().rev().find_map(|id| self.ledger.deadline(*id));
         self.now = match by / 16 {
             // Mostly by little; for ever only where that is all there is to do.
             0..=8 => self.now + Duration::from_nanos(time(by % 16).min(200_000)),
@@ -232,7 +242,7 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
 
     fn drive(&mut self, calls: u8, by: u8) {
         for _ in 0..calls {
-            let live = self.witness.requests.iter().find(|(_, sent)| self.nature(&sent.node) != Nature::Dead);
+            let live = self.ledger.requests.iter().find(|(_, sent)| self.nature(&sent.node) != Nature::Dead);
             if let Some((id, sent)) = live.cloned() {
                 self.now = self.now + Duration::from_nanos(time(by % 8));
                 self.answer(id, &sent, self.nature(&sent.node), by);
@@ -283,7 +293,22 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
         start.tag = u64::from(tag);
         start.num_results = num_results;
         start.quorum = quorum;
-        let mut event = self.stamp(Inbound::Start(start.with_seeds(nodes)));
+        self.begin(Inbound::Start(start.with_seeds(nodes)), deadline);
+    }
+
+    fn crawl(&mut self, tag: u8, deadline: u8, seeds: u8) {
+        let first = self.random.byte();
+        let mut nodes: Vec<_> = (0..seeds).map(|offset| self.some_node(first.wrapping_add(offset))).collect();
+        if seeds == 15 {
+            nodes.push(Peer { key: self.local, address: 1 });
+            nodes.push(Peer { key: key(&mut self.random), address: Peer::<N>::REFUSED });
+            nodes.extend_from_within(..);
+        }
+        self.begin(Inbound::Crawl(StartCrawl { tag: u64::from(tag), seeds: nodes }), deadline);
+    }
+
+    fn begin(&mut self, start: Inbound<Net<N>>, deadline: u8) {
+        let mut event = self.stamp(start);
         // A trace of its own.
         self.spans += 1;
         event.context = context(self.random.byte(), u128::from(self.spans) << 64, self.spans);
@@ -298,7 +323,7 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
     }
 
     fn config(&self) -> (usize, usize) {
-        self.witness.results()
+        self.ledger.results()
     }
 
     fn reply(&mut self, id: RequestId, failed: bool) {
@@ -309,7 +334,7 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
     }
 
     fn outstanding(&self, request: u8) -> Option<(RequestId, Sent<N>)> {
-        of(&self.witness.requests, request).cloned()
+        of(&self.ledger.requests, request).cloned()
     }
 
     /// A node of the network, or a stranger where there is none.
@@ -352,7 +377,13 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
     }
 
     fn lie(&mut self, sent: &Sent<N>, all: Vec<Peer<N>>) -> Vec<Peer<N>> {
-        match self.random.below(6) {
+        match self.random.below(if self.crawls { 8 } else { 6 }) {
+            6 | 7 => {
+                // One key under ever other addresses, some of which the family refuses.
+                let key = if self.random.below(2) == 0 { sent.node.key } else { key(&mut self.random) };
+                let first = self.random.byte();
+                (0..12).map(|address| Peer { key, address: first.wrapping_add(address) }).collect()
+            }
             0 => Vec::new(),
             1 => vec![sent.node; 3],
             2 => (0..3).map(|address| Peer { key: self.local, address }).collect(),
@@ -375,46 +406,27 @@ fn of<T>(list: &[T], place: u8) -> Option<&T> {
     list.get(usize::from(place).checked_rem(list.len())?)
 }
 
-/// Keys of which some differ in the last bits only, and some are at the very ends.
-fn key<const N: usize>(random: &mut Random) -> Bits<N> {
-    let mut bytes = random.bytes();
-    match random.below(8) {
-        0 => bytes[..N - 1].fill(0xff),
-        1 => bytes[..N - 1].fill(0),
-        2 | 3 => bytes[1..N].fill(0),
-        _ => {}
+/// The same for a machine to which an answer carries nothing, and a refusal is a failure.
+fn plain<const N: usize>(event: Inbound<Net<N>>) -> Inbound<Net<N>> {
+    match event {
+        Inbound::AnsweredWith { request, closer, .. } => Inbound::Answered { request, closer },
+        Inbound::Rejected { request, .. } => Inbound::Failed(request),
+        Inbound::Connected { .. } | Inbound::Disconnected(_) => Inbound::Tick,
+        event => event,
     }
-    Bits::new(bytes)
-}
-
-fn context(how: u8, trace: u128, span: u64) -> Context {
-    let state = match how % 3 {
-        0 => TraceState::from_key_value([("vendor", span.to_string())]).unwrap_or_default(),
-        _ => TraceState::default(),
-    };
-    let (trace, span) = match how / 3 % 8 {
-        0 => (TraceId::INVALID, SpanId::INVALID),
-        1 => (TraceId::from(trace), SpanId::INVALID),
-        _ => (TraceId::from(trace), SpanId::from(span)),
-    };
-    let span = SpanContext::new(trace, span, TraceFlags::SAMPLED, how.is_multiple_of(2), state);
-    if how / 24 == 0 { Context::Link(span) } else { Context::Parent(span) }
 }
 
 /// Ids that another machine gave out.
-fn foreign<const N: usize, S: Subject<N>>(mut machine: S) -> Vec<OperationId> {
+fn foreign<const N: usize, S: Subject<N>>(mut machine: S, crawls: bool) -> Vec<OperationId> {
     let mut ids = Vec::new();
     for tag in 100..108 {
         // Without a seed each ends at once; its id is none the less another one's.
-        let start = Start {
-            tag,
-            target: Bits::new([0; N]),
-            ask: Ask::FindCloser,
-            num_results: None,
-            quorum: None,
-            seeds: Vec::new(),
+        let start = if crawls {
+            Inbound::Crawl(StartCrawl { tag, seeds: Vec::new() })
+        } else {
+            Inbound::Start(Start::find(tag, Bits::new([0; N])))
         };
-        for out in machine.handle(Instant::ORIGIN, Stamped::new(Inbound::Start(start))) {
+        for out in machine.handle(Instant::ORIGIN, Stamped::new(start)) {
             if let Outbound::Started(started) = out.event {
                 ids.push(started.operation);
             }

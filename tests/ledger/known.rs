@@ -4,7 +4,7 @@
 //! as none of these hides anything, this account is [exact](Known::is_exact), and the rules of the iteration are
 //! checked to the letter; beyond that, only what holds in any case is.
 
-use super::{Net, Peer};
+use super::net::{Net, Peer};
 use kad_proto::{
     Ask, Bits, Config, Contact, Family, Instant, Key, Outcome, QueryConfig, Request, RequestId, Start,
 };

@@ -1,10 +1,11 @@
-//! The three machines that run lookups, in one shape: the coordinator's events, which are a superset.
+//! The machines that run operations, in one shape: the coordinator's events, which are a superset.
 
-use super::Net;
+use super::net::Net;
 use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::crawl::{Inbound as CrawlInbound, Outbound as CrawlOutbound};
 use kad_proto::query::{Inbound as QueryInbound, Outbound as QueryOutbound};
 use kad_proto::{
-    Bits, Config, ConfigError, Coordinator, Instant, Machine, Query, QueryPool, RoutingTable, Stamped,
+    Bits, Config, ConfigError, Coordinator, Crawl, Instant, Machine, Query, QueryPool, RoutingTable, Stamped,
     Traffic,
 };
 
@@ -53,6 +54,55 @@ fn widen<const N: usize>(event: Stamped<QueryOutbound<Net<N>>>) -> Out<N> {
         QueryOutbound::Refused(payload) => Outbound::Refused(payload),
     };
     Stamped { event, context, deadline }
+}
+
+/// The same event for a machine that knows crawls only.
+fn narrow_crawl<const N: usize>(event: In<N>) -> Stamped<CrawlInbound<Net<N>>> {
+    let Stamped { event, context, deadline } = event;
+    let event = match event {
+        Inbound::Crawl(start) => CrawlInbound::Start(start),
+        Inbound::Stop(id) => CrawlInbound::Stop(id),
+        Inbound::Answered { request, closer } => CrawlInbound::Answered { request, closer },
+        Inbound::Failed(request) => CrawlInbound::Failed(request),
+        Inbound::Tick => CrawlInbound::Tick,
+        other => panic!("a crawl is not told {other:?}"),
+    };
+    Stamped { event, context, deadline }
+}
+
+fn widen_crawl<const N: usize>(event: Stamped<CrawlOutbound<Net<N>>>) -> Out<N> {
+    let Stamped { event, context, deadline } = event;
+    let event = match event {
+        CrawlOutbound::Started(payload) => Outbound::Started(payload),
+        CrawlOutbound::Request(payload) => Outbound::Request(payload),
+        CrawlOutbound::Cancel(payload) => Outbound::Cancel(payload),
+        CrawlOutbound::Progress(payload) => Outbound::CrawlProgress(payload),
+        CrawlOutbound::Finished(payload) => Outbound::CrawlFinished(payload),
+        CrawlOutbound::Refused(payload) => Outbound::Refused(payload),
+    };
+    Stamped { event, context, deadline }
+}
+
+impl<const N: usize> Subject<N> for Crawl<Net<N>> {
+    fn build(local: Bits<N>, config: Config) -> Result<Self, ConfigError> {
+        Crawl::new(local, config.crawl, config.network)
+    }
+
+    fn handle(&mut self, now: Instant, event: In<N>) -> Vec<Out<N>> {
+        Machine::handle(self, now, narrow_crawl(event)).into_iter().map(widen_crawl).collect()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Machine::poll_timeout(self)
+    }
+
+    fn traffic(&self) -> Traffic {
+        Crawl::traffic(self)
+    }
+
+    fn counts(&self) -> Option<(usize, usize)> {
+        None
+    }
 }
 
 impl<const N: usize> Subject<N> for Query<Net<N>> {

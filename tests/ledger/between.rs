@@ -1,24 +1,28 @@
 //! What holds between calls: the routing table, turns, sums, limits, and the wake-up.
 
-use super::{Call, Witness};
-use crate::model::subject::{Out, Subject};
+use super::net::{Net, Peer};
+use super::subject::{Out, Subject};
+use super::{Call, Ledger};
 use kad_proto::coordinator::{Inbound, Outbound};
-use kad_proto::{Bits, Instant, RoutingTable, Stamped, Traffic};
+use kad_proto::{Bits, Instant, Stamped, Traffic};
+use std::collections::BTreeSet;
 
-impl<const N: usize> Witness<N> {
+impl<const N: usize> Ledger<N> {
     /// Rule 4: what happens to the routing table is nobody's child and has no deadline.
     pub(super) fn side_effects<S: Subject<N>>(&mut self, machine: &S, call: &Call<'_, N>, out: &[Out<N>]) {
-        let Some(table) = machine.table() else {
-            // The mirror must stay empty, as it gives seeds.
-            self.table = RoutingTable::new(self.local, self.config.table.clone()).unwrap();
-            return;
-        };
+        let Some(table) = machine.table() else { return };
         let is_effect = |out: &&Out<N>| matches!(out.event, Outbound::Admitted(_) | Outbound::Removed(_));
         let effects: Vec<_> = out.iter().filter(is_effect).cloned().collect();
-        assert_eq!(effects, call.effects, "context 4: side effects, linked to what led to them");
-        assert_eq!(table.len(), self.table.len(), "table: as the side effects say");
-        let nodes = table.iter().zip(self.table.iter());
-        assert!({ nodes }.all(|(is, should)| is == should), "table: as the events say");
+        let node = |record: &kad_proto::table::Record<Net<N>>| *record.node();
+        let (held, members): (BTreeSet<Peer<N>>, _) =
+            (table.iter().map(node).collect(), self.members.iter().copied().collect());
+        assert_eq!(held, members, "table: as the side effects say");
+        if self.untended {
+            assert_eq!(effects, call.effects, "context 4: side effects, linked to what led to them");
+            assert_eq!(table.len(), self.table.len(), "table: as the side effects say");
+            let nodes = table.iter().zip(self.table.iter());
+            assert!({ nodes }.all(|(is, should)| is == should), "table: as the events say");
+        }
         for effect in effects {
             self.count(if matches!(effect.event, Outbound::Admitted(_)) { "admitted" } else { "removed" });
         }
@@ -48,7 +52,8 @@ impl<const N: usize> Witness<N> {
         }
         for stamped in out {
             if let Outbound::Request(request) = &stamped.event
-                && let Some(op) = self.operations.get(&request.owner.operation().unwrap())
+                && let Some(id) = request.owner.operation()
+                && let Some(op) = self.operations.get(&id)
             {
                 assert!(op.running, "pool: takes turns in order of deadline, then of arrival");
             }
@@ -71,7 +76,7 @@ impl<const N: usize> Witness<N> {
         assert_eq!(Traffic { queued: 0, ..traffic }, self.traffic, "deadline 5: traffic, as the events say");
         assert!(queued <= self.config.network.max_queued as u64, "network: requests that wait");
         assert!(
-            queued == 0 || !self.operations.is_empty(),
+            queued == 0 || !self.operations.is_empty() || !self.untended,
             "deadline 7: nothing of an operation after its finish waits"
         );
         if queued > 0 {
@@ -86,14 +91,14 @@ impl<const N: usize> Witness<N> {
         for op in self.operations.values() {
             assert!(op.deadline > self.now, "deadline 2: ends in the first call at its deadline");
             if open && op.running {
-                op.known.assert_restless(self.now, &busy);
+                op.matter.restless(self.now, &busy);
             }
         }
-        self.wake(machine, queued);
+        self.wake(machine);
     }
 
     /// The wake-up is exact: a tick one nanosecond earlier does nothing, and at it does something.
-    fn wake<S: Subject<N>>(&self, machine: &S, queued: u64) {
+    fn wake<S: Subject<N>>(&self, machine: &S) {
         let deadlines = self.operations.values().map(|op| op.deadline);
         let timers = self.requests.iter().flat_map(|(_, sent)| {
             [sent.soft.filter(|soft| *soft > self.now), Some(sent.deadline)].into_iter().flatten()
@@ -102,11 +107,13 @@ impl<const N: usize> Witness<N> {
         let wake = machine.poll_timeout();
         // Soft limits that are adapted are the machine's own affair.
         let network = &self.config.network;
-        if queued == 0 && network.min_timeout >= network.request_timeout {
+        if self.untended && network.min_timeout >= network.request_timeout {
             assert_eq!(wake, earliest, "wake-up: the earliest of what is due");
         }
         assert!(
-            wake.is_none_or(|at| earliest.is_some_and(|earliest| at <= earliest)),
+            wake.map_or(earliest.is_none(), |at| {
+                earliest.map_or(!self.untended, |earliest| at <= earliest)
+            }),
             "wake-up: not later than what is due"
         );
         let Some(at) = wake else { return };

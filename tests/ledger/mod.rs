@@ -1,36 +1,48 @@
-//! The witness: sees every event in and out of a machine, and asserts the contract after every call.
+//! The ledger: sees every event in and out of a machine that runs operations, and asserts after every call what holds for any
+//! operation, whatever it is about.
 //!
-//! Here is what each event must be when it comes out; what holds [between](between) calls has a file of its own.
+//! Where an assertion fails, its message names the rule: those of the context and deadline rules by their number
+//! (`context 3`, `deadline 5`), the others by name. What an operation of each kind asks, and what it makes of the answers, is
+//! the affair of its [`Matter`]: [`opening`] knows which start makes which.
+//!
+//! - [`net`]: the networks that scenarios play in.
+//! - [`subject`]: the machines, in one shape: the coordinator's events, which are a superset.
+//! - [`between`]: what holds between calls: turns, sums, limits, the wake-up.
+//! - [`matter`]: what a kind of operation has to say for itself. [`lookup`] (by the account of [`known`]) and [`crawl`] are two.
+
+#![allow(dead_code)] // each test binary uses its part
 
 mod between;
+pub(crate) mod crawl;
+pub(crate) mod known;
+pub(crate) mod lookup;
+pub(crate) mod matter;
+pub(crate) mod net;
+pub(crate) mod subject;
 
-use super::known::Known;
-use super::subject::{In, Out, Subject};
-use super::{Net, Peer, Tally};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::table::Offered;
 use kad_proto::{
-    Ask, Bits, Cancel, Config, Context, Finish, GivenUp, Instant, OperationId, Outcome, Progress,
-    RefusedBecause, Reply, Request, RequestId, RoutingTable, Stamped, Start, Statistics, Traffic,
+    Bits, Cancel, Config, Context, GivenUp, Instant, OperationId, Outcome, Owner, Progress, RefusedBecause,
+    Reply, Request, RequestId, RoutingConfig, RoutingTable, Stamped, Statistics, Traffic,
 };
+use matter::{Asking, Matter, Opening, Replied, ending, opening, progress_of};
+use net::{Net, Peer, Tally};
 use opentelemetry::trace::SpanContext;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
+use subject::{In, Out, Subject};
 
 /// A live operation.
 pub(crate) struct Op<const N: usize> {
     /// The context it was started with.
     own: SpanContext,
-    start: Start<Net<N>>,
     deadline: Instant,
     arrival: u64,
     running: bool,
     statistics: Statistics,
-    known: Known<N>,
-    /// Answers that carried a value.
-    values: usize,
-    /// Requests given up by its end whose nodes may yet have answered.
-    abandoned: u32,
+    pub(crate) matter: Box<dyn Matter<N>>,
     /// Its requests are being given up because it ends: nothing but cancels and the finish may follow.
     ending: bool,
     /// The request that was just given up as timed out: the next event must report that.
@@ -42,31 +54,35 @@ pub(crate) struct Op<const N: usize> {
 /// A request in flight.
 #[derive(Clone)]
 pub(crate) struct Sent<const N: usize> {
-    pub(crate) operation: OperationId,
+    pub(crate) owner: Owner,
     pub(crate) node: Peer<N>,
     pub(crate) target: Bits<N>,
-    hop: u32,
-    at: Instant,
+    pub(crate) hop: u32,
+    pub(crate) at: Instant,
     soft: Option<Instant>,
     deadline: Instant,
 }
 
-pub(crate) struct Witness<const N: usize> {
-    config: Config,
+pub(crate) struct Ledger<const N: usize> {
+    config: Rc<Config>,
     local: Bits<N>,
     now: Instant,
     pub(crate) operations: BTreeMap<OperationId, Op<N>>,
     /// Bootstraps that have ended, and are to be noticed.
     bootstraps: Vec<(OperationId, Outcome, Statistics, Context)>,
-    pub(crate) ended: Vec<OperationId>,
+    pub(crate) ended: BTreeSet<OperationId>,
     /// In flight, in order of being sent.
     pub(crate) requests: Vec<(RequestId, Sent<N>)>,
     pub(crate) closed: Vec<RequestId>,
     issued: BTreeSet<RequestId>,
     /// What the machine should count; `queued` is left at zero.
     traffic: Traffic,
-    /// What the coordinator's routing table should hold.
+    /// Nobody looks after the routing table, so that the events alone say what it holds.
+    untended: bool,
+    /// What the coordinator's routing table should hold, if it is untended.
     table: RoutingTable<Net<N>>,
+    /// What it should hold in any case.
+    members: Vec<Peer<N>>,
     arrivals: u64,
     pub(crate) tally: Tally,
 }
@@ -75,35 +91,41 @@ pub(crate) struct Witness<const N: usize> {
 struct Call<'a, const N: usize> {
     now: Instant,
     event: &'a In<N>,
-    /// The live operation that the inbound event belongs to, if it is still there when time has run.
-    cause: Option<OperationId>,
     /// Time has run; what comes now follows from the event.
     acted: bool,
+    /// The live operation that the inbound event belongs to, if it is still there when time has run.
+    cause: Option<OperationId>,
+    /// The request in flight that the inbound event is a reply to, if it is still there when time has run.
+    reply: Option<(RequestId, Sent<N>)>,
+    /// The table when time has run, where there is one.
+    table: Option<&'a RoutingTable<Net<N>>>,
     /// Nothing waited for capacity, before or after.
     unqueued: bool,
     answered: bool,
-    /// Side effects expected so far.
+    /// Changes of the table expected so far.
     effects: Vec<Out<N>>,
     /// Deadline and arrival of those that took their turn and ended in this same call.
     brief: Vec<(Instant, u64)>,
 }
 
-impl<const N: usize> Witness<N> {
+impl<const N: usize> Ledger<N> {
     pub(crate) fn new(local: Bits<N>, config: Config) -> Self {
         Self {
             local,
             now: Instant::ORIGIN,
             operations: BTreeMap::new(),
             bootstraps: Vec::new(),
-            ended: Vec::new(),
+            ended: BTreeSet::new(),
             requests: Vec::new(),
             closed: Vec::new(),
             issued: BTreeSet::new(),
             traffic: Traffic::default(),
+            untended: config.routing == RoutingConfig::off(),
             table: RoutingTable::new(local, config.table.clone()).unwrap(),
+            members: Vec::new(),
             arrivals: 0,
             tally: Tally::new(),
-            config,
+            config: Rc::new(config),
         }
     }
 
@@ -129,29 +151,40 @@ impl<const N: usize> Witness<N> {
         event: &In<N>,
     ) -> Vec<Out<N>> {
         let queued = machine.traffic().queued;
-        let mut twice = machine.clone();
+        let mut ticked = machine.clone();
         let out = machine.handle(now, event.clone());
-        let mut apart = twice.handle(now, Stamped::new(Inbound::Tick));
-        apart.extend(twice.handle(now, event.clone()));
+        let mut apart = ticked.handle(now, Stamped::new(Inbound::Tick));
+        // So much of what came out is time's; the rest follows from the event.
+        let times = apart.len();
+        apart.extend(ticked.clone().handle(now, event.clone()));
         assert_eq!(out, apart, "time runs before the event: as a tick, and then the event");
         // A reading earlier than the latest is treated as the latest.
         self.now = self.now.max(now);
         for op in self.operations.values_mut() {
-            op.known.look(self.now);
+            op.matter.look(self.now);
         }
         let mut call = Call {
             now: self.now,
             event,
-            cause: self.cause(event, &out),
             acted: false,
+            cause: None,
+            reply: None,
+            table: ticked.table(),
             unqueued: queued == 0 && machine.traffic().queued == 0 && self.never_full(&out),
             answered: false,
             effects: Vec::new(),
             brief: Vec::new(),
         };
-        for stamped in &out {
+        for stamped in &out[..times] {
             self.outbound(&mut call, stamped);
         }
+        self.is_quiet();
+        self.take_turns(&mut call);
+        self.act(&mut call);
+        for stamped in &out[times..] {
+            self.outbound(&mut call, stamped);
+        }
+        self.is_quiet();
         self.acted(&mut call, &machine.traffic());
         self.side_effects(machine, &call, &out);
         self.take_turns(&mut call);
@@ -160,29 +193,30 @@ impl<const N: usize> Witness<N> {
         out
     }
 
-    /// Which operation the inbound event belongs to. What time does first, in the same call, may end it or its
-    /// request before the event is looked at.
-    fn cause(&self, event: &In<N>, out: &[Out<N>]) -> Option<OperationId> {
-        let cancelled =
-            |id| out.iter().any(|out| matches!(&out.event, Outbound::Cancel(cancel) if cancel.id == id));
-        match event.event {
+    /// Time has run, and the event is looked at.
+    fn act(&mut self, call: &mut Call<'_, N>) {
+        call.acted = true;
+        match &call.event.event {
             Inbound::Answered { request, .. }
             | Inbound::AnsweredWith { request, .. }
             | Inbound::Rejected { request, .. }
-            | Inbound::Failed(request)
-                if !cancelled(request) =>
-            {
-                self.requests.iter().find(|(id, _)| *id == request).map(|(_, sent)| sent.operation)
+            | Inbound::Failed(request) => {
+                call.reply = self.requests.iter().find(|(id, _)| id == request).cloned();
+                call.cause = call.reply.as_ref().and_then(|(_, sent)| sent.owner.operation());
+                // What becomes of the request of a side effect is not told.
+                if call.reply.is_some() && call.cause.is_none() {
+                    self.close(*request);
+                    match call.event.event {
+                        Inbound::Answered { .. } | Inbound::AnsweredWith { .. } => self.traffic.answered += 1,
+                        _ => self.traffic.failed += 1,
+                    }
+                    self.count("aside: reply");
+                }
             }
             Inbound::Stop(id) => {
-                let finish = out.iter().find_map(|out| match &out.event {
-                    Outbound::Finished(finish) if finish.operation == id => Some(finish.outcome),
-                    _ => None,
-                });
-                let lives = self.operations.contains_key(&id);
-                lives.then_some(id).filter(|_| finish.is_none_or(|outcome| outcome == Outcome::Stopped))
+                call.cause = self.operations.contains_key(id).then_some(*id);
             }
-            _ => None,
+            _ => {}
         }
     }
 
@@ -199,14 +233,27 @@ impl<const N: usize> Witness<N> {
     }
 
     fn outbound(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>) {
+        if let Some(progress) = progress_of(&stamped.event) {
+            return self.progress(call, stamped, progress);
+        }
+        if let Some((id, outcome, statistics)) = ending(&stamped.event) {
+            return self.finish(call, stamped, id, outcome, &statistics);
+        }
         match &stamped.event {
             Outbound::Started(started) => self.started(call, stamped, started.operation),
             Outbound::Refused(refused) => self.refused(call, stamped, refused.tag, refused.reason),
             Outbound::Request(request) => self.request(call, stamped, request),
             Outbound::Cancel(cancel) => self.cancel(call, stamped, cancel),
-            Outbound::Progress(progress) => self.progress(call, stamped, progress),
-            Outbound::Finished(finish) => self.finish(call, stamped, finish),
-            Outbound::Admitted(_) | Outbound::Removed(_) => {}
+            Outbound::Admitted(node) => {
+                detached(stamped);
+                assert!(!self.members.contains(node), "table: admitted once");
+                self.members.push(*node);
+            }
+            Outbound::Removed(node) => {
+                detached(stamped);
+                let place = self.members.iter().position(|member| member == node);
+                self.members.remove(place.expect("table: removed once, and only who was in it"));
+            }
             Outbound::Bootstrapped(notice) => {
                 let at = self.bootstraps.iter().position(|ended| {
                     notice.operation == Some(ended.0)
@@ -219,7 +266,7 @@ impl<const N: usize> Witness<N> {
                     "context 4: a side effect"
                 );
             }
-            other => panic!("an event that the model does not know: {other:?}"),
+            other => panic!("an event that the ledger does not know: {other:?}"),
         }
     }
 
@@ -254,13 +301,13 @@ impl<const N: usize> Witness<N> {
             Some(deadline.unwrap_or(op.deadline)),
             "stamp: the deadline of {stamped:?}"
         );
-        let last_words = matches!(stamped.event, Outbound::Cancel(_) | Outbound::Finished(_));
+        let last_words = matches!(stamped.event, Outbound::Cancel(_)) || ending(&stamped.event).is_some();
         assert!(
             !op.ending || last_words,
             "deadline 5: an operation that gives up its requests is ending: {stamped:?}"
         );
-        let report = match (&stamped.event, &op.owed) {
-            (Outbound::Progress(progress), Some((_, sent))) => progress.node == sent.node,
+        let report = match (progress_of(&stamped.event), &op.owed) {
+            (Some(progress), Some((id, _))) => progress.id == *id,
             (_, owed) => owed.is_none(),
         };
         assert!(report, "a request given up as timed out is reported next: {stamped:?}");
@@ -274,39 +321,30 @@ impl<const N: usize> Witness<N> {
     }
 
     fn started(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, id: OperationId) {
-        let Inbound::Start(start) = &call.event.event else { panic!("started without a start") };
-        self.take_turns(call);
+        assert!(call.acted, "deadline 7: a start is answered when time has run");
+        let config = Rc::clone(&self.config);
+        let opening = opening(&call.event.event, &config).expect("started without a start");
         assert!(!call.answered, "deadline 7: one answer to a start");
         assert_eq!(
-            self.objection(call, start),
+            self.objection(call, &opening),
             None,
             "deadline 7: a start that cannot be accepted is refused by name"
         );
-        assert_eq!(id.tag(), start.tag, "an operation's id holds its tag");
+        assert_eq!(id.tag(), opening.tag, "an operation's id holds its tag");
         assert!(!self.operations.contains_key(&id) && !self.ended.contains(&id), "ids are not used twice");
         call.answered = true;
-        call.acted = true;
         let own = match &call.event.context {
             Context::Parent(span) if span.is_valid() => span.clone(),
             _ => SpanContext::NONE,
         };
-        let mut start = start.clone();
-        let query = &self.config.pool.query;
-        let wanted = 2 * query.k.max(start.num_results.unwrap_or(0));
-        // An empty table, where the machine has none.
-        start.seeds.extend(self.table.closest(start.target).take(wanted).map(|record| *record.node()));
-        let known = Known::new(self.local, start.target, &self.config, &start, &start.seeds);
-        let latest = call.now + query.timeout;
+        let latest = call.now + opening.timeout;
         let op = Op {
             own,
             deadline: call.event.deadline.map_or(latest, |asked| asked.min(latest)),
             arrival: self.arrivals,
             running: false,
             statistics: Statistics::default(),
-            known,
-            start,
-            values: 0,
-            abandoned: 0,
+            matter: (opening.matter)(self.local, call.table),
             ending: false,
             owed: None,
             superseded: Vec::new(),
@@ -319,17 +357,15 @@ impl<const N: usize> Witness<N> {
     }
 
     /// Why a start cannot be accepted: the first reason of several.
-    fn objection(&self, call: &Call<'_, N>, start: &Start<Net<N>>) -> Option<RefusedBecause> {
+    fn objection(&self, call: &Call<'_, N>, opening: &Opening<'_, N>) -> Option<RefusedBecause> {
         let pool = &self.config.pool;
-        let most = pool.query.max_candidates;
-        if self.operations.keys().any(|id| id.tag() == start.tag) {
+        let alike = self.operations.values().filter(|op| op.matter.kind() == opening.kind).count();
+        if self.operations.keys().any(|id| id.tag() == opening.tag) {
             Some(RefusedBecause::TagInUse)
-        } else if self.operations.len() >= pool.max_running + pool.max_waiting {
+        } else if self.operations.len() >= pool.max_running + pool.max_waiting || alike >= opening.most {
             Some(RefusedBecause::Full)
-        } else if start.num_results.is_some_and(|wanted| !(1..=most).contains(&wanted)) {
-            Some(RefusedBecause::NumResults { most })
-        } else if start.quorum == Some(0) {
-            Some(RefusedBecause::Quorum)
+        } else if opening.objection.is_some() {
+            opening.objection
         } else if call.event.deadline.is_some_and(|asked| asked <= call.now)
             || call.now == Instant::FAR_FUTURE
         {
@@ -340,11 +376,13 @@ impl<const N: usize> Witness<N> {
     }
 
     fn refused(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, tag: u64, reason: RefusedBecause) {
-        let Inbound::Start(start) = &call.event.event else { panic!("refused without a start") };
+        assert!(call.acted, "deadline 7: a start is answered when time has run");
+        let config = Rc::clone(&self.config);
+        let opening = opening(&call.event.event, &config).expect("refused without a start");
         assert!(!call.answered, "deadline 7: one answer to a start");
         assert_eq!(
             (tag, Some(reason)),
-            (start.tag, self.objection(call, start)),
+            (opening.tag, self.objection(call, &opening)),
             "deadline 7: refused by name"
         );
         assert_eq!(
@@ -353,40 +391,48 @@ impl<const N: usize> Witness<N> {
             "a refusal has the start's context"
         );
         call.answered = true;
-        call.acted = true;
         self.count(match reason {
             RefusedBecause::TagInUse => "refused: tag in use",
             RefusedBecause::Full => "refused: full",
             RefusedBecause::DeadlinePassed => "refused: deadline passed",
             RefusedBecause::Quorum => "refused: quorum",
-            _ => "refused: number of results",
+            RefusedBecause::NumResults { .. } => "refused: number of results",
+            other => panic!("a reason that the ledger does not know: {other}"),
         });
     }
 
     fn request(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, request: &Request<Net<N>>) {
         let network = self.config.network.clone();
-        let unqueued = call.unqueued;
         let deadline = stamped.deadline.expect("a request has a deadline");
-        let op = self.of(call, stamped, request.owner.operation().unwrap(), Some(deadline));
         assert!(deadline > call.now, "deadline 3: no request at or after its own deadline");
-        let latest = op.deadline.min(call.now + network.request_timeout);
-        assert!(
-            deadline <= latest,
-            "deadline 3: the earlier of its operation's and now + the request timeout"
-        );
-        assert_eq!(request.ask, op.start.ask, "a request asks what the start said");
-        // Adapted limits are the machine's own affair; one to a node asked again has what the first one left.
-        let fixed = network.min_timeout >= network.request_timeout;
-        let soft = Some(call.now + network.soft_timeout).filter(|soft| fixed && *soft < deadline);
-        let first = op.known.asks(call.now, request, soft, unqueued);
-        assert!(!fixed || !first || deadline == latest, "deadline 3: not earlier either");
-        let flipped = request.target != op.start.target;
-        op.statistics.requests += 1;
+        let own = call.now + network.request_timeout;
+        let mut soft = None;
+        if let Some(id) = request.owner.operation() {
+            let op = self.of(call, stamped, id, Some(deadline));
+            let latest = op.deadline.min(own);
+            assert!(
+                deadline <= latest,
+                "deadline 3: the earlier of its operation's and now + the request timeout"
+            );
+            // Adapted limits are the machine's own affair; one to a node asked again has what the first one left.
+            let fixed = network.min_timeout >= network.request_timeout;
+            soft = Some(call.now + network.soft_timeout);
+            soft = soft.filter(|soft| fixed && *soft < deadline && !op.matter.is_patient());
+            let asking = Asking { now: call.now, request, soft, unqueued: call.unqueued };
+            let (first, counts) = op.matter.asks(&asking);
+            assert!(!fixed || !first || deadline == latest, "deadline 3: not earlier either");
+            op.statistics.requests += 1;
+            counts.into_iter().for_each(|what| self.count(what));
+        } else {
+            self.aside(stamped);
+            assert!(deadline <= own, "context 4: a deadline of its own");
+            self.count("aside: request");
+        }
         assert!(self.issued.insert(request.id), "ids are not used twice");
         self.requests.push((
             request.id,
             Sent {
-                operation: request.owner.operation().unwrap(),
+                owner: request.owner,
                 node: request.node,
                 target: request.target,
                 hop: request.hop,
@@ -400,13 +446,15 @@ impl<const N: usize> Witness<N> {
         let to_node = self.requests.iter().filter(|(_, sent)| sent.node.key == request.node.key).count();
         assert!(to_node <= network.max_per_node, "network: requests in flight to one node");
         assert!(self.requests.len() <= network.max_in_flight, "network: requests in flight in total");
-        self.count(if matches!(request.ask, Ask::FindCloser) { "request" } else { "request: message" });
-        if !first {
-            self.count("request: again");
-        }
-        if flipped {
-            self.count("request: of the rim");
-        }
+    }
+
+    /// Rule 4: what is no operation's is a side effect.
+    fn aside(&self, stamped: &Out<N>) {
+        assert!(
+            !self.untended,
+            "nobody but operations asks, where nobody looks after the table: {stamped:?}"
+        );
+        assert!(matches!(stamped.context, Context::Link(_)), "context 4: a link, and no parent: {stamped:?}");
     }
 
     fn close(&mut self, id: RequestId) -> Sent<N> {
@@ -418,74 +466,71 @@ impl<const N: usize> Witness<N> {
     }
 
     fn cancel(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, cancel: &Cancel<Net<N>>) {
-        let sent = self.close(cancel.id);
-        assert_eq!(
-            (sent.operation, sent.node),
-            (cancel.owner.operation().unwrap(), cancel.node),
-            "a cancel names its request"
-        );
-        let stopped =
-            matches!(call.event.event, Inbound::Stop(id) if id == cancel.owner.operation().unwrap());
-        call.acted |= cancel.reason == GivenUp::OperationEnded
-            && stopped
-            && call.cause == Some(cancel.owner.operation().unwrap());
-        let now = call.now;
-        let op = self.of(call, stamped, cancel.owner.operation().unwrap(), None);
-        match cancel.reason {
+        let (id, now) = (cancel.id, call.now);
+        let sent = self.close(id);
+        assert_eq!((sent.owner, sent.node), (cancel.owner, cancel.node), "a cancel names its request");
+        let timed_out = cancel.reason == GivenUp::TimedOut;
+        assert!(!timed_out || sent.deadline <= now, "deadline 3: timed out before its deadline");
+        *(if timed_out { &mut self.traffic.timed_out } else { &mut self.traffic.cancelled }) += 1;
+        let Some(operation) = cancel.owner.operation() else {
+            self.aside(stamped);
+            assert_eq!(stamped.deadline, None, "context 4: no deadline");
+            return self.count(if timed_out { "aside: timed out" } else { "aside: unneeded" });
+        };
+        let op = self.of(call, stamped, operation, None);
+        let what = match cancel.reason {
             GivenUp::TimedOut => {
-                assert!(sent.deadline <= now, "deadline 3: timed out before its deadline");
                 assert!(
                     sent.deadline < op.deadline,
                     "deadline 6: it had all its operation's time: the operation ended"
                 );
-                op.owed = Some((cancel.id, sent));
+                op.owed = Some((id, sent));
                 op.statistics.timeouts += 1;
-                self.traffic.timed_out += 1;
-                self.count("cancel: timed out");
+                "cancel: timed out"
             }
             GivenUp::Superseded => {
-                assert!(
-                    op.superseded.contains(&cancel.id),
-                    "deadline 5: superseded by no answer of its node"
-                );
-                op.superseded.retain(|id| *id != cancel.id);
+                assert!(op.superseded.contains(&id), "deadline 5: superseded by no answer of its node");
+                op.superseded.retain(|superseded| *superseded != id);
                 op.statistics.cancelled += 1;
-                self.traffic.cancelled += 1;
-                self.count("cancel: superseded");
+                "cancel: superseded"
             }
-            _ => {
+            GivenUp::OperationEnded => {
                 op.ending = true;
                 op.statistics.cancelled += 1;
-                op.abandoned += u32::from(!op.known.has_failed(&cancel.node));
                 // Found by its operation's deadline in the same call as its own: the earlier one counts.
                 assert!(
                     op.deadline > now || sent.deadline >= op.deadline,
                     "deadline 6: a request that ran into its own timeout before its operation ended is a failure"
                 );
-                self.traffic.cancelled += 1;
-                self.count("cancel: operation ended");
+                op.matter.given_up(id, &sent, cancel.reason);
+                "cancel: operation ended"
             }
-        }
+            reason => {
+                op.statistics.cancelled += 1;
+                op.matter.given_up(id, &sent, reason);
+                "cancel: by its operation"
+            }
+        };
+        self.count(what);
     }
 
     fn progress(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, progress: &Progress<Net<N>>) {
         let (id, node) = (progress.operation, progress.node);
         let by_event = !matches!(progress.reply, Reply::TimedOut);
-        let closed = match call.event.event {
-            Inbound::Answered { request, .. }
-            | Inbound::AnsweredWith { request, .. }
-            | Inbound::Rejected { request, .. }
-            | Inbound::Failed(request)
-                if by_event =>
-            {
-                assert!(!call.acted, "a reply is reported once");
-                call.acted = true;
-                Some((request, self.close(request)))
-            }
-            _ => self.operations.get_mut(&id).and_then(|op| op.owed.take()),
+        let closed = if by_event {
+            assert!(call.acted, "a reply is looked at when time has run");
+            let reply = call.reply.take().expect("a reply to a request in flight is reported, once");
+            self.close(reply.0);
+            Some(reply)
+        } else {
+            self.operations.get_mut(&id).and_then(|op| op.owed.take())
         };
         let Some((request, sent)) = closed else { panic!("progress without cause: {progress:?}") };
-        assert_eq!((sent.operation, sent.node), (id, node), "progress of the request that ended");
+        assert_eq!(
+            (sent.owner, sent.node, request),
+            (Owner::Operation(id), node, progress.id),
+            "progress of the request that ended"
+        );
         assert!(
             !by_event || sent.deadline > call.now,
             "deadline 3: time runs before the event, so it was late"
@@ -496,38 +541,40 @@ impl<const N: usize> Witness<N> {
             "progress: hop and time"
         );
         let context = self.operations.contains_key(&id).then(|| Context::Link(self.context(call, id)));
-        let mut silent = false;
         let op = self.of(call, stamped, id, None);
+        let elapsed = progress.elapsed;
+        let mut replied =
+            Replied { id: request, sent: &sent, elapsed, reply: &progress.reply, carried: None };
+        let mut silent = false;
         match (&progress.reply, &call.event.event) {
-            (
-                Reply::Answered { closer },
-                Inbound::Answered { closer: given, .. } | Inbound::AnsweredWith { closer: given, .. },
-            ) => {
+            (Reply::Answered { closer }, Inbound::Answered { closer: given, .. }) => {
                 assert_eq!(closer, given, "progress: the nodes as the caller handed them in");
-                let value =
-                    matches!(&call.event.event, Inbound::AnsweredWith { carried, .. } if carried.value);
-                op.values += usize::from(value);
-                let (elapsed, hop) = (progress.elapsed, progress.hop);
-                op.superseded = op.known.answered(request, node, elapsed, hop, closer, value);
+                op.superseded = op.matter.answered(&replied);
+                op.statistics.success += 1;
+                op.statistics.hops = op.statistics.hops.max(progress.hop);
+            }
+            (Reply::Answered { closer }, Inbound::AnsweredWith { closer: given, carried, .. }) => {
+                assert_eq!(closer, given, "progress: the nodes as the caller handed them in");
+                replied.carried = Some(carried);
+                op.superseded = op.matter.answered(&replied);
                 op.statistics.success += 1;
                 op.statistics.hops = op.statistics.hops.max(progress.hop);
             }
             (Reply::Failed, Inbound::Failed(_)) => {
-                op.known.missed(request, node, false);
+                op.matter.missed(&replied);
                 op.statistics.failure += 1;
             }
             (Reply::Rejected(said), Inbound::Rejected { why, .. }) => {
                 assert_eq!(said, why, "progress: the reason is passed through");
-                op.known.missed(request, node, false);
+                op.matter.missed(&replied);
                 op.statistics.failure += 1;
             }
-            (Reply::TimedOut, _) => {
-                op.known.missed(request, node, true);
-                silent = op.known.is_quiet(&node);
-            }
+            (Reply::TimedOut, _) => silent = op.matter.missed(&replied),
             (reply, event) => panic!("a reply of another kind: {reply:?} to {event:?}"),
         }
         assert_eq!(progress.statistics, op.statistics, "statistics: as the events say");
+        let counts = op.matter.progress(&stamped.event);
+        counts.into_iter().for_each(|what| self.count(what));
         // One silence is one failure, even if the node was asked twice.
         if silent {
             self.dead(call, progress.node, &context.clone().unwrap_or(Context::NONE));
@@ -582,68 +629,60 @@ impl<const N: usize> Witness<N> {
         }
     }
 
-    fn finish(&mut self, call: &mut Call<'_, N>, stamped: &Out<N>, finish: &Finish<Net<N>>) {
-        let id = finish.operation;
-        let stopped = matches!(call.event.event, Inbound::Stop(of) if of == id) && call.cause == Some(id);
-        call.acted |= stopped;
-        let (now, local, paths) = (call.now, self.local, self.config.pool.query.paths);
+    fn finish(
+        &mut self,
+        call: &mut Call<'_, N>,
+        stamped: &Out<N>,
+        id: OperationId,
+        outcome: Outcome,
+        statistics: &Statistics,
+    ) {
+        let stopped = call.acted && matches!(call.event.event, Inbound::Stop(of) if of == id);
+        let now = call.now;
         let op = self.of(call, stamped, id, None);
         op.statistics.ended = Some(now);
-        assert_eq!(finish.statistics, op.statistics, "statistics: as the events say");
-        assert_eq!(finish.statistics.in_flight(), 0, "deadline 5: a finish leaves nothing in flight");
-        assert_eq!(finish.target, op.start.target);
+        assert_eq!(*statistics, op.statistics, "statistics: as the events say");
+        assert_eq!(statistics.in_flight(), 0, "deadline 5: a finish leaves nothing in flight");
         assert_eq!(
-            finish.outcome == Outcome::DeadlineExceeded,
+            outcome == Outcome::DeadlineExceeded,
             op.deadline <= now,
             "deadline 2: the outcome says so"
         );
-        assert_eq!(
-            finish.outcome == Outcome::Stopped,
-            stopped,
-            "deadline 9: a stop ends it in the same call"
-        );
-        assert_eq!(
-            finish.outcome == Outcome::Quorum,
-            op.start.quorum.is_some_and(|quorum| op.values >= quorum),
-            "quorum: ends it with the answer that makes it, and nothing else does"
-        );
-        op.known.assert_finish(finish.outcome, &finish.closest);
-        // At the node limit, a path that has converged does not wait for what it has in flight.
-        let waits =
-            finish.outcome == Outcome::Exhausted || finish.outcome == Outcome::NodeLimit && paths == 1;
-        assert!(!waits || op.abandoned == 0, "outcome: {:?} while somebody may yet answer", finish.outcome);
-        let exact = op.known.is_exact();
-        let bootstrap = op.start.target == local && op.start.ask == Ask::FindCloser;
-        if !op.running && !matches!(finish.outcome, Outcome::DeadlineExceeded | Outcome::Stopped) {
+        assert_eq!(outcome == Outcome::Stopped, stopped, "deadline 9: a stop ends it in the same call");
+        if !op.running && !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped) {
             call.brief.push((op.deadline, op.arrival));
         }
+        let counts = op.matter.finish(&stamped.event);
+        let bootstrap = op.matter.is_bootstrap();
         assert!(
-            !self.requests.iter().any(|(_, sent)| sent.operation == id),
+            !self.requests.iter().any(|(_, sent)| sent.owner == Owner::Operation(id)),
             "deadline 5: cancels come before the finish"
         );
         if bootstrap {
             let context = Context::Link(self.context(call, id));
-            self.bootstraps.push((id, finish.outcome, finish.statistics, context));
+            self.bootstraps.push((id, outcome, *statistics, context));
         }
         self.operations.remove(&id);
-        self.ended.push(id);
-        self.count(match finish.outcome {
+        self.ended.insert(id);
+        counts.into_iter().for_each(|what| self.count(what));
+        self.count(match outcome {
             Outcome::Converged => "outcome: converged",
             Outcome::Exhausted => "outcome: exhausted",
             Outcome::NodeLimit => "outcome: node limit",
             Outcome::DeadlineExceeded => "outcome: deadline exceeded",
             Outcome::Quorum => "outcome: quorum",
-            _ => "outcome: stopped",
+            Outcome::Complete => "outcome: complete",
+            Outcome::Stopped => "outcome: stopped",
+            other => panic!("an outcome that the ledger does not know: {other}"),
         });
-        if exact && finish.closest.len() > 2 {
-            self.count("finish: exact account of several results");
-        }
     }
 
     /// What the inbound event should have led to, whatever else came out.
     fn acted(&mut self, call: &mut Call<'_, N>, traffic: &Traffic) {
+        if opening(&call.event.event, &self.config).is_some() {
+            assert!(call.answered, "deadline 7: a start is answered at once");
+        }
         match &call.event.event {
-            Inbound::Start(_) => assert!(call.answered, "deadline 7: a start is answered at once"),
             Inbound::Stop(id) => {
                 let ended = !self.operations.contains_key(id);
                 assert!(ended, "deadline 9: a stop ends it in the same call");
@@ -653,15 +692,16 @@ impl<const N: usize> Witness<N> {
             | Inbound::AnsweredWith { request, .. }
             | Inbound::Rejected { request, .. }
             | Inbound::Failed(request) => {
-                assert_eq!(
-                    call.acted,
-                    call.cause.is_some(),
-                    "a reply to a request in flight is reported at once"
-                );
-                if call.cause.is_none() && self.issued.contains(request) {
+                let open = self.requests.iter().any(|(id, _)| id == request);
+                assert!(!open, "a reply to a request in flight is reported at once");
+                assert!(call.cause.is_none() || call.reply.is_none(), "a reply is reported, not given up");
+                if call.cause.is_some() || call.reply.is_some() {
+                    return;
+                }
+                if self.issued.contains(request) {
                     self.traffic.late += 1;
                     self.count("late");
-                } else if call.cause.is_none() {
+                } else {
                     // Made up. It may name a request that ended in the queue, or be too like one to tell.
                     let taken_for_late = traffic.late > self.traffic.late && request.to_u64() < 1 << 63;
                     self.traffic.late += u64::from(taken_for_late);
@@ -673,25 +713,24 @@ impl<const N: usize> Witness<N> {
                 self.alive(call, *node, *round_trip, &link(call.event))
             }
             Inbound::Disconnected(node) => self.dead(call, *node, &link(call.event)),
-            // The maintenance is off here.
-            Inbound::Discovered(_)
-            | Inbound::Client(_)
-            | Inbound::Seeds(_)
-            | Inbound::Restore(_)
-            | Inbound::Tick => {}
-            other => panic!("an event that the model does not know: {other:?}"),
+            _ => {}
         }
-        assert!(
-            self.operations.values().all(|op| op.owed.is_none()),
-            "a request given up as timed out is reported"
-        );
-        let superseded = self.operations.values().any(|op| !op.superseded.is_empty());
-        assert!(!superseded, "deadline 5: what is superseded is given up");
-        assert!(
-            self.operations.values().all(|op| !op.ending),
-            "deadline 5: an operation that ends is finished at once"
-        );
     }
+
+    /// Nothing that an event announced is left undone.
+    fn is_quiet(&self) {
+        for op in self.operations.values() {
+            assert!(op.owed.is_none(), "a request given up as timed out is reported");
+            assert!(op.superseded.is_empty(), "deadline 5: what is superseded is given up");
+            assert!(!op.ending, "deadline 5: an operation that ends is finished at once");
+        }
+    }
+}
+
+/// Rule 4: a change of the table is nobody's child, and has no deadline.
+fn detached<const N: usize>(stamped: &Out<N>) {
+    assert!(matches!(stamped.context, Context::Link(_)), "context 4: a link, and no parent: {stamped:?}");
+    assert_eq!(stamped.deadline, None, "context 4: no deadline: {stamped:?}");
 }
 
 /// Rule 4, where the cause is an event that belongs to no operation.
