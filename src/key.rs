@@ -10,6 +10,8 @@ pub trait Key: Copy + Eq + Ord + Hash + Debug + Send + Sync + sealed::Sealed + '
     const BITS: u32;
     /// The key whose bits are all 0.
     const ZERO: Self;
+    /// The key whose bits are all 1.
+    const ONES: Self;
 
     /// XOR distance. Distances are bit strings too, and compare as big-endian numbers.
     #[must_use]
@@ -142,6 +144,7 @@ impl<const N: usize> Key for Bits<N> {
     #[allow(clippy::cast_possible_truncation)] // a key of 2^29 bytes does not exist
     const BITS: u32 = N as u32 * 8;
     const ZERO: Self = Self([0; N]);
+    const ONES: Self = Self([0xff; N]);
 
     #[inline]
     fn distance(&self, other: &Self) -> Self {

@@ -45,6 +45,11 @@ impl<K: Key> Prefix<K> {
         self.first
     }
 
+    /// Its greatest key.
+    pub fn last(&self) -> K {
+        self.first.spliced(self.bits, &K::ONES)
+    }
+
     /// Whether the key is one of its keys.
     pub fn contains(&self, key: &K) -> bool {
         self.first.common_prefix_len(key) >= self.bits
@@ -279,6 +284,8 @@ mod tests {
     fn every_8_bit_prefix() {
         for part in every_prefix() {
             let set = Set::of(part);
+            let last = (0..=u8::MAX).rev().find(|byte| set.contains(*byte));
+            assert_eq!(Some(*part.last().as_bytes()), last.map(|byte| [byte]));
             for byte in 0..=u8::MAX {
                 let key = Key8::new([byte]);
                 assert_eq!(part.contains(&key), set.contains(byte));

@@ -77,6 +77,7 @@
 //! | [`Network`] | no lookups: requests within limits in flight, per node and in total |
 //! | [`NetworkSize`] | an estimate of how many nodes there are, from lookups; plain data |
 //! | [`Sweep`] | which nodes are to hold which of many records, by few lookups; plain data |
+//! | [`Reprovide`] | when which records are to be stored again, region by region of the key space |
 //! | [`RoutingTable`] | k-buckets; plain data rather than a machine, as it wants no wake-up |
 //!
 //! Each is a value that can be cloned, sent and used alone. The rules that they all keep are stated once:
@@ -129,6 +130,7 @@ mod path;
 pub mod pool;
 pub mod probe;
 pub mod query;
+pub mod reprovide;
 pub mod routing;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -161,6 +163,7 @@ pub use outbox::{NetworkConfig, Refusal, Traffic};
 pub use pool::{PoolConfig, QueryPool};
 pub use probe::{Probe, ProbeConfig};
 pub use query::{Query, QueryConfig};
+pub use reprovide::{Reprovide, ReprovideConfig};
 pub use routing::RoutingConfig;
 pub use sweep::{Sweep, SweepConfig};
 pub use table::{RoutingTable, TableConfig};

@@ -9,6 +9,8 @@
 mod driver;
 #[path = "../examples/mainline/krpc.rs"]
 mod krpc;
+#[path = "../examples/mainline/store.rs"]
+mod store;
 #[path = "../examples/mainline/trace.rs"]
 mod trace;
 
@@ -16,7 +18,7 @@ use driver::{Driver, Settings};
 use kad_proto::coordinator::Inbound;
 use kad_proto::sim::{Handle, Key64, Latency, Link, Scenario, Workload, World};
 use kad_proto::{Config, Family, Key160, Stamped};
-use krpc::{Body, Message, Query};
+use krpc::{Answer, Body, Message, Query};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
@@ -89,7 +91,10 @@ impl Peer {
         let Body::Query { query: Query::FindNode { target }, .. } = message.body else { panic!("a query") };
         let closer = world.closest_known(self.handle, narrow(target));
         let closer = closer.iter().map(|handle| peer(peers, *handle).node()).collect();
-        let body = Body::Response { from: wide(self.handle.key()), nodes: Some(closer) };
+        let body = Body::Response {
+            from: wide(self.handle.key()),
+            answer: Answer { nodes: Some(closer), ..Answer::default() },
+        };
         let answer = Message { transaction: message.transaction, body };
         self.socket.send_to(&answer.encode().unwrap(), from).unwrap();
     }

@@ -4,7 +4,7 @@
 
 use kad_proto::{
     Bits, Config, ConfigError, Coordinator, Family, Group, Instant, Key, Key160, Machine, Network, Query,
-    QueryPool, RoutingTable, Stamped,
+    QueryPool, Reprovide, RoutingTable, Stamped,
 };
 use std::fmt::Debug;
 
@@ -50,6 +50,7 @@ fn machines_are_values() {
         is_a_value::<Coordinator<F>>();
         is_a_value::<Network<F>>();
         is_a_value::<RoutingTable<F>>();
+        is_a_value::<Reprovide<F::Key>>();
         is_a_value::<Stamped<<Coordinator<F> as Machine>::Inbound>>();
         is_a_value::<Stamped<<Coordinator<F> as Machine>::Outbound>>();
     }

@@ -9,6 +9,8 @@ mod driver;
 mod krpc;
 #[path = "../examples/mainline/saved.rs"]
 mod saved;
+#[path = "../examples/mainline/store.rs"]
+mod store;
 #[path = "../examples/mainline/testnet.rs"]
 mod testnet;
 #[path = "../examples/mainline/trace.rs"]
@@ -19,11 +21,13 @@ use driver::{Driver, Mainline, Node, Settings};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::table::Saved;
 use kad_proto::{Config, Finish, Key160, Outcome, Stamped};
-use krpc::{Body, Message, Query};
+use krpc::{Answer, Body, Message, Query};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 use testnet::Testnet;
 use trace::{Ending, Failure, Lookup};
@@ -156,7 +160,8 @@ impl Peer {
 }
 
 fn response(transaction: &[u8], from: Key160, nodes: &[Node]) -> Vec<u8> {
-    let body = Body::Response { from, nodes: Some(nodes.to_vec()) };
+    let answer = Answer { nodes: Some(nodes.to_vec()), ..Answer::default() };
+    let body = Body::Response { from, answer };
     Message { transaction: transaction.to_vec(), body }.encode().unwrap()
 }
 
@@ -301,7 +306,7 @@ fn a_bootstrap_node_that_cannot_be_reached_is_named() {
     assert_eq!((lost.datagrams().sent, lost.datagrams().dropped), (0, 8));
 
     let known = peer.node;
-    let answering = std::thread::spawn(move || peer.answer(&[]));
+    let answering = thread::spawn(move || peer.answer(&[]));
     let mut driver = driver(Settings::default());
     assert_eq!(driver.bootstrap(&[silent.node.1, known.1]).unwrap(), [silent.node.1]);
     answering.join().unwrap();
@@ -327,17 +332,129 @@ fn a_serving_node_answers() {
     let pong = answer_to(Query::Ping);
     let found = answer_to(Query::FindNode { target: Key160::new([7; 20]) });
     let peers = answer_to(Query::GetPeers { info_hash: Key160::new([7; 20]) });
-    let unknown = answer_to(Query::Other("announce_peer".into()));
+    let unknown = answer_to(Query::Other("sample_infohashes".into()));
     let from = driver.local();
-    assert_eq!(pong, Body::Response { from, nodes: None });
-    assert_eq!(found, Body::Response { from, nodes: Some(vec![known.node]) });
-    assert_eq!(peers, found, "it knows nodes, but no peers");
+    assert_eq!(pong, Body::Response { from, answer: Answer::default() });
+    let nodes = Answer { nodes: Some(vec![known.node]), ..Answer::default() };
+    assert_eq!(found, Body::Response { from, answer: nodes.clone() });
+    let Body::Response { answer, .. } = peers else { panic!("{peers:?}") };
+    let token = answer.token.clone();
+    assert!(token.is_some());
+    assert_eq!(answer, Answer { token, ..nodes }, "it knows nodes, but no peers");
     assert!(matches!(unknown, Body::Error { code: 204, .. }));
     assert_eq!(driver.datagrams().served, 4);
 
     let mut silent = self::driver(Settings::default());
     silent.datagram(&query(Query::Ping), peer.node.1);
     assert_eq!((silent.datagrams().served, silent.datagrams().unserved), (0, 1));
+}
+
+/// Hands a serving driver a query of this peer, and says what it answers.
+fn exchange(driver: &mut Driver, peer: &Peer, query: Query) -> Result<Answer, i64> {
+    let body = Body::Query { from: peer.node.0, query, read_only: true };
+    driver.datagram(&Message { transaction: b"t".to_vec(), body }.encode().unwrap(), peer.node.1);
+    match peer.receive().body {
+        Body::Response { answer, .. } => Ok(answer),
+        Body::Error { code, .. } => Err(code),
+        body @ Body::Query { .. } => panic!("{body:?}"),
+    }
+}
+
+#[test]
+fn a_serving_node_keeps_items_and_peers_and_says_why_not() {
+    let peer = Peer::new(1);
+    let mut driver = driver(Settings { serve: true, ..Settings::default() });
+    let mut ask = |query| exchange(&mut driver, &peer, query);
+    let item = b"d1:ai1e4:listl0:1:be1:zi-7ee".to_vec();
+    let target = store::target(&item);
+    let nothing = ask(Query::Get { target }).unwrap();
+    assert_eq!((nothing.nodes, nothing.item), (Some(vec![]), None));
+    let token = nothing.token.unwrap();
+    let put = |item: &[u8], target, token: &[u8]| {
+        let (item, token) = (item.to_vec(), token.to_vec());
+        Query::Put { item, target, token }
+    };
+    assert_eq!(ask(put(&item, Some(target), b"guessed!")), Err(203));
+    assert_eq!(ask(put(b"5:other", Some(target), &token)), Err(203));
+    let large = [b"997:".as_slice(), &[b'x'; 997]].concat();
+    assert_eq!(ask(put(&large, None, &token)), Err(205));
+    assert_eq!(ask(Query::Get { target }).unwrap().item, None);
+    // BEP 44 has the target not said, the crate `mainline` says it.
+    for said in [None, Some(target)] {
+        assert_eq!(ask(put(&item, said, &token)), Ok(Answer::default()));
+    }
+    assert_eq!(ask(Query::Get { target }).unwrap().item, Some(item));
+
+    let info_hash = Key160::new([7; 20]);
+    let announce = |port, implied_port, token: &[u8]| {
+        let token = token.to_vec();
+        Query::AnnouncePeer { info_hash, port, implied_port, token }
+    };
+    let token = ask(Query::GetPeers { info_hash }).unwrap().token.unwrap();
+    assert_eq!(ask(announce(6881, false, b"")), Err(203));
+    assert_eq!(ask(announce(0, false, &token)), Err(203));
+    assert_eq!(ask(Query::GetPeers { info_hash }).unwrap().peers, None);
+    assert_eq!(ask(announce(6881, false, &token)), Ok(Answer::default()));
+    assert_eq!(ask(announce(0, true, &token)), Ok(Answer::default()));
+    let mut peers = ask(Query::GetPeers { info_hash }).unwrap().peers.unwrap();
+    peers.sort_unstable();
+    let mut expected = [SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6881), peer.node.1];
+    expected.sort_unstable();
+    assert_eq!(peers, expected);
+    assert_eq!(driver.stored(), (1, 1));
+    assert_eq!(driver.datagrams().malformed, 0);
+}
+
+/// A node of the crate `mainline` that knows only ours, and serves nobody.
+fn their_node(ours: SocketAddrV4) -> mainline::Dht {
+    let mut builder = mainline::Dht::builder();
+    builder.bind_address(Ipv4Addr::LOCALHOST).bootstrap(&[ours]).request_timeout(Duration::from_secs(5));
+    builder.build().unwrap()
+}
+
+/// What one of their nodes stores, another reads; and ours is the only node that could keep it.
+#[test]
+#[allow(deprecated)] // their blocking interface: in a test, there is nothing else to do
+fn nodes_of_the_crate_mainline_store_with_ours_and_read_from_it() {
+    let mut driver = staying(None);
+    let address = driver.address();
+    let over = AtomicBool::new(false);
+    let (driver, target, info_hash, port) = thread::scope(|scope| {
+        let ours = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                driver.step(Some(driver.now() + Duration::from_millis(20))).unwrap();
+            }
+            driver
+        });
+        let writer = their_node(address);
+        let target = writer.put_immutable(b"kept by kad-proto").unwrap();
+        let info_hash = mainline::Id::random();
+        // Its own port, and another.
+        let port = writer.info().local_addr().port();
+        writer.announce_peer(info_hash, Some(port ^ 1)).unwrap();
+        writer.announce_peer(info_hash, None).unwrap();
+        // It takes with it what it may have kept itself.
+        drop(writer);
+
+        let reader = their_node(address);
+        assert_eq!(reader.get_immutable(target).as_deref(), Some(b"kept by kad-proto".as_slice()));
+        let peers: HashSet<_> = reader.get_peers(info_hash).flatten().map(|peer| peer.port()).collect();
+        assert_eq!(peers, HashSet::from([port ^ 1, port]));
+        assert_eq!(reader.get_immutable(mainline::Id::random()), None);
+        over.store(true, Ordering::Relaxed);
+        (ours.join().unwrap(), target, info_hash, port)
+    });
+    assert_eq!(driver.stored(), (1, 1));
+    assert_eq!(*target.as_bytes(), *store::target(b"17:kept by kad-proto").as_bytes());
+    assert_eq!(driver.datagrams().malformed, 0);
+    // And by ourselves, over the wire.
+    let (mut driver, peer) = (driver, Peer::new(1));
+    let item = exchange(&mut driver, &peer, Query::Get { target: Key160::new(*target.as_bytes()) });
+    assert_eq!(item.unwrap().item.unwrap(), b"17:kept by kad-proto");
+    let info_hash = Key160::new(*info_hash.as_bytes());
+    let peers = exchange(&mut driver, &peer, Query::GetPeers { info_hash }).unwrap().peers.unwrap();
+    let expected = [port ^ 1, port].map(|port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+    assert_eq!(peers.into_iter().collect::<HashSet<_>>(), HashSet::from(expected));
 }
 
 /// A driver that stays, and answers.
@@ -393,7 +510,7 @@ fn a_node_that_stays_joins_from_its_bootstrap_nodes_and_from_those_restored() {
     assert!(driver.table().get(&old.node).is_some());
     old.asked();
 
-    let (address, peer) = (peer.node.1, std::thread::spawn(move || peer.answer(&[])));
+    let (address, peer) = (peer.node.1, thread::spawn(move || peer.answer(&[])));
     assert!(driver.bootstrap(&[address]).unwrap().is_empty());
     let peer = peer.join().unwrap();
     let joins = |asked: Message| {

@@ -10,7 +10,7 @@ mod driver {
 mod krpc;
 
 use kad_proto::Key160;
-use krpc::{Body, Message};
+use krpc::{Answer, Body, Message};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Lines};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -157,7 +157,10 @@ fn a_deadline_that_is_too_short_is_told_by_the_exit_code() {
         let mut buffer = [0; 2048];
         while let Ok((length, from)) = node.recv_from(&mut buffer) {
             let Ok(Message { transaction, .. }) = Message::decode(&buffer[..length]) else { continue };
-            let body = Body::Response { from: Key160::new([9; 20]), nodes: Some(named.clone()) };
+            let body = Body::Response {
+                from: Key160::new([9; 20]),
+                answer: Answer { nodes: Some(named.clone()), ..Answer::default() },
+            };
             let _ = node.send_to(&Message { transaction, body }.encode().unwrap(), from);
         }
     });

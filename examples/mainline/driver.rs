@@ -3,7 +3,8 @@
 //! The heart is [`Driver::step`], which is the whole loop of an embedder: wait for a datagram, but only until the engine
 //! wants to be woken; tell the engine what came, or that time passed; do everything that it says.
 
-use crate::krpc::{Body, Message, Query};
+use crate::krpc::{Answer, Body, Message, Query};
+use crate::store::{Limits, Refusal, Store};
 use crate::trace::{Ending, Failure, Lookup};
 use core::convert::Infallible;
 use core::time::Duration;
@@ -167,6 +168,8 @@ pub(crate) struct Driver {
     /// The origin of the engine's time.
     anchor: std::time::Instant,
     settings: Settings,
+    /// What others have stored here.
+    store: Store,
     asked: HashMap<Transaction, Asked>,
     /// Where the engine's requests are in `asked`, to forget them when they are cancelled.
     transactions: HashMap<RequestId, Transaction>,
@@ -205,13 +208,15 @@ impl Driver {
         let socket = UdpSocket::bind(address)?;
         address.set_port(socket.local_addr()?.port());
         let refused = |error| io::Error::new(ErrorKind::InvalidInput, error);
+        let anchor = std::time::Instant::now();
         Ok(Self {
             bucket_size: config.table.bucket_size,
             coordinator: Coordinator::new(id, config).map_err(refused)?,
             socket,
             address,
-            anchor: std::time::Instant::now(),
+            anchor,
             settings,
+            store: Store::new(id, Limits::default(), anchor),
             asked: HashMap::new(),
             transactions: HashMap::new(),
             silent: Vec::new(),
@@ -431,15 +436,15 @@ impl Driver {
         };
         match body {
             Body::Query { from: id, query, read_only } => {
-                self.serve(from, transaction, &query);
+                self.serve(from, transaction, query);
                 // That it does not serve, a node says of itself: anybody can say it of any other, so it is no reason to
                 // take a node out of the table. It only is no candidate.
                 if !read_only && !self.is_own_address(from) {
                     self.tell(Stamped::new(Inbound::Discovered((id, from))));
                 }
             }
-            Body::Response { from: id, nodes } => {
-                self.answer(from, &transaction, Ok((id, nodes.unwrap_or_default())));
+            Body::Response { from: id, answer } => {
+                self.answer(from, &transaction, Ok((id, answer.nodes.unwrap_or_default())));
             }
             Body::Error { code, text } => {
                 self.answer(from, &transaction, Err(Failure::Error { code, text }));
@@ -491,24 +496,60 @@ impl Driver {
     }
 
     /// Answers a query.
-    fn serve(&mut self, to: SocketAddrV4, transaction: Vec<u8>, query: &Query) {
+    fn serve(&mut self, to: SocketAddrV4, transaction: Vec<u8>, query: Query) {
         if !self.settings.serve {
             self.datagrams.unserved += 1;
             return;
         }
-        let from = self.local();
-        let body = match query {
-            Query::Ping => Body::Response { from, nodes: None },
-            // A `get_peers` is answered without a token: who keeps no peers wants none announced.
-            Query::FindNode { target } | Query::GetPeers { info_hash: target } => {
-                let closest = self.table().closest(*target).take(NODES_IN_ANSWER);
-                Body::Response { from, nodes: Some(closest.map(|known| *known.node()).collect()) }
-            }
-            Query::Other(_) => Body::Error { code: 204, text: "Method Unknown".into() },
+        let body = match self.respond(to, query) {
+            Ok(answer) => Body::Response { from: self.local(), answer },
+            Err((code, text)) => Body::Error { code, text },
         };
         if self.send(&Message { transaction, body }, to).is_ok() {
             self.datagrams.served += 1;
         }
+    }
+
+    /// What a query from this address is answered, or the error that it is answered with.
+    fn respond(&mut self, to: SocketAddrV4, query: Query) -> Result<Answer, (i64, String)> {
+        let now = std::time::Instant::now();
+        let refused = |refusal: Refusal| (refusal.code(), refusal.to_string());
+        match query {
+            Query::Ping => Ok(Answer::default()),
+            Query::FindNode { target } => {
+                Ok(Answer { nodes: Some(self.closest(target)), ..Answer::default() })
+            }
+            Query::GetPeers { info_hash } => {
+                let peers = self.store.peers(&info_hash, now);
+                let peers = (!peers.is_empty()).then_some(peers);
+                Ok(Answer { peers, ..self.with_token(info_hash, to, now) })
+            }
+            Query::Get { target } => {
+                let item = self.store.get(&target, now).map(<[u8]>::to_vec);
+                Ok(Answer { item, ..self.with_token(target, to, now) })
+            }
+            Query::AnnouncePeer { info_hash, port, implied_port, token } => {
+                let peer = SocketAddrV4::new(*to.ip(), if implied_port { to.port() } else { port });
+                self.store.announce(peer, &token, &info_hash, now).map_err(refused)?;
+                Ok(Answer::default())
+            }
+            Query::Put { item, target, token } => {
+                self.store.put(*to.ip(), &token, target, item, now).map_err(refused)?;
+                Ok(Answer::default())
+            }
+            Query::Other(_) => Err((204, "Method Unknown".into())),
+        }
+    }
+
+    /// Where else to ask for what has this key, and the token with which to store it here.
+    fn with_token(&mut self, key: Key160, to: SocketAddrV4, now: std::time::Instant) -> Answer {
+        let token = Some(self.store.token(*to.ip(), now));
+        Answer { nodes: Some(self.closest(key)), token, ..Answer::default() }
+    }
+
+    /// The nodes to name to somebody who looks for this key.
+    fn closest(&self, target: Key160) -> Vec<Node> {
+        self.table().closest(target).take(NODES_IN_ANSWER).map(|known| *known.node()).collect()
     }
 
     /// Asks a node for the nodes closest to `target`.
@@ -601,6 +642,11 @@ impl Driver {
     /// Whether it answers others.
     pub(crate) fn serves(&self) -> bool {
         self.settings.serve
+    }
+
+    /// How many items of others it keeps, and the peers of how many torrents.
+    pub(crate) fn stored(&self) -> (usize, usize) {
+        self.store.len()
     }
 
     /// What the engine did for its routing table.

@@ -9,6 +9,7 @@ mod options;
 mod report;
 mod saved;
 mod stay;
+mod store;
 mod testnet;
 mod trace;
 

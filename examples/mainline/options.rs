@@ -26,7 +26,8 @@ To look up:
   --deadline TIME        give each lookup this long: 500ms, 5s, 1m [default: 10s]
   --drop SHARE           lose this share of outgoing datagrams, 0 to 1 [default: 0]
 To stay:
-  --stay TIME            be a node for this long: answer others, maintain the routing table, and show it every 5 s
+  --stay TIME            be a node for this long: answer others, keep items and peers for them, maintain the routing
+                         table, and show it every 5 s
   --serve                the same until interrupted (Ctrl-C)
   --every TIME           meanwhile do the lookups again this often [default: once]
   --probe TIME           check this often whether a node of the table lives [default: 15m]

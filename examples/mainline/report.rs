@@ -124,6 +124,7 @@ pub(crate) struct Totals<'a>(pub(crate) &'a Driver);
 impl Totals<'_> {
     pub(crate) fn json(&self) -> Value {
         let (traffic, routing, datagrams) = (self.0.traffic(), self.0.routing(), self.0.datagrams());
+        let (items, torrents) = self.0.stored();
         json!({
             "local": { "key": self.0.local().to_string(), "address": self.0.address().to_string() },
             "requests": {
@@ -153,6 +154,7 @@ impl Totals<'_> {
                 "served": datagrams.served,
                 "unserved": datagrams.unserved,
             },
+            "kept": { "items": items, "torrents": torrents },
         })
     }
 }
@@ -168,6 +170,8 @@ impl fmt::Display for Totals<'_> {
             )?;
             write!(f, "{} probes passed, {} failed; ", r.probe.passed, r.probe.failed)?;
             writeln!(f, "{} buckets explored, {} bootstraps of its own", r.explored, r.bootstraps)?;
+            let (items, torrents) = self.0.stored();
+            writeln!(f, "\nkept for others: {items} items, peers of {torrents} torrents")?;
         }
         write!(
             f,

@@ -3,6 +3,8 @@
 
 import atexit
 import collections
+import hashlib
+import itertools
 import json
 import pathlib
 import queue
@@ -125,6 +127,28 @@ def exact(swarm, rounds, what):
     check(all(count == CLOSEST for count in found), f"{what}: of the {CLOSEST} true closest found: {found}")
 
 
+def stores(swarm, ours, chance):
+    """Checks that the others store with our node what belongs there."""
+    distance = lambda key, target: int(key, 16) ^ int(target, 16)
+    target = lambda text: hashlib.sha1(b"%d:%s" % (len(text), text)).hexdigest()
+    # An item that is nearer to us than to any of them.
+    texts = (b"record-%d" % number for number in itertools.count())
+    nearer = lambda text: all(distance(ours.key, target(text)) < distance(key, target(text)) for key in swarm.nodes)
+    text = next(filter(nearer, texts))
+    put = swarm.obey("put", text.decode())
+    check(put["target"] == target(text), "a session puts an item that belongs with us")
+    get = lambda: krpc.ask([ours.port], b"get", {b"target": bytes.fromhex(target(text))}).get(ours.port, {})
+    kept, took = ours.until(lambda: get().get(b"v") == text)
+    check(kept, f"after {took:.1f} s our node has it")
+
+    port = chance.randrange(1024, 65536)
+    swarm.obey("announce", ours.key, str(port))
+    peers = {b"info_hash": bytes.fromhex(ours.key)}
+    values = lambda: krpc.ask([ours.port], b"get_peers", peers).get(ours.port, {}).get(b"values", [])
+    kept, took = ours.until(lambda: bytes([127, 0, 0, 1]) + port.to_bytes(2, "big") in values())
+    check(kept, f"it announces a peer of the torrent with our id: after {took:.1f} s our node names it")
+
+
 def main(example):
     chance = random.Random(SEED)
     begun = time.monotonic()
@@ -155,6 +179,8 @@ def main(example):
     check(full, f"after {took:.1f} s its table holds all {len(ours.table)} that it has room for, by cpl {shown}")
     check(all(ours.table[key] == f"127.0.0.1:{swarm.nodes[key]}" for key in ours.table), "each at its own address")
 
+    stores(swarm, ours, chance)
+
     dead = chance.sample(sorted(ours.table), KILLED)
     swarm.obey("kill", *(str(swarm.nodes[key]) for key in dead))
     ports = [swarm.nodes.pop(key) for key in dead]
@@ -175,6 +201,7 @@ def main(example):
     ended = sum(requests[how] for how in ("answered", "failed", "timed_out", "cancelled", "in_flight"))
     check(requests["sent"] == ended, f"requests add up: {requests}")
     check(routing["probes_failed"] > 0, f"routing maintenance: {routing}")
+    check(ours.report["kept"]["items"] == 1, f"kept for others: {ours.report['kept']}")
     check(datagrams["served"] > 0 and datagrams["malformed"] == 0, f"datagrams: {datagrams}")
     swarm.process.stdin.close()
     check(swarm.process.wait(30) == 0, f"all of it in {time.monotonic() - begun:.1f} s")

@@ -2,8 +2,9 @@
 """A swarm of libtorrent sessions on 127.0.0.1, each a node of the same DHT.
 
 It prints one JSON object when the swarm has formed: its nodes, as ids and ports. Then it obeys lines on stdin and answers
-each with a JSON object: `search KEY` has each session look for peers of that key; `kill PORT...` ends these sessions, for
-good and without a word to the others. The end of stdin ends all.
+each with a JSON object: `search KEY` has each session look for peers of that key; `put TEXT` has one of them store an
+item (BEP 44), and `announce KEY PORT` announce a peer; `kill PORT...` ends these sessions, for good and without a word to
+the others. The end of stdin ends all.
 """
 
 import json
@@ -98,6 +99,13 @@ def main(count, seed):
             case ["search", key]:
                 search(swarm, lambda _: key)
                 say({"searching": key})
+            case ["put", text]:
+                target = next(iter(swarm.values())).dht_put_immutable_item(text.encode())
+                say({"target": str(target)})
+            case ["announce", key, port]:
+                info_hash = libtorrent.sha1_hash(bytes.fromhex(key))
+                next(iter(swarm.values())).dht_announce(info_hash, int(port), 0)
+                say({"announced": key})
             case _:
                 sys.exit(f"the swarm: no such command: {line.strip()}")
 
