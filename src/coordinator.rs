@@ -276,13 +276,13 @@ impl<F: Family> Machine for Coordinator<F> {
                         if let Some(node) = newcomer {
                             routing.alive(&mut turn, &node, elapsed, detached);
                         }
-                        routing.discovered(&closer, detached);
+                        routing.discovered(now, &closer, detached);
                         pool.answered(&mut turn, id, request, closer);
                     }
                     Some((Work::Check(_), _)) => {
                         let names = !closer.is_empty();
                         checked(routing, &mut turn, request, Ending::Answered, names, Some(&context));
-                        routing.discovered(&closer, || context::detached(&context));
+                        routing.discovered(turn.now, &closer, || context::detached(&context));
                     }
                     None => {}
                 }
@@ -313,7 +313,7 @@ impl<F: Family> Machine for Coordinator<F> {
                 routing.suspect(&mut turn, &node, || context::detached(&context));
             }
             Inbound::Discovered(node) => {
-                routing.discovered(core::slice::from_ref(&node), || context::detached(&context));
+                routing.heard(turn.now, &node, || context::detached(&context));
             }
             Inbound::Client(node) => routing.client(&mut turn, node, &context),
             Inbound::Seeds(seeds) => routing.remember(&seeds),
