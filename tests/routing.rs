@@ -478,7 +478,7 @@ fn of_those_who_failed_only_the_latest_are_remembered() {
 #[test]
 fn the_dead_that_others_keep_naming_are_left_alone() {
     let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, false)).unwrap();
-    let mut names = |machine: &mut Coordinator<Tiny>, time: u64| {
+    let names = |machine: &mut Coordinator<Tiny>, time: u64| {
         let start = Start::find(time, node(0)).with_seeds(vec![node(9)]);
         let out = machine.handle(at(time), Stamped::new(Inbound::Start(start)));
         let lookup = |stamped: &&Stamped<Request<Tiny>>| stamped.event.owner.operation().is_some();
@@ -607,4 +607,13 @@ fn the_end_of_time_wakes_nobody() {
     let _ = machine.handle(Instant::FAR_FUTURE, Stamped::new(Inbound::Discovered(node(7))));
     let _ = machine.handle(Instant::FAR_FUTURE, Stamped::new(Inbound::Tick));
     assert_eq!(machine.poll_timeout(), None);
+}
+
+#[test]
+fn a_memory_of_failed_checks_that_makes_no_sense_is_refused() {
+    let never = IncludeConfig { retry_interval: core::time::Duration::ZERO, ..IncludeConfig::default() };
+    let many = IncludeConfig { max_failed: (1 << 20) + 1, ..IncludeConfig::default() };
+    for (field, config) in [("include.retry_interval", never), ("include.max_failed", many)] {
+        assert_eq!(config.validate().unwrap_err().field(), field);
+    }
 }
