@@ -387,7 +387,7 @@ impl<F: Family> Machine for Coordinator<F> {
                 routing.suspect(&mut turn, &node, || context::detached(&context));
             }
             Inbound::Discovered(node) => {
-                routing.discovered(core::slice::from_ref(&node), || context::detached(&context));
+                routing.heard(turn.now, &node, || context::detached(&context));
             }
             Inbound::Client(node) => routing.client(&mut turn, node, &context),
             Inbound::Seeds(seeds) => routing.remember(&seeds),
@@ -439,13 +439,13 @@ fn answered<'a, F: Family>(
             if let Some(node) = newcomer {
                 routing.alive(turn, &node, elapsed, detached);
             }
-            routing.discovered(closer, detached);
+            routing.discovered(now, closer, detached);
             pool.answered(turn, id, request, answer);
         }
         Some((Work::Check(_), _)) => {
             let names = !answer.closer.is_empty();
             checked(routing, turn, request, Ending::Answered, names, Some(context));
-            routing.discovered(&answer.closer, || context::detached(context));
+            routing.discovered(turn.now, &answer.closer, || context::detached(context));
         }
         None => {}
     }

@@ -15,11 +15,12 @@ use crate::turn::{Turn, Work};
 use core::time::Duration;
 use opentelemetry::trace::SpanContext;
 use slab::Slab;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// How candidates are checked.
 ///
-/// Memory: at most `max_queued + max_in_flight` candidates, each a node id and a span context.
+/// Memory: at most `max_queued + max_in_flight` candidates, each a node id and a span context; and of at most
+/// `max_failed` failed checks a node id, two keys and some 40 bytes each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncludeConfig {
     /// How many checks may be under way. 1 to 1,024. Default: 3.
@@ -29,11 +30,22 @@ pub struct IncludeConfig {
     /// How long a check may take, its wait for the network's capacity included; what is sent has the network's request
     /// time-out at most. Default: 10 s.
     pub timeout: Duration,
+    /// How long a node that has failed two checks in a row is not checked again, however often others name it: the dead are
+    /// named for long. One failure may be a lost message. Who is heard from itself is checked at once. Default: 5 min.
+    pub retry_interval: Duration,
+    /// How many failed checks are remembered, the latest. At most 2^20; 0 is none. Default: 1,024.
+    pub max_failed: usize,
 }
 
 impl Default for IncludeConfig {
     fn default() -> Self {
-        Self { max_in_flight: 3, max_queued: 128, timeout: Duration::from_secs(10) }
+        Self {
+            max_in_flight: 3,
+            max_queued: 128,
+            timeout: Duration::from_secs(10),
+            retry_interval: Duration::from_secs(300),
+            max_failed: 1_024,
+        }
     }
 }
 
@@ -45,7 +57,9 @@ impl IncludeConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         require((1..=1_024).contains(&self.max_in_flight), "include.max_in_flight", "1 to 1,024")?;
         require((1..=1 << 16).contains(&self.max_queued), "include.max_queued", "1 to 2^16")?;
-        require(!self.timeout.is_zero(), "include.timeout", "longer than zero")
+        require(!self.timeout.is_zero(), "include.timeout", "longer than zero")?;
+        require(!self.retry_interval.is_zero(), "include.retry_interval", "longer than zero")?;
+        require(self.max_failed <= 1 << 20, "include.max_failed", "at most 2^20")
     }
 }
 
@@ -59,6 +73,8 @@ pub struct IncludeCounts {
     pub duplicate: u64,
     /// Dropped because as many waited as may.
     pub dropped: u64,
+    /// Dropped because their last two checks failed, the later one lately.
+    pub shunned: u64,
     /// No longer wanted when their turn came.
     pub unwanted: u64,
     /// Answered, and named a node.
@@ -80,7 +96,59 @@ pub(crate) struct Vetting<F: Family> {
     under_check: Slab<Candidate<F>>,
     /// Of all of them. Never iterated.
     keys: HashSet<F::Key, Seeded>,
+    failures: Failures<F>,
     counts: IncludeCounts,
+}
+
+/// Nodes whose last check failed lately.
+#[derive(Clone, Debug)]
+struct Failures<F: Family> {
+    most: usize,
+    lasts: Duration,
+    /// By key; the one that failed last, where there are several. Never iterated.
+    nodes: HashMap<F::Key, Failure<F>, Seeded>,
+    /// The latest last. Some may have been taken out of `nodes` since.
+    order: VecDeque<(F::Key, Instant)>,
+}
+
+#[derive(Clone, Debug)]
+struct Failure<F: Family> {
+    node: F::Node,
+    /// When it failed last.
+    at: Instant,
+    /// And the time before.
+    again: bool,
+}
+
+impl<F: Family> Failures<F> {
+    fn get(&self, now: Instant, node: &F::Node) -> Option<&Failure<F>> {
+        if self.nodes.is_empty() {
+            return None;
+        }
+        self.nodes.get(&F::key(node)).filter(|known| known.node == *node && now < known.at + self.lasts)
+    }
+
+    fn forget(&mut self, node: &F::Node) {
+        if !self.nodes.is_empty() && self.nodes.get(&F::key(node)).is_some_and(|known| known.node == *node) {
+            self.nodes.remove(&F::key(node));
+        }
+    }
+
+    fn insert(&mut self, now: Instant, node: F::Node) {
+        if self.most == 0 {
+            return;
+        }
+        let key = F::key(&node);
+        let again = self.nodes.get(&key).is_some_and(|known| known.node == node);
+        if self.order.len() == self.most
+            && let Some((oldest, at)) = self.order.pop_front()
+            && self.nodes.get(&oldest).is_some_and(|known| known.at == at)
+        {
+            self.nodes.remove(&oldest);
+        }
+        self.nodes.insert(key, Failure { node, at: now, again });
+        self.order.push_back((key, now));
+    }
 }
 
 /// A candidate, with the span that its check links to.
@@ -99,6 +167,12 @@ impl<F: Family> Vetting<F> {
             queue: VecDeque::new(),
             under_check: Slab::new(),
             keys: HashSet::with_hasher(Seeded(hash_seed)),
+            failures: Failures {
+                most: config.max_failed,
+                lasts: config.retry_interval,
+                nodes: HashMap::with_hasher(Seeded(hash_seed)),
+                order: VecDeque::new(),
+            },
             counts: IncludeCounts::default(),
         })
     }
@@ -116,10 +190,17 @@ impl<F: Family> Vetting<F> {
         self.max_queued - self.queue.len()
     }
 
-    /// Takes a candidate, unless it is known or there is no room.
-    pub(crate) fn offer(&mut self, node: &F::Node, origin: &SpanContext) {
+    /// A node was heard from itself: what came of its checks is forgotten.
+    pub(crate) fn heard(&mut self, node: &F::Node) {
+        self.failures.forget(node);
+    }
+
+    /// Takes a candidate, unless it is known, has failed lately, or there is no room.
+    pub(crate) fn offer(&mut self, now: Instant, node: &F::Node, origin: &SpanContext) {
         self.counts.offered += 1;
-        if self.keys.contains(&F::key(node)) {
+        if self.failures.get(now, node).is_some_and(|failure| failure.again) {
+            self.counts.shunned += 1;
+        } else if self.keys.contains(&F::key(node)) {
             self.counts.duplicate += 1;
         } else if self.room() == 0 {
             self.counts.dropped += 1;
@@ -181,6 +262,11 @@ impl<F: Family> Vetting<F> {
         self.keys.remove(&F::key(&candidate.node));
         *(if passed { &mut self.counts.passed } else { &mut self.counts.failed }) += 1;
         let request = self.checks.end(turn, id, ending, &candidate.origin)?;
+        if passed {
+            self.failures.forget(&candidate.node);
+        } else if request.is_emitted() {
+            self.failures.insert(turn.now, candidate.node.clone());
+        }
         Some((candidate, request.age(turn.now)))
     }
 }
@@ -188,8 +274,11 @@ impl<F: Family> Vetting<F> {
 /// What an [`Include`] is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inbound<F: Family> {
-    /// Check this node. The stamp holds the span that the check links to.
+    /// Somebody names this node: check it, unless it [has failed lately](IncludeConfig::retry_interval). The stamp holds the
+    /// span that the check links to.
     Offer(F::Node),
+    /// The node itself was heard from: check it, whatever came of its last checks. Stamped like an offer.
+    Heard(F::Node),
     /// A request was answered.
     Answered {
         /// The request.
@@ -225,6 +314,9 @@ crate::event::says!(Outbound { Request: Request<F>, Cancel: Cancel<F> });
 
 /// Checks candidates before they enter a routing table: each is asked for the nodes closest to itself, and passes if it
 /// names at least one. What merely claims to exist, or lives but serves nobody, stays out.
+///
+/// One that has failed twice in a row is not checked again for a while, unless it is heard from itself: those that have died
+/// are named by others for long.
 ///
 /// Each candidate is of its own: it has the link of its own offer, and a time-out that frees its place whatever happens.
 /// In a [`Coordinator`](crate::Coordinator), nodes that answers name are offered by themselves.
@@ -288,7 +380,11 @@ impl<F: Family> Machine for Include<F> {
         settle(vetting, &mut turn);
         let Stamped { event, context, .. } = event;
         match event {
-            Inbound::Offer(node) => vetting.offer(&node, context::origin(&context)),
+            Inbound::Offer(node) => vetting.offer(turn.now, &node, context::origin(&context)),
+            Inbound::Heard(node) => {
+                vetting.heard(&node);
+                vetting.offer(turn.now, &node, context::origin(&context));
+            }
             Inbound::Answered { request, closer } => {
                 if turn.outbox.recognise(request).is_some() {
                     let passed = !closer.is_empty();

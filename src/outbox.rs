@@ -259,8 +259,8 @@ impl<F: Family, T> Outbox<F, T> {
         self.traffic
     }
 
-    /// The soft limit and the time-out of a request sent now, in nanoseconds. One to a node whose first request is still
-    /// listened to (`again`) has what is left of that one's time.
+    /// The soft limit and the time-out of a request sent now, in nanoseconds. One to a node whose last request is slow and
+    /// still listened to (`again`) has as much time as that one would have left, had it been the first.
     fn limits(&self, again: bool) -> (u64, u64) {
         let Limits { soft, hard, least } = self.limits;
         let (soft, hard) = if least >= hard {

@@ -36,7 +36,9 @@ pub struct QueryConfig {
     /// no node, and their results are merged. 1 to 64. Default: 1.
     pub paths: usize,
     /// How often a node may be asked again that is among the k closest and has been silent past its time-out (where it is
-    /// only asked for closer nodes, past the soft limit): a lost message is not a dead node. At most 16. Default: 1.
+    /// only asked for closer nodes, past the soft limit): a lost message is not a dead node. Unless this is 0, a node that is
+    /// slow and nearer than all that have answered is asked once more: it would be the first of the result. At most 16.
+    /// Default: 1.
     pub retries: usize,
     /// How many nodes of one answer are looked at; the others are ignored. 1 to 1,024. Default: 40.
     pub max_closer_nodes: usize,

@@ -2,7 +2,7 @@
 //!
 //! | what happens | what follows |
 //! | --- | --- |
-//! | a node is named by an answer, or [discovered](crate::coordinator::Inbound::Discovered) by the driver | it is offered to [include](crate::include), if the table would take it |
+//! | a node is named by an answer, or [discovered](crate::coordinator::Inbound::Discovered) by the driver | it is offered to [include](crate::include), if the table would take it; one that is only named, and has [failed lately](crate::IncludeConfig::retry_interval), is not |
 //! | a node answers a request of ours and names somebody, or is a seed of a bootstrap | it enters the table, if there is room; its record is refreshed, and its [probe](crate::probe) postponed |
 //! | a request runs into its time-out, or fails | nothing is removed: the node's probe is due now, and decides |
 //! | a request is given up because its operation ended | nothing |
@@ -299,6 +299,9 @@ impl<F: Family> Routing<F> {
         if self.refresh(turn.now, node, round_trip) {
             return;
         }
+        if let Some(include) = &mut self.include {
+            include.heard(node);
+        }
         if let Offered::Admitted { evicted } = self.table.offer(turn.now, node, round_trip) {
             let context = context();
             if let Some(evicted) = evicted {
@@ -379,7 +382,7 @@ impl<F: Family> Routing<F> {
     }
 
     /// Nodes that somebody named: they are checked, if the table would take them. One answer fills half of the room there is.
-    pub(crate) fn discovered(&mut self, nodes: &[F::Node], context: impl FnOnce() -> Context) {
+    pub(crate) fn discovered(&mut self, now: Instant, nodes: &[F::Node], context: impl FnOnce() -> Context) {
         let Some(include) = self.include.as_mut().filter(|include| include.room() > 0) else { return };
         let most = include.room().div_ceil(2);
         let nodes = nodes.get(..self.max_closer_nodes).unwrap_or(nodes);
@@ -387,8 +390,17 @@ impl<F: Family> Routing<F> {
         let mut wanted = nodes.iter().filter(wanted).take(most).peekable();
         if wanted.peek().is_some() {
             let context = context();
-            wanted.for_each(|node| include.offer(node, context::origin(&context)));
+            wanted.for_each(|node| include.offer(now, node, context::origin(&context)));
         }
+    }
+
+    /// A node was heard from itself, and nothing is proved: like [`discovered`](Self::discovered), whatever came of its last
+    /// checks.
+    pub(crate) fn heard(&mut self, now: Instant, node: &F::Node, context: impl FnOnce() -> Context) {
+        if let Some(include) = &mut self.include {
+            include.heard(node);
+        }
+        self.discovered(now, core::slice::from_ref(node), context);
     }
 
     /// A node is known not to serve.

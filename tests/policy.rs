@@ -107,14 +107,41 @@ fn a_node_that_stays_silent_fails_once_and_ends_the_wait() {
     let mut query = query(QueryConfig::default());
     let first = requests(&start(&mut query, Start::find(1, Key8::new([0])).with_seeds(keys([1]))));
     let again = requests(&tick(&mut query, 100));
-    let said = tick(&mut query, 300);
-    let ids = [first[0].0.id, again[0].0.id];
-    assert_eq!(cancels(&said), ids.map(|id| (id, GivenUp::TimedOut)));
-    let reports = said.iter().filter(
-        |stamped| matches!(&stamped.event, Outbound::Progress(progress) if progress.reply == Reply::TimedOut),
-    );
-    assert_eq!(reports.count(), 2);
-    assert_eq!(outcome(&said), Some((Outcome::Exhausted, 0)));
+    let last = requests(&tick(&mut query, 200));
+    let ids = [&first, &again, &last].map(|batch| batch[0].0.id);
+    let mut given_up = Vec::new();
+    for (now, ends) in [(300, None), (400, Some((Outcome::Exhausted, 0)))] {
+        let said = tick(&mut query, now);
+        given_up.extend(cancels(&said));
+        let times_out = |stamped: &&Stamped<Outbound<Tiny>>| matches!(&stamped.event, Outbound::Progress(progress) if progress.reply == Reply::TimedOut);
+        assert_eq!(said.iter().filter(times_out).count(), cancels(&said).len());
+        assert_eq!(outcome(&said), ends);
+    }
+    assert_eq!(given_up, ids.map(|id| (id, GivenUp::TimedOut)));
+}
+
+/// The nearest would be the first of the result: to lose it by two lost messages in a row is too often.
+#[test]
+fn who_is_nearer_than_all_that_answered_is_asked_once_more() {
+    for (silent, times) in [(1, 3), (2, 2)] {
+        let mut query = query(QueryConfig::default());
+        let first = requests(&start(&mut query, Start::find(1, Key8::new([0])).with_seeds(keys([1, 2]))));
+        let [other] = &first.iter().filter(|it| it.0.node != Key8::new([silent])).collect::<Vec<_>>()[..]
+        else {
+            panic!("{first:?}")
+        };
+        let mut asked = first.len() - 1;
+        assert_eq!(outcome(&answer(&mut query, 10, other.0.id, Vec::new())), None);
+        let mut last = None;
+        for now in [100, 200, 300] {
+            let said = tick(&mut query, now);
+            asked += requests(&said).len();
+            last = requests(&said).pop().or(last);
+        }
+        assert_eq!(asked as u64, times, "{silent} is silent");
+        let (request, deadline) = last.unwrap();
+        assert_eq!((request.node, deadline), (Key8::new([silent]), at(times * 100 + 100)));
+    }
 }
 
 #[test]

@@ -427,6 +427,75 @@ fn a_candidate_can_be_offered_again_once_its_check_has_ended() {
     assert_eq!((machine.counts().duplicate, machine.counts().failed), (1, 1));
 }
 
+/// Says these to the machine from `from` on, each a time-out after the last, and how many checks began.
+fn checks(machine: &mut Include<Tiny>, from: u64, events: &[include::Inbound<Tiny>]) -> usize {
+    let asks =
+        |stamped: &Stamped<include::Outbound<Tiny>>| matches!(stamped.event, include::Outbound::Request(_));
+    let mut count = 0;
+    for (event, time) in events.iter().zip((from..).step_by(2)) {
+        count += machine.handle(at(time), Stamped::new(event.clone())).iter().filter(|it| asks(it)).count();
+    }
+    let _ = machine.handle(at(from + 2 * events.len() as u64), Stamped::new(include::Inbound::Tick));
+    count
+}
+
+#[test]
+fn who_failed_twice_is_not_checked_again_for_a_while_unless_it_is_heard_from() {
+    use include::Inbound::{Heard, Offer};
+    let mut machine = Include::<Tiny>::new(&IncludeConfig::default(), network()).unwrap();
+    let offers = |count| vec![Offer(node(1)); count];
+    assert_eq!(checks(&mut machine, 0, &offers(9)), 2, "one failure may be a lost message");
+    assert_eq!((machine.counts().shunned, machine.counts().failed), (7, 2));
+    assert_eq!(checks(&mut machine, 100, &[Offer(node(2))]), 1, "that is said of nobody else");
+    // It failed at 4 s, and again five minutes later.
+    assert_eq!(checks(&mut machine, 303, &offers(1)), 0);
+    assert_eq!(checks(&mut machine, 305, &offers(5)), 1);
+    assert_eq!(checks(&mut machine, 400, &[Heard(node(1)), Offer(node(1)), Offer(node(1))]), 2);
+    // An answer makes good what was.
+    let out = machine.handle(at(500), Stamped::new(Heard(node(1))));
+    let include::Outbound::Request(request) = &out[0].event else { panic!("{out:?}") };
+    let answer = include::Inbound::Answered { request: request.id, closer: vec![LOCAL] };
+    let _ = machine.handle(at(500), Stamped::new(answer));
+    assert_eq!(checks(&mut machine, 501, &offers(3)), 2);
+}
+
+#[test]
+fn of_those_who_failed_only_the_latest_are_remembered() {
+    for (max_failed, again) in [(0, 3), (1, 3), (2, 2), (3, 2)] {
+        let config = IncludeConfig { max_failed, ..IncludeConfig::default() };
+        let mut machine = Include::<Tiny>::new(&config, network()).unwrap();
+        let offer = |key| include::Inbound::Offer(node(key));
+        let of_one = checks(&mut machine, 0, &[offer(1), offer(1)]);
+        let both = checks(&mut machine, 10, &[offer(2), offer(1)]);
+        assert_eq!(of_one + both - 1, again, "{max_failed}");
+    }
+    // Who fails twice needs one place.
+    let config = IncludeConfig { max_failed: 1, ..IncludeConfig::default() };
+    let mut machine = Include::<Tiny>::new(&config, network()).unwrap();
+    assert_eq!(checks(&mut machine, 0, &vec![include::Inbound::Offer(node(1)); 4]), 2);
+}
+
+#[test]
+fn the_dead_that_others_keep_naming_are_left_alone() {
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, false)).unwrap();
+    let names = |machine: &mut Coordinator<Tiny>, time: u64| {
+        let start = Start::find(time, node(0)).with_seeds(vec![node(9)]);
+        let out = machine.handle(at(time), Stamped::new(Inbound::Start(start)));
+        let lookup = |stamped: &&Stamped<Request<Tiny>>| stamped.event.owner.operation().is_some();
+        let id = requests(&out).iter().find(lookup).unwrap().event.id;
+        let _ = machine.handle(at(time), answered(id, &[0xf0]));
+        let _ = machine.handle(at(time + 4), Stamped::new(Inbound::Tick));
+        machine.routing().include.failed
+    };
+    let failed: Vec<_> = (0..4).map(|round| names(&mut machine, 1 + 5 * round)).collect();
+    assert_eq!(failed, [1, 2, 2, 2]);
+    let _ = machine.handle(at(50), Stamped::new(Inbound::Discovered(node(0xf0))));
+    let _ = machine.handle(at(54), Stamped::new(Inbound::Tick));
+    assert_eq!(machine.routing().include.failed, 3, "it has asked us something, so it is checked");
+    assert_eq!(names(&mut machine, 60), 4);
+    assert_eq!(names(&mut machine, 70), 4);
+}
+
 #[test]
 fn silent_candidates_do_not_make_time_outs_longer() {
     // Who could flood us with made-up candidates would make all lookups slow.
@@ -538,4 +607,13 @@ fn the_end_of_time_wakes_nobody() {
     let _ = machine.handle(Instant::FAR_FUTURE, Stamped::new(Inbound::Discovered(node(7))));
     let _ = machine.handle(Instant::FAR_FUTURE, Stamped::new(Inbound::Tick));
     assert_eq!(machine.poll_timeout(), None);
+}
+
+#[test]
+fn a_memory_of_failed_checks_that_makes_no_sense_is_refused() {
+    let never = IncludeConfig { retry_interval: core::time::Duration::ZERO, ..IncludeConfig::default() };
+    let many = IncludeConfig { max_failed: (1 << 20) + 1, ..IncludeConfig::default() };
+    for (field, config) in [("include.retry_interval", never), ("include.max_failed", many)] {
+        assert_eq!(config.validate().unwrap_err().field(), field);
+    }
 }

@@ -142,7 +142,7 @@ fn the_same_seed_gives_the_same_run() {
 /// On every platform. Changes of the engine's policy change it; nothing else may.
 #[test]
 fn this_run_is_the_same_everywhere() {
-    assert_eq!(format!("{:016x}", weather([12].into_iter(), 60).fingerprint()), "5ffc19fea270448b");
+    assert_eq!(format!("{:016x}", weather([12].into_iter(), 60).fingerprint()), "687a9a05761b045a");
 }
 
 #[test]

@@ -87,7 +87,13 @@ table!(EngineTable {
 // Each part can be turned off by its name: `routing.probe = false`.
 table!(RoutingTable { bootstrap: Part<BootstrapPart>, include: Part<IncludePart>, probe: Part<ProbePart>, explore: Part<ExplorePart>, max_clients: usize });
 table!(BootstrapPart { min_nodes: usize, retry_interval: Time, timeout: Time, max_seeds: usize });
-table!(IncludePart { max_in_flight: usize, max_queued: usize, timeout: Time });
+table!(IncludePart {
+    max_in_flight: usize,
+    max_queued: usize,
+    timeout: Time,
+    retry_interval: Time,
+    max_failed: usize
+});
 table!(ProbePart { interval: Time, retry_interval: Time, max_in_flight: usize, timeout: Time });
 table!(ExplorePart { interval: Time, multiplier: u32, jitter: u32, max_cpl: u32, timeout: Time });
 
@@ -405,6 +411,8 @@ impl RoutingTable {
                 put(&mut config.max_in_flight, table.max_in_flight);
                 put(&mut config.max_queued, table.max_queued);
                 put(&mut config.timeout, table.timeout);
+                put(&mut config.retry_interval, table.retry_interval);
+                put(&mut config.max_failed, table.max_failed);
             });
         }
         if let Some(part) = self.probe {

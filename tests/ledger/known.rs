@@ -37,6 +37,8 @@ struct Entry {
     tries: usize,
     /// Requests that have not ended.
     pending: Vec<RequestId>,
+    /// All that has ended timed out: one more may have waited for capacity meanwhile.
+    silent: bool,
 }
 
 impl Entry {
@@ -128,7 +130,8 @@ impl<const N: usize> Known<N> {
             && self.entries.values().filter(|entry| entry.state == State::Heard).count()
                 < self.max_candidates
             && !self.entries.keys().any(|other| other.key == peer.key);
-        let entry = Entry { state: State::Heard, hops: vec![hop], tries: 0, pending: Vec::new() };
+        let entry =
+            Entry { state: State::Heard, hops: vec![hop], tries: 0, pending: Vec::new(), silent: true };
         self.entries.insert(peer, entry);
         true
     }
@@ -173,10 +176,12 @@ impl<const N: usize> Known<N> {
         let silent = match entry.state {
             State::Heard | State::Missed => true,
             State::Waiting { .. } => self.find && (entry.is_slow(now) || !self.fixed),
-            State::Answered { .. } | State::Failed => false,
+            State::Failed => self.find && entry.silent && !unqueued,
+            State::Answered { .. } => false,
         };
         assert!(silent, "query: asked again though not silent: {peer:?} {:?}", entry.state);
-        assert!(entry.tries <= self.config.retries, "query: asked more often than the retry rule allows");
+        let most = self.repeats(&peer, entry, unqueued);
+        assert!(entry.tries <= most, "query: asked more often than the retry rule allows");
         self.about(request);
         let first = entry.tries == 0;
         // Those passed over do not count: who is slow, and who was, as the next is asked in their stead.
@@ -206,6 +211,18 @@ impl<const N: usize> Known<N> {
             );
         }
         first
+    }
+
+    /// How often a node may have been asked for it to be asked again: once more where it is slow, and nearer than all that
+    /// have answered. Where something waited for capacity, it may have been so when the request was handed in.
+    fn repeats(&self, peer: &Peer<N>, entry: &Entry, unqueued: bool) -> usize {
+        let retries = self.config.retries;
+        let waits = self.find && retries > 0 && !matches!(entry.state, State::Heard | State::Missed);
+        let nearer = |(other, entry): (&Peer<N>, &Entry)| {
+            entry.answered() && self.distance(other) < self.distance(peer)
+        };
+        let exact = self.exact && unqueued;
+        retries + usize::from(waits && !(exact && self.entries.iter().any(nearer)))
     }
 
     /// What a node is asked about: the target; or, once somebody has been silent, the target with one bit flipped,
@@ -267,6 +284,7 @@ impl<const N: usize> Known<N> {
         let retries = self.config.retries;
         let entry = self.entry(&peer);
         entry.pending.retain(|other| *other != id);
+        entry.silent &= timed_out;
         if entry.state != State::Failed && (entry.pending.is_empty() || !timed_out) {
             let again = timed_out && entry.tries <= retries;
             entry.state = if again { State::Missed } else { State::Failed };
@@ -322,7 +340,7 @@ impl<const N: usize> Known<N> {
         }
         let mut window = 0;
         for (peer, entry) in alive {
-            let again = self.find && entry.tries <= self.config.retries;
+            let again = self.find && entry.tries <= self.repeats(peer, entry, true);
             let could = match entry.state {
                 State::Heard => self.asked() < self.config.max_nodes,
                 State::Missed => true,

@@ -178,7 +178,8 @@ pub(crate) fn soak(bytes: &[u8]) -> BTreeMap<&'static str, u64> {
         assert!(traffic.in_flight <= most);
         assert!(counts.include.in_flight <= 3 && counts.probe.in_flight <= 3 && counts.include.queued <= 5);
         let include = counts.include;
-        let known = include.duplicate + include.dropped + include.unwanted + include.passed + include.failed;
+        let dropped = include.duplicate + include.dropped + include.shunned + include.unwanted;
+        let known = dropped + include.passed + include.failed;
         assert_eq!(include.offered, known + include.in_flight + include.queued);
         assert_eq!(counts.probe.nodes, machine.table().len() as u64);
         for record in machine.table().iter() {
