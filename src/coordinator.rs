@@ -14,17 +14,17 @@
 //! Nothing of an operation comes after its `Finished`. Whatever is handed in for it then is ignored, and counted in
 //! [`Traffic`].
 
-use crate::context::{self, Cause, Context};
+use crate::context::Cause;
 use crate::deadline::Clock;
 use crate::error::ConfigError;
 use crate::event::{Bootstrapped, Cancel, Finish, Progress, Refused, Request, Start, Started};
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
 use crate::machine::{Batch, Machine, Stamped};
-use crate::outbox::{Ending, NetworkConfig, Outbox, Traffic};
-use crate::pool::{Elapsed, Pool, PoolConfig, earlier};
+use crate::outbox::{NetworkConfig, Outbox, Traffic};
+use crate::pool::{Pool, PoolConfig};
 use crate::query::says_operations;
-use crate::routing::{Routing, RoutingConfig, RoutingCounts};
+use crate::routing::{Routing, RoutingConfig, RoutingCounts, says_notices};
 use crate::table::{RoutingTable, Saved, TableConfig};
 use crate::time::Instant;
 use crate::turn::{Turn, Work};
@@ -131,6 +131,7 @@ pub enum Outbound<F: Family> {
 }
 
 says_operations!(Outbound);
+says_notices!(Outbound);
 
 /// A whole Kademlia node, without its IO: lookups, the limits on their requests, and the routing table that they
 /// begin from and feed.
@@ -226,95 +227,22 @@ impl<F: Family> Machine for Coordinator<F> {
         let Self { clock, outbox, pool, routing } = self;
         let Stamped { event, context, deadline } = event;
         let mut turn = Turn { now: clock.advance(now), cause: Cause::TIME, outbox, out };
-        routing.begin(turn.now);
-        let mut elapsed = routing.next_timeout().is_some_and(|at| at <= turn.now);
-        while let Some(what) = pool.elapse(&mut turn) {
-            elapsed = true;
-            match what {
-                Elapsed::TimedOut(node, context) => routing.suspect(&mut turn, &node, || context),
-                Elapsed::Check(id) => checked(routing, &mut turn, id, Ending::TimedOut, false, None),
-                Elapsed::Internal => {}
-            }
-        }
-        if elapsed {
-            routing.settle(&mut turn, pool);
-        }
+        routing.elapse(&mut turn, pool);
         match event {
-            Inbound::Start(event) => {
-                let context = context.clone();
-                pool.start(&mut turn, Stamped { event, context, deadline }, |start| {
-                    let table = &routing.table;
-                    let bootstraps = start.is_bootstrap(table.local());
-                    // Twice as many as it is after: where some are dead, the others may know nobody else.
-                    let wanted = 2 * routing.k.max(start.num_results.unwrap_or(0));
-                    let known = table.closest(start.target).take(wanted);
-                    let given = start.seeds.len();
-                    start.seeds.reserve(wanted.min(table.len()));
-                    start.seeds.extend(known.map(|record| record.node().clone()));
-                    if bootstraps {
-                        routing.bootstrap_begins(start.seeds.get(..given).unwrap_or_default());
-                    }
-                });
-            }
+            Inbound::Start(event) => routing.start(&mut turn, pool, Stamped { event, context, deadline }),
             Inbound::Stop(id) => {
                 turn.cause = Cause::event(id, &context);
                 pool.stop(&mut turn, id);
             }
             Inbound::Answered { request, closer } => {
-                let now = turn.now;
-                match turn.outbox.recognise(request).map(|known| (known.work, known)) {
-                    Some((Work::Lookup(asked), known)) => {
-                        let id = asked.operation;
-                        let elapsed = Some(known.age(now));
-                        // The seeds of a bootstrap are the caller's own, and may know nobody yet.
-                        let fit = routing.trusts(&closer) || (asked.is_seed() && pool.is_bootstrap(id));
-                        let is_new = !routing.refresh(now, &known.node, elapsed) && fit;
-                        let newcomer = (is_new && routing.wants(&known.node)).then(|| known.node.clone());
-                        turn.cause = Cause::event(id, &context);
-                        let cause = turn.cause;
-                        let detached = || pool.detach(&cause, id).unwrap_or(Context::NONE);
-                        if let Some(node) = newcomer {
-                            routing.alive(&mut turn, &node, elapsed, detached);
-                        }
-                        routing.discovered(&closer, detached);
-                        pool.answered(&mut turn, id, request, closer);
-                    }
-                    Some((Work::Check(_), _)) => {
-                        let names = !closer.is_empty();
-                        checked(routing, &mut turn, request, Ending::Answered, names, Some(&context));
-                        routing.discovered(&closer, || context::detached(&context));
-                    }
-                    None => {}
-                }
+                routing.answered(&mut turn, pool, request, closer, &context);
             }
-            Inbound::Failed(request) => {
-                match turn.outbox.recognise(request).map(|known| (known.work, known.node.clone())) {
-                    Some((Work::Lookup(asked), node)) => {
-                        let id = asked.operation;
-                        turn.cause = Cause::event(id, &context);
-                        let cause = turn.cause;
-                        let detached = || pool.detach(&cause, id).unwrap_or(Context::NONE);
-                        routing.suspect(&mut turn, &node, detached);
-                        pool.failed(&mut turn, id, request);
-                    }
-                    Some((Work::Check(_), _)) => {
-                        checked(routing, &mut turn, request, Ending::Failed, false, Some(&context));
-                    }
-                    None => {}
-                }
-            }
+            Inbound::Failed(request) => routing.failed(&mut turn, pool, request, &context),
             Inbound::Connected { node, round_trip } => {
-                if let Some(round_trip) = round_trip {
-                    turn.outbox.observe(round_trip);
-                }
-                routing.alive(&mut turn, &node, round_trip, || context::detached(&context));
+                routing.connected(&mut turn, &node, round_trip, &context);
             }
-            Inbound::Disconnected(node) => {
-                routing.suspect(&mut turn, &node, || context::detached(&context));
-            }
-            Inbound::Discovered(node) => {
-                routing.discovered(core::slice::from_ref(&node), || context::detached(&context));
-            }
+            Inbound::Disconnected(node) => routing.disconnected(&mut turn, &node, &context),
+            Inbound::Discovered(node) => routing.heard_of(&node, &context),
             Inbound::Client(node) => routing.client(&mut turn, node, &context),
             Inbound::Seeds(seeds) => routing.remember(&seeds),
             Inbound::Restore(saved) => routing.restore(&mut turn, saved, &context),
@@ -324,21 +252,6 @@ impl<F: Family> Machine for Coordinator<F> {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let requests = earlier(self.pool.next_deadline(), self.outbox.next_timeout());
-        earlier(requests, self.routing.next_timeout())
-    }
-}
-
-/// Ends a check of the routing maintenance.
-fn checked<F: Family>(
-    routing: &mut Routing<F>,
-    turn: &mut Turn<'_, F, Outbound<F>>,
-    id: RequestId,
-    ending: Ending,
-    names: bool,
-    cause: Option<&Context>,
-) {
-    if let Some(check) = turn.check(id) {
-        routing.checked(turn, check, id, ending, names, cause);
+        self.routing.poll_timeout(&self.pool, &self.outbox)
     }
 }

@@ -16,20 +16,19 @@
 use crate::bootstrap::{BootstrapConfig, Bootstrapper};
 use crate::check::Check;
 use crate::context::{self, Context};
-use crate::coordinator::Outbound;
 use crate::error::{ConfigError, require};
-use crate::event::{Bootstrapped, Owner, Start};
+use crate::event::{Bootstrapped, Owner, Says, Start};
 use crate::explore::{ExploreConfig, Explorer, explore};
 use crate::family::Family;
 use crate::id::RequestId;
 use crate::include::{Candidate, IncludeConfig, IncludeCounts, Vetting};
 use crate::machine::Stamped;
-use crate::outbox::{Ending, Seeded};
+use crate::outbox::{Ending, Outbox, Seeded};
 use crate::pool::{Pool, earlier};
 use crate::probe::{ProbeConfig, ProbeCounts, Probed, Prober};
 use crate::table::{Offered, Record, RoutingTable, Saved};
 use crate::time::Instant;
-use crate::turn::Turn;
+use crate::turn::{Turn, Work};
 use core::time::Duration;
 use opentelemetry::trace::SpanContext;
 use std::collections::{HashMap, VecDeque};
@@ -97,6 +96,41 @@ pub struct RoutingCounts {
     pub explored: u64,
     /// Bootstraps that began by themselves.
     pub bootstraps: u64,
+}
+
+/// What the maintenance says beside its requests and its lookups: side effects.
+pub(crate) enum Notice<F: Family> {
+    Admitted(F::Node),
+    Removed(F::Node),
+    Bootstrapped(Bootstrapped),
+    NearEmpty { nodes: usize },
+}
+
+/// Makes an outbound enum of what the maintenance says.
+macro_rules! says_notices {
+    ($outbound:ident) => {
+        impl<F: Family> From<crate::routing::Notice<F>> for $outbound<F> {
+            fn from(notice: crate::routing::Notice<F>) -> Self {
+                use crate::routing::Notice;
+                match notice {
+                    Notice::Admitted(node) => Self::Admitted(node),
+                    Notice::Removed(node) => Self::Removed(node),
+                    Notice::Bootstrapped(bootstrapped) => Self::Bootstrapped(bootstrapped),
+                    Notice::NearEmpty { nodes } => Self::NearEmpty { nodes },
+                }
+            }
+        }
+    };
+}
+pub(crate) use says_notices;
+
+/// What a machine with a routing table can say.
+pub(crate) trait Tells<F: Family>: Says<F> + From<Notice<F>> {}
+
+impl<F: Family, E> Tells<F> for E where E: Says<F> + From<Notice<F>> {}
+
+fn tell<F: Family, E: Tells<F>>(turn: &mut Turn<'_, F, E>, notice: Notice<F>, context: Context) {
+    turn.out.push(Stamped { event: notice.into(), context, deadline: None });
 }
 
 /// The routing table and those who look after it.
@@ -205,9 +239,9 @@ impl<F: Family> Routing<F> {
     }
 
     /// A node is known to live, and to serve: it enters the table if there is room.
-    pub(crate) fn alive(
+    pub(crate) fn alive<E: Tells<F>>(
         &mut self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
+        turn: &mut Turn<'_, F, E>,
         node: &F::Node,
         round_trip: Option<Duration>,
         context: impl FnOnce() -> Context,
@@ -226,8 +260,7 @@ impl<F: Family> Routing<F> {
             if let Some(probe) = &mut self.probe {
                 probe.add_alive(turn, node);
             }
-            let event = Outbound::Admitted(node.clone());
-            turn.out.push(Stamped { event, context: context.clone(), deadline: None });
+            tell(turn, Notice::Admitted(node.clone()), context.clone());
             self.note(turn, &context);
         }
     }
@@ -252,9 +285,9 @@ impl<F: Family> Routing<F> {
     }
 
     /// A node failed to answer: its probe decides, where there is one.
-    pub(crate) fn suspect(
+    pub(crate) fn suspect<E: Tells<F>>(
         &mut self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
+        turn: &mut Turn<'_, F, E>,
         node: &F::Node,
         context: impl FnOnce() -> Context,
     ) {
@@ -265,9 +298,9 @@ impl<F: Family> Routing<F> {
     }
 
     /// Counts a failure of a node, which may remove it.
-    fn missed(
+    fn missed<E: Tells<F>>(
         &mut self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
+        turn: &mut Turn<'_, F, E>,
         node: &F::Node,
         context: impl FnOnce() -> Context,
     ) {
@@ -279,21 +312,20 @@ impl<F: Family> Routing<F> {
     }
 
     /// A node has left the table.
-    fn left(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, node: F::Node, context: Context) {
+    fn left<E: Tells<F>>(&mut self, turn: &mut Turn<'_, F, E>, node: F::Node, context: Context) {
         if let Some(probe) = &mut self.probe {
             probe.remove(turn, &node);
         }
-        turn.out.push(Stamped { event: Outbound::Removed(node), context, deadline: None });
+        tell(turn, Notice::Removed(node), context);
     }
 
     /// The table has changed its size.
-    fn note(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, context: &Context) {
+    fn note<E: Tells<F>>(&mut self, turn: &mut Turn<'_, F, E>, context: &Context) {
         let nodes = self.table.len();
         if let Some(bootstrap) = &mut self.bootstrap
             && bootstrap.note(nodes, context::origin(context))
         {
-            let event = Outbound::NearEmpty { nodes };
-            turn.out.push(Stamped { event, context: context.clone(), deadline: None });
+            tell(turn, Notice::NearEmpty { nodes }, context.clone());
         }
     }
 
@@ -311,7 +343,12 @@ impl<F: Family> Routing<F> {
     }
 
     /// A node is known not to serve.
-    pub(crate) fn client(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, node: F::Node, context: &Context) {
+    pub(crate) fn client<E: Tells<F>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        node: F::Node,
+        context: &Context,
+    ) {
         self.clients.insert(node.clone());
         if self.table.remove(&node) {
             let context = context::detached(context);
@@ -321,9 +358,9 @@ impl<F: Family> Routing<F> {
     }
 
     /// Takes back a snapshot: its nodes enter the table, and are probed at once.
-    pub(crate) fn restore(
+    pub(crate) fn restore<E: Tells<F>>(
         &mut self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
+        turn: &mut Turn<'_, F, E>,
         saved: Vec<Saved<F>>,
         context: &Context,
     ) {
@@ -359,15 +396,15 @@ impl<F: Family> Routing<F> {
     }
 
     /// A check ended. `names`: it was answered, and the answer names somebody.
-    pub(crate) fn checked(
+    pub(crate) fn checked<E: Tells<F>>(
         &mut self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
-        check: Check,
+        turn: &mut Turn<'_, F, E>,
         id: RequestId,
         ending: Ending,
         names: bool,
         cause: Option<&Context>,
     ) {
+        let Some(check) = turn.check(id) else { return };
         if check.owner == Owner::Include {
             let ended = self.include.as_mut().and_then(|part| part.end(turn, check.slot, id, ending, names));
             if let Some((Candidate { node, origin }, round_trip)) = ended.filter(|_| names) {
@@ -386,9 +423,9 @@ impl<F: Family> Routing<F> {
     }
 
     /// Emits the request of a check that waited for capacity.
-    pub(crate) fn send(
+    pub(crate) fn send<E: Tells<F>>(
         &self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
+        turn: &mut Turn<'_, F, E>,
         check: Check,
         id: RequestId,
         deadline: Instant,
@@ -403,7 +440,7 @@ impl<F: Family> Routing<F> {
     }
 
     /// Lets the pool and everybody here do all that can be done now.
-    pub(crate) fn settle(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, pool: &mut Pool<F>) {
+    pub(crate) fn settle<E: Tells<F>>(&mut self, turn: &mut Turn<'_, F, E>, pool: &mut Pool<F>) {
         loop {
             pool.settle(turn, |turn, check, id, deadline| self.send(turn, check, id, deadline));
             if let Some(ended) = pool.ended() {
@@ -424,7 +461,7 @@ impl<F: Family> Routing<F> {
         }
     }
 
-    fn lookup_ended(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, ended: crate::event::Ended) {
+    fn lookup_ended<E: Tells<F>>(&mut self, turn: &mut Turn<'_, F, E>, ended: crate::event::Ended) {
         if ended.owner == Owner::Explore {
             if let Some(explore) = &mut self.explore {
                 explore.ended(turn.now);
@@ -440,17 +477,17 @@ impl<F: Family> Routing<F> {
         {
             explore.refresh(turn.now, nearest);
         }
-        let event = Outbound::Bootstrapped(Bootstrapped {
+        let notice = Notice::Bootstrapped(Bootstrapped {
             operation: ended.owner.operation(),
             outcome: ended.outcome,
             nodes: self.table.len(),
             statistics: ended.statistics,
         });
-        turn.out.push(Stamped { event, context: ended.context, deadline: None });
+        tell(turn, notice, ended.context);
     }
 
     /// Begins a bootstrap, if one is due. Says whether it did.
-    fn begin_bootstrap(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, pool: &mut Pool<F>) -> bool {
+    fn begin_bootstrap<E: Tells<F>>(&mut self, turn: &mut Turn<'_, F, E>, pool: &mut Pool<F>) -> bool {
         let Some(bootstrap) = &mut self.bootstrap else { return false };
         if bootstrap.next_timeout(self.table.len()).is_none_or(|at| at > turn.now) {
             return false;
@@ -467,6 +504,11 @@ impl<F: Family> Routing<F> {
             bootstrap.not_before = Instant::FAR_FUTURE;
         }
         begins
+    }
+
+    /// When the machine that owns the parts has something to do without news.
+    pub(crate) fn poll_timeout(&self, pool: &Pool<F>, outbox: &Outbox<F, Work>) -> Option<Instant> {
+        earlier(self.next_timeout(), earlier(pool.next_deadline(), outbox.next_timeout()))
     }
 
     /// When there is something to do without news.
