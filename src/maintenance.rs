@@ -224,6 +224,7 @@ impl<F: Family> Routing<F> {
         pool: &mut Pool<F>,
         start: Stamped<Start<F>>,
     ) {
+        let mut replaced = None;
         pool.start(turn, start, |start| {
             let table = &self.table;
             let bootstraps = start.is_bootstrap(table.local());
@@ -234,9 +235,12 @@ impl<F: Family> Routing<F> {
             start.seeds.reserve(wanted.min(table.len()));
             start.seeds.extend(known.map(|record| record.node().clone()));
             if bootstraps {
-                self.bootstrap_begins(start.seeds.get(..given).unwrap_or_default());
+                replaced = self.bootstrap_begins(&mut start.seeds, given);
             }
         });
+        if let Some(id) = replaced {
+            pool.give_up(turn, id);
+        }
     }
 
     /// A request of ours was answered, or somebody says so.

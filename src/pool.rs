@@ -214,7 +214,7 @@ impl<F: Family> Pool<F> {
         self.arrivals += 1;
     }
 
-    /// Begins a lookup of the routing maintenance, beside all that wait: it has no tag and no turn. Says whether it did.
+    /// Begins a lookup of the routing maintenance, beside all that wait: it has no tag and no turn. Names it, if it did.
     pub(crate) fn begin<E: Says<F>>(
         &mut self,
         turn: &mut Turn<'_, F, E>,
@@ -222,15 +222,15 @@ impl<F: Family> Pool<F> {
         timeout: Duration,
         origin: SpanContext,
         start: Start<F>,
-    ) -> bool {
-        let Some(deadline) = deadline::of_operation(turn.now, None, timeout) else { return false };
+    ) -> Option<OperationId> {
+        let deadline = deadline::of_operation(turn.now, None, timeout)?;
         let handle = self.operations.next_handle();
         let id = OperationId::new(start.tag, handle);
         let accepted = Accepted { now: turn.now, id, owner, deadline, context: origin, start };
         self.operations.insert(Operation::new(accepted, self.local, &self.config.query));
         self.deadlines.set(handle.slot(), deadline);
         self.resume(turn, handle.slot(), Operation::begin);
-        true
+        Some(id)
     }
 
     /// The next lookup that somebody inside waits for and that has ended.
@@ -253,9 +253,14 @@ impl<F: Family> Pool<F> {
         self.config.query.admit(now, deadline, start)
     }
 
-    /// Ends an operation, if it lives.
+    /// Ends a lookup of the routing maintenance.
+    pub(crate) fn give_up<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId) {
+        self.end(turn, id, Outcome::Stopped);
+    }
+
+    /// Ends an operation of the caller's, if it lives.
     pub(crate) fn stop<E: Says<F>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId) {
-        if self.operations.get(id.handle()).is_some_and(|operation| operation.id == id) {
+        if self.operations.get(id.handle()).is_some_and(|operation| operation.owner == Owner::Operation(id)) {
             self.end(turn, id, Outcome::Stopped);
         } else {
             turn.outbox.count_unknown();
@@ -370,7 +375,7 @@ impl<F: Family> Pool<F> {
         }
     }
 
-    /// Lets checks stand back behind the operations that wait for room in the queue.
+    /// Lets checks stand back behind the operations that wait for room in the queue now, and behind no others.
     pub(crate) fn stand_back<E>(&self, turn: &mut Turn<'_, F, E>) {
         self.starving.first(turn.outbox);
     }

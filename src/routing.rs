@@ -8,19 +8,21 @@
 //! | a request is given up because its operation ended | nothing |
 //! | [`TableConfig::max_failures`](crate::TableConfig::max_failures) probes in a row fail | the node is removed |
 //! | a candidate has passed its check, and its bucket is full | it takes the place of the node there with the most failed probes, if one has failed any |
-//! | fewer than [`BootstrapConfig::min_nodes`] are left | a notice, and a bootstrap from the seeds remembered |
+//! | fewer than [`BootstrapConfig::min_nodes`] are left | a notice, and a bootstrap from the seeds remembered, unless one is under way |
+//! | the caller starts a bootstrap while one that began by itself is under way | it takes the place of that one, whose requests are given up without a notice, and begins with its seeds too |
 //! | a bootstrap ends | a notice; [explore](crate::explore) refreshes all buckets farther away than the closest neighbour |
 //!
-//! All of it is side-effect work: it has links instead of parents, and deadlines of its own ([rule 4](crate::context)).
+//! The [`Coordinator`](crate::Coordinator) does all of it by itself, and [`Maintenance`](crate::Maintenance) does it alone. It is
+//! side-effect work: it has links instead of parents, and deadlines of its own ([rule 4](crate::context)).
 
 use crate::bootstrap::{BootstrapConfig, Bootstrapper};
 use crate::check::Check;
 use crate::context::{self, Context};
 use crate::error::{ConfigError, require};
-use crate::event::{Bootstrapped, Owner, Says, Start};
+use crate::event::{Bootstrapped, Outcome, Owner, Says, Start};
 use crate::explore::{ExploreConfig, Explorer, explore};
 use crate::family::Family;
-use crate::id::RequestId;
+use crate::id::{OperationId, RequestId};
 use crate::include::{Candidate, IncludeConfig, IncludeCounts, Vetting};
 use crate::machine::Stamped;
 use crate::outbox::{Ending, Outbox, Seeded};
@@ -387,12 +389,17 @@ impl<F: Family> Routing<F> {
         }
     }
 
-    /// A bootstrap of the caller's begins.
-    pub(crate) fn bootstrap_begins(&mut self, seeds: &[F::Node]) {
-        self.remember(seeds);
-        if let Some(bootstrap) = &mut self.bootstrap {
-            bootstrap.running += 1;
+    /// A bootstrap of the caller's begins, which gave the first `given` of these seeds. Names the one that began by itself,
+    /// whose place it takes; its seeds are begun with too.
+    pub(crate) fn bootstrap_begins(&mut self, seeds: &mut Vec<F::Node>, given: usize) -> Option<OperationId> {
+        let bootstrap = self.bootstrap.as_mut()?;
+        bootstrap.running += 1;
+        let replaced = bootstrap.by_itself.take();
+        if replaced.is_some() {
+            seeds.extend_from_slice(&bootstrap.seeds);
         }
+        bootstrap.remember(seeds.get(..given).unwrap_or_default());
+        replaced
     }
 
     /// A check ended. `names`: it was answered, and the answer names somebody.
@@ -471,11 +478,17 @@ impl<F: Family> Routing<F> {
         if let Some(bootstrap) = &mut self.bootstrap {
             bootstrap.running = bootstrap.running.saturating_sub(1);
             bootstrap.not_before = turn.now + bootstrap.config.retry_interval;
+            if ended.owner == Owner::Bootstrap {
+                bootstrap.by_itself = None;
+            }
+        }
+        if ended.owner == Owner::Bootstrap && ended.outcome == Outcome::Stopped {
+            return; // One of the caller's has taken its place.
         }
         if let Some(explore) = &mut self.explore
             && let Some(nearest) = ended.nearest
         {
-            explore.refresh(turn.now, nearest);
+            explore.refresh(turn.now, nearest, context::origin(&ended.context));
         }
         let notice = Notice::Bootstrapped(Bootstrapped {
             operation: ended.owner.operation(),
@@ -496,7 +509,8 @@ impl<F: Family> Routing<F> {
         let seeds = known.chain(bootstrap.seeds.iter().cloned()).collect();
         let start = Start::bootstrap(0, self.table.local(), seeds);
         let origin = core::mem::replace(&mut bootstrap.origin, SpanContext::NONE);
-        let begins = pool.begin(turn, Owner::Bootstrap, bootstrap.config.timeout, origin, start);
+        bootstrap.by_itself = pool.begin(turn, Owner::Bootstrap, bootstrap.config.timeout, origin, start);
+        let begins = bootstrap.by_itself.is_some();
         if begins {
             bootstrap.running += 1;
             self.bootstraps += 1;
