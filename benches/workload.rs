@@ -1,4 +1,4 @@
-//! The common workload for speed: `cargo bench --bench workload [-- lookup | pool [LIVE] | table | once N]`.
+//! The common workload for speed: `cargo bench --bench workload [-- lookup | pool [LIVE] | upkeep | table | once N]`.
 //!
 //! `once N` does N lookups and nothing else, to be counted by callgrind: see `benches/instructions`.
 
@@ -18,10 +18,11 @@ use ideal::{Ideal, Plain, SplitMix};
 use kad_proto::query::{Inbound, Outbound};
 use kad_proto::{
     Batch, Config, Coordinator, Instant, Key256, Machine, NetworkConfig, Outcome, PoolConfig, Query,
-    QueryConfig, QueryPool, RequestId, RoutingTable, Stamped, Start, TableConfig, coordinator,
+    QueryConfig, QueryPool, RequestId, RoutingConfig, RoutingTable, Stamped, Start, TableConfig, coordinator,
 };
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::time::Duration;
 
 const LOOKUPS: usize = 200;
 const WARM_UP: usize = 5;
@@ -120,11 +121,8 @@ fn query() -> Query<Plain> {
 }
 
 fn coordinator() -> Coordinator<Plain> {
-    Coordinator::new(
-        Key256::new([0; 32]),
-        Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() },
-    )
-    .unwrap()
+    Coordinator::new(Key256::new([0; 32]), Config { routing: RoutingConfig::off(), ..Config::default() })
+        .unwrap()
 }
 
 /// Plays every lookup once, and writes down what it is told.
@@ -341,6 +339,72 @@ fn pool(network: &Ideal, crowds: &[usize]) {
     println!("pool, the clock       {:5.0} ns, part of the figure for one", clock_cost());
 }
 
+/// A request of a coordinator's: whom it asks about what.
+type Asked = (RequestId, Key256, Key256);
+
+/// An answer to a coordinator with 100 live lookups, whose routing table is as full as it gets: with all of the maintenance,
+/// whose own requests are answered too, and with none.
+fn upkeep(network: &Ideal) {
+    for (name, routing) in [("off", RoutingConfig::off()), ("on", RoutingConfig::default())] {
+        let config = Config { routing, ..Config::default() };
+        let mut machine = Coordinator::<Plain>::new(SplitMix(5).key(), config).unwrap();
+        let (mut now, mut tag, mut random) = (NOW, 0, SplitMix(99));
+        let mut batch = Batch::with_capacity(1 << 16);
+        for seed in 0..ideal::K {
+            let node = network.keys[seed * 499];
+            let round_trip = Some(Duration::from_millis(10));
+            machine.handle_into(now, CoordinatorIn::Connected { node, round_trip }.into(), &mut batch);
+        }
+        let mut start = |machine: &mut Coordinator<Plain>, now, batch: &mut _| {
+            tag += 1;
+            let start = CoordinatorIn::Start(Start::find(tag, random.key()));
+            machine.handle_into(now, start.into(), batch);
+        };
+        (0..100).for_each(|_| start(&mut machine, now, &mut batch));
+        let (mut times, mut allocations, mut counted) = (Vec::new(), 0, 0);
+        let mut asked = Vec::<Asked>::new();
+        let rounds = 3_000;
+        for round in 0..rounds {
+            let (mut finished, steady) = (0, round >= rounds / 2);
+            for stamped in batch.drain(..) {
+                match stamped.event {
+                    CoordinatorOut::Request(request) => {
+                        asked.push((request.id, request.node, request.target));
+                    }
+                    CoordinatorOut::Finished(_) => finished += 1,
+                    _ => {}
+                }
+            }
+            let answer =
+                |(id, node, target): Asked| (id, network.answer(network.index(&node).unwrap(), &target));
+            let script: Vec<_> = asked.drain(..).map(answer).collect();
+            let count = script.len();
+            let work = || {
+                for (request, closer) in script {
+                    now = now + Duration::from_micros(50);
+                    let answer = CoordinatorIn::Answered { request, closer };
+                    machine.handle_into(now, answer.into(), &mut batch);
+                }
+            };
+            if steady && round % 2 == 0 {
+                allocations += allocation_counter::measure(work).count_total;
+                counted += count;
+            } else {
+                let began = std::time::Instant::now();
+                work();
+                times.push(nanos_since(began) / count as f64);
+            }
+            (0..finished).for_each(|_| start(&mut machine, now, &mut batch));
+        }
+        println!(
+            "upkeep, {name:3}          {:5.0} ns/answer  {:.4} allocations  {} nodes in the table",
+            median(times.split_off(rounds / 2)),
+            allocations as f64 / counted as f64,
+            machine.table().len()
+        );
+    }
+}
+
 /// What reading the clock twice costs.
 fn clock_cost() -> f64 {
     median((0..10_001).map(|_| nanos_since(black_box(std::time::Instant::now()))).collect())
@@ -386,11 +450,13 @@ fn main() {
         ["lookup"] => lookup(&Ideal::new(10_000)),
         ["pool"] => pool(&Ideal::new(10_000), &CROWDS),
         ["pool", live] => pool(&Ideal::new(10_000), &[live.parse().unwrap_or(1)]),
+        ["upkeep"] => upkeep(&Ideal::new(10_000)),
         ["table"] => table(),
         _ => {
             let network = Ideal::new(10_000);
             lookup(&network);
             pool(&network, &CROWDS);
+            upkeep(&network);
             table();
         }
     }

@@ -54,6 +54,8 @@ pub(crate) struct Bootstrapper<F: Family> {
     pub(crate) seeds: Vec<F::Node>,
     /// Bootstraps under way, those of the caller included.
     pub(crate) running: usize,
+    /// The one of them that began by itself.
+    pub(crate) by_itself: Option<OperationId>,
     /// The next begins no earlier.
     pub(crate) not_before: Instant,
     /// The table had enough nodes once, and has not now.
@@ -69,6 +71,7 @@ impl<F: Family> Bootstrapper<F> {
             config,
             seeds: Vec::new(),
             running: 0,
+            by_itself: None,
             not_before: Instant::ORIGIN,
             fallen: true,
             origin: SpanContext::NONE,

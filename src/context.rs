@@ -8,7 +8,7 @@
 //! | 2. Fall back | Where the inbound event has no valid context, or no inbound event is the cause (a timer, capacity that somebody else freed), the operation's own context is used: the one it was started with. |
 //! | 3. Never leak | What operation A's event unblocks for operation B carries B's context. |
 //! | 4. Detach | A side effect (a node entering the routing table, the check that it has to pass before, and all other routing maintenance) has no parent and no operation's deadline; it carries a [link](Context::Link) to its origin instead: the span of the event that led to it, if there was one. |
-//! | 5. Store once | An operation stores the context it was started with, and a check that waits stores its own link. No queue stores a context for anybody else. |
+//! | 5. Store once | An operation stores the context it was started with, and a check or a bucket that waits its own link. No queue stores a context for anybody else. |
 //!
 //! All machines stamp what an operation says through this file; a refusal carries the context of its start.
 

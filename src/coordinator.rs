@@ -16,21 +16,21 @@
 //! [`Traffic`].
 
 use crate::broadcast::{BroadcastConfig, BroadcastFinish, BroadcastProgress, StartBroadcast};
-use crate::context::{self, Cause, Context};
+use crate::context::Cause;
 use crate::crawl::{CrawlConfig, CrawlFinish, CrawlProgress, StartCrawl};
 use crate::deadline::Clock;
 use crate::error::ConfigError;
 use crate::event::{
-    Answer, Bootstrapped, Cancel, Carried, Finish, Outcome, Progress, Refused, Request, Start, Started, says,
+    Bootstrapped, Cancel, Carried, Finish, Outcome, Progress, Refused, Request, Start, Started, says,
 };
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
 use crate::job::Job;
 use crate::machine::{Batch, Machine, Stamped};
 use crate::netsize::{NetworkSizeConfig, NotEnoughData, SizeEstimate};
-use crate::outbox::{Ending, NetworkConfig, Outbox, Traffic};
-use crate::pool::{Elapsed, Pool, PoolConfig, earlier};
-use crate::routing::{Routing, RoutingConfig, RoutingCounts};
+use crate::outbox::{NetworkConfig, Outbox, Traffic};
+use crate::pool::{Pool, PoolConfig, Replied};
+use crate::routing::{Routing, RoutingConfig, RoutingCounts, says_notices};
 use crate::table::{RoutingTable, Saved, TableConfig};
 use crate::time::Instant;
 use crate::turn::{Turn, Work};
@@ -203,6 +203,7 @@ says!(Outbound {
     Cancel: Cancel<F>,
     Refused: Refused,
 });
+says_notices!(Outbound);
 
 /// A whole Kademlia node, without its IO: lookups, the limits on their requests, and the routing table that they
 /// begin from and feed.
@@ -313,36 +314,9 @@ impl<F: Family> Machine for Coordinator<F> {
         let said = out.len();
         let Stamped { event, context, deadline } = event;
         let mut turn = Turn { now: clock.advance(now), cause: Cause::TIME, outbox, out };
-        routing.begin(turn.now);
-        let mut elapsed = routing.next_timeout().is_some_and(|at| at <= turn.now);
-        while let Some(what) = pool.elapse(&mut turn) {
-            elapsed = true;
-            match what {
-                Elapsed::TimedOut(node, context) => routing.suspect(&mut turn, &node, || context),
-                Elapsed::Check(id) => checked(routing, &mut turn, id, Ending::TimedOut, false, None),
-                Elapsed::Internal => {}
-            }
-        }
-        if elapsed {
-            routing.settle(&mut turn, pool);
-        }
+        routing.elapse(&mut turn, pool);
         match event {
-            Inbound::Start(event) => {
-                let context = context.clone();
-                pool.start_query(&mut turn, Stamped { event, context, deadline }, |start| {
-                    let table = &routing.table;
-                    let bootstraps = start.is_bootstrap(table.local());
-                    // Twice as many as it is after: where some are dead, the others may know nobody else.
-                    let wanted = 2 * routing.k.max(start.num_results.unwrap_or(0));
-                    let known = table.closest(start.target).take(wanted);
-                    let given = start.seeds.len();
-                    start.seeds.reserve(wanted.min(table.len()));
-                    start.seeds.extend(known.map(|record| record.node().clone()));
-                    if bootstraps {
-                        routing.bootstrap_begins(start.seeds.get(..given).unwrap_or_default());
-                    }
-                });
-            }
+            Inbound::Start(event) => routing.start(&mut turn, pool, Stamped { event, context, deadline }),
             Inbound::Crawl(event) => {
                 let stamped = Stamped { event, context: context.clone(), deadline };
                 pool.start_crawl(&mut turn, stamped, crawl, |seeds| {
@@ -361,34 +335,28 @@ impl<F: Family> Machine for Coordinator<F> {
                 pool.stop(&mut turn, id);
             }
             Inbound::Answered { request, closer } => {
-                answered(
-                    routing,
-                    pool,
+                routing.reply(
                     &mut turn,
+                    pool,
                     request,
-                    Answer { closer, carried: Carried::default() },
                     &context,
+                    Replied::Answer(closer, Carried::default()),
                 );
             }
             Inbound::AnsweredWith { request, closer, carried } => {
-                answered(routing, pool, &mut turn, request, Answer { closer, carried }, &context);
+                routing.reply(&mut turn, pool, request, &context, Replied::Answer(closer, carried));
             }
-            Inbound::Failed(request) => failed(routing, pool, &mut turn, request, None, &context),
+            Inbound::Failed(request) => {
+                routing.reply(&mut turn, pool, request, &context, Replied::Failure(None));
+            }
             Inbound::Rejected { request, why } => {
-                failed(routing, pool, &mut turn, request, Some(why), &context);
+                routing.reply(&mut turn, pool, request, &context, Replied::Failure(Some(why)));
             }
             Inbound::Connected { node, round_trip } => {
-                if let Some(round_trip) = round_trip {
-                    turn.outbox.observe(round_trip);
-                }
-                routing.alive(&mut turn, &node, round_trip, || context::detached(&context));
+                routing.connected(&mut turn, &node, round_trip, &context);
             }
-            Inbound::Disconnected(node) => {
-                routing.suspect(&mut turn, &node, || context::detached(&context));
-            }
-            Inbound::Discovered(node) => {
-                routing.heard(turn.now, &node, || context::detached(&context));
-            }
+            Inbound::Disconnected(node) => routing.disconnected(&mut turn, &node, &context),
+            Inbound::Discovered(node) => routing.heard_of(turn.now, &node, &context),
             Inbound::Client(node) => routing.client(&mut turn, node, &context),
             Inbound::Seeds(seeds) => routing.remember(&seeds),
             Inbound::Restore(saved) => routing.restore(&mut turn, saved, &context),
@@ -406,90 +374,12 @@ impl<F: Family> Machine for Coordinator<F> {
             };
             routing.sample(now, target, closest, context);
         }
-        routing.publish(out);
+        if let Some((nodes, context)) = routing.news() {
+            out.push(Stamped { event: Outbound::NetworkSize { nodes }, context, deadline: None });
+        }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let requests = earlier(self.pool.next_deadline(), self.outbox.next_timeout());
-        earlier(requests, self.routing.next_timeout())
-    }
-}
-
-/// Takes the answer to a request.
-fn answered<'a, F: Family>(
-    routing: &mut Routing<F>,
-    pool: &mut Pool<F, Job<F>>,
-    turn: &mut Turn<'a, F, Outbound<F>>,
-    request: RequestId,
-    answer: Answer<F>,
-    context: &'a Context,
-) {
-    let now = turn.now;
-    match turn.outbox.recognise(request).map(|known| (known.work, known)) {
-        Some((Work::Operation(asked), known)) => {
-            let (id, closer) = (asked.operation, &answer.closer);
-            let elapsed = Some(known.age(now));
-            // The seeds of a bootstrap are the caller's own, and may know nobody yet.
-            let fit = routing.trusts(closer) || (asked.is_seed() && pool.is_bootstrap(id));
-            let is_new = !routing.refresh(now, &known.node, elapsed) && fit;
-            let newcomer = (is_new && routing.wants(&known.node)).then(|| known.node.clone());
-            turn.cause = Cause::event(id, context);
-            let cause = turn.cause;
-            let detached = || pool.detach(&cause, id).unwrap_or(Context::NONE);
-            if let Some(node) = newcomer {
-                routing.alive(turn, &node, elapsed, detached);
-            }
-            routing.discovered(now, closer, detached);
-            pool.answered(turn, id, request, answer);
-        }
-        Some((Work::Check(_), _)) => {
-            let names = !answer.closer.is_empty();
-            checked(routing, turn, request, Ending::Answered, names, Some(context));
-            routing.discovered(turn.now, &answer.closer, || context::detached(context));
-        }
-        None => {}
-    }
-}
-
-/// Takes the failure of a request; or the refusal of a node that lives, and why.
-fn failed<'a, F: Family>(
-    routing: &mut Routing<F>,
-    pool: &mut Pool<F, Job<F>>,
-    turn: &mut Turn<'a, F, Outbound<F>>,
-    request: RequestId,
-    why: Option<F::Message>,
-    context: &'a Context,
-) {
-    let now = turn.now;
-    match turn.outbox.recognise(request).map(|known| (known.work, known)) {
-        Some((Work::Operation(asked), known)) => {
-            let id = asked.operation;
-            let (node, elapsed) = (known.node.clone(), known.age(now));
-            turn.cause = Cause::event(id, context);
-            let cause = turn.cause;
-            let detached = || pool.detach(&cause, id).unwrap_or(Context::NONE);
-            if why.is_some() {
-                routing.refresh(now, &node, Some(elapsed));
-            } else {
-                routing.suspect(turn, &node, detached);
-            }
-            pool.failed(turn, id, request, why);
-        }
-        Some((Work::Check(_), _)) => checked(routing, turn, request, Ending::Failed, false, Some(context)),
-        None => {}
-    }
-}
-
-/// Ends a check of the routing maintenance.
-fn checked<F: Family>(
-    routing: &mut Routing<F>,
-    turn: &mut Turn<'_, F, Outbound<F>>,
-    id: RequestId,
-    ending: Ending,
-    names: bool,
-    cause: Option<&Context>,
-) {
-    if let Some(check) = turn.check(id) {
-        routing.checked(turn, check, id, ending, names, cause);
+        self.routing.poll_timeout(&self.pool, &self.outbox)
     }
 }

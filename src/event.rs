@@ -51,7 +51,7 @@ impl<F: Family> Start<F> {
 
     /// A bootstrap: a lookup of one's own key, `local`, which is how a node joins (Kademlia paper, section 2.3). The
     /// coordinator remembers its seeds, refreshes the buckets farther away when it has ended, and says so by
-    /// [`Bootstrapped`].
+    /// [`Bootstrapped`]. One that began by itself because the table was nearly empty gives way to it.
     pub const fn bootstrap(tag: u64, local: F::Key, seeds: Vec<F::Node>) -> Self {
         Self { tag, target: local, ask: Ask::FindCloser, num_results: None, quorum: None, seeds }
     }
@@ -455,7 +455,7 @@ pub struct Started {
 }
 
 /// A bootstrap ended: one that the caller started (its [`Finish`] comes as well), or one that began by itself because
-/// the routing table was nearly empty.
+/// the routing table was nearly empty, and did not give way to one of the caller's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bootstrapped {
     /// The caller's operation, if it was one.

@@ -20,6 +20,7 @@ use core::time::Duration;
 use opentelemetry::trace::SpanContext;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
+use std::collections::BTreeMap;
 
 /// How buckets are refreshed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub(crate) struct Explorer {
     random: Xoshiro256PlusPlus,
     /// By cpl; where several are due at once the lower cpl comes first.
     due: Heap<Instant>,
+    /// Of the buckets that a bootstrap made due: the span that their lookups link to.
+    origins: BTreeMap<u32, SpanContext>,
     running: Option<u32>,
     /// Lookups begun.
     explored: u64,
@@ -97,6 +100,7 @@ impl Explorer {
             max_cpl: config.max_cpl.min(K::BITS - 1),
             random: Xoshiro256PlusPlus::seed_from_u64(seed),
             due: Heap::new(),
+            origins: BTreeMap::new(),
             running: None,
             explored: 0,
             begun: false,
@@ -142,14 +146,15 @@ impl Explorer {
         self.due.peek().map(|(at, _)| at).filter(|at| *at < Instant::FAR_FUTURE)
     }
 
-    /// The bucket that is due, and a random key of it.
-    pub(crate) fn next<K: Key>(&mut self, now: Instant, local: K) -> Option<(u32, K)> {
+    /// The bucket that is due: a random key of it, and the span that its lookup links to.
+    pub(crate) fn next<K: Key>(&mut self, now: Instant, local: K) -> Option<(K, SpanContext)> {
         self.next_timeout().filter(|at| *at <= now)?;
         let (_, cpl) = self.due.pop_until(now)?;
         let random = &mut self.random;
         self.running = Some(cpl);
         self.explored += 1;
-        Some((cpl, local.random_with_cpl(cpl, || random.next_u64())))
+        let origin = self.origins.remove(&cpl).unwrap_or(SpanContext::NONE);
+        Some((local.random_with_cpl(cpl, || random.next_u64()), origin))
     }
 
     /// The lookup has ended. Gives back the bucket that was refreshed.
@@ -161,10 +166,13 @@ impl Explorer {
     }
 
     /// Makes all buckets up to this one due now: what a node does once it knows its neighbourhood (Kademlia paper, section
-    /// 2.3).
-    pub(crate) fn refresh(&mut self, now: Instant, nearest: u32) {
+    /// 2.3). Their lookups link to its span.
+    pub(crate) fn refresh(&mut self, now: Instant, nearest: u32, origin: &SpanContext) {
         for cpl in (0..=self.max_cpl.min(nearest)).filter(|cpl| Some(*cpl) != self.running) {
             self.due.set(cpl, now);
+            if origin.is_valid() {
+                self.origins.insert(cpl, origin.clone());
+            }
         }
     }
 }
@@ -288,10 +296,10 @@ pub(crate) fn explore<F: Family, T: Task<F> + From<Search<F>>, E: Says<F, T>>(
     if table.is_empty() {
         return false;
     }
-    while let Some((_, target)) = explorer.next(turn.now, table.local()) {
+    while let Some((target, origin)) = explorer.next(turn.now, table.local()) {
         let seeds = table.closest(target).take(2 * k).map(|record| record.node().clone()).collect();
         let start = Start::find(0, target).with_seeds(seeds);
-        if pool.begin(turn, Owner::Explore, explorer.config.timeout, SpanContext::NONE, start) {
+        if pool.begin(turn, Owner::Explore, explorer.config.timeout, origin, start).is_some() {
             return true;
         }
         // The end of time: nothing can begin any more, and what is due is never due again.

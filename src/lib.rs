@@ -68,6 +68,7 @@
 //! | [`Coordinator`] | a whole node: lookups that begin from its routing table, and [the maintenance](routing) of that table |
 //! | [`QueryPool`] | many lookups, of which a bounded number runs at once |
 //! | [`Query`] | one lookup at a time |
+//! | [`Maintenance`] | a routing table that looks after itself, by the four that follow: the coordinator without its lookups |
 //! | [`Bootstrap`] | joins: looks up one's own key |
 //! | [`Include`] | checks candidates before they enter a routing table |
 //! | [`Probe`] | checks the nodes of a routing table, so that the dead leave it |
@@ -121,6 +122,7 @@ mod key;
 mod keyspace;
 mod lookup;
 mod machine;
+pub mod maintenance;
 pub mod netsize;
 pub mod network;
 mod operation;
@@ -157,6 +159,7 @@ pub use include::{Include, IncludeConfig};
 pub use key::{Bits, Key, Key8, Key160, Key256, ParseKeyError};
 pub use keyspace::{Coverage, Gaps, Prefix};
 pub use machine::{Batch, Machine, Stamped};
+pub use maintenance::Maintenance;
 pub use netsize::{NetworkSize, NetworkSizeConfig};
 pub use network::Network;
 pub use outbox::{NetworkConfig, Refusal, Traffic};

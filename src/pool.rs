@@ -277,7 +277,12 @@ impl<F: Family, T: Task<F>> Pool<F, T> {
         deadline::of_operation(now, starting.deadline, starting.timeout).ok_or(RefusedBecause::DeadlinePassed)
     }
 
-    /// Ends an operation, if it lives.
+    /// Ends a lookup of the routing maintenance.
+    pub(crate) fn give_up<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId) {
+        self.end(turn, id, Outcome::Stopped);
+    }
+
+    /// Ends an operation of the caller's, if it lives.
     pub(crate) fn stop<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, id: OperationId) {
         let lives = |operation: &Operation<F, T>| operation.owner == Owner::Operation(id);
         if self.operations.get(id.handle()).is_some_and(lives) {
@@ -422,7 +427,7 @@ impl<F: Family, T: Task<F>> Pool<F, T> {
         }
     }
 
-    /// Lets checks stand back behind the operations that wait for room in the queue.
+    /// Lets checks stand back behind the operations that wait for room in the queue now, and behind no others.
     pub(crate) fn stand_back<E>(&self, turn: &mut Turn<'_, F, E>) {
         self.starving.first(turn.outbox);
     }
@@ -543,7 +548,7 @@ impl<F: Family, T: Task<F> + From<Search<F>>> Pool<F, T> {
         });
     }
 
-    /// Begins a lookup of the routing maintenance, beside all that wait: it has no tag and no turn. Says whether it did.
+    /// Begins a lookup of the routing maintenance, beside all that wait: it has no tag and no turn. Names it, if it did.
     pub(crate) fn begin<E: Says<F, T>>(
         &mut self,
         turn: &mut Turn<'_, F, E>,
@@ -551,8 +556,8 @@ impl<F: Family, T: Task<F> + From<Search<F>>> Pool<F, T> {
         timeout: Duration,
         origin: SpanContext,
         start: Start<F>,
-    ) -> bool {
-        let Some(deadline) = deadline::of_operation(turn.now, None, timeout) else { return false };
+    ) -> Option<OperationId> {
+        let deadline = deadline::of_operation(turn.now, None, timeout)?;
         let handle = self.operations.next_handle();
         let id = OperationId::new(start.tag, handle);
         let bootstrap = start.is_bootstrap(self.local);
@@ -561,7 +566,7 @@ impl<F: Family, T: Task<F> + From<Search<F>>> Pool<F, T> {
         self.operations.insert(Operation::new(accepted, search.into()));
         self.timers.set(handle.slot(), deadline);
         self.resume(turn, handle.slot(), Operation::begin);
-        true
+        Some(id)
     }
 }
 

@@ -208,6 +208,11 @@ impl<F: Family> Search<F> {
     }
 }
 
+/// A task that can be a lookup, among others.
+pub(crate) trait MaySearch<F: Family>: Task<F> + From<Search<F>> {}
+
+impl<F: Family, T: Task<F> + From<Search<F>>> MaySearch<F> for T {}
+
 impl<F: Family> Task<F> for Search<F> {
     type Progress = Progress<F>;
     type Finish = Finish<F>;

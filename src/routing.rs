@@ -8,33 +8,34 @@
 //! | a request is given up because its operation ended | nothing |
 //! | [`TableConfig::max_failures`](crate::TableConfig::max_failures) probes in a row fail | the node is removed |
 //! | a candidate has passed its check, and its bucket is full | it takes the place of the node there with the most failed probes, if one has failed any |
-//! | fewer than [`BootstrapConfig::min_nodes`] are left | a notice, and a bootstrap from the seeds remembered |
+//! | fewer than [`BootstrapConfig::min_nodes`] are left | a notice, and a bootstrap from the seeds remembered, unless one is under way |
+//! | the caller starts a bootstrap while one that began by itself is under way | it takes the place of that one, whose requests are given up without a notice, and begins with its seeds too |
 //! | a bootstrap ends | a notice; [explore](crate::explore) refreshes all buckets farther away than the closest neighbour |
 //!
-//! All of it is side-effect work: it has links instead of parents, and deadlines of its own ([rule 4](crate::context)).
+//! The [`Coordinator`](crate::Coordinator) does all of it by itself, and [`Maintenance`](crate::Maintenance) does it alone. It is
+//! side-effect work: it has links instead of parents, and deadlines of its own ([rule 4](crate::context)).
 
 use crate::bootstrap::{BootstrapConfig, Bootstrapper};
 use crate::broadcast::{StartBroadcast, Strategy};
 use crate::check::Check;
 use crate::context::{self, Context};
-use crate::coordinator::Outbound;
 use crate::error::{ConfigError, require};
-use crate::event::{Bootstrapped, Contact, Ended, Outcome, Owner, Says, Start};
+use crate::event::{Asks, Bootstrapped, Contact, Ended, Outcome, Owner, Says, Start};
 use crate::explore::{ExploreConfig, Explorer, explore};
 use crate::family::Family;
-use crate::id::RequestId;
+use crate::id::{OperationId, RequestId};
 use crate::include::{Candidate, IncludeConfig, IncludeCounts, Vetting};
 use crate::key::Key;
-use crate::machine::{Batch, Stamped};
+use crate::machine::Stamped;
 use crate::netsize::{NetworkSize, NetworkSizeConfig, NotEnoughData, SizeEstimate};
-use crate::outbox::{Ending, Seeded};
+use crate::outbox::{Ending, Outbox, Seeded};
 use crate::pool::{Pool, earlier};
 use crate::probe::{ProbeConfig, ProbeCounts, Probed, Prober};
-use crate::query::Search;
+use crate::query::MaySearch;
 use crate::table::{Offered, Record, RoutingTable, Saved};
 use crate::task::Task;
 use crate::time::Instant;
-use crate::turn::Turn;
+use crate::turn::{Turn, Work};
 use core::time::Duration;
 use opentelemetry::trace::SpanContext;
 use std::collections::{HashMap, VecDeque};
@@ -102,6 +103,41 @@ pub struct RoutingCounts {
     pub explored: u64,
     /// Bootstraps that began by themselves.
     pub bootstraps: u64,
+}
+
+/// What the maintenance says beside its requests and its lookups: side effects.
+pub(crate) enum Notice<F: Family> {
+    Admitted(F::Node),
+    Removed(F::Node),
+    Bootstrapped(Bootstrapped),
+    NearEmpty { nodes: usize },
+}
+
+/// Makes an outbound enum of what the maintenance says.
+macro_rules! says_notices {
+    ($outbound:ident) => {
+        impl<F: Family> From<crate::routing::Notice<F>> for $outbound<F> {
+            fn from(notice: crate::routing::Notice<F>) -> Self {
+                use crate::routing::Notice;
+                match notice {
+                    Notice::Admitted(node) => Self::Admitted(node),
+                    Notice::Removed(node) => Self::Removed(node),
+                    Notice::Bootstrapped(bootstrapped) => Self::Bootstrapped(bootstrapped),
+                    Notice::NearEmpty { nodes } => Self::NearEmpty { nodes },
+                }
+            }
+        }
+    };
+}
+pub(crate) use says_notices;
+
+/// What a machine with a routing table can say.
+pub(crate) trait Tells<F: Family>: Asks<F> + From<Notice<F>> {}
+
+impl<F: Family, E> Tells<F> for E where E: Asks<F> + From<Notice<F>> {}
+
+fn tell<F: Family, E: Tells<F>>(turn: &mut Turn<'_, F, E>, notice: Notice<F>, context: Context) {
+    turn.out.push(Stamped { event: notice.into(), context, deadline: None });
 }
 
 /// The routing table and those who look after it.
@@ -248,11 +284,9 @@ impl<F: Family> Routing<F> {
         }
     }
 
-    /// Publishes the size of the network, where there are news.
-    pub(crate) fn publish(&mut self, out: &mut Batch<Outbound<F>>) {
-        if let Some((nodes, context)) = self.size.as_mut().and_then(|size| size.news.take()) {
-            out.push(Stamped { event: Outbound::NetworkSize { nodes }, context, deadline: None });
-        }
+    /// The size of the network, where that is news, and the link to the lookup that showed it.
+    pub(crate) fn news(&mut self) -> Option<(u64, Context)> {
+        self.size.as_mut()?.news.take()
     }
 
     pub(crate) fn counts(&self) -> RoutingCounts {
@@ -286,9 +320,9 @@ impl<F: Family> Routing<F> {
     }
 
     /// A node is known to live, and to serve: it enters the table if there is room.
-    pub(crate) fn alive(
+    pub(crate) fn alive<E: Tells<F>>(
         &mut self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
+        turn: &mut Turn<'_, F, E>,
         node: &F::Node,
         round_trip: Option<Duration>,
         context: impl FnOnce() -> Context,
@@ -310,8 +344,7 @@ impl<F: Family> Routing<F> {
             if let Some(probe) = &mut self.probe {
                 probe.add_alive(turn, node);
             }
-            let event = Outbound::Admitted(node.clone());
-            turn.out.push(Stamped { event, context: context.clone(), deadline: None });
+            tell(turn, Notice::Admitted(node.clone()), context.clone());
             self.note(turn, &context);
         }
     }
@@ -336,9 +369,9 @@ impl<F: Family> Routing<F> {
     }
 
     /// A node failed to answer: its probe decides, where there is one.
-    pub(crate) fn suspect(
+    pub(crate) fn suspect<E: Tells<F>>(
         &mut self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
+        turn: &mut Turn<'_, F, E>,
         node: &F::Node,
         context: impl FnOnce() -> Context,
     ) {
@@ -349,9 +382,9 @@ impl<F: Family> Routing<F> {
     }
 
     /// Counts a failure of a node, which may remove it.
-    fn missed(
+    fn missed<E: Tells<F>>(
         &mut self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
+        turn: &mut Turn<'_, F, E>,
         node: &F::Node,
         context: impl FnOnce() -> Context,
     ) {
@@ -363,21 +396,20 @@ impl<F: Family> Routing<F> {
     }
 
     /// A node has left the table.
-    fn left(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, node: F::Node, context: Context) {
+    fn left<E: Tells<F>>(&mut self, turn: &mut Turn<'_, F, E>, node: F::Node, context: Context) {
         if let Some(probe) = &mut self.probe {
             probe.remove(turn, &node);
         }
-        turn.out.push(Stamped { event: Outbound::Removed(node), context, deadline: None });
+        tell(turn, Notice::Removed(node), context);
     }
 
     /// The table has changed its size.
-    fn note(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, context: &Context) {
+    fn note<E: Tells<F>>(&mut self, turn: &mut Turn<'_, F, E>, context: &Context) {
         let nodes = self.table.len();
         if let Some(bootstrap) = &mut self.bootstrap
             && bootstrap.note(nodes, context::origin(context))
         {
-            let event = Outbound::NearEmpty { nodes };
-            turn.out.push(Stamped { event, context: context.clone(), deadline: None });
+            tell(turn, Notice::NearEmpty { nodes }, context.clone());
         }
     }
 
@@ -404,7 +436,12 @@ impl<F: Family> Routing<F> {
     }
 
     /// A node is known not to serve.
-    pub(crate) fn client(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, node: F::Node, context: &Context) {
+    pub(crate) fn client<E: Tells<F>>(
+        &mut self,
+        turn: &mut Turn<'_, F, E>,
+        node: F::Node,
+        context: &Context,
+    ) {
         self.clients.insert(node.clone());
         if self.table.remove(&node) {
             let context = context::detached(context);
@@ -414,9 +451,9 @@ impl<F: Family> Routing<F> {
     }
 
     /// Takes back a snapshot: its nodes enter the table, and are probed at once.
-    pub(crate) fn restore(
+    pub(crate) fn restore<E: Tells<F>>(
         &mut self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
+        turn: &mut Turn<'_, F, E>,
         saved: Vec<Saved<F>>,
         context: &Context,
     ) {
@@ -443,24 +480,29 @@ impl<F: Family> Routing<F> {
         }
     }
 
-    /// A bootstrap of the caller's begins.
-    pub(crate) fn bootstrap_begins(&mut self, seeds: &[F::Node]) {
-        self.remember(seeds);
-        if let Some(bootstrap) = &mut self.bootstrap {
-            bootstrap.running += 1;
+    /// A bootstrap of the caller's begins, which gave the first `given` of these seeds. Names the one that began by itself,
+    /// whose place it takes; its seeds are begun with too.
+    pub(crate) fn bootstrap_begins(&mut self, seeds: &mut Vec<F::Node>, given: usize) -> Option<OperationId> {
+        let bootstrap = self.bootstrap.as_mut()?;
+        bootstrap.running += 1;
+        let replaced = bootstrap.by_itself.take();
+        if replaced.is_some() {
+            seeds.extend_from_slice(&bootstrap.seeds);
         }
+        bootstrap.remember(seeds.get(..given).unwrap_or_default());
+        replaced
     }
 
     /// A check ended. `names`: it was answered, and the answer names somebody.
-    pub(crate) fn checked(
+    pub(crate) fn checked<E: Tells<F>>(
         &mut self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
-        check: Check,
+        turn: &mut Turn<'_, F, E>,
         id: RequestId,
         ending: Ending,
         names: bool,
         cause: Option<&Context>,
     ) {
+        let Some(check) = turn.check(id) else { return };
         if check.owner == Owner::Include {
             let ended = self.include.as_mut().and_then(|part| part.end(turn, check.slot, id, ending, names));
             if let Some((Candidate { node, origin }, round_trip)) = ended.filter(|_| names) {
@@ -479,9 +521,9 @@ impl<F: Family> Routing<F> {
     }
 
     /// Emits the request of a check that waited for capacity.
-    pub(crate) fn send(
+    pub(crate) fn send<E: Tells<F>>(
         &self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
+        turn: &mut Turn<'_, F, E>,
         check: Check,
         id: RequestId,
         deadline: Instant,
@@ -496,13 +538,11 @@ impl<F: Family> Routing<F> {
     }
 
     /// Lets the pool and everybody here do all that can be done now.
-    pub(crate) fn settle<T: Task<F> + From<Search<F>>>(
+    pub(crate) fn settle<T: MaySearch<F>, E: Tells<F> + Says<F, T>>(
         &mut self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
+        turn: &mut Turn<'_, F, E>,
         pool: &mut Pool<F, T>,
-    ) where
-        Outbound<F>: Says<F, T>,
-    {
+    ) {
         loop {
             pool.settle(turn, |turn, check, id, deadline| self.send(turn, check, id, deadline));
             if let Some(ended) = pool.ended() {
@@ -523,7 +563,7 @@ impl<F: Family> Routing<F> {
         }
     }
 
-    fn lookup_ended(&mut self, turn: &mut Turn<'_, F, Outbound<F>>, ended: Ended<F>) {
+    fn lookup_ended<E: Tells<F>>(&mut self, turn: &mut Turn<'_, F, E>, ended: Ended<F>) {
         if ended.outcome == Outcome::Converged && !ended.closest.is_empty() {
             self.sample(turn.now, ended.target, &ended.closest, &ended.context);
         }
@@ -536,30 +576,33 @@ impl<F: Family> Routing<F> {
         if let Some(bootstrap) = &mut self.bootstrap {
             bootstrap.running = bootstrap.running.saturating_sub(1);
             bootstrap.not_before = turn.now + bootstrap.config.retry_interval;
+            if ended.owner == Owner::Bootstrap {
+                bootstrap.by_itself = None;
+            }
+        }
+        if ended.owner == Owner::Bootstrap && ended.outcome == Outcome::Stopped {
+            return; // One of the caller's has taken its place.
         }
         if let Some(explore) = &mut self.explore
             && let Some(nearest) = ended.nearest
         {
-            explore.refresh(turn.now, nearest);
+            explore.refresh(turn.now, nearest, context::origin(&ended.context));
         }
-        let event = Outbound::Bootstrapped(Bootstrapped {
+        let notice = Notice::Bootstrapped(Bootstrapped {
             operation: ended.owner.operation(),
             outcome: ended.outcome,
             nodes: self.table.len(),
             statistics: ended.statistics,
         });
-        turn.out.push(Stamped { event, context: ended.context, deadline: None });
+        tell(turn, notice, ended.context);
     }
 
     /// Begins a bootstrap, if one is due. Says whether it did.
-    fn begin_bootstrap<T: Task<F> + From<Search<F>>>(
+    fn begin_bootstrap<T: MaySearch<F>, E: Tells<F> + Says<F, T>>(
         &mut self,
-        turn: &mut Turn<'_, F, Outbound<F>>,
+        turn: &mut Turn<'_, F, E>,
         pool: &mut Pool<F, T>,
-    ) -> bool
-    where
-        Outbound<F>: Says<F, T>,
-    {
+    ) -> bool {
         let Some(bootstrap) = &mut self.bootstrap else { return false };
         if bootstrap.next_timeout(self.table.len()).is_none_or(|at| at > turn.now) {
             return false;
@@ -568,7 +611,8 @@ impl<F: Family> Routing<F> {
         let seeds = known.chain(bootstrap.seeds.iter().cloned()).collect();
         let start = Start::bootstrap(0, self.table.local(), seeds);
         let origin = core::mem::replace(&mut bootstrap.origin, SpanContext::NONE);
-        let begins = pool.begin(turn, Owner::Bootstrap, bootstrap.config.timeout, origin, start);
+        bootstrap.by_itself = pool.begin(turn, Owner::Bootstrap, bootstrap.config.timeout, origin, start);
+        let begins = bootstrap.by_itself.is_some();
         if begins {
             bootstrap.running += 1;
             self.bootstraps += 1;
@@ -576,6 +620,15 @@ impl<F: Family> Routing<F> {
             bootstrap.not_before = Instant::FAR_FUTURE;
         }
         begins
+    }
+
+    /// When the machine that owns the parts has something to do without news.
+    pub(crate) fn poll_timeout<T: Task<F>>(
+        &self,
+        pool: &Pool<F, T>,
+        outbox: &Outbox<F, Work>,
+    ) -> Option<Instant> {
+        earlier(self.next_timeout(), earlier(pool.next_deadline(), outbox.next_timeout()))
     }
 
     /// When there is something to do without news.

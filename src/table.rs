@@ -23,7 +23,8 @@ pub struct TableConfig {
     /// How many failures in a row remove a node. One that has failed at all gives way to a new node that has not,
     /// if its bucket is full. 1 to 255. Default: 3.
     pub max_failures: usize,
-    /// Seed of the hash of the table of groups. It has no influence on what comes out; see
+    /// Seed of the hash of the table of groups, and of those that the [routing maintenance](crate::routing) keeps (candidates,
+    /// nodes to probe, clients). It has no influence on what comes out; see
     /// [`NetworkConfig::hash_seed`](crate::NetworkConfig::hash_seed). Default: 0.
     pub hash_seed: u64,
 }

@@ -8,14 +8,16 @@ mod upkeep;
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::explore::Schedule;
 use kad_proto::{
-    Batch, Bootstrap, BootstrapConfig, Config, Context, Coordinator, Explore, ExploreConfig, Include,
-    IncludeConfig, Instant, Key, Machine, NetworkConfig, Outcome, Owner, Probe, ProbeConfig, QueryConfig,
-    Request, RequestId, RoutingConfig, SpanContext, Stamped, Start, bootstrap, explore, include, probe,
+    Batch, Bootstrap, BootstrapConfig, Config, Context, Coordinator, Explore, ExploreConfig, GivenUp,
+    Include, IncludeConfig, Instant, Key, Machine, Maintenance, NetworkConfig, Outcome, Owner, Probe,
+    ProbeConfig, QueryConfig, Request, RequestId, RoutingConfig, SpanContext, Stamped, Start, bootstrap,
+    explore, include, maintenance, probe,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
-use upkeep::{LOCAL, REFUSED, S, Tiny, at, node, soak, span};
+use upkeep::subject::Subject;
+use upkeep::{Grouped, LOCAL, REFUSED, S, Tiny, at, node, soak, span};
 
 fn network() -> NetworkConfig {
     // Nothing is adapted, so that times can be told in advance.
@@ -350,6 +352,134 @@ fn a_bootstrap_refreshes_the_buckets_farther_than_the_closest_neighbour() {
 }
 
 #[test]
+fn what_a_bootstrap_makes_due_links_to_it_and_the_schedule_to_nothing() {
+    let mut config = config(false, false);
+    config.routing.explore = Some(ExploreConfig::default());
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    let start = Stamped::new(Inbound::Start(Start::bootstrap(1, LOCAL, vec![node(0b1111_0000)])));
+    let out = machine.handle(at(0), start.in_span(span(1)));
+    // It ends by this answer.
+    let mut out = machine.handle(at(0), answered(requests(&out)[0].event.id, &[]).in_span(span(2)));
+    let mut links = Vec::new();
+    while links.len() < 6 {
+        for stamped in requests(&out) {
+            assert_eq!(stamped.event.owner, Owner::Explore);
+            links.push(stamped.context);
+        }
+        out = match requests(&out).first() {
+            Some(stamped) => machine.handle(at(0), answered(stamped.event.id, &[])),
+            None => machine.handle(machine.poll_timeout().unwrap(), Stamped::new(Inbound::Tick)),
+        };
+    }
+    // Buckets 0 to 4 now, and one when it is due.
+    assert_eq!(links[..5], vec![Context::Link(span(2)); 5]);
+    assert_eq!(links[5], Context::Link(SpanContext::NONE));
+}
+
+#[test]
+fn a_check_stands_back_behind_a_lookup_that_waits_and_not_behind_one_that_has_ended() {
+    let mut config = config(true, false);
+    config.network = NetworkConfig { max_in_flight: 1, max_queued: 0, ..network() };
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    // It could ask three, and has room for one.
+    let start = Start::find(1, node(0)).with_seeds(vec![node(1), node(2), node(3)]);
+    let out = machine.handle(at(0), Stamped::new(Inbound::Start(start)).by(at(5)));
+    let first = requests(&out)[0].event.id;
+    assert!(machine.handle(at(0), Stamped::new(Inbound::Discovered(node(0x80)))).is_empty());
+    let out = machine.handle(at(1), Stamped::new(Inbound::Failed(first)));
+    let owners: Vec<_> = requests(&out).iter().map(|stamped| stamped.event.owner).collect();
+    assert!(matches!(owners[..], [Owner::Operation(_)]), "room goes to the lookup: {owners:?}");
+    let out = machine.handle(at(1), Stamped::new(Inbound::Stop(machine.operation(1).unwrap())));
+    let checks = of(&out, Owner::Include);
+    assert_eq!(checks.iter().map(|check| check.node).collect::<Vec<_>>(), [node(0x80)], "at once");
+}
+
+#[test]
+fn a_bootstrap_of_the_callers_takes_the_place_of_one_that_began_by_itself() {
+    let mut config = config(false, false);
+    config.routing.bootstrap = Some(BootstrapConfig::default());
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    let out = machine.handle(at(0), Stamped::new(Inbound::Seeds(vec![node(7)])).in_span(span(1)));
+    assert_eq!(of(&out, Owner::Bootstrap).len(), 1);
+    let start = Stamped::new(Inbound::Start(Start::bootstrap(1, LOCAL, vec![node(9)])));
+    let out = machine.handle(at(0), start.in_span(span(5)).by(at(30)));
+    let id = machine.operation(1).unwrap();
+    let cancelled: Vec<_> = out
+        .iter()
+        .filter_map(|out| match &out.event {
+            Outbound::Cancel(cancel) => Some((cancel.owner, cancel.reason, out.context.parent().is_some())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(cancelled, [(Owner::Bootstrap, GivenUp::OperationEnded, false)]);
+    let begun = requests(&out);
+    let mut asked: Vec<_> = begun.iter().map(|stamped| stamped.event.node).collect();
+    asked.sort();
+    assert_eq!(asked, [7, 9].map(node), "the seeds of both");
+    for stamped in &begun {
+        assert_eq!((stamped.event.owner, &stamped.context), (Owner::Operation(id), &span(5).into()));
+    }
+    let notices = |out: &Batch<Outbound<Tiny>>| {
+        out.iter().filter(|out| matches!(out.event, Outbound::Bootstrapped(_))).count()
+    };
+    assert_eq!(notices(&out), 0, "the one that gave way says nothing");
+    // Nobody is left out, nor asked by a second one.
+    let first = machine.handle(at(0), answered(begun[0].event.id, &[]));
+    let last = machine.handle(at(0), answered(begun[1].event.id, &[]));
+    assert_eq!((notices(&first), notices(&last), machine.table().len()), (0, 1, 2));
+    assert_eq!(machine.poll_timeout(), Some(at(60)), "two are too few: the next");
+    assert_eq!(machine.routing().bootstraps, 1);
+}
+
+#[test]
+fn a_lookup_of_the_maintenance_cannot_be_stopped() {
+    let mut config = config(false, false);
+    config.routing.bootstrap = Some(BootstrapConfig::default());
+    let mut machine = Maintenance::<Tiny>::new(LOCAL, config.clone()).unwrap();
+    // The name of an operation of another machine, which is the same as that of ours inside.
+    let bootstrap = maintenance::Inbound::Bootstrap { tag: 0, seeds: vec![node(1)] };
+    let mut other = Maintenance::<Tiny>::new(LOCAL, config).unwrap();
+    let _ = other.handle(at(0), Stamped::new(bootstrap));
+    let _ = machine.handle(at(0), Stamped::new(maintenance::Inbound::Seeds(vec![node(7)])));
+    let forged = maintenance::Inbound::Stop(other.operation(0).unwrap());
+    assert!(machine.handle(at(0), Stamped::new(forged)).is_empty());
+    assert_eq!((machine.traffic().in_flight, machine.traffic().unknown), (1, 1));
+}
+
+#[test]
+fn a_table_looks_after_itself_alone() {
+    let config = Config { network: network(), ..Config::default() };
+    let mut machine = Maintenance::<Tiny>::new(LOCAL, config).unwrap();
+    let join = maintenance::Inbound::Bootstrap { tag: 1, seeds: vec![node(1)] };
+    let mut said = machine.handle(at(0), Stamped::new(join).in_span(span(1)).by(at(30)));
+    let mut finishes = Vec::new();
+    let mut now = at(0);
+    while now < at(60) {
+        let mut requests = Vec::new();
+        for Stamped { event, context, deadline } in said.drain(..) {
+            match event {
+                maintenance::Outbound::Request(request) => requests.push(request.id),
+                maintenance::Outbound::Finished(finish) => finishes.push((finish.outcome, context, deadline)),
+                _ => {}
+            }
+        }
+        for request in requests {
+            let closer = [1, 0x21, 0x42, 0x83, 0xc4].map(node).to_vec();
+            said.extend(
+                machine.handle(now, Stamped::new(maintenance::Inbound::Answered { request, closer })),
+            );
+        }
+        if said.is_empty() {
+            now = machine.poll_timeout().unwrap();
+            said = machine.handle(now, Stamped::new(maintenance::Inbound::Tick));
+        }
+    }
+    assert_eq!(finishes, [(Outcome::Exhausted, Context::Parent(span(1)), Some(at(30)))]);
+    assert_eq!((machine.table().len(), machine.counts().probe.nodes), (5, 5));
+    assert!(machine.counts().explored > 0 && machine.counts().bootstraps == 0);
+}
+
+#[test]
 fn a_probe_that_failed_is_not_brought_forward_by_more_suspicion() {
     let mut machine = Probe::<Tiny>::new(LOCAL, &ProbeConfig::default(), network()).unwrap();
     let _ = machine.handle(at(0), Stamped::new(probe::Inbound::Add(node(1))));
@@ -552,39 +682,56 @@ fn a_table_that_is_nearly_empty_says_so_once_and_remembers_the_latest_seeds() {
 // For any sequence of events.
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn the_rules_hold_for_any_sequence(bytes in proptest::collection::vec(any::<u8>(), 1..800)) {
-        soak(&bytes);
+    fn the_rules_hold_for_any_sequence_inside_the_coordinator(bytes in proptest::collection::vec(any::<u8>(), 1..800)) {
+        soak::<Coordinator<Grouped>>(&bytes);
+    }
+
+    #[test]
+    fn the_rules_hold_for_any_sequence_alone(bytes in proptest::collection::vec(any::<u8>(), 1..800)) {
+        soak::<Maintenance<Grouped>>(&bytes);
     }
 }
 
-#[test]
-fn the_rules_hold_for_what_the_fuzzer_found_worth_keeping() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/routing");
+/// Replays what a fuzzer found worth keeping.
+fn replay<M: Subject>(target: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     paths.sort();
     assert!(paths.len() >= 20, "{}", paths.len());
     for path in paths {
         println!("{}", path.display()); // shown where the assertion below fails
-        soak(&std::fs::read(&path).unwrap());
+        soak::<M>(&std::fs::read(&path).unwrap());
     }
 }
 
 #[test]
-fn the_property_sees_all_that_can_happen() {
+fn the_rules_hold_for_the_corpus_of_the_coordinator() {
+    replay::<Coordinator<Grouped>>("routing");
+}
+
+#[test]
+fn the_rules_hold_for_the_corpus_of_the_maintenance() {
+    replay::<Maintenance<Grouped>>("maintenance");
+}
+
+/// All that can happen does.
+fn sees_all<M: Subject>() {
     let mut all = BTreeMap::new();
-    for seed in 0..=255_u8 {
+    for seed in 0..32_u8 {
         let mixed = |i: u32| (i + 977 * u32::from(seed)).wrapping_mul(0x9e37_79b9).rotate_left(13);
         let byte = |i: u32| mixed(i).wrapping_mul(0x85eb_ca6b).to_le_bytes()[3];
         let bytes: Vec<_> = std::iter::once(seed).chain((0..800).map(byte)).collect();
-        for (what, times) in soak(&bytes) {
+        for (what, times) in soak::<M>(&bytes) {
             *all.entry(what).or_insert(0) += times;
         }
     }
     for what in [
         "request",
         "cancel",
+        "refused",
+        "joined",
         "admitted",
         "removed",
         "near empty",
@@ -596,6 +743,12 @@ fn the_property_sees_all_that_can_happen() {
     ] {
         assert!(all.get(what).is_some_and(|times| *times > 0), "{what}: {all:?}");
     }
+}
+
+#[test]
+fn the_properties_see_all_that_can_happen() {
+    sees_all::<Coordinator<Grouped>>();
+    sees_all::<Maintenance<Grouped>>();
 }
 
 #[test]
