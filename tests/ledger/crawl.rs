@@ -248,7 +248,7 @@ impl<const N: usize> Matter<N> for Survey<N> {
         let Outbound::CrawlFinished(finish) = event else { panic!("a finish of another kind: {event:?}") };
         // One that was stopped or ended before its turn has not looked at its seeds.
         let cut = matches!(finish.outcome, Outcome::DeadlineExceeded | Outcome::Stopped);
-        if !self.begun && !(cut && finish.nodes.is_empty()) {
+        if !(self.begun || cut && finish.nodes.is_empty()) {
             self.begin();
         }
         self.assert_counts(&finish.counts);
