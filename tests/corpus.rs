@@ -33,3 +33,8 @@ fn of_the_pool() {
 fn of_the_coordinator() {
     replay(Kind::Coordinator, "coordinator");
 }
+
+#[test]
+fn of_the_crawl() {
+    replay(Kind::Crawl, "crawl");
+}
