@@ -7,7 +7,7 @@
 //! | 1. Copy | An outbound event that results directly from actioning an inbound event of the same operation carries the inbound event's span context. A driver that answers with the span in which it did the IO gets one trace in which each request hangs under the answer that led to it. |
 //! | 2. Fall back | Where the inbound event has no valid context, or no inbound event is the cause (a timer, capacity that somebody else freed), the operation's own context is used: the one it was started with. |
 //! | 3. Never leak | What operation A's event unblocks for operation B carries B's context. |
-//! | 4. Detach | A side effect (a node entering the routing table, the check that it has to pass before, and all other routing maintenance) has no parent and no operation's deadline; it carries a [link](Context::Link) to its origin instead: the span of the event that led to it, if there was one. |
+//! | 4. Detach | A side effect (a node entering the routing table, the check that it has to pass before, all other routing maintenance, and what an optimistic broadcast does after its finish) has no parent and no operation's deadline; it carries a [link](Context::Link) to its origin instead: the span of the event that led to it, if there was one. |
 //! | 5. Store once | An operation stores the context it was started with, and a check or a bucket that waits its own link. No queue stores a context for anybody else. |
 //!
 //! All machines stamp what an operation says through this file; a refusal carries the context of its start.

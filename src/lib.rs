@@ -65,7 +65,7 @@
 //!
 //! | machine | what it does |
 //! | --- | --- |
-//! | [`Coordinator`] | a whole node: lookups that begin from its routing table, and [the maintenance](routing) of that table |
+//! | [`Coordinator`] | a whole node: lookups, broadcasts and crawls that begin from its routing table, and [the maintenance](routing) of that table |
 //! | [`QueryPool`] | many lookups, of which a bounded number runs at once |
 //! | [`Query`] | one lookup at a time |
 //! | [`Maintenance`] | a routing table that looks after itself, by the four that follow: the coordinator without its lookups |
@@ -89,17 +89,18 @@
 //! * **No panic.** No sequence of events causes one: unknown, late and forged ids are ignored and counted in
 //!   [`Traffic`]; a start that cannot be accepted is answered by [`Refused`], which says why; a configuration that
 //!   makes no sense is a [`ConfigError`] that names the field. The crate forbids unsafe code.
-//! * **Everything ends.** Each accepted start is answered by exactly one [`Finish`], at the first call at or after its
-//!   deadline at the latest, and nothing of it comes after that.
-//! * **Reproducible.** The same construction and the same sequence of calls give the same output, on any platform. The
-//!   engine draws no random numbers and iterates no hash map.
-//! * **Bounded.** Whatever peers answer: see [`QueryConfig`], [`PoolConfig`], [`NetworkConfig`], [`TableConfig`] and [`RoutingConfig`] for
-//!   the bounds. In steady state an answer causes no heap allocation, as long as no request has to wait (a span
+//! * **Everything ends.** Each accepted start is answered by exactly one finish ([`Finish`] of a lookup), at the first call at
+//!   or after its deadline at the latest, and nothing of it comes after that. (What an optimistic broadcast has left to do then
+//!   is a [side effect](Owner::Background), with a time-out of its own.)
+//! * **Reproducible.** The same construction and the same sequence of calls give the same output, on any platform. Random
+//!   numbers come from [a seed](RoutingConfig::seed), and the order of no hash map shows.
+//! * **Bounded.** Whatever peers answer: see [`QueryConfig`], [`PoolConfig`], [`NetworkConfig`], [`TableConfig`],
+//!   [`RoutingConfig`], [`CrawlConfig`], [`BroadcastConfig`] and [`NetworkSizeConfig`] for the bounds. In steady state an answer causes no heap allocation, as long as no request has to wait (a span
 //!   context with a non-empty trace state is the exception: each copy of it is one).
 //!
 //! # What is not the crate's business
 //!
-//! Sockets, codecs, timers, retransmission, encryption, storing records, serving them: the driver's. Requests that come
+//! Sockets, codecs, timers, encryption, keeping records, serving them: the driver's. Requests that come
 //! in from others are answered by the driver from [`RoutingTable::closest`].
 
 pub mod bootstrap;

@@ -118,7 +118,8 @@ fn workload(paths: usize) -> f64 {
         let start = Start::find(1, target).with_seeds(network.answer(first, &target));
         let finish = lookup(&mut query, start, |node| network.answer(network.index(node).unwrap(), &target));
         assert_eq!(found(&finish), network.truth(&target), "recall 1.0");
-        assert_eq!(finish.outcome, Outcome::Converged);
+        // A path may run out of nodes of its own before k of them have answered.
+        assert!(finish.outcome == Outcome::Converged || paths > 1 && finish.outcome == Outcome::Exhausted);
         requests += finish.statistics.requests;
     }
     f64::from(requests) / count as f64
