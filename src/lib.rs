@@ -140,6 +140,8 @@ pub mod sim;
 pub mod sweep;
 pub mod table;
 mod task;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 mod time;
 mod turn;
 

@@ -1,0 +1,47 @@
+//! Spans and metrics of a coordinator, for whoever uses OpenTelemetry (feature `telemetry`).
+//!
+//! The engine starts no span and reads no clock: it says which span context each event inherits. [`Traced`] is a coordinator
+//! that makes spans of that, by a tracer of yours: a driver that hands its events to a `Traced` instead of a `Coordinator` sees
+//! each operation as a trace, without further work. [`Metrics`] makes instruments of the engine's plain numbers.
+//!
+//! # Spans
+//!
+//! | span | parent | kind | begins | ends |
+//! | --- | --- | --- | --- | --- |
+//! | `kad find`, `kad message`, `kad bootstrap`, `kad crawl`, `kad broadcast` | the span of the start's stamp; a new root without one (with a link, where the stamp has one) | internal | with the start | with the finish or the refusal |
+//! | `FIND_NODE`, `MESSAGE`, `STORE`, `BATCH`: a request | rules 1 to 3 of [`context`](crate::context): the request whose answer led to it, or its operation; for side effects (rule 4) a new root with a link | client | when the engine says it | with its answer, failure, time-out or cancel |
+//!
+//! The request's own context takes the place of what the engine stamped it with, so that the driver can send it along
+//! (`traceparent`); an answer that the driver hands in without a context gets that of its request. Who is sampled out stays
+//! sampled out, and trace states are carried, as the tracer sees to both.
+//!
+//! | attribute | on | what |
+//! | --- | --- | --- |
+//! | `rpc.system.name` | requests | `kademlia` |
+//! | `rpc.method` | requests | as the name of the span |
+//! | `error.type` | requests, operations | why it failed: `timeout`, `failed`, `rejected`, `refused`, `deadline exceeded`; its status is an error then |
+//! | `kad.operation` | operations and their requests | the tag |
+//! | `kad.owner` | requests that are side effects | `bootstrap`, `explore`, `include`, `probe`, `background` |
+//! | `kad.target` | all | the key that is approached, or asked about |
+//! | `kad.node` | requests | the node, by its `Debug`; [others](Traced::describe_nodes) in its stead, `network.peer.address` say |
+//! | `kad.hop` | requests | length of the causal chain of who first named whom |
+//! | `kad.deadline.remaining` | all | seconds from its begin to its deadline |
+//! | `kad.closer` | requests that were answered | how many nodes the answer names |
+//! | `kad.given_up` | requests that were given up | why |
+//! | `kad.outcome` | operations | how it ended |
+//! | `kad.requests`, `kad.success`, `kad.failure`, `kad.timeouts`, `kad.cancelled`, `kad.hops` | operations | its statistics |
+//! | `kad.closest` | lookups | the closest nodes that answered: partial, where the outcome says so |
+//! | `kad.nodes`, `kad.reachable`, `kad.unreachable`, `kad.edges` | crawls | what was found |
+//! | `kad.stores`, `kad.stored`, `kad.succeeded` | broadcasts | with how many nodes it was to store, how many have, and whether that was enough |
+//!
+//! Those that begin with `rpc`, `error` or `network` are OpenTelemetry's semantic conventions.
+//!
+//! # Metrics
+//!
+//! See [`Metrics`].
+
+mod metrics;
+mod traced;
+
+pub use metrics::Metrics;
+pub use traced::Traced;
