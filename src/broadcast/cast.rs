@@ -70,6 +70,8 @@ pub(crate) struct Cast<F: Family> {
     parallel: usize,
     /// Nodes are still looked for, and until when.
     looking: Option<Instant>,
+    /// Lookups begun.
+    lookups: u32,
     /// How the lookup ended.
     lookup: Option<Outcome>,
     fell_back: Option<NotEnoughData>,
@@ -127,6 +129,7 @@ impl<F: Family> Cast<F> {
             store_time: config.store_time,
             parallel: config.parallel,
             looking: None,
+            lookups: 0,
             lookup: None,
             fell_back,
             closest: Vec::new(),
@@ -208,13 +211,17 @@ impl<F: Family> Cast<F> {
     fn account(&self, end: End, left: &StoreEnd<F>, open: &StoreEnd<F>) -> BroadcastFinish<F> {
         let End { operation, outcome, statistics } = end;
         let short = self.stores.short(self.records.len(), self.success);
-        let explored = if let Plan::Sweep(plan) = &self.plan { plan.explored } else { None };
+        let (lookups, explored) = match &self.plan {
+            Plan::Sweep(plan) => (plan.begun, plan.explored),
+            _ => (self.lookups, None),
+        };
         BroadcastFinish {
             operation,
             target: self.target,
             outcome,
             succeeded: short == 0,
             short,
+            lookups,
             lookup: self.lookup.or(self.looking.filter(|_| explored.is_none()).map(|_| outcome)),
             explored,
             fell_back: self.fell_back,
@@ -249,6 +256,7 @@ impl<F: Family> Task<F> for Cast<F> {
             Plan::Optimistic(plan) => plan.begin(),
             Plan::Sweep(_) => {}
         }
+        self.lookups = u32::from(!matches!(self.plan, Plan::Sweep(_)));
         self.looking = self.look_until(now, deadline);
         if self.looking.is_none() {
             self.end_looking(Outcome::DeadlineExceeded);

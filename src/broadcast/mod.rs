@@ -275,6 +275,8 @@ pub struct BroadcastFinish<F: Family> {
     pub succeeded: bool,
     /// How many records are not.
     pub short: usize,
+    /// How many lookups it has begun: those of a sweep, and else one, or none where nodes were given.
+    pub lookups: u32,
     /// How its lookup ended; of a sweep, none that names it: see `explored`. [`DeadlineExceeded`](Outcome::DeadlineExceeded) where
     /// its share of the time ran out, and the record was stored with the closest that had answered by then.
     pub lookup: Option<Outcome>,
