@@ -38,12 +38,17 @@ pub(crate) fn rows(
                 let mut scenario = scenario.clone();
                 scenario.broadcasts = Some(match scheme {
                     // It does not ask how large the network is.
-                    Scheme::Sweep { .. } => Broadcasts { scheme, count: 1, learn: 0, ..Broadcasts::default() },
+                    Scheme::Sweep { .. } => {
+                        Broadcasts { scheme, count: 1, learn: 0, ..Broadcasts::default() }
+                    }
                     _ => Broadcasts { scheme, ..Broadcasts::default() },
                 });
                 if fixed {
                     scenario.config = policies::fixed_time_out(10);
                     scenario.config.routing = RoutingConfig::off();
+                    scenario.config.broadcast.timeout = Duration::from_secs(600);
+                }
+                if scheme.records() > 1 {
                     scenario.config.broadcast.timeout = Duration::from_secs(600);
                 }
                 let mut scenario = options.changes.apply(scenario)?;

@@ -163,7 +163,7 @@ impl<F: Family> Cast<F> {
                 self.closest = lookup.into_closest();
                 self.stores.reserve(self.closest.len());
                 for Contact { node, hop, .. } in &self.closest {
-                    self.stores.push(node.clone(), u32::MAX, hop.saturating_add(1), Vec::new());
+                    self.stores.push(node.clone(), hop.saturating_add(1), Vec::new());
                 }
             }
             Plan::Optimistic(mut plan) => {
@@ -192,9 +192,15 @@ impl<F: Family> Cast<F> {
     }
 
     fn close(&mut self, place: u32, end: StoreEnd<F>) {
+        let (failed, silent) =
+            (end != StoreEnd::Stored, matches!(end, StoreEnd::TimedOut | StoreEnd::Failed));
         self.stores.ended(place, end);
         if let Plan::Optimistic(plan) = &mut self.plan {
             plan.stale = true;
+            if failed {
+                let store = self.stores.get(place).filter(|_| silent);
+                plan.failed(store.map(|store| &store.node));
+            }
         }
     }
 
@@ -240,7 +246,7 @@ fn fix<F: Family>(stores: &mut Stores<F>, nodes: Vec<F::Node>, local: F::Key, se
         let key = F::key(&node);
         let is_new = keys.insert(key) || stores.iter().all(|store| store.node != node);
         if key != local && is_new {
-            stores.push(node, u32::MAX, 1, Vec::new());
+            stores.push(node, 1, Vec::new());
         }
     }
 }

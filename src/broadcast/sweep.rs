@@ -103,7 +103,7 @@ impl<F: Family> Sweeper<F> {
         order.sort_unstable();
         for parcel in self.sweep.parcels() {
             let records = parcel.keys.iter().flat_map(|key| with_key(&order, key)).collect();
-            stores.push(parcel.node, u32::MAX, 1, records);
+            stores.push(parcel.node, 1, records);
         }
     }
 }

@@ -3,9 +3,9 @@
 use super::drive::number;
 use super::event::Work;
 use super::nodes::{Handle, Key64, Net};
+use crate::broadcast::{BroadcastFinish, StoreEnd, Stored};
 use crate::context::Context;
 use crate::coordinator::Outbound;
-use crate::broadcast::{BroadcastFinish, StoreEnd, Stored};
 use crate::event::{Contact, Finish, GivenUp, Outcome, Progress, Reply, Request, Statistics};
 use crate::family::Family;
 use crate::id::{OperationId, RequestId};
@@ -240,7 +240,9 @@ impl Checker {
             Outbound::Refused(refused) => {
                 let tag = number(refused.tag);
                 let open = self.open.remove(&tag).filter(|open| !open.accepted);
-                must(open.is_some(), Rule::OneFinish, || format!("{} was refused, but not anew", Work::of(tag)))
+                must(open.is_some(), Rule::OneFinish, || {
+                    format!("{} was refused, but not anew", Work::of(tag))
+                })
             }
             said @ (Outbound::Admitted(_)
             | Outbound::Removed(_)
@@ -268,10 +270,7 @@ impl Checker {
         let work = Work::of(tag);
         let open = self.open.get(&tag).filter(|open| open.node == call.node);
         let Some(open) = open else {
-            return Err((
-                Rule::OneFinish,
-                format!("{work} does not live here: {:?}", stamped.event),
-            ));
+            return Err((Rule::OneFinish, format!("{work} does not live here: {:?}", stamped.event)));
         };
         let span = match &stamped.context {
             Context::Parent(span) => span,
@@ -329,9 +328,7 @@ impl Checker {
             }
         };
         let flying = self.end(call, told, progress.node)?;
-        must(flying.deadline > call.now, Rule::Deadline, || {
-            format!("a late answer counts for {work}")
-        })?;
+        must(flying.deadline > call.now, Rule::Deadline, || format!("a late answer counts for {work}"))?;
         if let Some(open) = self.open.get_mut(&tag).filter(|_| answered) {
             (if store { &mut open.stored } else { &mut open.answered }).insert(progress.node);
         }
@@ -592,7 +589,7 @@ mod tests {
             let Some(Outbound::Finished(finish)) = said.last_mut().map(|said| &mut said.event) else {
                 return;
             };
-            finish.closest.push(crate::Contact { node: Handle(1), micros: 0, hop: 1, value: false });
+            finish.closest.push(Contact { node: Handle(1), micros: 0, hop: 1, value: false });
         });
         assert_eq!(broken(verdict), Some(Rule::Closest));
     }

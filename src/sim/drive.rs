@@ -118,7 +118,7 @@ impl World {
     pub(crate) fn span_for(&mut self, flight: &Flight) -> SpanContext {
         match (flight.work, flight.broadcast) {
             (Work::Background, Some(number)) => {
-                self.span_of(1 << 61 | u64::from(number) << 40 | self.spans % (1 << 40))
+                self.span_of(1 << 61 | u64::from(number) << 40 | (self.spans % (1 << 40)))
             }
             (work, _) => self.span(work),
         }

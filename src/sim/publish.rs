@@ -158,7 +158,9 @@ impl World {
     pub(crate) fn keep(&mut self, node: Handle, cargo: &Cargo) {
         let records = u32::try_from(cargo.records().len()).unwrap_or(u32::MAX);
         let Some(index) = self.population.index(node) else { return };
-        let Some(there) = self.nodes.get_mut(index as usize).filter(|there| there.party.is_none()) else { return };
+        let Some(there) = self.nodes.get_mut(index as usize).filter(|there| there.party.is_none()) else {
+            return;
+        };
         there.held.extend(cargo.records());
         self.note(&Event::Stored { node, records });
     }

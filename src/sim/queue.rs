@@ -105,8 +105,15 @@ impl Plan {
     const fn counts(&self, maintained: bool) -> bool {
         match self {
             Self::Turn(..) | Self::Intrude(_) | Self::Health => false,
-            Self::Broadcast | Self::Publish(..) | Self::StopBroadcast(_) | Self::Judge(_) => true,
-            Self::Start | Self::Join(_) | Self::Refresh(..) | Self::Built | Self::Stop(_) => true,
+            Self::Start
+            | Self::Broadcast
+            | Self::Publish(..)
+            | Self::StopBroadcast(_)
+            | Self::Judge(_)
+            | Self::Join(_)
+            | Self::Refresh(..)
+            | Self::Built
+            | Self::Stop(_) => true,
             Self::Meet { .. } | Self::Wake(_) | Self::Ask(_) | Self::Answer(..) | Self::Refused(_) => {
                 !maintained
             }
