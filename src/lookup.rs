@@ -255,6 +255,16 @@ impl<F: Family> Lookup<F> {
         }
     }
 
+    /// A node has failed by other means than a request of the lookup.
+    pub(crate) fn lost(&mut self, node: &F::Node) {
+        let lead = F::key(node).leading() ^ self.target.leading();
+        for path in &mut self.paths {
+            if let Err(place) = path.position(&self.target, lead, node) {
+                path.lost(place);
+            }
+        }
+    }
+
     /// A request to a node that has failed by another one was not sent.
     pub(crate) fn withdrawn(&mut self, spot: Spot) {
         if let Some(path) = self.paths.get_mut(usize::from(spot.path)) {

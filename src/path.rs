@@ -309,6 +309,23 @@ impl<F: Family> Path<F> {
         self.unsettle();
     }
 
+    /// The candidate at this place has failed by other means than a request of the lookup. One that has answered lives.
+    pub(crate) fn lost(&mut self, place: usize) {
+        let Some(rank) = self.ranks.get_mut(place) else { return };
+        if matches!(rank.state, State::Answered | State::Failed) {
+            return;
+        }
+        let was = core::mem::replace(&mut rank.state, State::Failed);
+        self.heard -= u16::from(was == State::Heard);
+        self.waiting -= u16::from(was == State::Waiting);
+        if was == State::Heard {
+            self.horizon = u64::MAX;
+        }
+        self.troubled = true;
+        self.unchanged = false;
+        self.unsettle();
+    }
+
     /// A request to the candidate, which has failed by another one, was not sent.
     pub(crate) fn withdrawn(&mut self, spot: Spot) {
         if let Some(rank) = self.rank_mut(spot).filter(|rank| rank.pending > 0) {

@@ -11,6 +11,7 @@ mod policies;
 mod presets;
 mod report;
 mod single;
+mod strategies;
 
 use options::{HELP, Options};
 use std::error::Error;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     match &options.named {
+        None if options.strategies => strategies::print(options),
         None => policies::print(options),
         Some((name, scenario)) => single::run(name, options.changes.apply(scenario.clone())?, options),
     }

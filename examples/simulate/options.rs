@@ -48,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) named: Option<(String, Scenario)>,
     pub(crate) changes: Changes,
     pub(crate) baselines: bool,
+    /// The table of broadcast strategies instead.
+    pub(crate) strategies: bool,
     pub(crate) json: bool,
     pub(crate) log: bool,
     pub(crate) report: Option<PathBuf>,
@@ -58,6 +60,7 @@ pub(crate) struct Options {
 pub(crate) struct Changes {
     nodes: Option<u32>,
     lookups: Option<u32>,
+    broadcasts: Option<u32>,
     seed: Option<u64>,
     cold: bool,
     check: bool,
@@ -71,6 +74,12 @@ impl Changes {
         }
         scenario.nodes = self.nodes.unwrap_or(scenario.nodes);
         scenario.workload.lookups = self.lookups.unwrap_or(scenario.workload.lookups);
+        if let (Some(count), Some(broadcasts)) = (self.broadcasts, &mut scenario.broadcasts) {
+            // A sweep is one.
+            if broadcasts.scheme.records() == 1 {
+                broadcasts.count = count;
+            }
+        }
         scenario.seed = self.seed.unwrap_or(scenario.seed);
         scenario.warm &= !self.cold;
         scenario.check |= self.check;
@@ -105,6 +114,7 @@ impl Options {
             named: None,
             changes: Changes::default(),
             baselines: false,
+            strategies: false,
             json: false,
             log: false,
             report: None,
@@ -138,6 +148,8 @@ impl Options {
             Arg::Long("check") => changes.check = true,
             Arg::Long("set") => changes.settings.push(parser.value()?.string()?),
             Arg::Long("baselines") => self.baselines = true,
+            Arg::Long("strategies") => self.strategies = true,
+            Arg::Long("broadcasts") => changes.broadcasts = Some(parser.value()?.parse()?),
             Arg::Long("json") => self.json = true,
             Arg::Long("log") => self.log = true,
             Arg::Long("report") => self.report = Some(parser.value()?.into()),

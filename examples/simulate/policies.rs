@@ -9,18 +9,20 @@ use std::time::Duration;
 
 /// Fixed policies as configurations: one peer time-out, no soft limit, nothing adapted, no second try.
 fn fixed() -> [(&'static str, Config); 3] {
-    [("alpha 3, 10 s", 10), ("Zikade: alpha 3, 60 s", 60), ("discv5: alpha 3, 2 s", 2)].map(
-        |(name, timeout)| {
-            let mut config = Config { routing: RoutingConfig::off(), ..Config::default() };
-            config.network.request_timeout = Duration::from_secs(timeout);
-            config.network.soft_timeout = config.network.request_timeout;
-            config.network.min_timeout = config.network.request_timeout;
-            config.pool.query.timeout = Duration::from_secs(600);
-            config.pool.query.retries = 0;
-            config.pool.query.rim = false;
-            (name, config)
-        },
-    )
+    [("alpha 3, 10 s", 10), ("Zikade: alpha 3, 60 s", 60), ("discv5: alpha 3, 2 s", 2)]
+        .map(|(name, timeout)| (name, fixed_time_out(timeout)))
+}
+
+/// Alpha 3 with a fixed time-out of so many seconds.
+pub(crate) fn fixed_time_out(timeout: u64) -> Config {
+    let mut config = Config { routing: RoutingConfig::off(), ..Config::default() };
+    config.network.request_timeout = Duration::from_secs(timeout);
+    config.network.soft_timeout = config.network.request_timeout;
+    config.network.min_timeout = config.network.request_timeout;
+    config.pool.query.timeout = Duration::from_secs(600);
+    config.pool.query.retries = 0;
+    config.pool.query.rim = false;
+    config
 }
 
 pub(crate) fn print(options: &Options) -> Result<(), Box<dyn Error>> {

@@ -70,6 +70,8 @@ pub(crate) struct Cast<F: Family> {
     parallel: usize,
     /// Nodes are still looked for, and until when.
     looking: Option<Instant>,
+    /// Lookups begun.
+    lookups: u32,
     /// How the lookup ended.
     lookup: Option<Outcome>,
     fell_back: Option<NotEnoughData>,
@@ -127,6 +129,7 @@ impl<F: Family> Cast<F> {
             store_time: config.store_time,
             parallel: config.parallel,
             looking: None,
+            lookups: 0,
             lookup: None,
             fell_back,
             closest: Vec::new(),
@@ -160,7 +163,7 @@ impl<F: Family> Cast<F> {
                 self.closest = lookup.into_closest();
                 self.stores.reserve(self.closest.len());
                 for Contact { node, hop, .. } in &self.closest {
-                    self.stores.push(node.clone(), u32::MAX, hop.saturating_add(1), Vec::new());
+                    self.stores.push(node.clone(), hop.saturating_add(1), Vec::new());
                 }
             }
             Plan::Optimistic(mut plan) => {
@@ -189,9 +192,15 @@ impl<F: Family> Cast<F> {
     }
 
     fn close(&mut self, place: u32, end: StoreEnd<F>) {
+        let (failed, silent) =
+            (end != StoreEnd::Stored, matches!(end, StoreEnd::TimedOut | StoreEnd::Failed));
         self.stores.ended(place, end);
         if let Plan::Optimistic(plan) = &mut self.plan {
             plan.stale = true;
+            if failed {
+                let store = self.stores.get(place).filter(|_| silent);
+                plan.failed(store.map(|store| &store.node));
+            }
         }
     }
 
@@ -208,13 +217,17 @@ impl<F: Family> Cast<F> {
     fn account(&self, end: End, left: &StoreEnd<F>, open: &StoreEnd<F>) -> BroadcastFinish<F> {
         let End { operation, outcome, statistics } = end;
         let short = self.stores.short(self.records.len(), self.success);
-        let explored = if let Plan::Sweep(plan) = &self.plan { plan.explored } else { None };
+        let (lookups, explored) = match &self.plan {
+            Plan::Sweep(plan) => (plan.begun, plan.explored),
+            _ => (self.lookups, None),
+        };
         BroadcastFinish {
             operation,
             target: self.target,
             outcome,
             succeeded: short == 0,
             short,
+            lookups,
             lookup: self.lookup.or(self.looking.filter(|_| explored.is_none()).map(|_| outcome)),
             explored,
             fell_back: self.fell_back,
@@ -233,7 +246,7 @@ fn fix<F: Family>(stores: &mut Stores<F>, nodes: Vec<F::Node>, local: F::Key, se
         let key = F::key(&node);
         let is_new = keys.insert(key) || stores.iter().all(|store| store.node != node);
         if key != local && is_new {
-            stores.push(node, u32::MAX, 1, Vec::new());
+            stores.push(node, 1, Vec::new());
         }
     }
 }
@@ -249,6 +262,7 @@ impl<F: Family> Task<F> for Cast<F> {
             Plan::Optimistic(plan) => plan.begin(),
             Plan::Sweep(_) => {}
         }
+        self.lookups = u32::from(!matches!(self.plan, Plan::Sweep(_)));
         self.looking = self.look_until(now, deadline);
         if self.looking.is_none() {
             self.end_looking(Outcome::DeadlineExceeded);

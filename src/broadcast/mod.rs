@@ -61,7 +61,8 @@ pub struct BroadcastConfig {
     /// the node's answer [carried](Carried::token), set it to false. Default: true.
     pub unasked: bool,
     /// How many stores of broadcasts that have returned may go on in the background, all together. Where there would be more,
-    /// a broadcast that returns gives up the rest of its own. At most 65,536. Default: 60.
+    /// a broadcast that returns gives up the rest of its own. Each is granted as many as it may still need, 2k less those that
+    /// have ended, so that the dead can be replaced: by default ten or so go on at once. At most 65,536. Default: 256.
     pub max_background: usize,
     /// How long they may go on. Default: 10 s.
     pub background_timeout: Duration,
@@ -83,7 +84,7 @@ impl Default for BroadcastConfig {
             max_nodes: 1_024,
             return_share: 75,
             unasked: true,
-            max_background: 60,
+            max_background: 256,
             background_timeout: Duration::from_secs(10),
             sweep: SweepConfig { max_lookups: 1_024, ..SweepConfig::default() },
             max_lookups: 3,
@@ -275,6 +276,8 @@ pub struct BroadcastFinish<F: Family> {
     pub succeeded: bool,
     /// How many records are not.
     pub short: usize,
+    /// How many lookups it has begun: those of a sweep, and else one, or none where nodes were given.
+    pub lookups: u32,
     /// How its lookup ended; of a sweep, none that names it: see `explored`. [`DeadlineExceeded`](Outcome::DeadlineExceeded) where
     /// its share of the time ran out, and the record was stored with the closest that had answered by then.
     pub lookup: Option<Outcome>,

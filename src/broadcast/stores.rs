@@ -7,8 +7,6 @@ use crate::family::Family;
 #[derive(Clone, Debug)]
 pub(crate) struct Store<F: Family> {
     pub(crate) node: F::Node,
-    /// Where its lookup keeps it, as far as that matters.
-    pub(crate) spot: u32,
     /// Length of the causal chain that led to it.
     pub(crate) hop: u16,
     /// The records it gets, by their places; empty where there is only one.
@@ -63,13 +61,13 @@ impl<F: Family> Stores<F> {
     }
 
     /// One more node to store with.
-    pub(crate) fn push(&mut self, node: F::Node, spot: u32, hop: u16, records: Vec<u32>) {
-        self.list.push(Store { node, spot, hop, records, state: State::Due });
+    pub(crate) fn push(&mut self, node: F::Node, hop: u16, records: Vec<u32>) {
+        self.list.push(Store { node, hop, records, state: State::Due });
     }
 
-    /// The store of this node that its lookup keeps in this spot.
-    pub(crate) fn of(&self, spot: u32, node: &F::Node) -> Option<&Store<F>> {
-        self.list.iter().find(|store| store.spot == spot && store.node == *node)
+    /// The store of this node.
+    pub(crate) fn of(&self, node: &F::Node) -> Option<&Store<F>> {
+        self.list.iter().find(|store| store.node == *node)
     }
 
     pub(crate) const fn in_flight(&self) -> usize {

@@ -17,6 +17,8 @@ pub(crate) struct Sweeper<F: Family> {
     seeds: Vec<F::Node>,
     /// Lookups under way, by number.
     lookups: SmallVec<[Option<Lookup<F>>; 3]>,
+    /// How many lookups there were.
+    pub(crate) begun: u32,
     pub(crate) explored: Option<Explored>,
 }
 
@@ -32,7 +34,7 @@ impl<F: Family> Sweeper<F> {
         let keys = records.iter().map(|record| record.key);
         let lookups = (0..max_lookups).map(|_| None).collect();
         let sweep = Sweep::of(config, keys);
-        Self { local, rules, sweep, seeds, lookups, explored: None }
+        Self { local, rules, sweep, seeds, lookups, begun: 0, explored: None }
     }
 
     pub(crate) fn lookup(&mut self, number: u16) -> Option<&mut Lookup<F>> {
@@ -59,6 +61,7 @@ impl<F: Family> Sweeper<F> {
                 let seeds = self.nearest(target);
                 let mut lookup = Lookup::new(self.local, target, self.rules, seeds);
                 lookup.begin();
+                self.begun += 1;
                 if let Some(place) = self.lookups.get_mut(free) {
                     *place = Some(lookup);
                 }
@@ -100,7 +103,7 @@ impl<F: Family> Sweeper<F> {
         order.sort_unstable();
         for parcel in self.sweep.parcels() {
             let records = parcel.keys.iter().flat_map(|key| with_key(&order, key)).collect();
-            stores.push(parcel.node, u32::MAX, 1, records);
+            stores.push(parcel.node, 1, records);
         }
     }
 }

@@ -3,11 +3,12 @@
 use super::drive::number;
 use super::event::Work;
 use super::nodes::{Handle, Key64, Net};
+use crate::broadcast::{BroadcastFinish, StoreEnd, Stored};
 use crate::context::Context;
 use crate::coordinator::Outbound;
-use crate::event::{Finish, GivenUp, Outcome, Progress, Reply, Request};
+use crate::event::{Contact, Finish, GivenUp, Outcome, Progress, Reply, Request, Statistics};
 use crate::family::Family;
-use crate::id::RequestId;
+use crate::id::{OperationId, RequestId};
 use crate::key::Key;
 use crate::machine::Stamped;
 use crate::outbox::Traffic;
@@ -40,6 +41,9 @@ pub enum Rule {
     NotSelf,
     /// A finish lists nodes that answered, each once, in order of distance.
     Closest,
+    /// The finish of a broadcast says of each node once what became of its store, and of exactly those that answered one that
+    /// they have stored.
+    Stores,
 }
 
 /// An invariant did not hold: where, when and how to see it again.
@@ -71,7 +75,7 @@ impl core::error::Error for Broken {}
 /// What an engine was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
-    Start { lookup: u32, target: Key64, deadline: Option<Instant> },
+    Start { tag: u32, target: Key64, deadline: Option<Instant> },
     Stop,
     Answered(RequestId),
     Failed(RequestId),
@@ -108,6 +112,17 @@ struct Open {
     accepted: bool,
     requests: u32,
     answered: BTreeSet<Handle>,
+    /// Those that answered a store.
+    stored: BTreeSet<Handle>,
+}
+
+/// What the last events of all operations have in common.
+struct Last<'a> {
+    operation: OperationId,
+    target: Key64,
+    outcome: Outcome,
+    closest: &'a [Contact<Net>],
+    statistics: &'a Statistics,
 }
 
 /// What it takes to judge a call.
@@ -134,7 +149,7 @@ impl Checker {
 
     /// Judges a call.
     pub(crate) fn judge(&mut self, call: &Call<'_>) -> Verdict {
-        if let Told::Start { lookup, target, deadline } = call.told {
+        if let Told::Start { tag, target, deadline } = call.told {
             let open = Open {
                 node: call.node,
                 target,
@@ -143,15 +158,16 @@ impl Checker {
                 accepted: false,
                 requests: 0,
                 answered: BTreeSet::new(),
+                stored: BTreeSet::new(),
             };
-            self.open.insert(lookup, open);
+            self.open.insert(tag, open);
         }
         for said in call.said {
             self.event(call, said)?;
         }
-        if let Told::Start { lookup, .. } = call.told {
-            let answered = self.open.get(&lookup).is_none_or(|open| open.accepted);
-            must(answered, Rule::OneFinish, || format!("the start of lookup {lookup} was not answered"))?;
+        if let Told::Start { tag, .. } = call.told {
+            let answered = self.open.get(&tag).is_none_or(|open| open.accepted);
+            must(answered, Rule::OneFinish, || format!("the start of {} was not answered", Work::of(tag)))?;
         }
         if let Told::Answered(request) | Told::Failed(request) = call.told {
             self.upkeep_ends(call, request)?;
@@ -169,27 +185,23 @@ impl Checker {
     pub(crate) fn at_end(&self, now: Option<Instant>) -> Result<(), (Handle, Rule, String)> {
         match self.open.iter().find(|(_, open)| now.is_none_or(|now| open.deadline < now)) {
             None => Ok(()),
-            Some((lookup, open)) => Err((open.node, Rule::OneFinish, format!("lookup {lookup} never ended"))),
+            Some((tag, open)) => Err((open.node, Rule::OneFinish, format!("{} never ended", Work::of(*tag)))),
         }
     }
 
     fn event(&mut self, call: &Call<'_>, stamped: &Stamped<Outbound<Net>>) -> Verdict {
         match &stamped.event {
             // Nobody here crawls.
-            Outbound::CrawlProgress(_)
-            | Outbound::CrawlFinished(_)
-            | Outbound::BroadcastProgress(_)
-            | Outbound::BroadcastFinished(_)
-            | Outbound::NetworkSize { .. } => Ok(()),
+            Outbound::CrawlProgress(_) | Outbound::CrawlFinished(_) => Ok(()),
             Outbound::Started(started) => {
-                let lookup = number(started.operation.tag());
-                self.of_lookup(call, lookup, stamped)?;
-                let Some(open) = self.open.get_mut(&lookup) else { return Ok(()) };
-                must(!open.accepted, Rule::OneFinish, || format!("lookup {lookup} was started twice"))?;
+                let tag = number(started.operation.tag());
+                self.of_operation(call, tag, stamped)?;
+                let (Some(open), work) = (self.open.get_mut(&tag), Work::of(tag)) else { return Ok(()) };
+                must(!open.accepted, Rule::OneFinish, || format!("{work} was started twice"))?;
                 open.accepted = true;
                 let granted = stamped.deadline.unwrap_or(Instant::FAR_FUTURE);
                 must(granted <= open.deadline && granted > call.now, Rule::Deadline, || {
-                    format!("lookup {lookup} may take until {granted}, not {}", open.deadline)
+                    format!("{work} may take until {granted}, not {}", open.deadline)
                 })?;
                 open.deadline = granted;
                 Ok(())
@@ -201,27 +213,41 @@ impl Checker {
             Outbound::Cancel(cancel) => {
                 self.of_work(call, cancel.owner.into(), stamped)?;
                 let flying = self.end(call, cancel.id, cancel.node)?;
+                must(flying.work == cancel.owner.into(), Rule::OneEnding, || {
+                    format!("a request for {} is given up for {}", flying.work, cancel.owner)
+                })?;
                 let timed_out = cancel.reason == GivenUp::TimedOut;
                 must(!timed_out || flying.deadline <= call.now, Rule::Deadline, || {
                     format!("{:?} timed out before {}", cancel.id, flying.deadline)
                 })
             }
             Outbound::Progress(progress) => {
-                self.of_lookup(call, number(progress.operation.tag()), stamped)?;
-                self.progress(call, progress)
+                self.of_operation(call, number(progress.operation.tag()), stamped)?;
+                self.progress(call, progress, false)
+            }
+            Outbound::BroadcastProgress(progress) => {
+                self.of_operation(call, number(progress.request.operation.tag()), stamped)?;
+                self.progress(call, &progress.request, progress.store)
+            }
+            Outbound::BroadcastFinished(finish) => {
+                self.of_operation(call, number(finish.operation.tag()), stamped)?;
+                self.broadcast_finish(call, finish)
             }
             Outbound::Finished(finish) => {
-                self.of_lookup(call, number(finish.operation.tag()), stamped)?;
+                self.of_operation(call, number(finish.operation.tag()), stamped)?;
                 self.finish(call, finish)
             }
             Outbound::Refused(refused) => {
-                let lookup = number(refused.tag);
-                let open = self.open.remove(&lookup).filter(|open| !open.accepted);
-                must(open.is_some(), Rule::OneFinish, || format!("lookup {lookup} was refused, but not anew"))
+                let tag = number(refused.tag);
+                let open = self.open.remove(&tag).filter(|open| !open.accepted);
+                must(open.is_some(), Rule::OneFinish, || {
+                    format!("{} was refused, but not anew", Work::of(tag))
+                })
             }
             said @ (Outbound::Admitted(_)
             | Outbound::Removed(_)
             | Outbound::Bootstrapped(_)
+            | Outbound::NetworkSize { .. }
             | Outbound::NearEmpty { .. }) => {
                 let aside = matches!(stamped.context, Context::Link(_)) && stamped.deadline.is_none();
                 must(aside, Rule::Context, || format!("{said:?} has a parent, or a deadline"))
@@ -231,41 +257,37 @@ impl Checker {
 
     /// What holds for a request, and for its being given up.
     fn of_work(&self, call: &Call<'_>, work: Work, stamped: &Stamped<Outbound<Net>>) -> Verdict {
-        match work {
-            Work::Lookup(lookup) => self.of_lookup(call, lookup, stamped),
-            _ => must(matches!(stamped.context, Context::Link(_)), Rule::Context, || {
+        match work.tag() {
+            Some(tag) => self.of_operation(call, tag, stamped),
+            None => must(matches!(stamped.context, Context::Link(_)), Rule::Context, || {
                 format!("{work} has a parent: {:?}", stamped.event)
             }),
         }
     }
 
-    /// What holds for all that a lookup says.
-    fn of_lookup(&self, call: &Call<'_>, lookup: u32, stamped: &Stamped<Outbound<Net>>) -> Verdict {
-        let open = self.open.get(&lookup).filter(|open| open.node == call.node);
+    /// What holds for all that a lookup or a broadcast says.
+    fn of_operation(&self, call: &Call<'_>, tag: u32, stamped: &Stamped<Outbound<Net>>) -> Verdict {
+        let work = Work::of(tag);
+        let open = self.open.get(&tag).filter(|open| open.node == call.node);
         let Some(open) = open else {
-            return Err((
-                Rule::OneFinish,
-                format!("lookup {lookup} does not live here: {:?}", stamped.event),
-            ));
+            return Err((Rule::OneFinish, format!("{work} does not live here: {:?}", stamped.event)));
         };
         let span = match &stamped.context {
             Context::Parent(span) => span,
-            Context::Link(_) => return Err((Rule::Context, format!("lookup {lookup} is detached"))),
+            Context::Link(_) => return Err((Rule::Context, format!("{work} is detached"))),
         };
         let caused = span.trace_id() == open.own.trace_id()
             && (span.span_id() == open.own.span_id() || span.span_id() == call.span.span_id());
         must(caused && span.span_id() != SpanId::INVALID, Rule::Context, || {
-            format!("lookup {lookup} speaks in span {:?}: {:?}", span.span_id(), stamped.event)
+            format!("{work} speaks in span {:?}: {:?}", span.span_id(), stamped.event)
         })
     }
 
     fn request(&mut self, call: &Call<'_>, request: &Request<Net>, deadline: Option<Instant>) -> Verdict {
-        let (now, work) = (call.now, request.owner.into());
+        let (now, work) = (call.now, Work::from(request.owner));
         let deadline = deadline.unwrap_or(Instant::FAR_FUTURE);
         let mut latest = now + self.most;
-        if let Work::Lookup(lookup) = work
-            && let Some(open) = self.open.get_mut(&lookup)
-        {
+        if let Some(open) = work.tag().and_then(|tag| self.open.get_mut(&tag)) {
             latest = latest.min(open.deadline);
             open.requests += 1;
         }
@@ -281,11 +303,11 @@ impl Checker {
         must(before.is_none(), Rule::OneEnding, || format!("{:?} is in flight twice", request.id))
     }
 
-    /// A request that is not for a lookup ends without a word: by what the engine was told.
+    /// A request that is neither for a lookup nor for a broadcast ends without a word: by what the engine was told.
     fn upkeep_ends(&mut self, call: &Call<'_>, request: RequestId) -> Verdict {
         let named = (call.node, request);
         match self.flying.get(&named).copied() {
-            None | Some(Flying { work: Work::Lookup(_), .. }) => Ok(()),
+            None | Some(Flying { work: Work::Lookup(_) | Work::Broadcast(_), .. }) => Ok(()),
             Some(Flying { work, deadline, .. }) => {
                 self.flying.remove(&named);
                 must(deadline > call.now, Rule::Deadline, || format!("a late answer counts for {work}"))
@@ -293,23 +315,22 @@ impl Checker {
         }
     }
 
-    fn progress(&mut self, call: &Call<'_>, progress: &Progress<Net>) -> Verdict {
-        let lookup = number(progress.operation.tag());
+    fn progress(&mut self, call: &Call<'_>, progress: &Progress<Net>, store: bool) -> Verdict {
+        let tag = number(progress.operation.tag());
+        let work = Work::of(tag);
         let (told, answered) = match (&progress.reply, call.told) {
             (Reply::TimedOut, _) => return Ok(()), // its cancel came before
             (Reply::Answered { .. }, Told::Answered(request)) => (request, true),
             (Reply::Failed, Told::Failed(request)) => (request, false),
             _ => {
-                let detail = format!("nobody said what lookup {lookup} knows of {}", progress.node);
+                let detail = format!("nobody said what {work} knows of {}", progress.node);
                 return Err((Rule::OneEnding, detail));
             }
         };
         let flying = self.end(call, told, progress.node)?;
-        must(flying.deadline > call.now, Rule::Deadline, || {
-            format!("a late answer counts for lookup {lookup}")
-        })?;
-        if let Some(open) = self.open.get_mut(&lookup).filter(|_| answered) {
-            open.answered.insert(progress.node);
+        must(flying.deadline > call.now, Rule::Deadline, || format!("a late answer counts for {work}"))?;
+        if let Some(open) = self.open.get_mut(&tag).filter(|_| answered) {
+            (if store { &mut open.stored } else { &mut open.answered }).insert(progress.node);
         }
         Ok(())
     }
@@ -322,26 +343,58 @@ impl Checker {
     }
 
     fn finish(&mut self, call: &Call<'_>, finish: &Finish<Net>) -> Verdict {
-        let lookup = number(finish.operation.tag());
-        let Some(open) = self.open.remove(&lookup) else { return Ok(()) };
-        let by_deadline = finish.outcome == Outcome::DeadlineExceeded;
+        let Finish { operation, target, outcome, closest, statistics } = finish;
+        let last = Last { operation: *operation, target: *target, outcome: *outcome, closest, statistics };
+        self.last(call, &last, false).map(|_| ())
+    }
+
+    fn broadcast_finish(&mut self, call: &Call<'_>, finish: &BroadcastFinish<Net>) -> Verdict {
+        let BroadcastFinish { operation, target, outcome, closest, statistics, stores, .. } = finish;
+        let last = Last { operation: *operation, target: *target, outcome: *outcome, closest, statistics };
+        // What an optimistic one that is done has left goes on as nobody's work.
+        let Some(open) = self.last(call, &last, finish.outcome == Outcome::Complete)? else { return Ok(()) };
+        let is_stored = |stored: &&Stored<Net>| stored.end == StoreEnd::Stored;
+        let stored: BTreeSet<_> = stores.iter().filter(is_stored).map(|stored| stored.node).collect();
+        let all: BTreeSet<_> = stores.iter().map(|stored| stored.node).collect();
+        must(stored == open.stored && all.len() == stores.len(), Rule::Stores, || {
+            format!("{} says of its stores: {stores:?}", Work::of(number(operation.tag())))
+        })
+    }
+
+    /// What holds for the last event of an operation. One that `leaves` requests behind leaves them to the background.
+    fn last(
+        &mut self,
+        call: &Call<'_>,
+        last: &Last<'_>,
+        leaves: bool,
+    ) -> Result<Option<Open>, (Rule, String)> {
+        let tag = number(last.operation.tag());
+        let work = Work::of(tag);
+        let Some(open) = self.open.remove(&tag) else { return Ok(None) };
+        let by_deadline = last.outcome == Outcome::DeadlineExceeded;
         let in_time = if by_deadline { call.now == open.deadline } else { call.now < open.deadline };
         must(in_time && open.accepted, Rule::OneFinish, || {
-            format!("lookup {lookup} ends by {:?}, with time until {}", finish.outcome, open.deadline)
+            format!("{work} ends by {:?}, with time until {}", last.outcome, open.deadline)
         })?;
-        let mut left =
-            self.flying.range(Self::of(call.node)).filter(|(_, flying)| flying.work == Work::Lookup(lookup));
-        must(left.next().is_none(), Rule::OneEnding, || format!("lookup {lookup} leaves requests behind"))?;
-        let sums = finish.statistics.in_flight() == 0 && finish.statistics.requests == open.requests;
+        let mut left = 0;
+        for (_, flying) in self.flying.range_mut(Self::of(call.node)) {
+            if flying.work == work {
+                flying.work = Work::Background;
+                left += 1;
+            }
+        }
+        must(leaves || left == 0, Rule::OneEnding, || format!("{work} leaves requests behind"))?;
+        let sums = last.statistics.in_flight() == left && last.statistics.requests == open.requests;
         must(sums, Rule::Conservation, || {
-            format!("lookup {lookup} sent {} requests: {:?}", open.requests, finish.statistics)
+            format!("{work} sent {} requests, {left} are left: {:?}", open.requests, last.statistics)
         })?;
-        let listed: Vec<_> = finish.closest.iter().map(|contact| contact.node).collect();
+        let listed: Vec<_> = last.closest.iter().map(|contact| contact.node).collect();
         let far = |node: &Handle| node.key().distance(&open.target);
         let sound = listed.is_sorted_by(|a, b| far(a) < far(b))
             && listed.iter().all(|node| open.answered.contains(node))
-            && finish.target == open.target;
-        must(sound, Rule::Closest, || format!("lookup {lookup} lists {listed:?}"))
+            && last.target == open.target;
+        must(sound, Rule::Closest, || format!("{work} lists {listed:?}"))?;
+        Ok(Some(open))
     }
 
     /// What holds after a call.
@@ -427,7 +480,7 @@ mod tests {
         ) -> (Batch<Outbound<Net>>, Verdict) {
             let target = Handle::point(1).key();
             let start = Start::find(7, target).with_seeds(vec![Handle(1), Handle(2)]);
-            let told = Told::Start { lookup: 7, target, deadline: None };
+            let told = Told::Start { tag: 7, target, deadline: None };
             self.call(told, Inbound::Start(start), forge)
         }
 
@@ -536,7 +589,7 @@ mod tests {
             let Some(Outbound::Finished(finish)) = said.last_mut().map(|said| &mut said.event) else {
                 return;
             };
-            finish.closest.push(crate::Contact { node: Handle(1), micros: 0, hop: 1, value: false });
+            finish.closest.push(Contact { node: Handle(1), micros: 0, hop: 1, value: false });
         });
         assert_eq!(broken(verdict), Some(Rule::Closest));
     }

@@ -4,9 +4,10 @@ use super::check::{Call, Told};
 use super::event::{Event, Work};
 use super::lookup::{Asked, End, Ending, Fate, Lookup, Reason};
 use super::nodes::{Handle, Key64, Net};
-use super::queue::Plan;
+use super::queue::{Flight, Plan};
 use super::random::{Purpose, scaled};
 use super::world::World;
+use crate::context::Context;
 use crate::coordinator::{Inbound, Outbound};
 use crate::event::{Finish, GivenUp, Reply, Start};
 use crate::id::RequestId;
@@ -28,7 +29,7 @@ impl World {
         let tries = 1_000;
         let starter = (0..tries).map(|_| draw.below(self.scenario.nodes)).find(live);
         if self.begun < self.scenario.workload.lookups {
-            let gap = self.scenario.workload.gap(self.scenario.seed, number);
+            let gap = self.scenario.workload.pace.gap(self.scenario.seed, [u64::from(number)], number);
             self.queue.plan(self.now + gap, Plan::Start);
         }
         let mut draw = self.chance(Purpose::Stop, number);
@@ -74,7 +75,7 @@ impl World {
             stamped.deadline = self.scenario.workload.deadline.map(|deadline| self.now + deadline);
         }
         self.warm(starter);
-        self.tell(starter, Told::Start { lookup: number, target, deadline: stamped.deadline }, stamped);
+        self.tell(starter, Told::Start { tag: number, target, deadline: stamped.deadline }, stamped);
     }
 
     /// The caller of a lookup stops it.
@@ -88,7 +89,7 @@ impl World {
     }
 
     /// Lets a node know the round trips to some nodes of its table, once.
-    fn warm(&mut self, index: u32) {
+    pub(crate) fn warm(&mut self, index: u32) {
         const MEASURED: usize = 32;
         let from = self.population.handle(index);
         let mut draw = self.chance(Purpose::Warm, index);
@@ -103,11 +104,39 @@ impl World {
         }
     }
 
-    /// A new span in the trace of a lookup, or in a trace of its own.
+    /// A new span in the trace of a lookup or a broadcast, or in a trace of its own.
     pub(crate) fn span(&mut self, work: Work) -> SpanContext {
         match work {
             Work::Lookup(lookup) => self.span_of(1 << 63 | u64::from(lookup)),
+            Work::Broadcast(number) => self.span_of(3 << 62 | u64::from(number)),
             _ => self.root(),
+        }
+    }
+
+    /// A new span for the answer to a request: one of a broadcast's background has a trace of its own, by which what follows
+    /// from it is known to belong there.
+    pub(crate) fn span_for(&mut self, flight: &Flight) -> SpanContext {
+        match (flight.work, flight.broadcast) {
+            (Work::Background, Some(number)) => {
+                self.span_of(1 << 61 | u64::from(number) << 40 | (self.spans % (1 << 40)))
+            }
+            (work, _) => self.span(work),
+        }
+    }
+
+    /// The broadcast that a request is for, in the foreground or, as its link says, in the background.
+    fn broadcast_of(work: Work, context: &Context) -> Option<u32> {
+        match (work, context) {
+            (Work::Broadcast(number), _) => Some(number),
+            (Work::Background, Context::Link(span)) => {
+                let trace = u128::from_be_bytes(span.trace_id().to_bytes());
+                #[allow(clippy::cast_possible_truncation)] // the halves of a trace id, and numbers put there
+                match trace as u64 {
+                    trace if trace >> 62 == 3 => Some(trace as u32),
+                    trace => Some((trace << 3 >> 43) as u32),
+                }
+            }
+            _ => None,
         }
     }
 
@@ -199,7 +228,10 @@ impl World {
             Outbound::Started(started) => {
                 self.running.insert((index, number(started.operation.tag())), started.operation);
             }
-            Outbound::Request(request) => self.send(index, &request, stamped.deadline),
+            Outbound::Request(request) => {
+                let broadcast = Self::broadcast_of(request.owner.into(), &stamped.context);
+                self.send(index, &request, stamped.deadline, broadcast);
+            }
             Outbound::Cancel(cancel) => {
                 let (work, timed_out) = (cancel.owner.into(), cancel.reason == GivenUp::TimedOut);
                 self.note(&Event::GivenUp { work, node: cancel.node, timed_out });
@@ -222,7 +254,15 @@ impl World {
                 self.running.remove(&(index, number(finish.operation.tag())));
                 self.finished(&finish);
             }
+            Outbound::BroadcastFinished(finish) => {
+                self.running.remove(&(index, number(finish.operation.tag())));
+                self.returned(&finish);
+            }
             Outbound::Refused(refused) => {
+                if let Work::Broadcast(broadcast) = Work::of(number(refused.tag)) {
+                    self.cast_off(broadcast, End::Refused(refused.reason));
+                    return;
+                }
                 self.ended(number(refused.tag), 0, Ending::none(End::Refused(refused.reason), self.now));
             }
             Outbound::Admitted(node) => self.note(&Event::Admitted { table, node }),
@@ -237,7 +277,6 @@ impl World {
             | Outbound::CrawlProgress(_)
             | Outbound::CrawlFinished(_)
             | Outbound::BroadcastProgress(_)
-            | Outbound::BroadcastFinished(_)
             | Outbound::NetworkSize { .. } => {}
             Outbound::NearEmpty { nodes } => {
                 let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
@@ -278,11 +317,15 @@ impl World {
             if !keep {
                 lookup.asked = Vec::new();
             }
+            if lookup.reason == Reason::Learn {
+                let starter = lookup.starter;
+                self.learnt(starter);
+            }
         }
     }
 }
 
-/// The number of the lookup that has this tag.
+/// The tag of a lookup or a broadcast, which is no longer than this.
 #[allow(clippy::cast_possible_truncation)] // tags are made of numbers
 pub(crate) const fn number(tag: u64) -> u32 {
     tag as u32

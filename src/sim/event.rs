@@ -13,6 +13,8 @@ use core::fmt;
 pub enum Work {
     /// A lookup, by number.
     Lookup(u32),
+    /// A broadcast, by number.
+    Broadcast(u32),
     /// A bootstrap that began by itself.
     Bootstrap,
     /// The refresh of a bucket.
@@ -28,7 +30,7 @@ pub enum Work {
 impl From<Owner> for Work {
     fn from(owner: Owner) -> Self {
         match owner {
-            Owner::Operation(id) => Self::Lookup(number(id.tag())),
+            Owner::Operation(id) => Self::of(number(id.tag())),
             Owner::Bootstrap => Self::Bootstrap,
             Owner::Explore => Self::Explore,
             Owner::Include => Self::Include,
@@ -39,6 +41,23 @@ impl From<Owner> for Work {
 }
 
 impl Work {
+    /// Tags of broadcasts begin here, below are those of lookups.
+    const BROADCASTS: u32 = 1 << 31;
+
+    /// The lookup or the broadcast with this tag.
+    pub(crate) const fn of(tag: u32) -> Self {
+        if tag < Self::BROADCASTS { Self::Lookup(tag) } else { Self::Broadcast(tag - Self::BROADCASTS) }
+    }
+
+    /// The tag of a lookup or a broadcast.
+    pub(crate) const fn tag(self) -> Option<u32> {
+        match self {
+            Self::Lookup(number) => Some(number),
+            Self::Broadcast(number) => Some(number | Self::BROADCASTS),
+            _ => None,
+        }
+    }
+
     /// As a number; that of a lookup is its own.
     pub(crate) fn number(self) -> u64 {
         match self {
@@ -48,6 +67,7 @@ impl Work {
             Self::Include => 3 << 32,
             Self::Probe => 4 << 32,
             Self::Background => 5 << 32,
+            Self::Broadcast(number) => 6 << 32 | u64::from(number),
         }
     }
 }
@@ -56,6 +76,7 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lookup(lookup) => write!(f, "lookup {lookup}"),
+            Self::Broadcast(number) => write!(f, "broadcast {number}"),
             Self::Bootstrap => f.write_str("bootstrap"),
             Self::Explore => f.write_str("explore"),
             Self::Include => f.write_str("include"),
@@ -168,6 +189,34 @@ pub enum Event {
         /// The lookup.
         lookup: u32,
     },
+    /// A broadcast began at this node.
+    BroadcastStarted {
+        /// The broadcast.
+        broadcast: u32,
+        /// Whose it is.
+        node: Handle,
+    },
+    /// A broadcast ended; what it has left to do may go on in the background.
+    BroadcastFinished {
+        /// The broadcast.
+        broadcast: u32,
+        /// How.
+        end: End,
+        /// How many nodes had something to store by then.
+        stores: u32,
+    },
+    /// The caller of a broadcast stops it.
+    BroadcastStopped {
+        /// The broadcast.
+        broadcast: u32,
+    },
+    /// A node was handed records, and holds them from now on.
+    Stored {
+        /// The node.
+        node: Handle,
+        /// How many.
+        records: u32,
+    },
     /// A Sybil made itself known.
     Intruded {
         /// To whom.
@@ -230,6 +279,12 @@ impl Event {
             Self::Intruded { node, sybil } => [16, 0, wide(node), wide(sybil), 0],
             Self::Bootstrapped { node, nodes } => [17, 0, wide(node), nodes.into(), 0],
             Self::NearEmpty { node, nodes } => [18, 0, wide(node), nodes.into(), 0],
+            Self::BroadcastStarted { broadcast, node } => [19, broadcast.into(), wide(node), 0, 0],
+            Self::BroadcastFinished { broadcast, end, stores } => {
+                [20, broadcast.into(), end_number(end), stores.into(), 0]
+            }
+            Self::BroadcastStopped { broadcast } => [21, broadcast.into(), 0, 0, 0],
+            Self::Stored { node, records } => [22, 0, wide(node), records.into(), 0],
         }
     }
 }
@@ -279,6 +334,14 @@ impl fmt::Display for Event {
             Self::Went { node } => write!(f, "{node} goes"),
             Self::Met { node, asker } => write!(f, "{node} has reached {asker}, who had asked it"),
             Self::Stopped { lookup } => write!(f, "lookup {lookup} is stopped"),
+            Self::BroadcastStarted { broadcast, node } => {
+                write!(f, "broadcast {broadcast} starts at {node}")
+            }
+            Self::BroadcastFinished { broadcast, end, stores } => {
+                write!(f, "broadcast {broadcast} ends: {end}, {stores} nodes to store with")
+            }
+            Self::BroadcastStopped { broadcast } => write!(f, "broadcast {broadcast} is stopped"),
+            Self::Stored { node, records } => write!(f, "{node} stores {records} records"),
             Self::Intruded { node, sybil } => write!(f, "{sybil} makes itself known to {node}"),
             Self::Bootstrapped { node, nodes } => {
                 write!(f, "{node} has bootstrapped: it knows {nodes} nodes")

@@ -6,7 +6,7 @@ use super::event::{Event, Work};
 use super::link::Exchange;
 use super::lookup::Asked;
 use super::nodes::{Handle, Net};
-use super::queue::{Flight, Plan};
+use super::queue::{Cargo, Flight, Plan};
 use super::random::{Draw, Purpose};
 use super::world::World;
 use crate::coordinator::Inbound;
@@ -29,20 +29,34 @@ impl World {
     }
 
     /// A request leaves its asker.
-    pub(crate) fn send(&mut self, asker: u32, request: &Request<Net>, deadline: Option<Instant>) {
+    pub(crate) fn send(
+        &mut self,
+        asker: u32,
+        request: &Request<Net>,
+        deadline: Option<Instant>,
+        broadcast: Option<u32>,
+    ) {
         let work = request.owner.into();
         let (from, to) = (self.population.handle(asker), request.node);
         let deadline = deadline.unwrap_or(Instant::FAR_FUTURE);
-        let exchange = match work {
-            Work::Lookup(lookup) => {
+        let cargo = Cargo::of(&request.ask);
+        let exchange = match (work, broadcast) {
+            (Work::Lookup(lookup), _) => {
                 let tries = self.asks(lookup, request);
                 self.exchange(lookup, from, to, tries)
             }
-            upkeep => self.tend(upkeep, asker, from, to),
+            (_, Some(broadcast)) => {
+                let tries = self.broadcast_asks(broadcast, request, &cargo);
+                let ids = [u64::from(broadcast), u64::from(to.0), tries];
+                self.drawn(from, to, Draw::new(self.scenario.seed, Purpose::Broadcast, ids))
+            }
+            (upkeep, None) => self.tend(upkeep, asker, from, to),
         };
         self.note(&Event::Sent { work, from, to, hop: request.hop, deadline });
-        let there = self.is_askable(to) && !self.cut(from, to);
-        if exchange.request_lost || !(there || exchange.refused) {
+        // Whoever has gone away has stopped all that it was asked for, but not what goes on in the background.
+        let gone = broadcast.is_some() && self.engine(from).is_none();
+        let there = self.is_askable(to) && !self.cut(from, to) && !gone;
+        if exchange.request_lost || !(there || exchange.refused && !gone) {
             self.note(&Event::Lost { work, from, to });
             return;
         }
@@ -56,7 +70,9 @@ impl World {
             life: self.life(asker),
             node: to,
             answer_lost: exchange.answer_lost,
-            refused: exchange.refused,
+            refused: exchange.refused && !gone,
+            broadcast,
+            cargo,
         };
         self.queue.plan(self.now + exchange.there, Plan::Ask(flight));
     }
@@ -112,6 +128,9 @@ impl World {
         let named = answer.as_ref().map_or(0, |answer| answer.closer.len());
         let closer = u32::try_from(named).unwrap_or(u32::MAX);
         self.note(&Event::Asked { work, node, closer });
+        if !flight.cargo.records().is_empty() {
+            self.keep(node, &flight.cargo);
+        }
         self.plan_meeting(node, from, work);
         self.discovered(node, from);
         let Some(Answer { closer, after }) = answer.filter(|_| !flight.answer_lost) else {
@@ -120,7 +139,7 @@ impl World {
         };
         let at = self.now + after + flight.back;
         if let Some(later) = flight.duplicate {
-            self.queue.plan(at + later, Plan::Answer(flight, closer.clone()));
+            self.queue.plan(at + later, Plan::Answer(flight.clone(), closer.clone()));
         }
         self.queue.plan(at, Plan::Answer(flight, closer));
     }
@@ -131,8 +150,10 @@ impl World {
         if self.is_sybil(node) {
             return Some(Answer { closer: self.name_sybils(node, target), after: Duration::ZERO });
         }
-        let mut honest = self.closest_known(node, target);
-        if target == node.key() && self.scenario.is_maintained() {
+        // Who is asked to store something names nobody.
+        let stores = !flight.cargo.records().is_empty();
+        let mut honest = if stores { Vec::new() } else { self.closest_known(node, target) };
+        if !stores && target == node.key() && self.scenario.is_maintained() {
             honest.insert(0, node); // as a node does that is asked for itself
             honest.truncate(self.scenario.k);
         }
@@ -199,7 +220,7 @@ impl World {
         }
         self.note(&Event::Answered { work, from, node });
         let event = Inbound::Answered { request, closer };
-        let stamped = Stamped::new(event).in_span(self.span(work));
+        let stamped = Stamped::new(event).in_span(self.span_for(flight));
         self.tell(asker, Told::Answered(request), stamped);
     }
 
@@ -210,7 +231,7 @@ impl World {
             return;
         }
         self.note(&Event::Refused { work, node });
-        let stamped = Stamped::new(Inbound::Failed(request)).in_span(self.span(work));
+        let stamped = Stamped::new(Inbound::Failed(request)).in_span(self.span_for(flight));
         self.tell(asker, Told::Failed(request), stamped);
     }
 }

@@ -1,5 +1,6 @@
-//! [`Figures`]: what came of the lookups of a run.
+//! [`Figures`]: what came of the lookups of a run. [`BroadcastFigures`]: what came of its broadcasts.
 
+use super::broadcast::Broadcast;
 use super::lookup::{End, Lookup, Reason};
 use crate::event::Outcome;
 use core::fmt;
@@ -62,15 +63,7 @@ impl Figures {
         let counted = || lookups.iter().filter(|lookup| lookup.reason == Reason::Workload);
         let endings = || counted().filter_map(|lookup| Some((lookup, lookup.ending.as_ref()?)));
         let finished = || endings().filter(|(_, ending)| matches!(ending.end, End::Finished(_)));
-        let mut ends: Vec<(String, usize)> = Vec::new();
-        for (_, ending) in endings() {
-            let name = ending.end.to_string();
-            match ends.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, count)) => *count += 1,
-                None => ends.push((name, 1)),
-            }
-        }
-        ends.sort_by(|(a, m), (b, n)| n.cmp(m).then_with(|| a.cmp(b)));
+        let ends = tally(endings().map(|(_, ending)| ending.end));
         let count = finished().count().max(1) as f64;
         let mean = |figure: fn(&super::lookup::Ending) -> f64| {
             finished().map(|(_, ending)| figure(ending)).sum::<f64>() / count
@@ -112,6 +105,104 @@ impl fmt::Display for Figures {
         writeln!(f, "timeouts                             {:>8.1}", self.mean_timeouts)?;
         writeln!(f, "cancelled                            {:>8.1}", self.mean_cancelled)?;
         writeln!(f, "recall                               {:>8.4}", self.recall)?;
+        write!(f, "success                              {:>8.4}", self.success)
+    }
+}
+
+/// How often which end occurs, most first.
+fn tally(all: impl Iterator<Item = End>) -> Vec<(String, usize)> {
+    let mut ends: Vec<(String, usize)> = Vec::new();
+    for end in all {
+        let name = end.to_string();
+        match ends.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count += 1,
+            None => ends.push((name, 1)),
+        }
+    }
+    ends.sort_by(|(a, m), (b, n)| n.cmp(m).then_with(|| a.cmp(b)));
+    ends
+}
+
+/// The figures of a run, over all broadcasts that have ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BroadcastFigures {
+    /// Broadcasts that have ended, refused ones too.
+    pub broadcasts: usize,
+    /// Broadcasts that have begun and not ended.
+    pub running: usize,
+    /// How they ended, and how many each, most first.
+    pub ends: Vec<(String, usize)>,
+    /// From the start to the return: the finish, after which an optimistic one goes on in the background.
+    pub time: Quantiles<Duration>,
+    /// Records in these broadcasts.
+    pub records: u64,
+    /// Nodes that a record was sent to, on average, those in the background too.
+    pub stores: f64,
+    /// Requests to find nodes, for each record on average, those in the background too.
+    pub finds: f64,
+    /// Requests to store something, for each record on average: fewer than stores where a sweep sends many records in one.
+    pub batches: f64,
+    /// Lookups begun, all together.
+    pub lookups: u64,
+    /// Mean share of the true k closest nodes, among those that could answer, that held a record when its broadcast returned.
+    pub share_at_return: f64,
+    /// The same when what went on in the background was over, where it is by now.
+    pub share: f64,
+    /// The least such share of any record.
+    pub least: f64,
+    /// Share of all broadcasts that succeeded: stored with as many nodes as they should.
+    pub success: f64,
+    /// Optimistic ones that did not know how large the network is.
+    pub fell_back: usize,
+}
+
+impl BroadcastFigures {
+    pub(crate) fn of(broadcasts: &[Broadcast]) -> Self {
+        let endings = || broadcasts.iter().filter_map(|cast| Some((cast, cast.ending.as_ref()?)));
+        let finished = || endings().filter(|(_, ending)| matches!(ending.end, End::Finished(_)));
+        let count = finished().count().max(1) as f64;
+        let records: u64 = finished().map(|(cast, _)| u64::from(cast.records)).sum();
+        let each = |figure: fn(&Broadcast) -> u32| {
+            finished().map(|(cast, _)| f64::from(figure(cast))).sum::<f64>() / records.max(1) as f64
+        };
+        let judged = || finished().filter_map(|(cast, _)| Some((cast, cast.share?)));
+        let ended = endings().count();
+        Self {
+            broadcasts: ended,
+            running: broadcasts.len() - ended,
+            ends: tally(endings().map(|(_, ending)| ending.end)),
+            time: Quantiles::of(finished().filter_map(|(cast, _)| cast.took())),
+            records,
+            stores: each(|cast| cast.stored),
+            finds: each(|cast| cast.finds),
+            batches: each(|cast| cast.stores),
+            lookups: finished().map(|(_, ending)| u64::from(ending.lookups)).sum(),
+            share_at_return: finished().map(|(_, ending)| ending.share).sum::<f64>() / count,
+            share: judged().map(|(_, share)| share).sum::<f64>() / judged().count().max(1) as f64,
+            least: judged().map(|(cast, _)| cast.least).fold(1.0, f64::min),
+            success: finished().filter(|(_, ending)| ending.succeeded).count() as f64 / ended.max(1) as f64,
+            fell_back: finished().filter(|(_, ending)| ending.fell_back).count(),
+        }
+    }
+}
+
+impl fmt::Display for BroadcastFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        writeln!(f, "broadcasts {:>10}   ({} still running)", self.broadcasts, self.running)?;
+        for (end, count) in &self.ends {
+            writeln!(f, "  {end:<22} {count}")?;
+        }
+        let Quantiles { p50, p90, p99 } = self.time;
+        writeln!(f, "               p50      p90      p99     mean")?;
+        writeln!(f, "return, ms {:>7.0} {:>8.0} {:>8.0}", ms(p50), ms(p90), ms(p99))?;
+        writeln!(f, "for each of {} records:", self.records)?;
+        writeln!(f, "  requests to find nodes             {:>8.2}", self.finds)?;
+        writeln!(f, "  requests to store                  {:>8.2}", self.batches)?;
+        writeln!(f, "  nodes it is sent to                {:>8.2}", self.stores)?;
+        writeln!(f, "  share of the k closest, at return  {:>8.4}", self.share_at_return)?;
+        writeln!(f, "  and in the end                     {:>8.4} (least {:.2})", self.share, self.least)?;
+        writeln!(f, "lookups                              {:>8}", self.lookups)?;
         write!(f, "success                              {:>8.4}", self.success)
     }
 }

@@ -55,7 +55,7 @@ impl Upkeep {
     /// Counts a request.
     pub(crate) fn count(&mut self, work: Work) {
         match work {
-            Work::Lookup(_) | Work::Background => {}
+            Work::Lookup(_) | Work::Broadcast(_) | Work::Background => {}
             Work::Bootstrap => self.bootstrap += 1.0,
             Work::Explore => self.explore += 1.0,
             Work::Include => self.include += 1.0,

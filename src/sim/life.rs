@@ -33,6 +33,9 @@ impl World {
         if self.scenario.workload.lookups > 0 {
             self.queue.plan(self.now + self.scenario.workload.begins(), Plan::Start);
         }
+        if let Some(broadcasts) = self.scenario.broadcasts.as_ref().filter(|it| it.count > 0) {
+            self.queue.plan(self.now + broadcasts.begins(), Plan::Broadcast);
+        }
     }
 
     /// Whether a node that comes and goes is there in the beginning, and for how long that stays so; `None` for one that
@@ -76,7 +79,7 @@ impl World {
         }
         let own: Vec<_> = self.running.range((index, 0)..=(index, u32::MAX)).map(|(_, id)| *id).collect();
         for id in own {
-            let stop = Stamped::new(Inbound::Stop(id)).in_span(self.span(Work::Lookup(number(id.tag()))));
+            let stop = Stamped::new(Inbound::Stop(id)).in_span(self.span(Work::of(number(id.tag()))));
             self.tell(index, Told::Stop, stop);
         }
         let handle = self.population.handle(index);

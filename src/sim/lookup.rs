@@ -43,6 +43,8 @@ pub enum Reason {
     Join,
     /// A node that has joined fills its table.
     Refresh,
+    /// A node learns how large the network is, before its first broadcast.
+    Learn,
 }
 
 /// The end of a lookup.

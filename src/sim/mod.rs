@@ -7,7 +7,7 @@
 //! Networks begin with ideal tables, or nodes join one by one ([`Build`]). [Links](Link) delay, lose, duplicate and
 //! reorder; [partitions](Partition) cut. Nodes are dead, hidden or [slow](Slow), [come and go](Churn), or follow a
 //! [`Behaviour`] that is not honest. The [workload](Workload) is lookups and messages, each with a deadline and a trace
-//! of its own. Where the scenario says so, every call of every engine is judged by the contract's [rules](Rule), and
+//! of its own; [broadcasts](Broadcasts) store records, and each node keeps which it holds. Where the scenario says so, every call of every engine is judged by the contract's [rules](Rule), and
 //! what is [broken](Broken) comes with the seed and the command that shows it again.
 //!
 //! ```
@@ -24,6 +24,7 @@
 #![allow(clippy::cast_precision_loss)]
 
 mod behaviour;
+mod broadcast;
 mod check;
 mod churn;
 mod drive;
@@ -39,6 +40,7 @@ mod lookup;
 mod node;
 mod nodes;
 mod partition;
+mod publish;
 mod queue;
 mod random;
 mod scenario;
@@ -47,10 +49,11 @@ mod workload;
 mod world;
 
 pub use behaviour::{Answer, Behaviour, Eclipse, Empty, Late, MadeUp, Party, Question, Silent};
+pub use broadcast::{Broadcast, BroadcastEnding, Broadcasts, Scheme};
 pub use check::{Broken, Rule};
 pub use churn::{Churn, Length};
 pub use event::{Event, Work};
-pub use figures::{Figures, Quantiles};
+pub use figures::{BroadcastFigures, Figures, Quantiles};
 pub use health::{Health, Upkeep};
 pub use join::{Bootstrap, Build, Join};
 pub use link::{Latency, Link};

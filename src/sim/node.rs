@@ -11,6 +11,7 @@ use crate::error::ConfigError;
 use crate::machine::Machine;
 use crate::table::RoutingTable;
 use crate::time::Instant;
+use std::collections::BTreeSet;
 
 /// One node: its engine, when it is to be woken, and what it is like.
 #[derive(Debug)]
@@ -31,6 +32,10 @@ pub(crate) struct Node {
     pub(crate) slow: bool,
     /// Whether others can ask it.
     pub(crate) open: bool,
+    /// The records it holds, by number.
+    pub(crate) held: BTreeSet<u32>,
+    /// How many lookups it has yet to make before its first broadcast; `None` where it has not begun to.
+    pub(crate) lessons: Option<u32>,
     /// The party it belongs to, if it is not honest.
     pub(crate) party: Option<u8>,
 }
@@ -48,12 +53,15 @@ impl Node {
             Some(engine(scenario, population, index, ideal)?)
         };
         let (up, cold) = (ideal && engine.is_some(), ideal && scenario.warm);
-        Ok(Self { engine, life: 0, upkeep: 0, wake: Instant::FAR_FUTURE, up, cold, slow, open, party })
+        let (wake, held) = (Instant::FAR_FUTURE, BTreeSet::new());
+        Ok(Self { engine, life: 0, upkeep: 0, wake, up, cold, slow, open, held, lessons: None, party })
     }
 
-    /// Begins anew, knowing nobody.
+    /// Begins anew, knowing nobody and holding nothing.
     pub(crate) fn begin(&mut self, scenario: &Scenario, population: &Population, index: u32) {
         self.life += 1;
+        self.held.clear();
+        self.lessons = None;
         self.wake = Instant::FAR_FUTURE;
         self.engine = engine(scenario, population, index, false).ok(); // the configuration has been checked before
     }

@@ -1,7 +1,8 @@
 //! What is to happen, in order of time; at one instant, in the order in which it was planned.
 
 use super::event::Work;
-use super::nodes::{Handle, Key64};
+use super::nodes::{Handle, Key64, Net};
+use crate::event::Ask;
 use crate::id::RequestId;
 use crate::time::Instant;
 use core::cmp::Reverse;
@@ -10,7 +11,7 @@ use slab::Slab;
 use std::collections::BinaryHeap;
 
 /// A request on its way, or its answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Flight {
     pub(crate) request: RequestId,
     pub(crate) target: Key64,
@@ -26,6 +27,37 @@ pub(crate) struct Flight {
     pub(crate) answer_lost: bool,
     /// Nobody is there: the request is refused instead of answered.
     pub(crate) refused: bool,
+    /// The broadcast that it is sent for, in the foreground or in the background.
+    pub(crate) broadcast: Option<u32>,
+    pub(crate) cargo: Cargo,
+}
+
+/// What a request is to store.
+#[derive(Clone, Debug)]
+pub(crate) enum Cargo {
+    Nothing,
+    /// This record, by number.
+    One(u32),
+    Many(Box<[u32]>),
+}
+
+impl Cargo {
+    /// What a node is asked to store.
+    pub(crate) fn of(ask: &Ask<Net>) -> Self {
+        match ask {
+            Ask::Store { message, .. } => Self::One(*message),
+            Ask::Batch { records, .. } => Self::Many(records.iter().map(|record| record.message).collect()),
+            Ask::FindCloser | Ask::Message(_) => Self::Nothing,
+        }
+    }
+
+    pub(crate) fn records(&self) -> &[u32] {
+        match self {
+            Self::Nothing => &[],
+            Self::One(record) => core::slice::from_ref(record),
+            Self::Many(records) => records,
+        }
+    }
 }
 
 /// What is to happen.
@@ -33,6 +65,14 @@ pub(crate) struct Flight {
 pub(crate) enum Plan {
     /// The next lookup of the workload begins.
     Start,
+    /// The next broadcast begins.
+    Broadcast,
+    /// A broadcast, by its node's index and by number, begins at last.
+    Publish(u32, u32),
+    /// The caller of a broadcast stops it.
+    StopBroadcast(u32),
+    /// What a broadcast has left to do is done: who holds its records?
+    Judge(u32),
     /// A node, by index, joins.
     Join(u32),
     /// A node, by index, looks up a random key; so many are left after this one.
@@ -65,7 +105,15 @@ impl Plan {
     const fn counts(&self, maintained: bool) -> bool {
         match self {
             Self::Turn(..) | Self::Intrude(_) | Self::Health => false,
-            Self::Start | Self::Join(_) | Self::Refresh(..) | Self::Built | Self::Stop(_) => true,
+            Self::Start
+            | Self::Broadcast
+            | Self::Publish(..)
+            | Self::StopBroadcast(_)
+            | Self::Judge(_)
+            | Self::Join(_)
+            | Self::Refresh(..)
+            | Self::Built
+            | Self::Stop(_) => true,
             Self::Meet { .. } | Self::Wake(_) | Self::Ask(_) | Self::Answer(..) | Self::Refused(_) => {
                 !maintained
             }

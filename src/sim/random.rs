@@ -46,6 +46,16 @@ pub(crate) enum Purpose {
     Sybil = 16,
     /// The seed of a node's own chance, by node.
     Routing = 17,
+    /// The key of a record, by record.
+    Record = 18,
+    /// Where a broadcast starts, by broadcast.
+    Publisher = 19,
+    /// What the link does to one exchange, by broadcast, node and try.
+    Broadcast = 20,
+    /// When a broadcast is stopped by its caller, by broadcast.
+    StopBroadcast = 21,
+    /// What a node looks up before its first broadcast, by node and lookup.
+    Learn = 22,
 }
 
 /// A stream of random numbers.

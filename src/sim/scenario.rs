@@ -1,6 +1,7 @@
 //! [`Scenario`]: everything that a run depends on.
 
 use super::behaviour::Party;
+use super::broadcast::Broadcasts;
 use super::churn::Churn;
 use super::join::Build;
 use super::link::Link;
@@ -53,6 +54,8 @@ pub struct Scenario {
     pub partition: Option<Partition>,
     /// What the network is made to do.
     pub workload: Workload,
+    /// What is stored in it. Default: nothing.
+    pub broadcasts: Option<Broadcasts>,
     /// Of how many lookups every request is kept. Default: 16.
     pub keep: u32,
     /// How often the routing tables are looked at; see [`Health`](super::Health). Default: never.
@@ -98,6 +101,7 @@ impl Default for Scenario {
             link: Link::default(),
             partition: None,
             workload: Workload::default(),
+            broadcasts: None,
             keep: 16,
             health: None,
             check: cfg!(debug_assertions),
@@ -158,6 +162,7 @@ impl Scenario {
         self.partition.as_ref().map_or(Ok(()), Partition::validate)?;
         self.config.validate()?;
         self.link.validate()?;
+        self.broadcasts.as_ref().map_or(Ok(()), Broadcasts::validate)?;
         self.workload.validate()
     }
 }

@@ -60,20 +60,30 @@ impl Workload {
         require(deadline, "workload.deadline", "longer than zero")?;
         require((0.0..=1.0).contains(&self.messages), "workload.messages", "0 to 1")?;
         require((0.0..=1.0).contains(&self.stopped), "workload.stopped", "0 to 1")?;
-        let in_order = |times: &[Duration]| !times.is_empty() && times.is_sorted();
-        let given = if let Pace::At(times) = &self.pace { in_order(times) } else { true };
-        require(given, "workload.pace", "at least one time, all in order")
+        require(self.pace.is_sound(), "workload.pace", "at least one time, all in order")
     }
 
-    /// From the start of lookup `number` to that of the next.
-    pub(crate) fn gap(&self, seed: u64, number: u32) -> Duration {
-        match &self.pace {
-            Pace::Every(gap) => *gap,
-            Pace::Mean(mean) => {
-                let mut draw = Draw::new(seed, Purpose::Pace, [u64::from(number)]);
+    /// When the first lookup begins, counted from when the network is built.
+    pub(crate) fn begins(&self) -> Duration {
+        self.first + self.pace.first()
+    }
+}
+
+impl Pace {
+    /// Whether times are given, and in order, where they are to be.
+    pub(crate) fn is_sound(&self) -> bool {
+        if let Self::At(times) = self { !times.is_empty() && times.is_sorted() } else { true }
+    }
+
+    /// From the start of `number` to that of the next; `ids` name what it is the start of.
+    pub(crate) fn gap<const N: usize>(&self, seed: u64, ids: [u64; N], number: u32) -> Duration {
+        match self {
+            Self::Every(gap) => *gap,
+            Self::Mean(mean) => {
+                let mut draw = Draw::new(seed, Purpose::Pace, ids);
                 scaled(*mean, draw.exponential())
             }
-            Pace::At(times) => {
+            Self::At(times) => {
                 let next = (number as usize + 1).min(times.len().saturating_sub(1));
                 let gap = times.get(next.saturating_sub(1)..=next).unwrap_or_default();
                 gap.last().zip(gap.first()).map_or(Duration::ZERO, |(end, begin)| end.saturating_sub(*begin))
@@ -81,11 +91,11 @@ impl Workload {
         }
     }
 
-    /// When the first lookup begins, counted from when the network is built.
-    pub(crate) fn begins(&self) -> Duration {
-        match &self.pace {
-            Pace::At(times) => self.first + times.first().copied().unwrap_or_default(),
-            _ => self.first,
+    /// The time of the first, where times are given.
+    pub(crate) fn first(&self) -> Duration {
+        match self {
+            Self::At(times) => times.first().copied().unwrap_or_default(),
+            _ => Duration::ZERO,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! [`World`]: a simulated network, and its event loop.
 
+use super::broadcast::Broadcast;
 use super::check::{Broken, Checker, Rule};
 use super::event::{Event, Fingerprint};
-use super::figures::Figures;
+use super::figures::{BroadcastFigures, Figures};
 use super::health::{Health, Upkeep};
 use super::ideal::Population;
 use super::join::Build;
@@ -33,11 +34,14 @@ pub struct World {
     pub(crate) lookups: Vec<Lookup>,
     /// How many lookups of the workload have begun.
     pub(crate) begun: u32,
+    pub(crate) broadcasts: Vec<Broadcast>,
+    /// Broadcasts whose nodes have not learnt enough yet, by node, by number.
+    pub(crate) learning: BTreeMap<u32, Vec<u32>>,
     /// Lookups of which every request is kept, by number.
     pub(crate) kept: BTreeSet<u32>,
-    /// Lookups that live, by node and number.
+    /// Lookups and broadcasts that live, by node and tag.
     pub(crate) running: BTreeMap<(u32, u32), OperationId>,
-    /// How many lookups of the workload have begun and not ended.
+    /// How many lookups of the workload and broadcasts have begun and not ended.
     pub(crate) awaited: u32,
     /// Spans made so far.
     pub(crate) spans: u64,
@@ -90,6 +94,8 @@ impl World {
             now: Instant::ORIGIN,
             lookups: Vec::new(),
             begun: 0,
+            broadcasts: Vec::new(),
+            learning: BTreeMap::new(),
             kept: BTreeSet::new(),
             running: BTreeMap::new(),
             awaited: 0,
@@ -140,6 +146,10 @@ impl World {
         self.now = at;
         match plan {
             Plan::Start => self.start(),
+            Plan::Broadcast => self.broadcast(),
+            Plan::Publish(index, number) => self.publish(index, number),
+            Plan::StopBroadcast(number) => self.stop_broadcast(number),
+            Plan::Judge(number) => self.judge(number),
             Plan::Join(index) => self.join(index),
             Plan::Refresh(index, left) => self.refresh(index, left),
             Plan::Built => self.built(),
@@ -206,6 +216,31 @@ impl World {
     /// How many lookups of the workload have begun.
     pub fn begun(&self) -> u32 {
         self.begun
+    }
+
+    /// All broadcasts that have begun, in order.
+    pub fn broadcasts(&self) -> &[Broadcast] {
+        &self.broadcasts
+    }
+
+    /// The figures of the broadcasts so far.
+    pub fn broadcast_figures(&self) -> BroadcastFigures {
+        BroadcastFigures::of(&self.broadcasts)
+    }
+
+    /// The records that a node holds, by number, in order.
+    pub fn held(&self, node: Handle) -> impl Iterator<Item = u32> {
+        self.node(node).into_iter().flat_map(|node| node.held.iter().copied())
+    }
+
+    /// Whether a node holds a record.
+    pub fn holds(&self, node: Handle, record: u32) -> bool {
+        self.node(node).is_some_and(|node| node.held.contains(&record))
+    }
+
+    /// The key of a record, by number.
+    pub fn record_key(&self, record: u32) -> Key64 {
+        Handle::point(self.chance(Purpose::Record, record).below(Handle::NODES)).key()
     }
 
     /// The figures so far.
