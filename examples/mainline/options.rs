@@ -99,13 +99,9 @@ pub(crate) enum Stay {
     UntilInterrupted,
 }
 
-impl Options {
-    /// Reads the arguments; `None` if help was asked for.
-    ///
-    /// # Errors
-    /// Says which argument is wrong, and how.
-    pub(crate) fn parse(mut parser: Parser) -> Result<Option<Self>, lexopt::Error> {
-        let mut options = Self {
+impl Default for Options {
+    fn default() -> Self {
+        Self {
             bootstrap: Vec::new(),
             load: None,
             nodes: None,
@@ -121,7 +117,17 @@ impl Options {
             trace_upkeep: false,
             save: None,
             json: false,
-        };
+        }
+    }
+}
+
+impl Options {
+    /// Reads the arguments; `None` if help was asked for.
+    ///
+    /// # Errors
+    /// Says which argument is wrong, and how.
+    pub(crate) fn parse(mut parser: Parser) -> Result<Option<Self>, lexopt::Error> {
+        let mut options = Self::default();
         let mut manner = Manner::default();
         while let Some(argument) = parser.next()? {
             match argument {
