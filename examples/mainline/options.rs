@@ -27,7 +27,8 @@ To look up:
   --target HEX           look up this key of 40 hexadecimal digits; repeatable [default: random]
   --queries N            do this many lookups at once, 1 to 10000 [default: 1 for each target; none if there is something
                          else to do]
-To store and to find, one after the other in this order, after the lookups; all but the last three are repeatable:
+To store and to find, one after the other in the order given, after the lookups; --put, --get, --announce, --peers and --crawl
+are repeatable:
   --put TEXT             store this text as an immutable item (BEP 44) with the nodes closest to its SHA-1, the target
   --get TARGET           get the item with this target, and check it
   --announce INFOHASH    be named as a peer of this torrent (BEP 5)

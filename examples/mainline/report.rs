@@ -35,7 +35,11 @@ impl Report<'_> {
                 Goal::Peers { .. } => (finish.outcome, !found.peers.is_empty(), 3),
                 _ => (finish.outcome, completes(finish.outcome) && !finish.closest.is_empty(), 2),
             },
-            Some(End::Broadcast(finish)) => (finish.outcome, finish.succeeded, 3),
+            Some(End::Broadcast(finish)) => {
+                // Nobody was found to store with, for want of time.
+                let late = finish.lookup.filter(|_| finish.stores.is_empty());
+                (late.unwrap_or(finish.outcome), finish.succeeded, 3)
+            }
             Some(End::Crawl(finish)) => {
                 (finish.outcome, completes(finish.outcome) && finish.counts.reachable > 0, 2)
             }
