@@ -598,10 +598,45 @@ fn an_optimistic_put_needs_the_size_of_the_network_and_leaves_nothing_undone() {
     let ends: Vec<_> = spans.map(|span| span.end.clone().unwrap().1).collect();
     assert!(ends.len() >= 20 && ends.iter().all(|end| *end == Ending::Stored), "{ends:?}");
     for span in &late.background {
-        let link = span.link.as_ref().unwrap();
-        assert_eq!(link.trace_id(), late.root.trace_id());
+        assert!(late.led_to(span.link.as_ref().unwrap()), "{span:?}");
         assert_ne!(span.context.trace_id(), late.root.trace_id(), "it is a trace of its own");
     }
+}
+
+/// The stores of an optimistic broadcast that are begun in the background link to the background, one after the other.
+#[test]
+fn what_follows_in_the_background_is_waited_for() {
+    let slow = |query: Query| {
+        if is_put(&query) {
+            thread::sleep(Duration::from_millis(50));
+        }
+        Some(Ok(token(b"t")))
+    };
+    let network = Scripted::start((0..24).map(|_| Box::new(slow) as Script).collect());
+    let mut config = driver::config(LONG);
+    // One store at a time: each that follows is led to by the one before.
+    config.broadcast.parallel = 1;
+    config.broadcast.return_share = 10;
+    config.network_size.as_mut().unwrap().min_samples = 2;
+    let mut driver = driver_with(config, Settings::default());
+    for node in &network.nodes {
+        driver.tell(Stamped::new(Inbound::Connected { node: *node, round_trip: None }));
+    }
+    for _ in 0..4 {
+        driver.look_up(Key160::new(rand::random()), LONG);
+    }
+    driver.run().unwrap();
+    driver.take_ended(false);
+    let target = store::target(b"2:it");
+    driver.begin(Goal::Put { item: b"2:it".to_vec(), optimistic: true }, target, LONG);
+    driver.run().unwrap();
+    assert_eq!((driver.traffic().in_flight, driver.traffic().queued), (0, 0));
+    let put = driver.take_ended(false).remove(0);
+    assert_eq!(stores(&put).fell_back, None);
+    assert!(put.background.len() >= 15, "{}", put.background.len());
+    assert!(put.background.iter().all(|span| put.led_to(span.link.as_ref().unwrap())));
+    let all: usize = network.nodes.iter().map(|node| network.stores_with(*node).len()).sum();
+    assert_eq!(all, 20);
 }
 
 #[test]

@@ -204,8 +204,11 @@ fn what_is_nowhere_is_not_found_and_that_is_told_by_the_exit_code() {
     assert_eq!(exits, [0, 3]);
 }
 
-/// A node that answers so, or not at all. Says its address.
-fn serve(script: fn(Query) -> Option<Result<Answer, (i64, String)>>) -> String {
+/// What a scripted node answers: nothing, an answer, or an error.
+type Script = fn(Query) -> Option<Result<Answer, (i64, String)>>;
+
+/// A node that answers by this script. Says its address.
+fn serve(script: Script) -> String {
     let node = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = node.local_addr().unwrap().to_string();
     thread::spawn(move || {

@@ -6,7 +6,7 @@
 use crate::goal::{self, Asks, Found, Goal, Payload};
 use crate::krpc::{Answer, Body, Message, Query};
 use crate::store::{self, Limits, Refusal, Store};
-use crate::trace::{End, Ending, Failure, Had, Operation, Span};
+use crate::trace::{self, End, Ending, Failure, Had, Operation, Span};
 use core::time::Duration;
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::netsize::NotEnoughData;
@@ -297,7 +297,7 @@ impl Driver {
             let restored = self.table().iter().map(|known| *known.node());
             let seeds = restored.chain(contacts.iter().map(|(node, _)| *node)).collect();
             let start = Start::bootstrap(JOIN, self.local(), seeds);
-            self.tell(Stamped::new(Inbound::Start(start)));
+            self.tell(Stamped::new(Inbound::Start(start)).in_span(trace::root()));
         }
         for (node, round_trip) in contacts {
             self.tell(Stamped::new(Inbound::Connected { node, round_trip: Some(round_trip) }));
@@ -733,10 +733,10 @@ impl Driver {
             operation.spans.push(span());
             return Some(Place::Operation(tag, operation.spans.len() - 1));
         }
-        // What was left to be done says by its link whose trace it comes from.
+        // What was left to be done says by its link whose trace it comes from, or that of what else was.
         if let (Owner::Background, Some(link)) = (owner, stamp.link()) {
             let mut operations = self.operations.iter_mut().rev();
-            let of = operations.find(|(_, operation)| operation.root.trace_id() == link.trace_id());
+            let of = operations.find(|(_, operation)| operation.led_to(link));
             if let Some((tag, operation)) = of {
                 self.unfinished += 1;
                 operation.background.push(span());

@@ -11,6 +11,7 @@ use kad_proto::broadcast::{BroadcastFinish, StoreEnd, Stored};
 use kad_proto::coordinator::Outbound;
 use kad_proto::table::Record;
 use kad_proto::{Finish, Instant, Key, Key160, Outcome, RoutingTable, Statistics};
+use opentelemetry::trace::SpanId;
 use serde_json::{Value, json};
 use std::{fs, io};
 
@@ -365,11 +366,12 @@ impl Upkeep<'_> {
 
 impl fmt::Display for Upkeep<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Span { context, .. } = self.0;
+        let Span { context, parent, .. } = self.0;
         write!(f, "upkeep {}/{} {} ", context.trace_id(), context.span_id(), owner(self.0))?;
         write_span(f, self.0)?;
         match &self.0.link {
             Some(link) => writeln!(f, "    linked to {}/{}", link.trace_id(), link.span_id()),
+            None if *parent != SpanId::INVALID => writeln!(f, "    under {parent}"),
             None => Ok(()),
         }
     }

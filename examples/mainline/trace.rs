@@ -174,6 +174,12 @@ impl Operation {
         }
     }
 
+    /// Whether what links to this span was led to by this operation.
+    pub(crate) fn led_to(&self, link: &SpanContext) -> bool {
+        let mut traces = self.background.iter().map(|span| span.context.trace_id());
+        self.root.trace_id() == link.trace_id() || traces.any(|trace| trace == link.trace_id())
+    }
+
     /// Whether there is nothing more to come of it.
     pub(crate) fn is_over(&self) -> bool {
         let mut spans = self.spans.iter().chain(&self.background);
@@ -229,7 +235,7 @@ impl Span {
 }
 
 /// The first span of a trace.
-fn root() -> SpanContext {
+pub(crate) fn root() -> SpanContext {
     SpanContext::new(
         TraceId::from_bytes(rand::random()),
         span_id(),
