@@ -144,11 +144,8 @@ impl fmt::Display for Map<'_> {
         let (outgoing, incoming) = self.degrees();
         writeln!(f, "  each names others: {outgoing}")?;
         writeln!(f, "  and is named by others: {incoming}")?;
-        write!(f, "  nodes by common prefix length with us:")?;
-        for (cpl, (nodes, _)) in self.by_cpl() {
-            write!(f, " {cpl}: {nodes}")?;
-        }
-        writeln!(f)
+        let by_cpl = self.by_cpl().into_iter().map(|(cpl, (nodes, _))| format!("{cpl}: {nodes}"));
+        writeln!(f, "  nodes by common prefix length with us: {}", by_cpl.collect::<Vec<_>>().join(", "))
     }
 }
 
