@@ -7,6 +7,8 @@
 
 #[path = "../examples/mainline/driver.rs"]
 mod driver;
+#[path = "../examples/mainline/goal.rs"]
+mod goal;
 #[path = "../examples/mainline/krpc.rs"]
 mod krpc;
 #[path = "../examples/mainline/store.rs"]
@@ -126,24 +128,24 @@ fn the_same_nodes_are_asked_over_udp_and_in_the_simulator() {
         }
         driver.look_up(wide(lookup.target), LONG);
         let mut answered = 0;
-        while driver.lookups()[0].end.is_none() {
-            let node = driver.lookups()[0].spans[answered].node;
+        while driver.operations()[0].end.is_none() {
+            let node = driver.operations()[0].spans[answered].node;
             let peer = peers.iter().find(|peer| peer.address == node.1).unwrap();
             peer.answer(&world, &peers);
             driver.step(None).unwrap();
             answered += 1;
         }
-        let spans = &driver.lookups()[0].spans;
+        let spans = &driver.operations()[0].spans;
         let over_udp = spans.iter().map(|span| {
             let peer = peers.iter().find(|peer| peer.address == span.node.1).unwrap();
             (peer.handle, span.hop)
         });
         assert_eq!(over_udp.collect::<Vec<_>>(), asked, "lookup {}", lookup.number);
 
-        let finish = driver.lookups()[0].end.as_ref().unwrap().as_ref().unwrap();
+        let (outcome, statistics) = driver.operations()[0].end.as_ref().unwrap().figures().unwrap();
         let ending = lookup.ending.as_ref().unwrap();
-        assert_eq!(ending.end, kad_proto::sim::End::Finished(finish.outcome));
-        assert_eq!(finish.statistics.requests, ending.statistics.requests);
+        assert_eq!(ending.end, kad_proto::sim::End::Finished(outcome));
+        assert_eq!(statistics.requests, ending.statistics.requests);
         hops = hops.max(ending.statistics.hops);
     }
     assert!(hops > 1, "lookups of one hop show little");

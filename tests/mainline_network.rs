@@ -5,8 +5,14 @@
 #[path = "../examples/mainline/driver.rs"]
 #[allow(dead_code)] // the program does more with it than is tested here
 mod driver;
+#[path = "../examples/mainline/goal.rs"]
+#[allow(dead_code)]
+mod goal;
 #[path = "../examples/mainline/krpc.rs"]
 mod krpc;
+#[path = "../examples/mainline/map.rs"]
+#[allow(dead_code)]
+mod map;
 #[path = "../examples/mainline/saved.rs"]
 mod saved;
 #[path = "../examples/mainline/store.rs"]
@@ -18,19 +24,23 @@ mod testnet;
 mod trace;
 
 use driver::{Driver, Mainline, Node, Settings};
+use goal::{Goal, Payload};
+use kad_proto::broadcast::{BroadcastFinish, StoreEnd};
 use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::crawl::Reach;
 use kad_proto::table::Saved;
-use kad_proto::{Config, Finish, Key160, Outcome, Stamped};
+use kad_proto::{Config, Finish, Key160, Outcome, Owner, Stamped};
 use krpc::{Answer, Body, Message, Query};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 use testnet::Testnet;
-use trace::{Ending, Failure, Lookup};
+use trace::{End, Ending, Failure, Had, Operation};
 
 /// Long enough for anything, on whatever machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -44,14 +54,20 @@ fn driver_with(config: Config, settings: Settings) -> Driver {
     Driver::new(any_port, Key160::new(rand::random()), config, settings).unwrap()
 }
 
-fn finish(lookup: &Lookup) -> &Finish<Mainline> {
-    lookup.end.as_ref().unwrap().as_ref().unwrap()
+fn finish(operation: &Operation) -> &Finish<Mainline> {
+    let Some(End::Lookup(finish)) = &operation.end else { panic!("{:?}", operation.end) };
+    finish
 }
 
-/// What must hold of every lookup that has ended, whatever the network did.
-fn check_trace(lookup: &Lookup) {
-    let finish = finish(lookup);
-    assert_eq!(lookup.spans.len(), finish.statistics.requests as usize);
+fn stores(operation: &Operation) -> &BroadcastFinish<Mainline> {
+    let Some(End::Broadcast(finish)) = &operation.end else { panic!("{:?}", operation.end) };
+    finish
+}
+
+/// What must hold of every operation that has ended, whatever the network did.
+fn check_trace(lookup: &Operation) {
+    let (_, statistics) = lookup.end.as_ref().unwrap().figures().unwrap();
+    assert_eq!(lookup.spans.len(), statistics.requests as usize);
     let ids: HashSet<_> = lookup.spans.iter().map(|span| span.context.span_id()).collect();
     assert_eq!(ids.len(), lookup.spans.len());
     for span in &lookup.spans {
@@ -81,7 +97,7 @@ fn lookups_in_a_real_network_find_the_true_closest() {
     }
     driver.run().unwrap();
     let mut traces = HashSet::new();
-    for lookup in driver.lookups() {
+    for lookup in driver.operations() {
         let finish = finish(lookup);
         assert!(matches!(finish.outcome, Outcome::Converged | Outcome::Exhausted), "{:?}", finish.outcome);
         let truth = testnet.closest(lookup.target, 8);
@@ -113,7 +129,7 @@ fn lost_datagrams_are_timed_out_and_asked_again() {
         driver.look_up(Key160::new(rand::random()), LONG);
     }
     driver.run().unwrap();
-    let lookups = driver.lookups();
+    let lookups = driver.operations();
     let mut spans = lookups.iter().flat_map(|lookup| &lookup.spans);
     assert!(spans.any(|span| matches!(span.end, Some((_, Ending::TimedOut)))));
     lookups.into_iter().for_each(check_trace);
@@ -187,15 +203,15 @@ fn an_answer_counts_only_from_the_address_that_was_asked_and_with_its_transactio
         driver.datagram(&response(transaction, peer.node.0, &[other.node]), peer.node.1);
     }
     assert_eq!(driver.datagrams().unexpected, 5);
-    assert!(driver.lookups()[0].end.is_none());
+    assert!(driver.operations()[0].end.is_none());
 
     let answer = response(&transaction, peer.node.0, &[]);
     driver.datagram(&answer, peer.node.1);
-    let lookups = driver.lookups();
+    let lookups = driver.operations();
     let end = finish(lookups[0]);
     assert_eq!(end.outcome, Outcome::Exhausted);
     assert_eq!(end.closest.iter().map(|contact| contact.node).collect::<Vec<_>>(), [peer.node]);
-    check_trace(driver.lookups()[0]);
+    check_trace(driver.operations()[0]);
     driver.datagram(&answer, peer.node.1);
     assert_eq!(driver.datagrams().unexpected, 6, "the same answer twice");
 }
@@ -213,7 +229,7 @@ fn an_error_or_the_answer_of_another_node_is_a_failure() {
             Message { transaction, body }.encode().unwrap()
         };
         driver.datagram(&answer, peer.node.1);
-        let lookup = driver.lookups()[0];
+        let lookup = driver.operations()[0];
         assert!(finish(lookup).closest.is_empty());
         assert_eq!(finish(lookup).statistics.failure, 1);
         let Some((_, Ending::Failed(failure))) = &lookup.spans[0].end else { panic!("{:?}", lookup.spans) };
@@ -238,9 +254,9 @@ fn what_the_system_refuses_to_send_is_a_failure_at_once() {
     let unreachable = (Key160::new([1; 20]), SocketAddrV4::new([192, 0, 2, 1].into(), 1));
     driver.tell(Stamped::new(Inbound::Connected { node: unreachable, round_trip: None }));
     driver.look_up(Key160::new([0; 20]), LONG);
-    assert_eq!(finish(driver.lookups()[0]).outcome, Outcome::Exhausted);
+    assert_eq!(finish(driver.operations()[0]).outcome, Outcome::Exhausted);
     assert_eq!((driver.traffic().failed, driver.datagrams().unsendable), (1, 1));
-    let lookup = driver.lookups()[0];
+    let lookup = driver.operations()[0];
     assert!(matches!(lookup.spans[0].end, Some((_, Ending::Failed(Failure::Unsendable(_))))), "{lookup:?}");
     check_trace(lookup);
 }
@@ -256,7 +272,7 @@ fn an_address_that_nothing_can_be_sent_to_is_not_asked() {
     let named: Vec<_> = named.chain([other.node]).collect();
     driver.datagram(&response(&transaction, peer.node.0, &named), peer.node.1);
     other.asked();
-    let lookup = driver.lookups()[0];
+    let lookup = driver.operations()[0];
     assert_eq!(lookup.spans.iter().map(|span| span.node).collect::<Vec<_>>(), [peer.node, other.node]);
     assert_eq!(driver.datagrams().unsendable, 0);
 }
@@ -280,10 +296,10 @@ fn a_short_deadline_ends_the_lookup_with_what_it_has_found() {
     let named = [silent.node, peer.node, (Key160::new([3; 20]), driver.address())];
     driver.datagram(&response(&transaction, peer.node.0, &named), peer.node.1);
     let late = silent.asked();
-    assert!(driver.lookups()[0].end.is_none());
+    assert!(driver.operations()[0].end.is_none());
     driver.run().unwrap();
 
-    let lookup = driver.lookups()[0];
+    let lookup = driver.operations()[0];
     let end = finish(lookup);
     assert_eq!(end.outcome, Outcome::DeadlineExceeded);
     assert_eq!(end.closest.iter().map(|contact| contact.node).collect::<Vec<_>>(), [peer.node]);
@@ -311,7 +327,7 @@ fn a_bootstrap_node_that_cannot_be_reached_is_named() {
     assert_eq!(driver.bootstrap(&[silent.node.1, known.1]).unwrap(), [silent.node.1]);
     answering.join().unwrap();
     driver.look_up(Key160::new([0; 20]), LONG);
-    assert_eq!(driver.lookups()[0].spans[0].node, known, "the lookup begins with who answered");
+    assert_eq!(driver.operations()[0].spans[0].node, known, "the lookup begins with who answered");
 }
 
 #[test]
@@ -457,6 +473,404 @@ fn nodes_of_the_crate_mainline_store_with_ours_and_read_from_it() {
     assert_eq!(peers.into_iter().collect::<HashSet<_>>(), HashSet::from(expected));
 }
 
+/// A client of the crate `mainline` in a network of its nodes.
+fn their_client(testnet: &Testnet) -> mainline::Dht {
+    let mut builder = mainline::Dht::builder();
+    builder.bind_address(Ipv4Addr::LOCALHOST).bootstrap(&testnet.bootstrap());
+    builder.request_timeout(Duration::from_secs(5));
+    builder.build().unwrap()
+}
+
+/// A driver in a network.
+fn in_network(testnet: &Testnet) -> Driver {
+    let mut driver = driver(Settings::default());
+    assert!(driver.bootstrap(&testnet.bootstrap()).unwrap().len() < 3);
+    driver
+}
+
+/// Does this, and says what came of it.
+fn done(driver: &mut Driver, goal: Goal, target: Key160) -> Operation {
+    driver.begin(goal, target, LONG);
+    driver.run().unwrap();
+    let operation = driver.take_ended(false).remove(0);
+    check_trace(&operation);
+    operation
+}
+
+fn get() -> Goal {
+    Goal::Get { quorum: Some(1), correct: false }
+}
+
+fn put(item: &[u8]) -> Goal {
+    Goal::Put { item: item.to_vec(), optimistic: false }
+}
+
+#[test]
+#[allow(deprecated)] // their blocking interface
+fn what_we_put_the_crate_mainline_gets_and_the_other_way_round() {
+    let testnet = Testnet::start(30).unwrap();
+    let mut driver = in_network(&testnet);
+    let item = b"16:put by kad-proto";
+    let target = store::target(item);
+    let nowhere = done(&mut driver, get(), target);
+    assert_eq!(nowhere.found.item, None);
+    assert_eq!(finish(&nowhere).lacking().count(), finish(&nowhere).closest.len());
+
+    let put = done(&mut driver, put(item), target);
+    let finish = stores(&put);
+    assert!(finish.succeeded && finish.lookup.is_some(), "{finish:?}");
+    assert!(finish.stores.len() >= 17, "{finish:?}");
+    assert!(finish.stores.iter().all(|stored| stored.end == StoreEnd::Stored), "{finish:?}");
+    // Those that have it are those that are closest in truth.
+    let truth = testnet.closest(target, 8);
+    let has = |node: &&Node| finish.stores.iter().any(|stored| stored.node == **node);
+    assert!(truth.iter().filter(has).count() >= 7, "{truth:?}");
+    // The stores hang under the answer that ended the lookup, not under the root.
+    let is_store = |(depth, span): &&(usize, &trace::Span)| span.asked == "put" && *depth > 1;
+    assert_eq!(put.tree().iter().filter(is_store).count(), finish.stores.len());
+
+    let theirs = their_client(&testnet);
+    let id = mainline::Id::from_bytes(target.as_bytes()).unwrap();
+    assert_eq!(theirs.get_immutable(id).as_deref(), Some(b"put by kad-proto".as_slice()));
+
+    let target = theirs.put_immutable(b"put by mainline").unwrap();
+    let found = done(&mut driver, get(), Key160::new(*target.as_bytes()));
+    assert_eq!(found.found.item.as_deref(), Some(b"15:put by mainline".as_slice()));
+    assert_eq!(self::finish(&found).outcome, Outcome::Quorum);
+    assert!(found.spans.iter().any(|span| span.had == Some(Had::Item)));
+}
+
+#[test]
+#[allow(deprecated)]
+fn whom_we_announce_the_crate_mainline_finds_and_the_other_way_round() {
+    let testnet = Testnet::start(30).unwrap();
+    let (mut driver, theirs) = (in_network(&testnet), their_client(&testnet));
+    let info_hash = Key160::new(rand::random());
+    let id = mainline::Id::from_bytes(info_hash.as_bytes()).unwrap();
+    let nobody = done(&mut driver, Goal::Peers { quorum: None }, info_hash);
+    assert!(nobody.found.peers.is_empty());
+
+    let announce = |port| Goal::Announce { port, optimistic: false };
+    for port in [Some(7), None] {
+        let announced = done(&mut driver, announce(port), info_hash);
+        assert!(stores(&announced).succeeded, "{:?}", announced.end);
+    }
+    let peers: HashSet<_> = theirs.get_peers(id).flatten().collect();
+    // A node of the crate keeps one peer of each id that announces any: the last, and ours has one id.
+    let ours = [7, driver.address().port()].map(|port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+    assert!(!peers.is_empty() && peers.iter().all(|peer| ours.contains(peer)), "{peers:?}");
+    assert!(peers.contains(&ours[1]), "the last: {peers:?}");
+
+    theirs.announce_peer(id, Some(9)).unwrap();
+    let found = done(&mut driver, Goal::Peers { quorum: None }, info_hash).found.peers;
+    assert!(found.contains_key(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9)), "{found:?}");
+    assert!(found.contains_key(&ours[1]), "{found:?}");
+    let some = done(&mut driver, Goal::Peers { quorum: Some(2) }, info_hash);
+    assert_eq!(finish(&some).outcome, Outcome::Quorum);
+}
+
+#[test]
+fn an_optimistic_put_needs_the_size_of_the_network_and_leaves_nothing_undone() {
+    let testnet = Testnet::start(60).unwrap();
+    let mut driver = in_network(&testnet);
+    let optimistic = |item: &[u8]| Goal::Put { item: item.to_vec(), optimistic: true };
+    let early = done(&mut driver, optimistic(b"5:early"), store::target(b"5:early"));
+    assert!(stores(&early).fell_back.is_some(), "nothing is known yet");
+    for _ in 0..12 {
+        driver.look_up(Key160::new(rand::random()), LONG);
+    }
+    driver.run().unwrap();
+    driver.take_ended(false);
+    assert!(driver.network_size().is_ok());
+
+    let target = store::target(b"4:late");
+    driver.begin(optimistic(b"4:late"), target, LONG);
+    driver.run().unwrap();
+    assert_eq!(driver.traffic().in_flight, 0, "it is not over before what it left to be done is");
+    let late = driver.take_ended(false).remove(0);
+    let finish = stores(&late);
+    assert_eq!(finish.fell_back, None);
+    assert!(finish.succeeded);
+    let later = finish.stores.iter().filter(|stored| stored.end == StoreEnd::Background).count();
+    let stored = finish.stores.iter().filter(|stored| stored.end == StoreEnd::Stored).count();
+    assert!(stored >= 15 && stored + later == finish.stores.len(), "{finish:?}");
+    let spans = late.spans.iter().chain(&late.background).filter(|span| span.asked == "put");
+    let ends: Vec<_> = spans.map(|span| span.end.clone().unwrap().1).collect();
+    assert!(ends.len() >= 20 && ends.iter().all(|end| *end == Ending::Stored), "{ends:?}");
+    for span in &late.background {
+        assert!(late.led_to(span.link.as_ref().unwrap()), "{span:?}");
+        assert_ne!(span.context.trace_id(), late.root.trace_id(), "it is a trace of its own");
+    }
+}
+
+/// The stores of an optimistic broadcast that are begun in the background link to the background, one after the other.
+#[test]
+fn what_follows_in_the_background_is_waited_for() {
+    let slow = |query: Query| {
+        if is_put(&query) {
+            thread::sleep(Duration::from_millis(50));
+        }
+        Some(Ok(token(b"t")))
+    };
+    let network = Scripted::start((0..24).map(|_| Box::new(slow) as Script).collect());
+    let mut config = driver::config(LONG);
+    // One store at a time: each that follows is led to by the one before.
+    config.broadcast.parallel = 1;
+    config.broadcast.return_share = 10;
+    config.network_size.as_mut().unwrap().min_samples = 2;
+    let mut driver = driver_with(config, Settings::default());
+    for node in &network.nodes {
+        driver.tell(Stamped::new(Inbound::Connected { node: *node, round_trip: None }));
+    }
+    for _ in 0..4 {
+        driver.look_up(Key160::new(rand::random()), LONG);
+    }
+    driver.run().unwrap();
+    driver.take_ended(false);
+    let target = store::target(b"2:it");
+    driver.begin(Goal::Put { item: b"2:it".to_vec(), optimistic: true }, target, LONG);
+    driver.run().unwrap();
+    assert_eq!((driver.traffic().in_flight, driver.traffic().queued), (0, 0));
+    let put = driver.take_ended(false).remove(0);
+    assert_eq!(stores(&put).fell_back, None);
+    assert!(put.background.len() >= 15, "{}", put.background.len());
+    assert!(put.background.iter().all(|span| put.led_to(span.link.as_ref().unwrap())));
+    let all: usize = network.nodes.iter().map(|node| network.stores_with(*node).len()).sum();
+    assert_eq!(all, 20);
+}
+
+#[test]
+fn a_crawl_finds_every_node() {
+    let testnet = Testnet::start(30).unwrap();
+    let mut driver = in_network(&testnet);
+    let crawled = done_unrecorded(&mut driver);
+    let Some(End::Crawl(crawl)) = &crawled.end else { panic!("{:?}", crawled.end) };
+    assert_eq!(crawl.outcome, Outcome::Complete);
+    let found: HashSet<_> = crawl.nodes.iter().map(|crawled| crawled.node).collect();
+    assert_eq!(found, testnet.closest(Key160::new([0; 20]), 30).into_iter().collect::<HashSet<_>>());
+    assert!(crawl.nodes.iter().all(|crawled| crawled.reach == Reach::Reachable));
+    let map = map::Map { crawl, local: driver.local() };
+    assert_eq!(map.by_cpl().values().map(|(nodes, _)| nodes).sum::<usize>(), 30);
+    let (outgoing, incoming) = map.degrees();
+    assert!(outgoing.least >= 20 && outgoing.most <= 29 && incoming.most <= 29, "{outgoing:?} {incoming:?}");
+    let dot = map.dot().unwrap();
+    assert_eq!(dot.matches("[label=").count(), 30);
+    assert_eq!(dot.matches(" -> ").count(), crawl.edges.len());
+    assert!(dot.starts_with("digraph dht {\n") && dot.ends_with("}\n"));
+}
+
+fn done_unrecorded(driver: &mut Driver) -> Operation {
+    driver.begin(Goal::Crawl { file: None }, Key160::new([0; 20]), LONG);
+    driver.run().unwrap();
+    driver.take_ended(false).remove(0)
+}
+
+/// What a scripted node answers: nothing, an answer, or an error.
+type Script = Box<dyn Fn(Query) -> Option<Result<Answer, (i64, &'static str)>> + Send>;
+
+/// Scripted nodes, which serve until dropped. Each knows all others.
+struct Scripted {
+    nodes: Vec<Node>,
+    over: Arc<AtomicBool>,
+    asked: Arc<Mutex<Vec<(Node, Query)>>>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Scripted {
+    fn start(scripts: Vec<Script>) -> Self {
+        let (over, asked) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<_>>>::default());
+        let peers: Vec<_> = (1..).zip(&scripts).map(|(id, _)| Peer::new(id)).collect();
+        let nodes: Vec<_> = peers.iter().map(|peer| peer.node).collect();
+        let serve = |(peer, script): (Peer, Script)| {
+            let (over, asked, nodes) = (Arc::clone(&over), Arc::clone(&asked), nodes.clone());
+            peer.socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            thread::spawn(move || {
+                let mut buffer = [0; 2048];
+                while !over.load(Ordering::Relaxed) {
+                    let Ok((length, from)) = peer.socket.recv_from(&mut buffer) else { continue };
+                    let Message { transaction, body } = Message::decode(&buffer[..length]).unwrap();
+                    let Body::Query { query, .. } = body else { continue };
+                    asked.lock().unwrap().push((peer.node, query.clone()));
+                    let body = match script(query) {
+                        None => continue,
+                        Some(Ok(answer)) => {
+                            let nodes = Some(nodes.clone());
+                            Body::Response { from: peer.node.0, answer: Answer { nodes, ..answer } }
+                        }
+                        Some(Err((code, text))) => Body::Error { code, text: text.into() },
+                    };
+                    let datagram = Message { transaction, body }.encode().unwrap();
+                    peer.socket.send_to(&datagram, from).unwrap();
+                }
+            })
+        };
+        let threads = peers.into_iter().zip(scripts).map(serve).collect();
+        Self { nodes, over, asked, threads }
+    }
+
+    /// A driver that knows them.
+    fn driver(&self) -> Driver {
+        let mut config = driver::config(LONG);
+        config.network.request_timeout = Duration::from_millis(1_500);
+        config.network.min_timeout = Duration::from_millis(1_500);
+        config.network.soft_timeout = Duration::from_secs(1);
+        let mut driver = driver_with(config, Settings::default());
+        for node in &self.nodes {
+            driver.tell(Stamped::new(Inbound::Connected { node: *node, round_trip: None }));
+        }
+        driver
+    }
+
+    /// The stores that a node was asked for.
+    fn stores_with(&self, node: Node) -> Vec<Query> {
+        let asked = self.asked.lock().unwrap();
+        let is_store = |query: &Query| matches!(query, Query::Put { .. } | Query::AnnouncePeer { .. });
+        asked.iter().filter(|(of, query)| *of == node && is_store(query)).map(|it| it.1.clone()).collect()
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn token(token: &[u8]) -> Answer {
+    Answer { token: Some(token.to_vec()), ..Answer::default() }
+}
+
+fn is_put(query: &Query) -> bool {
+    matches!(query, Query::Put { .. })
+}
+
+#[test]
+fn what_becomes_of_each_store_is_told_with_its_reason() {
+    let willing = |query: Query| is_put(&query).then(Answer::default).or(Some(token(b"one"))).map(Ok);
+    let full = |query: Query| Some(if is_put(&query) { Err((202, "No room")) } else { Ok(token(b"two")) });
+    let silent = |query: Query| (!is_put(&query)).then(|| Ok(token(b"three")));
+    let stingy = |_| Some(Ok(Answer::default()));
+    let old = |_| Some(Err((204, "Method Unknown")));
+    let scripts: [Script; 5] =
+        [Box::new(willing), Box::new(full), Box::new(silent), Box::new(stingy), Box::new(old)];
+    let network = Scripted::start(scripts.into());
+    let mut driver = network.driver();
+    let item = b"2:it";
+    let put = done(&mut driver, put(item), store::target(item));
+    let finish = stores(&put);
+    assert!(finish.succeeded, "one is enough");
+    let end = |place: usize| {
+        let stored = finish.stores.iter().find(|stored| stored.node == network.nodes[place]);
+        stored.map(|stored| stored.end.clone())
+    };
+    let refused = |failure| Some(StoreEnd::Rejected(Payload::Refused(failure)));
+    assert_eq!(end(0), Some(StoreEnd::Stored));
+    assert_eq!(end(1), refused(Failure::Error { code: 202, text: "No room".into() }));
+    assert_eq!(end(2), Some(StoreEnd::TimedOut));
+    assert_eq!(end(3), refused(Failure::NoToken));
+    assert_eq!(end(4), None, "who does not know what get is is not stored with");
+    // Each got its own token back, once; and who refuses something lives.
+    let of = |token: &[u8]| {
+        let target = Some(store::target(item));
+        vec![Query::Put { item: item.to_vec(), target, token: token.to_vec() }]
+    };
+    assert_eq!(
+        [0, 1, 3].map(|place| network.stores_with(network.nodes[place])),
+        [of(b"one"), of(b"two"), vec![]]
+    );
+    assert_eq!(network.stores_with(network.nodes[2])[0], of(b"three")[0]);
+    for place in [1, 3, 4] {
+        let known = driver.table().get(&network.nodes[place]).unwrap();
+        assert_eq!(known.failures(), 0, "node {place}");
+    }
+    assert!(driver.table().get(&network.nodes[2]).unwrap().failures() > 0);
+}
+
+#[test]
+fn where_nobody_stores_it_nobody_has_and_that_is_no_success() {
+    let full = |query: Query| Some(if is_put(&query) { Err((202, "No room")) } else { Ok(token(b"t")) });
+    let network = Scripted::start(vec![Box::new(full), Box::new(full)]);
+    let put = done(&mut network.driver(), put(b"2:it"), store::target(b"2:it"));
+    assert!(!stores(&put).succeeded);
+    assert_eq!(stores(&put).stores.len(), 2);
+}
+
+#[test]
+fn an_item_that_is_not_the_one_asked_for_is_not_taken() {
+    let liar = |_| Some(Ok(Answer { item: Some(b"3:lie".to_vec()), ..token(b"t") }));
+    let network = Scripted::start(vec![Box::new(liar)]);
+    let got = done(&mut network.driver(), get(), store::target(b"5:truth"));
+    assert_eq!(got.found.item, None);
+    assert_eq!(got.spans[0].had, Some(Had::OtherItem));
+    assert_eq!(finish(&got).lacking().count(), 1);
+}
+
+#[test]
+fn a_corrected_item_is_given_to_those_that_lacked_it_and_gave_a_token() {
+    let item = b"5:truth";
+    let has = |_| Some(Ok(Answer { item: Some(b"5:truth".to_vec()), ..token(b"has") }));
+    let lies = |query: Query| {
+        let item = (!is_put(&query)).then(|| b"3:lie".to_vec());
+        Some(Ok(Answer { item, ..token(b"lies") }))
+    };
+    let lacks = |_| Some(Ok(token(b"lacks")));
+    let stingy = |_| Some(Ok(Answer::default()));
+    let scripts: [Script; 4] = [Box::new(has), Box::new(lies), Box::new(lacks), Box::new(stingy)];
+    let network = Scripted::start(scripts.into());
+    let mut driver = network.driver();
+    let target = store::target(item);
+    driver.begin(Goal::Get { quorum: None, correct: true }, target, LONG);
+    driver.run().unwrap();
+    let [got, corrected] = &driver.take_ended(false)[..] else { panic!("the search, and what it led to") };
+    check_trace(got);
+    check_trace(corrected);
+    assert_eq!(got.found.item.as_deref(), Some(item.as_slice()));
+    assert_eq!(corrected.root.trace_id(), got.root.trace_id());
+    assert_eq!(corrected.parent, Some(got.root.span_id()));
+    let stored: HashSet<_> = stores(corrected).stores.iter().map(|stored| stored.node).collect();
+    assert_eq!(stored, HashSet::from([network.nodes[1], network.nodes[2]]));
+    assert!(stores(corrected).stores.iter().all(|stored| stored.end == StoreEnd::Stored));
+    let of =
+        |token: &[u8]| vec![Query::Put { item: item.to_vec(), target: Some(target), token: token.to_vec() }];
+    let received = [0, 1, 2, 3].map(|place| network.stores_with(network.nodes[place]));
+    assert_eq!(received, [vec![], of(b"lies"), of(b"lacks"), vec![]]);
+}
+
+#[test]
+fn upkeep_is_recorded_as_traces_that_link_to_what_led_to_them() {
+    let (peer, neighbour) = (Peer::new(1), Peer::new(2));
+    let settings = Settings { serve: true, trace_upkeep: true, ..Settings::default() };
+    let mut driver = driver_with(driver::staying(driver::config(LONG), None), settings);
+    let address = peer.node.1;
+    let peer = thread::spawn(move || peer.answer(&[]));
+    driver.bootstrap(&[address]).unwrap();
+    let peer = peer.join().unwrap();
+    let join = peer.asked();
+    driver.datagram(&response(&join, peer.node.0, &[neighbour.node]), peer.node.1);
+    let joined = driver.take_upkeep();
+    let joined = joined.iter().find(|span| span.owner.operation().is_some()).unwrap();
+    assert_eq!((joined.node, &joined.link), (peer.node, &None));
+    assert!(matches!(joined.end, Some((_, Ending::Answered(1)))), "{joined:?}");
+    // That the neighbour was named led to its check: another trace, with a link.
+    let check = core::iter::from_fn(|| Some(neighbour.receive())).find(|message| {
+        let checks = Query::FindNode { target: neighbour.node.0 };
+        matches!(&message.body, Body::Query { query, .. } if *query == checks)
+    });
+    driver.datagram(&response(&check.unwrap().transaction, neighbour.node.0, &[peer.node]), neighbour.node.1);
+    let upkeep = driver.take_upkeep();
+    let check = upkeep.iter().find(|span| span.owner == Owner::Include).unwrap();
+    assert_eq!(check.node, neighbour.node);
+    assert_eq!(check.link.as_ref(), Some(&joined.context));
+    assert_ne!(check.context.trace_id(), joined.context.trace_id());
+    assert!(driver.take_upkeep().iter().all(|span| span.context != check.context), "it is taken once");
+
+    let mut untraced = staying(None);
+    untraced.datagram(&ping(peer.node.0, false), peer.node.1);
+    assert_eq!((untraced.traffic().sent, untraced.take_upkeep().len()), (1, 0));
+}
+
 /// A driver that stays, and answers.
 fn staying(probe: Option<Duration>) -> Driver {
     let settings = Settings { serve: true, ..Settings::default() };
@@ -576,10 +990,10 @@ fn whatever_comes_is_counted_and_does_no_harm() {
         driver.datagram(&changed, SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9));
         let counted = driver.datagrams();
         prop_assert_eq!(counted.received, counted.malformed + counted.unexpected + counted.unserved);
-        prop_assert!(driver.lookups()[0].end.is_none());
+        prop_assert!(driver.operations()[0].end.is_none());
     });
     let mut driver = driver.into_inner();
     assert!(driver.datagrams().malformed > 0);
     driver.datagram(&valid, peer.node.1);
-    assert_eq!(finish(driver.lookups()[0]).closest.len(), 1);
+    assert_eq!(finish(driver.operations()[0]).closest.len(), 1);
 }

@@ -10,7 +10,7 @@ mod driver {
 mod krpc;
 
 use kad_proto::Key160;
-use krpc::{Answer, Body, Message};
+use krpc::{Answer, Body, Message, Query};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Lines};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -53,8 +53,8 @@ fn closed() -> SocketAddr {
 fn help_names_every_option() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
-    let options =
-        "bootstrap load nodes port target queries deadline drop stay serve every probe save json help";
+    let options = "bootstrap load nodes port target queries put get announce announce-port peers crawl optimistic quorum \
+        correct deadline drop stay serve every probe trace-upkeep save json help";
     for option in options.split(' ') {
         assert!(stdout(&output).contains(&format!("\n  --{option} ")), "{option}: {}", stdout(&output));
     }
@@ -63,7 +63,7 @@ fn help_names_every_option() {
 
 #[test]
 fn bad_arguments_are_named() {
-    let cases: [(&[&str], &str); 29] = [
+    let cases: [(&[&str], &str); 40] = [
         (&["--frobnicate"], "--frobnicate"),
         (&["target"], "target"),
         (&["-x"], "-x"),
@@ -93,6 +93,17 @@ fn bad_arguments_are_named() {
         (&["--serve", "--stay", "1s"], "--stay: how long to stay is said already"),
         (&["--every", "1s"], "--every: only with --stay or --serve"),
         (&["--probe", "1s"], "--probe: only with --stay or --serve"),
+        (&["--trace-upkeep"], "--trace-upkeep: only with --stay or --serve"),
+        (&["--put"], "missing argument"),
+        (&["--put", &"x".repeat(997)], "an item has no more than 1000 bytes, bencoded"),
+        (&["--get", "abc"], "--get abc: a key has 40 hexadecimal digits, not 3"),
+        (&["--announce", "abc"], "--announce abc: a key"),
+        (&["--peers", "abc"], "--peers abc: a key"),
+        (&["--announce-port", "1"], "--announce-port: only with --announce"),
+        (&["--announce-port", "0"], "--announce-port 0: not a number from 1 to 65535"),
+        (&["--quorum", "1", "--put", "x"], "--quorum: only with --get or --peers"),
+        (&["--correct", "--put", "x"], "--correct: only with --get"),
+        (&["--optimistic", "--crawl"], "--optimistic: only with --put or --announce"),
     ];
     for (arguments, message) in cases {
         let output = run(arguments);
@@ -140,6 +151,171 @@ fn a_lookup_in_a_network_of_its_own() {
             );
         }
     }
+}
+
+/// The SHA-1 of "5:hello", and a key that nothing is stored under.
+const HELLO: &str = "e28910ea0adb94dd45ced75fbff3e135c01bc437";
+const NOWHERE: &str = "00112233445566778899aabbccddeeff00112233";
+
+#[test]
+fn what_is_put_is_got_and_who_is_announced_is_found() {
+    let arguments = ["--put", "hello", "--get", HELLO, "--announce", NOWHERE, "--announce-port", "7"];
+    let arguments = [&arguments[..], &["--peers", NOWHERE, "--deadline", "1m"]].concat();
+    let output = run(&[&arguments[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report = json(&output);
+    assert_eq!(report["lookups"], Value::Array(Vec::new()), "none was asked for");
+    let [put, got, announced, peers] = &report["actions"].as_array().unwrap()[..] else { panic!("{report}") };
+    let events = [put, got, announced, peers].map(|action| action["event"].as_str().unwrap());
+    assert_eq!(events, ["put", "get", "announce", "peers"]);
+    for action in [put, got, announced, peers] {
+        let spans = action["spans"].as_array().unwrap();
+        assert_eq!(action["statistics"]["requests"], spans.len());
+        assert!(spans.iter().all(|span| span["trace_id"] == action["trace_id"]), "{action}");
+    }
+    assert_eq!((&put["target"], &put["strategy"]), (&HELLO.into(), &"follow-up".into()));
+    let count = put["stores"].as_array().unwrap().len();
+    assert!(count >= 17 && put["stored"] == count, "{put}");
+    assert_eq!((&got["text"], &got["outcome"]), (&"hello".into(), &"quorum".into()));
+    assert!(announced["stored"].as_u64().unwrap() >= 17, "{announced}");
+    assert_eq!(peers["peers"][0]["address"], "127.0.0.1:7");
+
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for line in [
+        &format!("put of {HELLO}: \"hello\""),
+        "  found \"hello\", whose SHA-1 is the target",
+        "  peer 127.0.0.1:7, named by ",
+    ] {
+        assert!(stdout(&output).contains(&format!("\n{line}")), "{line}: {}", stdout(&output));
+    }
+}
+
+#[test]
+fn what_is_nowhere_is_not_found_and_that_is_told_by_the_exit_code() {
+    for (what, says) in [("--get", "not found: nobody that was asked has it"), ("--peers", "knows a peer")] {
+        let output = run(&["--nodes", "12", "--deadline", "1m", what, NOWHERE]);
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        assert!(stdout(&output).contains(says), "{}", stdout(&output));
+    }
+    let output = run(&["--nodes", "12", "--json", "--deadline", "1m", "--put", "hello", "--get", NOWHERE]);
+    assert_eq!((output.status.code(), &json(&output)["exit"]), (Some(3), &3.into()));
+    let exits = [0, 1].map(|action| json(&output)["actions"][action]["exit"].clone());
+    assert_eq!(exits, [0, 3]);
+}
+
+/// What a scripted node answers: nothing, an answer, or an error.
+type Script = fn(Query) -> Option<Result<Answer, (i64, String)>>;
+
+/// A node that answers by this script. Says its address.
+fn serve(script: Script) -> String {
+    let node = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = node.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = node.recv_from(&mut buffer) {
+            let Ok(Message { transaction, body: Body::Query { query, .. } }) =
+                Message::decode(&buffer[..length])
+            else {
+                continue;
+            };
+            let body = match script(query) {
+                None => continue,
+                Some(Ok(answer)) => Body::Response { from: Key160::new([9; 20]), answer },
+                Some(Err((code, text))) => Body::Error { code, text },
+            };
+            let _ = node.send_to(&Message { transaction, body }.encode().unwrap(), from);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_put_that_came_too_late_is_told_by_the_exit_code() {
+    // A node that answers no other query than that of the bootstrap.
+    let address = serve(|query| {
+        let answer = Answer { nodes: Some(Vec::new()), ..Answer::default() };
+        matches!(query, Query::FindNode { .. }).then_some(Ok(answer))
+    });
+    let output = run(&["--bootstrap", &address, "--deadline", "300ms", "--put", "hello", "--json"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(json(&output)["actions"][0]["stored"], 0);
+}
+
+#[test]
+fn an_optimistic_put_without_an_estimate_says_that_it_is_none() {
+    let output = run(&["--nodes", "12", "--deadline", "1m", "--put", "hello", "--optimistic"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let line = "follow-up instead of optimistic: not enough data: 0 of 5 lookups";
+    assert!(stdout(&output).contains(line), "{}", stdout(&output));
+}
+
+#[test]
+fn a_store_that_is_refused_is_told_with_its_reason() {
+    let address = serve(|query| {
+        let token = Answer { nodes: Some(Vec::new()), token: Some(vec![1]), ..Answer::default() };
+        let refused = matches!(query, Query::Put { .. }).then(|| Err((202, "No \x1b[2Jroom".into())));
+        refused.or(Some(Ok(token)))
+    });
+    let arguments = ["--bootstrap", &address, "--put", "hello"];
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let line = format!("  {address:<21}  refused: error 202 \"No \\u{{1b}}[2Jroom\"\n");
+    assert!(stdout(&output).contains(&line), "{}", stdout(&output));
+    assert!(stdout(&output).contains("  stored with 0 of 1 nodes\n"), "{}", stdout(&output));
+    let store = &json(&run(&[&arguments[..], &["--json"]].concat()))["actions"][0]["stores"][0];
+    assert_eq!((&store["outcome"], &store["address"]), (&"refused".into(), &address.as_str().into()));
+    assert_eq!(store["reason"], "error 202 \"No \\u{1b}[2Jroom\"");
+}
+
+#[test]
+fn a_crawl_maps_the_network_and_draws_it() {
+    let path = std::env::temp_dir().join(format!("kad-proto-{:x}.dot", rand::random::<u64>()));
+    let path = path.to_str().unwrap();
+    let output = run(&["--json", "--deadline", "1m", "--crawl", path]);
+    let dot = std::fs::read_to_string(path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report = json(&output);
+    let crawl = &report["actions"][0];
+    assert_eq!((&crawl["event"], &crawl["outcome"]), (&"crawl".into(), &"complete".into()));
+    let counts = ["nodes", "reachable", "unreachable"].map(|what| crawl["counts"][what].as_u64().unwrap());
+    assert_eq!(counts, [30, 30, 0]);
+    assert_eq!(crawl["nodes"].as_array().unwrap().len(), 30);
+    assert_eq!(dot.matches(" -> ").count(), crawl["edges"].as_array().unwrap().len());
+    assert_eq!(dot.matches("[label=").count(), 30);
+
+    let output = run(&["--crawl", "--deadline", "1m", "--nodes", "8"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stdout(&output).contains("\n  8 nodes: 8 reachable, 0 unreachable"), "{}", stdout(&output));
+    let output = run(&["--crawl=/no such folder/x.dot", "--nodes", "8"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/no such folder/x.dot: "), "{}", stderr(&output));
+    // However fast it is.
+    let output = run(&["--crawl", "--deadline", "1ms", "--nodes", "60"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(stdout(&output).contains("deadline exceeded"), "{}", stdout(&output));
+}
+
+#[test]
+fn a_node_that_stays_lists_its_upkeep() {
+    let output = run(&["--stay", "500ms", "--nodes", "8", "--json", "--trace-upkeep", "--put", "hello"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let events: Vec<Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |name: &str| events.iter().filter(|event| event["event"] == name).collect::<Vec<_>>();
+    assert_eq!(of("put").len(), 1, "{events:?}");
+    let upkeep = of("upkeep");
+    let ids: Vec<_> = upkeep.iter().map(|span| &span["span_id"]).collect();
+    let linked = |owner: &str| {
+        let of = upkeep.iter().filter(|span| span["owner"] == owner);
+        of.filter(|span| ids.contains(&&span["link"]["span_id"])).count()
+    };
+    assert!(upkeep.iter().any(|span| span["owner"] == "join"), "{upkeep:?}");
+    assert!(linked("include") > 0, "checks of whom the answers named: {upkeep:?}");
+    let output = run(&["--stay", "500ms", "--nodes", "8", "--trace-upkeep"]);
+    assert!(stdout(&output).contains("\nupkeep "), "{}", stdout(&output));
+    assert!(stdout(&output).contains("\n    linked to "), "{}", stdout(&output));
 }
 
 #[test]

@@ -3,17 +3,18 @@
 //! The heart is [`Driver::step`], which is the whole loop of an embedder: wait for a datagram, but only until the engine
 //! wants to be woken; tell the engine what came, or that time passed; do everything that it says.
 
+use crate::goal::{self, Asks, Found, Goal, Payload};
 use crate::krpc::{Answer, Body, Message, Query};
-use crate::store::{Limits, Refusal, Store};
-use crate::trace::{Ending, Failure, Lookup};
-use core::convert::Infallible;
+use crate::store::{self, Limits, Refusal, Store};
+use crate::trace::{self, End, Ending, Failure, Had, Operation, Span};
 use core::time::Duration;
 use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::netsize::NotEnoughData;
 use kad_proto::routing::RoutingCounts;
 use kad_proto::table::Saved;
 use kad_proto::{
-    Config, Context, Coordinator, Family, GivenUp, Group, Instant, Key160, Machine, OperationId, Request,
-    RequestId, RoutingConfig, RoutingTable, Stamped, Start, Traffic,
+    Carried, Config, Context, Coordinator, Family, Finish, GivenUp, Group, Instant, Key160, Machine,
+    OperationId, Owner, Request, RequestId, RoutingConfig, RoutingTable, Stamped, Start, Traffic,
 };
 use opentelemetry::trace::SpanContext;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -31,8 +32,7 @@ pub(crate) struct Mainline;
 impl Family for Mainline {
     type Key = Key160;
     type Node = Node;
-    /// This driver only looks for nodes; it has no messages of its own.
-    type Message = Infallible;
+    type Message = Payload;
 
     fn key(node: &Node) -> Key160 {
         node.0
@@ -53,17 +53,22 @@ impl Family for Mainline {
     }
 }
 
-/// The engine's configuration for this driver, with lookups that take up to `longest`.
+/// The engine's configuration for this driver, with operations that take up to `longest`.
 pub(crate) fn config(longest: Duration) -> Config {
     let mut config = Config::default();
     config.pool.query.timeout = longest;
-    // A program that ends after its lookups has no table to look after.
+    config.broadcast.timeout = longest;
+    config.crawl.timeout = longest;
+    // Who is to store something has to have answered: it wants its token back.
+    config.broadcast.unasked = false;
+    // A program that ends after its operations has no table to look after.
     config.routing = RoutingConfig::off();
     // The answers to so many requests fit into a socket's receive buffer of 200 kB. More lookups at once would have
     // the system throw answers away; like this the engine lets requests wait for a moment.
     config.network.max_in_flight = 64;
     // Peers choose their ids: they must not know how ours are hashed.
     config.network.hash_seed = rand::random();
+    config.crawl.hash_seed = rand::random();
     config.table.hash_seed = rand::random();
     config
 }
@@ -85,6 +90,8 @@ pub(crate) struct Settings {
     pub(crate) drop: f64,
     /// Whether to answer queries.
     pub(crate) serve: bool,
+    /// Whether to record the requests of the routing maintenance.
+    pub(crate) trace_upkeep: bool,
 }
 
 /// What became of all datagrams.
@@ -113,7 +120,7 @@ const BOOTSTRAP_TRIES: u32 = 8;
 /// So many times even if others have answered: messages get lost.
 const BOOTSTRAP_LEAST: u32 = 4;
 const BOOTSTRAP_WAIT: Duration = Duration::from_millis(250);
-/// The tag of the engine's own lookup when it joins. Those of lookups count from 0.
+/// The tag of the engine's own lookup when it joins. Those of operations count from 0.
 const JOIN: u64 = u64::MAX;
 /// More than any message of the protocol. What is longer is cut off, and ignored as malformed.
 const LARGEST_DATAGRAM: usize = 2048;
@@ -150,12 +157,22 @@ enum Why {
     Request {
         id: RequestId,
         key: Key160,
-        span: Option<SpanNumber>,
+        target: Key160,
+        asks: Asks,
+        span: Option<Place>,
     },
 }
 
-/// Where the span of a lookup's request is: the number of the lookup, and that of the span in it.
-type SpanNumber = (u64, usize);
+/// Where the span of a request is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// In the operation of this number, at this place.
+    Operation(u64, usize),
+    /// The same, of what it left to be done.
+    Background(u64, usize),
+    /// Nobody's: by its number.
+    Detached(u64),
+}
 
 /// A DHT node: the engine, and all that it does not do itself.
 #[derive(Debug)]
@@ -178,10 +195,14 @@ pub(crate) struct Driver {
     /// Those that have, and how long it took them.
     contacts: Vec<(Node, Duration)>,
     /// By number, in the order in which they were begun.
-    lookups: BTreeMap<u64, Lookup>,
+    operations: BTreeMap<u64, Operation>,
     begun: u64,
+    /// Operations without an end, and requests that go on after the end of theirs.
     unfinished: usize,
-    /// What the engine said beside requests and lookups, and when.
+    /// The spans of the routing maintenance, each a trace of its own, by number, in the order in which they were opened.
+    upkeep: BTreeMap<u64, Span>,
+    upkept: u64,
+    /// What the engine said beside requests and operations, and when.
     news: Vec<(Instant, Outbound<Mainline>)>,
     datagrams: Datagrams,
 }
@@ -191,6 +212,22 @@ pub(crate) struct Driver {
 pub(crate) fn can_know(from: SocketAddrV4, named: SocketAddrV4) -> bool {
     let is_local = |ip: &Ipv4Addr| ip.is_loopback() || ip.is_private() || ip.is_link_local();
     is_local(from.ip()) || !is_local(named.ip())
+}
+
+/// Whether a node at `from` can mean a peer that we can reach as well.
+fn is_peer(from: SocketAddrV4, peer: SocketAddrV4) -> bool {
+    can_know(from, peer) && Mainline::admits(&(Key160::new([0; 20]), peer))
+}
+
+/// What the engine is told of a request that failed. A node that says that it does not do what it was asked to lives, and so
+/// does one that gave us no token; but not to answer which nodes it knows is a failure.
+fn failed(request: RequestId, asks: Asks, failure: &Failure) -> Inbound<Mainline> {
+    match failure {
+        Failure::Error { .. } | Failure::NoToken if asks != Asks::Nodes => {
+            Inbound::Rejected { request, why: Payload::Refused(failure.clone()) }
+        }
+        _ => Inbound::Failed(request),
+    }
 }
 
 impl Driver {
@@ -221,9 +258,11 @@ impl Driver {
             transactions: HashMap::new(),
             silent: Vec::new(),
             contacts: Vec::new(),
-            lookups: BTreeMap::new(),
+            operations: BTreeMap::new(),
             begun: 0,
             unfinished: 0,
+            upkeep: BTreeMap::new(),
+            upkept: 0,
             news: Vec::new(),
             datagrams: Datagrams::default(),
         })
@@ -242,7 +281,7 @@ impl Driver {
         for round in 1..=BOOTSTRAP_TRIES {
             for to in self.silent.clone() {
                 // One that cannot even be sent to remains silent.
-                let _ = self.query(to, self.local(), Why::Bootstrap);
+                let _ = self.query(to, Query::FindNode { target: self.local() }, Why::Bootstrap);
             }
             let until = self.now() + BOOTSTRAP_WAIT;
             while !self.silent.is_empty() && self.now() < until {
@@ -258,7 +297,7 @@ impl Driver {
             let restored = self.table().iter().map(|known| *known.node());
             let seeds = restored.chain(contacts.iter().map(|(node, _)| *node)).collect();
             let start = Start::bootstrap(JOIN, self.local(), seeds);
-            self.tell(Stamped::new(Inbound::Start(start)));
+            self.tell(Stamped::new(Inbound::Start(start)).in_span(trace::root()));
         }
         for (node, round_trip) in contacts {
             self.tell(Stamped::new(Inbound::Connected { node, round_trip: Some(round_trip) }));
@@ -268,26 +307,37 @@ impl Driver {
 
     /// Begins a lookup of the nodes closest to `target`, as a trace of its own, to end within `time`.
     pub(crate) fn look_up(&mut self, target: Key160, time: Duration) {
+        self.begin(Goal::Find, target, time);
+    }
+
+    /// Begins an operation, as a trace of its own, to end within `time`.
+    pub(crate) fn begin(&mut self, goal: Goal, target: Key160, time: Duration) {
         let now = self.now();
-        let lookup = Lookup::new(target, now);
-        // The tag is ours to choose: the number of the lookup, by which its events find their way.
-        let start = Start::find(self.begun, target);
-        let start = Stamped::new(Inbound::Start(start)).in_span(lookup.root.clone()).by(now + time);
-        self.lookups.insert(self.begun, lookup);
-        self.begun += 1;
-        self.unfinished += 1;
+        let start = self.start(Operation::new(goal, target, now, None)).by(now + time);
         self.tell(start);
     }
 
-    /// Ends all lookups now.
+    /// Takes up an operation: says what the engine is to be told.
+    fn start(&mut self, operation: Operation) -> Stamped<Inbound<Mainline>> {
+        // The tag is ours to choose: the number of the operation, by which its events find their way.
+        let tag = self.begun;
+        let start = operation.goal.start(tag, operation.target);
+        let start = Stamped::new(start).in_span(operation.root.clone());
+        self.operations.insert(tag, operation);
+        self.begun += 1;
+        self.unfinished += 1;
+        start
+    }
+
+    /// Ends all operations now.
     pub(crate) fn stop(&mut self) {
-        let live: Vec<_> = self.lookups.keys().filter_map(|tag| self.coordinator.operation(*tag)).collect();
-        for operation in live {
+        let live = self.operations.keys().filter_map(|tag| self.coordinator.operation(*tag));
+        for operation in live.collect::<Vec<_>>() {
             self.tell(Stamped::new(Inbound::Stop(operation)));
         }
     }
 
-    /// Runs until all lookups have ended.
+    /// Runs until all operations have ended, and what they left to be done in the background.
     ///
     /// # Errors
     /// That of the socket, where it cannot be read any more.
@@ -337,7 +387,7 @@ impl Driver {
     fn act(&mut self, said: Stamped<Outbound<Mainline>>) -> Option<Stamped<Inbound<Mainline>>> {
         match said.event {
             Outbound::Request(request) => {
-                return self.request(&request, &said.context, said.deadline);
+                return self.request(request, &said.context, said.deadline);
             }
             Outbound::Cancel(cancel) => {
                 let ending = match cancel.reason {
@@ -349,51 +399,83 @@ impl Driver {
                 }
             }
             Outbound::Started(started) => {
-                if let Some(lookup) = self.lookups.get_mut(&started.operation.tag()) {
-                    lookup.deadline = said.deadline;
+                if let Some(operation) = self.operations.get_mut(&started.operation.tag()) {
+                    operation.deadline = said.deadline;
                 }
             }
             Outbound::Finished(finish) => {
-                if let Some(lookup) = self.lookups.get_mut(&finish.operation.tag()) {
-                    lookup.end = Some(Ok(finish));
-                    self.unfinished -= 1;
-                }
+                let correction = self.correction(&finish);
+                self.end(finish.operation.tag(), End::Lookup(finish));
+                return correction;
             }
-            Outbound::Refused(refused) => {
-                if let Some(lookup) = self.lookups.get_mut(&refused.tag) {
-                    lookup.end = Some(Err(refused.reason));
-                    self.unfinished -= 1;
-                }
-            }
-            Outbound::Progress(_) => {}
+            Outbound::BroadcastFinished(finish) => self.end(finish.operation.tag(), End::Broadcast(finish)),
+            Outbound::CrawlFinished(finish) => self.end(finish.operation.tag(), End::Crawl(finish)),
+            Outbound::Refused(refused) => self.end(refused.tag, End::Refused(refused.reason)),
+            Outbound::Progress(_) | Outbound::CrawlProgress(_) | Outbound::BroadcastProgress(_) => {}
             news => self.news.push((self.now(), news)),
         }
         None
     }
 
-    /// Sends one of the engine's requests: one of a lookup in a span under the one that it is stamped with. Routing
-    /// maintenance, which is stamped with a link, is not recorded here.
+    /// Notes how an operation has ended.
+    fn end(&mut self, tag: u64, end: End) {
+        if let Some(operation) = self.operations.get_mut(&tag) {
+            // Requests that are still open go on in the background.
+            let open = operation.spans.iter().filter(|span| span.end.is_none()).count();
+            operation.end = Some(end);
+            self.unfinished = self.unfinished + open - 1;
+        }
+    }
+
+    /// Where an item was found that is to be given to those of the closest nodes that lack it: has it stored with them, as a
+    /// part of the same trace, in as much time as the search had.
+    fn correction(&mut self, finish: &Finish<Mainline>) -> Option<Stamped<Inbound<Mainline>>> {
+        let now = self.now();
+        let operation = self.operations.get(&finish.operation.tag())?;
+        let Goal::Get { correct: true, .. } = operation.goal else { return None };
+        let item = operation.found.item.clone()?;
+        let token = |node: &Node| Some((*node, operation.found.tokens.get(node)?.clone()));
+        // Who has given no token stores nothing for others.
+        let tokens: Vec<_> = finish.lacking().filter_map(|contact| token(&contact.node)).collect();
+        if tokens.is_empty() {
+            return None;
+        }
+        let time = operation.deadline.map(|deadline| now + (deadline - operation.started));
+        let goal = Goal::Correct { item, tokens };
+        let correction = Operation::new(goal, operation.target, now, Some(&operation.root));
+        let start = self.start(correction);
+        Some(match time {
+            Some(deadline) => start.by(deadline),
+            None => start,
+        })
+    }
+
+    /// Sends one of the engine's requests: one of an operation in a span under the one that it is stamped with, and what is
+    /// stamped with a link in a trace of its own.
     fn request(
         &mut self,
-        request: &Request<Mainline>,
+        request: Request<Mainline>,
         context: &Context,
         deadline: Option<Instant>,
     ) -> Option<Stamped<Inbound<Mainline>>> {
-        let Request { id, owner, node, target, hop, .. } = *request;
-        let now = self.now();
-        let number = owner.operation().map_or(JOIN, OperationId::tag);
-        let lookup = self.lookups.get_mut(&number);
-        let span = lookup.map(|lookup| (number, lookup.open(context, (node, hop), (now, deadline))));
-        match self.query(node.1, target, Why::Request { id, key: node.0, span }) {
-            Ok(transaction) => {
+        let Request { id, owner, node, target, hop, ask } = request;
+        let asks = Asks::of(&ask).unwrap_or(Asks::Nodes);
+        let goal = owner.operation().and_then(|id| self.operations.get(&id.tag())).map(|it| &it.goal);
+        let query = goal::query(ask, (node, target), goal, self.address.port());
+        let sent = (self.now(), deadline);
+        let span = self.open(owner, context, || Span::new(context, (owner, node, hop), asks.name(), sent));
+        let why = Why::Request { id, key: node.0, target, asks, span };
+        let sent = query.map(|query| self.query(node.1, query, why));
+        let failure = match sent {
+            Ok(Ok(transaction)) => {
                 self.transactions.insert(id, transaction);
-                None
+                return None;
             }
-            Err(error) => {
-                let ending = Ending::Failed(Failure::Unsendable(error.kind()));
-                Some(self.ended(span, ending, Inbound::Failed(id)))
-            }
-        }
+            Ok(Err(error)) => Failure::Unsendable(error.kind()),
+            Err(failure) => failure,
+        };
+        let event = failed(id, asks, &failure);
+        Some(self.ended(span, Ending::Failed(failure), event))
     }
 
     /// Waits for a datagram until `wake`, or for ever, and handles it. Says whether one came.
@@ -444,7 +526,7 @@ impl Driver {
                 }
             }
             Body::Response { from: id, answer } => {
-                self.answer(from, &transaction, Ok((id, answer.nodes.unwrap_or_default())));
+                self.answer(from, &transaction, Ok((id, answer)));
             }
             Body::Error { code, text } => {
                 self.answer(from, &transaction, Err(Failure::Error { code, text }));
@@ -452,14 +534,9 @@ impl Driver {
         }
     }
 
-    /// Handles an answer: who says that it answers and which nodes it names, or an error. It counts only if it has the
+    /// Handles an answer: who says that it answers and what, or an error. It counts only if it has the
     /// transaction id that we gave and comes from the address that we asked.
-    fn answer(
-        &mut self,
-        from: SocketAddrV4,
-        transaction: &[u8],
-        answer: Result<(Key160, Vec<Node>), Failure>,
-    ) {
+    fn answer(&mut self, from: SocketAddrV4, transaction: &[u8], answer: Result<(Key160, Answer), Failure>) {
         let asked =
             Transaction::try_from(transaction).ok().and_then(|transaction| self.asked.get(&transaction));
         let Some(Asked { since, why, .. }) = asked.filter(|asked| asked.to == from).copied() else {
@@ -474,17 +551,16 @@ impl Driver {
                     self.contacts.push(((id, from), self.now() - since));
                 }
             }
-            Why::Request { id, key, span } => {
-                let answer = answer.and_then(|(answerer, closer)| {
-                    if answerer == key { Ok(closer) } else { Err(Failure::OtherNode(answerer)) }
+            Why::Request { id, key, target, asks, span } => {
+                let answer = answer.and_then(|(answerer, answer)| {
+                    if answerer == key { Ok(answer) } else { Err(Failure::OtherNode(answerer)) }
                 });
                 let (ending, event) = match answer {
-                    Ok(mut closer) => {
-                        // Some nodes put whoever asks into their tables, under whatever id: we need not ask ourselves.
-                        closer.retain(|node| !self.is_own_address(node.1) && can_know(from, node.1));
-                        (Ending::Answered(closer.len()), Inbound::Answered { request: id, closer })
+                    Ok(answer) => self.read(id, (key, from), (asks, target), span, answer),
+                    Err(failure) => {
+                        let event = failed(id, asks, &failure);
+                        (Ending::Failed(failure), event)
                     }
-                    Err(failure) => (Ending::Failed(failure), Inbound::Failed(id)),
                 };
                 // This comes before the engine is told: should it find that the answer is late, it says so with a
                 // cancel, and that is how the request ended then.
@@ -492,6 +568,62 @@ impl Driver {
                 self.tell(event);
                 self.forget(id);
             }
+        }
+    }
+
+    /// Reads the answer of a node that was asked about this target: how the request ended, and what the engine is told.
+    fn read(
+        &mut self,
+        request: RequestId,
+        node: Node,
+        (asks, target): (Asks, Key160),
+        span: Option<Place>,
+        answer: Answer,
+    ) -> (Ending, Inbound<Mainline>) {
+        if matches!(asks, Asks::Put | Asks::Announce) {
+            return (Ending::Stored, Inbound::Answered { request, closer: Vec::new() });
+        }
+        let Answer { nodes, token, peers, item } = answer;
+        let mut closer = nodes.unwrap_or_default();
+        // Some nodes put whoever asks into their tables, under whatever id: we need not ask ourselves.
+        closer.retain(|named| !self.is_own_address(named.1) && can_know(node.1, named.1));
+        let had = match (asks, item, peers) {
+            (Asks::Item, Some(item), _) if store::target(&item) == target => {
+                self.note(span, |found| found.item = Some(item));
+                Some(Had::Item)
+            }
+            (Asks::Item, Some(_), _) => Some(Had::OtherItem),
+            (Asks::Peers, _, Some(peers)) => {
+                let mut peers: Vec<_> = peers.into_iter().filter(|peer| is_peer(node.1, *peer)).collect();
+                peers.sort_unstable();
+                peers.dedup();
+                let count = peers.len();
+                self.note(span, |found| {
+                    for peer in peers {
+                        *found.peers.entry(peer).or_default() += 1;
+                    }
+                });
+                (count > 0).then_some(Had::Peers(count))
+            }
+            _ => None,
+        };
+        if let Some(Span { had: place, .. }) = span.and_then(|span| self.span(span)) {
+            *place = had;
+        }
+        if let (Asks::Item, Some(token)) = (asks, &token) {
+            self.note(span, |found| drop(found.tokens.insert(node, token.clone())));
+        }
+        let value = matches!(had, Some(Had::Item | Had::Peers(_)));
+        let carried = Carried { value, token: token.map(Payload::Token) };
+        (Ending::Answered(closer.len()), Inbound::AnsweredWith { request, closer, carried })
+    }
+
+    /// Notes what an answer to one of an operation's own requests has shown.
+    fn note(&mut self, span: Option<Place>, note: impl FnOnce(&mut Found)) {
+        if let Some(Place::Operation(tag, _)) = span
+            && let Some(operation) = self.operations.get_mut(&tag)
+        {
+            note(&mut operation.found);
         }
     }
 
@@ -552,13 +684,12 @@ impl Driver {
         self.table().closest(target).take(NODES_IN_ANSWER).map(|known| *known.node()).collect()
     }
 
-    /// Asks a node for the nodes closest to `target`.
-    fn query(&mut self, to: SocketAddrV4, target: Key160, why: Why) -> io::Result<Transaction> {
+    /// Asks a node something.
+    fn query(&mut self, to: SocketAddrV4, query: Query, why: Why) -> io::Result<Transaction> {
         let mut transaction: Transaction = rand::random();
         while self.asked.contains_key(&transaction) {
             transaction = rand::random();
         }
-        let query = Query::FindNode { target };
         let body = Body::Query { from: self.local(), query, read_only: !self.settings.serve };
         let since = self.now();
         self.send(&Message { transaction: transaction.to_vec(), body }, to)?;
@@ -590,10 +721,50 @@ impl Driver {
         self.asked.remove(&transaction).map(|asked| asked.why)
     }
 
+    /// Opens the span of a request. None is kept of a crawl, which makes too many, and of the routing maintenance only if that
+    /// is wanted.
+    fn open(&mut self, owner: Owner, stamp: &Context, span: impl FnOnce() -> Span) -> Option<Place> {
+        let own = |operation: &OperationId| self.operations.contains_key(&operation.tag());
+        if let Some(tag) = owner.operation().filter(own).map(OperationId::tag) {
+            let operation = self.operations.get_mut(&tag)?;
+            if matches!(operation.goal, Goal::Crawl { .. }) {
+                return None;
+            }
+            operation.spans.push(span());
+            return Some(Place::Operation(tag, operation.spans.len() - 1));
+        }
+        // What was left to be done says by its link whose trace it comes from, or that of what else was.
+        if let (Owner::Background, Some(link)) = (owner, stamp.link()) {
+            let mut operations = self.operations.iter_mut().rev();
+            let of = operations.find(|(_, operation)| operation.led_to(link));
+            if let Some((tag, operation)) = of {
+                self.unfinished += 1;
+                operation.background.push(span());
+                return Some(Place::Background(*tag, operation.background.len() - 1));
+            }
+        }
+        if !self.settings.trace_upkeep {
+            return None;
+        }
+        let number = self.upkept;
+        self.upkept += 1;
+        self.upkeep.insert(number, span());
+        Some(Place::Detached(number))
+    }
+
+    /// The span at this place.
+    fn span(&mut self, place: Place) -> Option<&mut Span> {
+        match place {
+            Place::Operation(tag, span) => self.operations.get_mut(&tag)?.spans.get_mut(span),
+            Place::Background(tag, span) => self.operations.get_mut(&tag)?.background.get_mut(span),
+            Place::Detached(number) => self.upkeep.get_mut(&number),
+        }
+    }
+
     /// Ends the span of a request, if it has one, and stamps what comes of the request with it.
     fn ended(
         &mut self,
-        span: Option<SpanNumber>,
+        span: Option<Place>,
         ending: Ending,
         event: Inbound<Mainline>,
     ) -> Stamped<Inbound<Mainline>> {
@@ -601,10 +772,19 @@ impl Driver {
         Stamped::new(event).in_span(context.unwrap_or(SpanContext::NONE))
     }
 
-    /// Ends the span of a request. Says its context.
-    fn close(&mut self, (lookup, span): SpanNumber, ending: Ending) -> Option<SpanContext> {
+    /// Ends the span of a request. Says its context. Ending it again replaces how it ended.
+    fn close(&mut self, place: Place, ending: Ending) -> Option<SpanContext> {
         let now = self.now();
-        self.lookups.get_mut(&lookup)?.close(span, now, ending)
+        let goes_on = match place {
+            Place::Operation(tag, _) => self.operations.get(&tag)?.end.is_some(),
+            Place::Background(..) => true,
+            Place::Detached(_) => false,
+        };
+        let span = self.span(place)?;
+        let was_open = span.end.replace((now, ending)).is_none();
+        let context = span.context.clone();
+        self.unfinished -= usize::from(was_open && goes_on);
+        Some(context)
     }
 
     /// What time it is, since the driver began.
@@ -669,26 +849,41 @@ impl Driver {
         self.datagrams
     }
 
-    /// The lookups that were not taken out, in the order in which they were begun.
-    #[cfg(test)]
-    pub(crate) fn lookups(&self) -> Vec<&Lookup> {
-        self.lookups.values().collect()
+    /// How large the network is, if that is known.
+    pub(crate) fn network_size(&self) -> Result<u64, NotEnoughData> {
+        self.coordinator.network_size(self.now()).map(|size| size.nodes())
     }
 
-    /// Takes out the lookups that have ended.
-    pub(crate) fn take_ended(&mut self) -> Vec<Lookup> {
-        let all = core::mem::take(&mut self.lookups).into_iter();
-        let (ended, live) = all.partition::<BTreeMap<_, _>, _>(|(_, lookup)| lookup.end.is_some());
-        self.lookups = live;
+    /// The operations that were not taken out, in the order in which they were begun.
+    #[cfg(test)]
+    pub(crate) fn operations(&self) -> Vec<&Operation> {
+        self.operations.values().collect()
+    }
+
+    /// Takes out the operations that have ended; but not those that have left something to be done which is not, unless the
+    /// program `leaves`.
+    pub(crate) fn take_ended(&mut self, leaves: bool) -> Vec<Operation> {
+        let all = core::mem::take(&mut self.operations).into_iter();
+        let is_over = |operation: &Operation| operation.end.is_some() && (leaves || operation.is_over());
+        let (ended, live) = all.partition::<BTreeMap<_, _>, _>(|(_, operation)| is_over(operation));
+        self.operations = live;
         ended.into_values().collect()
     }
 
-    /// How many lookups have not ended.
+    /// How many operations have not ended, what they left to be done included.
     pub(crate) fn unfinished(&self) -> usize {
         self.unfinished
     }
 
-    /// Takes what the engine said beside requests and lookups, and when.
+    /// Takes out the spans of the routing maintenance that have ended.
+    pub(crate) fn take_upkeep(&mut self) -> Vec<Span> {
+        let all = core::mem::take(&mut self.upkeep).into_iter();
+        let (ended, open) = all.partition::<BTreeMap<_, _>, _>(|(_, span)| span.end.is_some());
+        self.upkeep = open;
+        ended.into_values().collect()
+    }
+
+    /// Takes what the engine said beside requests and operations, and when.
     pub(crate) fn take_news(&mut self) -> Vec<(Instant, Outbound<Mainline>)> {
         core::mem::take(&mut self.news)
     }

@@ -1,10 +1,13 @@
-//! A lookup in a real DHT: the engine `kad-proto` over UDP, speaking `BitTorrent`'s protocol.
+//! A real DHT: the engine `kad-proto` over UDP, speaking `BitTorrent`'s protocol.
 //!
 //! `cargo run --release --example mainline` starts a network of the independent crate `mainline` on loopback and looks
-//! up a random key in it; `-- --help` tells what else it does. To learn how the engine is embedded, read `driver.rs`.
+//! up a random key in it; `-- --help` tells what else it does: it stores, finds, maps, and stays. To learn how the engine is embedded, read `driver.rs`.
 
+mod agenda;
 mod driver;
+mod goal;
 mod krpc;
+mod map;
 mod options;
 mod report;
 mod saved;
@@ -13,11 +16,13 @@ mod store;
 mod testnet;
 mod trace;
 
+use agenda::Agenda;
 use driver::{Driver, Settings};
+use goal::Goal;
 use kad_proto::coordinator::Inbound;
 use kad_proto::{Key160, Stamped};
 use options::{HELP, Options, Stay};
-use report::{LookupReport, Totals, joined};
+use report::{Report, Totals, joined};
 use serde_json::json;
 use std::error::Error;
 use std::io::{self, Write};
@@ -76,7 +81,7 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         SocketAddrV4::new(ip, options.port),
         id,
         if stays { driver::staying(config, options.probe) } else { config },
-        Settings { drop: options.drop, serve: stays },
+        Settings { drop: options.drop, serve: stays, trace_upkeep: options.trace_upkeep },
     )?;
     let does = if stays { "serving" } else { "listening" };
     say(format!("{does} on {} as node {}", driver.address(), driver.local()))?;
@@ -91,28 +96,34 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         say(format!("no answer from bootstrap nodes: {}", list(&silent)))?;
     }
 
-    for target in options.targets() {
-        driver.look_up(target, options.deadline);
-    }
     let mut code = 0;
+    let mut agenda = Agenda::new(options);
     if stays {
-        code = stay::stay(&mut driver, options, testnet.as_ref())?;
+        code = stay::stay(&mut driver, &mut agenda, options, testnet.as_ref())?;
     } else {
-        driver.run()?;
+        while agenda.go_on(&mut driver) {
+            driver.run()?;
+        }
     }
     if let Some(path) = &options.save {
         saved::write(path, driver.local(), &driver.snapshot())
             .map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    let lookups = driver.take_ended();
-    let reports: Vec<_> =
-        lookups.iter().map(|lookup| LookupReport { lookup, testnet: testnet.as_ref() }).collect();
-    code = reports.iter().map(LookupReport::exit_code).fold(code, u8::max);
+    let operations = driver.take_ended(true);
+    let (local, testnet) = (driver.local(), testnet.as_ref());
+    let reports: Vec<_> = operations.iter().map(|operation| Report { operation, local, testnet }).collect();
+    code = reports.iter().map(Report::exit_code).fold(code, u8::max);
+    for report in &reports {
+        report.draw()?;
+    }
     if options.json {
+        let (lookups, actions): (Vec<_>, Vec<_>) =
+            reports.iter().partition(|report| report.operation.goal == Goal::Find);
         let json = json!({
             "event": "report",
-            "nodes": testnet.as_ref().map(Testnet::len),
-            "lookups": reports.iter().map(LookupReport::json).collect::<Vec<_>>(),
+            "nodes": testnet.map(Testnet::len),
+            "lookups": lookups.into_iter().map(Report::json).collect::<Vec<_>>(),
+            "actions": actions.into_iter().map(Report::json).collect::<Vec<_>>(),
             "exit": code,
         });
         writeln!(io::stdout(), "{}", joined(Totals(&driver).json(), json))?;

@@ -1,5 +1,7 @@
 //! The command line.
 
+use crate::goal::Goal;
+use crate::store::{self, Limits};
 use core::fmt::Display;
 use core::str::FromStr;
 use core::time::Duration;
@@ -9,7 +11,8 @@ use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::path::PathBuf;
 
 pub(crate) const HELP: &str = "\
-Looks up keys in a BitTorrent DHT, and can be a node of it, with the engine kad-proto.
+Looks up keys in a BitTorrent DHT, stores items and peers there and finds them, maps it, and can be a node of it, with the
+engine kad-proto.
 
 Without --bootstrap or --load it starts a network of its own: nodes of the crate `mainline`, on loopback.
 
@@ -22,22 +25,38 @@ To begin with:
   --port N               listen on this port [default: any that is free]
 To look up:
   --target HEX           look up this key of 40 hexadecimal digits; repeatable [default: random]
-  --queries N            do this many lookups at once, 1 to 10000 [default: 1 for each target]
-  --deadline TIME        give each lookup this long: 500ms, 5s, 1m [default: 10s]
+  --queries N            do this many lookups at once, 1 to 10000 [default: 1 for each target; none if there is something
+                         else to do]
+To store and to find, one after the other in the order given, after the lookups; --put, --get, --announce, --peers and --crawl
+are repeatable:
+  --put TEXT             store this text as an immutable item (BEP 44) with the nodes closest to its SHA-1, the target
+  --get TARGET           get the item with this target, and check it
+  --announce INFOHASH    be named as a peer of this torrent (BEP 5)
+  --announce-port N      as a peer at this port [default: the one that this program sends from]
+  --peers INFOHASH       get the peers of this torrent
+  --crawl [FILE]         map the whole network, and draw it into this file for Graphviz
+  --optimistic           with --put, --announce: store during the lookup already with nodes that are close enough for the
+                         size of the network, which takes some lookups to know, and leave the rest to be done later
+  --quorum N             with --get, --peers: end once so many nodes had it [default: 1 for --get, else all that are asked]
+  --correct              with --get: ask all, and store the item with those of the closest nodes that lack it
+For all of it:
+  --deadline TIME        give each lookup, and each of the above, this long: 500ms, 5s, 1m [default: 10s]
   --drop SHARE           lose this share of outgoing datagrams, 0 to 1 [default: 0]
 To stay:
   --stay TIME            be a node for this long: answer others, keep items and peers for them, maintain the routing
                          table, and show it every 5 s
   --serve                the same until interrupted (Ctrl-C)
-  --every TIME           meanwhile do the lookups again this often [default: once]
+  --every TIME           meanwhile do the lookups, and all else, again this often [default: once]
   --probe TIME           check this often whether a node of the table lives [default: 15m]
+  --trace-upkeep         list the requests of the routing maintenance, and what each links to
 In the end:
   --save FILE            write the id and the nodes of the routing table, as JSON
   --json                 print one JSON object to stdout, and all else to stderr; while it stays, one for each event too
   --help                 print this
 
-Exit code: 0 if all lookups came to an end of their own, 2 if one ran into its deadline or found nobody, 1 for errors: bad
-arguments, no bootstrap node that answers.
+Exit code: 0 if all lookups came to an end of their own, and all else had success. 3 if an item or peers were not found
+though all was asked, or nobody has stored something. 2 if a lookup or a crawl ran into its deadline or found nobody, or the
+deadline is why there was no success. 1 for errors: bad arguments, no bootstrap node that answers. Of several, the highest.
 ";
 
 #[derive(Clone, Debug)]
@@ -49,13 +68,28 @@ pub(crate) struct Options {
     pub(crate) port: u16,
     pub(crate) targets: Vec<Key160>,
     pub(crate) queries: Option<usize>,
+    /// What to do besides, in order.
+    pub(crate) actions: Vec<Action>,
     pub(crate) deadline: Duration,
     pub(crate) drop: f64,
     pub(crate) stay: Stay,
     pub(crate) every: Option<Duration>,
     pub(crate) probe: Option<Duration>,
+    pub(crate) trace_upkeep: bool,
     pub(crate) save: Option<PathBuf>,
     pub(crate) json: bool,
+}
+
+/// Something to do besides lookups: with this target.
+pub(crate) type Action = (Goal, Key160);
+
+/// What holds for all actions, wherever it is said.
+#[derive(Clone, Copy, Debug, Default)]
+struct Manner {
+    port: Option<u16>,
+    optimistic: bool,
+    quorum: Option<usize>,
+    correct: bool,
 }
 
 /// Whether to be a node of the network, rather than a client that leaves after its lookups.
@@ -66,27 +100,36 @@ pub(crate) enum Stay {
     UntilInterrupted,
 }
 
-impl Options {
-    /// Reads the arguments; `None` if help was asked for.
-    ///
-    /// # Errors
-    /// Says which argument is wrong, and how.
-    pub(crate) fn parse(mut parser: Parser) -> Result<Option<Self>, lexopt::Error> {
-        let mut options = Self {
+impl Default for Options {
+    fn default() -> Self {
+        Self {
             bootstrap: Vec::new(),
             load: None,
             nodes: None,
             port: 0,
             targets: Vec::new(),
             queries: None,
+            actions: Vec::new(),
             deadline: Duration::from_secs(10),
             drop: 0.0,
             stay: Stay::No,
             every: None,
             probe: None,
+            trace_upkeep: false,
             save: None,
             json: false,
-        };
+        }
+    }
+}
+
+impl Options {
+    /// Reads the arguments; `None` if help was asked for.
+    ///
+    /// # Errors
+    /// Says which argument is wrong, and how.
+    pub(crate) fn parse(mut parser: Parser) -> Result<Option<Self>, lexopt::Error> {
+        let mut options = Self::default();
+        let mut manner = Manner::default();
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("bootstrap") => {
@@ -108,6 +151,38 @@ impl Options {
                 Arg::Long("queries") => {
                     options.queries = Some(value(&mut parser, "--queries", |text| number(text, 10_000))?);
                 }
+                Arg::Long("put") => {
+                    let item = value(&mut parser, "--put", item)?;
+                    let target = store::target(&item);
+                    options.actions.push((Goal::Put { item, optimistic: false }, target));
+                }
+                Arg::Long("get") => {
+                    let goal = Goal::Get { quorum: None, correct: false };
+                    options.actions.push((goal, value(&mut parser, "--get", Key160::from_hex)?));
+                }
+                Arg::Long("announce") => {
+                    let goal = Goal::Announce { port: None, optimistic: false };
+                    options.actions.push((goal, value(&mut parser, "--announce", Key160::from_hex)?));
+                }
+                Arg::Long("peers") => {
+                    let goal = Goal::Peers { quorum: None };
+                    options.actions.push((goal, value(&mut parser, "--peers", Key160::from_hex)?));
+                }
+                Arg::Long("crawl") => {
+                    let file = file(&mut parser);
+                    // It has no target; its trace has to have some key.
+                    options.actions.push((Goal::Crawl { file }, Key160::new([0; 20])));
+                }
+                Arg::Long("announce-port") => {
+                    let port = value(&mut parser, "--announce-port", |text| number(text, u16::MAX))?;
+                    manner.port = Some(port);
+                }
+                Arg::Long("optimistic") => manner.optimistic = true,
+                Arg::Long("quorum") => {
+                    manner.quorum = Some(value(&mut parser, "--quorum", |text| number(text, 1_000))?);
+                }
+                Arg::Long("correct") => manner.correct = true,
+                Arg::Long("trace-upkeep") => options.trace_upkeep = true,
                 Arg::Long("deadline") => options.deadline = value(&mut parser, "--deadline", duration)?,
                 Arg::Long("drop") => options.drop = value(&mut parser, "--drop", share)?,
                 Arg::Long(name @ ("stay" | "serve")) if options.stay != Stay::No => {
@@ -127,20 +202,76 @@ impl Options {
         if options.nodes.is_some() && joins {
             return Err("--nodes: no nodes are started with --bootstrap or --load".into());
         }
-        for (given, name) in [(options.every, "--every"), (options.probe, "--probe")] {
-            if given.is_some() && options.stay == Stay::No {
+        let staying = [
+            (options.every.is_some(), "--every"),
+            (options.probe.is_some(), "--probe"),
+            (options.trace_upkeep, "--trace-upkeep"),
+        ];
+        for (given, name) in staying {
+            if given && options.stay == Stay::No {
                 return Err(format!("{name}: only with --stay or --serve").into());
             }
         }
+        manner.apply(&mut options.actions)?;
         Ok(Some(options))
     }
 
     /// What to look up: as many keys as were asked for.
     pub(crate) fn targets(&self) -> impl Iterator<Item = Key160> {
-        let count = self.queries.unwrap_or(self.targets.len().max(1));
+        let least = usize::from(self.actions.is_empty());
+        let count = self.queries.unwrap_or(self.targets.len().max(least));
         let mut given = self.targets.iter().cycle();
         core::iter::repeat_with(move || given.next().copied().unwrap_or_else(|| Key160::new(rand::random())))
             .take(count)
+    }
+}
+
+impl Manner {
+    /// Says so of the actions.
+    fn apply(self, actions: &mut [Action]) -> Result<(), String> {
+        let Self { port: at, optimistic: early, quorum: wanted, correct: corrects } = self;
+        let is = |name: &str| actions.iter().any(|(goal, _)| goal.name() == name);
+        let needs = [
+            (at.is_some(), "--announce-port", is("announce"), "--announce"),
+            (early, "--optimistic", is("put") || is("announce"), "--put or --announce"),
+            (wanted.is_some(), "--quorum", is("get") || is("peers"), "--get or --peers"),
+            (corrects, "--correct", is("get"), "--get"),
+        ];
+        for (given, name, is_met, needed) in needs {
+            if given && !is_met {
+                return Err(format!("{name}: only with {needed}"));
+            }
+        }
+        for (goal, _) in actions {
+            match goal {
+                Goal::Put { optimistic, .. } => *optimistic = early,
+                Goal::Announce { port, optimistic } => (*port, *optimistic) = (at, early),
+                Goal::Get { quorum, correct } => {
+                    (*quorum, *correct) = (wanted.or((!corrects).then_some(1)), corrects);
+                }
+                Goal::Peers { quorum } => *quorum = wanted,
+                Goal::Find | Goal::Correct { .. } | Goal::Crawl { .. } => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file that an option may name, or not.
+fn file(parser: &mut Parser) -> Option<PathBuf> {
+    let attached = parser.optional_value();
+    let is_value = |text: &std::ffi::OsStr| !text.to_string_lossy().starts_with('-');
+    attached.or_else(|| parser.try_raw_args()?.next_if(is_value)).map(PathBuf::from)
+}
+
+/// A text as an item: bencoded.
+fn item(text: &str) -> Result<Vec<u8>, String> {
+    let most = Limits::default().item;
+    let item = format!("{}:{text}", text.len()).into_bytes();
+    if item.len() <= most {
+        Ok(item)
+    } else {
+        Err(format!("an item has no more than {most} bytes, bencoded"))
     }
 }
 

@@ -1,32 +1,72 @@
-//! What the program prints: of one lookup, of the routing table, and of all that happened; as text or as JSON.
+//! What the program prints: of one operation, of the routing table, and of all that happened; as text or as JSON.
 
 use crate::driver::{Driver, Mainline};
+use crate::goal::{Goal, Payload};
+use crate::map::Map;
 use crate::testnet::Testnet;
-use crate::trace::{Ending, Lookup, Span};
+use crate::trace::{End, Ending, Operation, Span};
 use core::fmt;
 use core::time::Duration;
+use kad_proto::broadcast::{BroadcastFinish, StoreEnd, Stored};
 use kad_proto::coordinator::Outbound;
 use kad_proto::table::Record;
 use kad_proto::{Finish, Instant, Key, Key160, Outcome, RoutingTable, Statistics};
+use opentelemetry::trace::SpanId;
 use serde_json::{Value, json};
+use std::{fs, io};
 
-/// Of one lookup.
-pub(crate) struct LookupReport<'a> {
-    pub(crate) lookup: &'a Lookup,
+/// Of one operation.
+pub(crate) struct Report<'a> {
+    pub(crate) operation: &'a Operation,
+    /// Our own key.
+    pub(crate) local: Key160,
     /// The network, where its nodes are known.
     pub(crate) testnet: Option<&'a Testnet>,
 }
 
-impl LookupReport<'_> {
-    /// 0 if it came to an end of its own or was stopped, 2 if it ran into its deadline or found nobody, 1 if it was
-    /// refused.
+impl Report<'_> {
+    /// 0 if it had success: a lookup or a crawl if it came to an end of its own or was stopped. 2 if it had none, or only in
+    /// part, because it ran into its deadline; and where a lookup or a crawl found nobody. 3 if it found nothing, or nobody has
+    /// stored something, though all was asked. 1 if it was refused.
     pub(crate) fn exit_code(&self) -> u8 {
-        match &self.lookup.end {
-            Some(Ok(finish)) if finish.outcome == Outcome::Stopped => 0,
-            Some(Ok(finish)) if finish.outcome == Outcome::DeadlineExceeded || finish.closest.is_empty() => 2,
-            Some(Ok(_)) => 0,
-            Some(Err(_)) | None => 1,
+        let found = &self.operation.found;
+        let (outcome, success, otherwise) = match &self.operation.end {
+            Some(End::Lookup(finish)) => match self.operation.goal {
+                Goal::Get { .. } => (finish.outcome, found.item.is_some(), 3),
+                Goal::Peers { .. } => (finish.outcome, !found.peers.is_empty(), 3),
+                _ => (finish.outcome, completes(finish.outcome) && !finish.closest.is_empty(), 2),
+            },
+            Some(End::Broadcast(finish)) => {
+                // Nobody was found to store with, for want of time.
+                let late = finish.lookup.filter(|_| finish.stores.is_empty());
+                (late.unwrap_or(finish.outcome), finish.succeeded, 3)
+            }
+            Some(End::Crawl(finish)) => {
+                (finish.outcome, completes(finish.outcome) && finish.counts.reachable > 0, 2)
+            }
+            Some(End::Refused(_)) | None => return 1,
+        };
+        match outcome {
+            _ if success => 0,
+            Outcome::Stopped => 0,
+            Outcome::DeadlineExceeded => 2,
+            _ => otherwise,
         }
+    }
+
+    /// Draws the map of a crawl, if that is wanted.
+    ///
+    /// # Errors
+    /// That of the file system, which names the file.
+    pub(crate) fn draw(&self) -> io::Result<()> {
+        let (Goal::Crawl { file: Some(path) }, Some(End::Crawl(crawl))) =
+            (&self.operation.goal, &self.operation.end)
+        else {
+            return Ok(());
+        };
+        let dot = Map { crawl, local: self.local }.dot().map_err(io::Error::other)?;
+        fs::write(path, dot)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 
     /// How many of the k closest nodes in truth were found, for k = 8 and 20: k (or less where there are fewer nodes),
@@ -41,80 +81,358 @@ impl LookupReport<'_> {
         [8, 20].map(count).to_vec()
     }
 
+    /// The text of the item that was put or found, as it can be shown.
+    fn item(&self) -> Option<String> {
+        match &self.operation.goal {
+            Goal::Put { item, .. } | Goal::Correct { item, .. } => Some(shown(item)),
+            _ => self.operation.found.item.as_deref().map(shown),
+        }
+    }
+
+    /// Why a store was not done, if so.
+    fn reason(&self, stored: &Stored<Mainline>) -> Option<String> {
+        match &stored.end {
+            StoreEnd::Rejected(Payload::Refused(failure)) => Some(failure.to_string()),
+            StoreEnd::Failed => {
+                let of = |span: &&Span| span.node == stored.node && !is_asked_to_find(span);
+                let span = self.operation.spans.iter().rev().find(of)?;
+                match &span.end {
+                    Some((_, Ending::Failed(failure))) => Some(failure.to_string()),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// What became of a store that went on in the background, and else what the engine says of it.
+    fn store_end(&self, stored: &Stored<Mainline>) -> (&'static str, Option<String>) {
+        if stored.end != StoreEnd::Background {
+            return (store_end(&stored.end), self.reason(stored));
+        }
+        let of = |span: &&Span| span.node == stored.node && !is_asked_to_find(span);
+        // One that was under way then still has its span in the operation.
+        let mut spans = self.operation.background.iter().chain(&self.operation.spans);
+        match spans.find(of).and_then(|span| span.end.as_ref()) {
+            Some((_, Ending::Stored)) => ("stored later", None),
+            Some((_, Ending::Failed(failure))) => ("failed later", Some(failure.to_string())),
+            Some((_, Ending::TimedOut)) => ("timed out later", None),
+            Some((_, Ending::Cancelled)) => ("cancelled later", None),
+            _ => ("left to be done", None),
+        }
+    }
+
+    /// With how many nodes it was stored, later ones included.
+    fn stored(&self, finish: &BroadcastFinish<Mainline>) -> usize {
+        let ends = finish.stores.iter().map(|stored| self.store_end(stored).0);
+        ends.filter(|end| end.starts_with("stored")).count()
+    }
+
     pub(crate) fn json(&self) -> Value {
-        let lookup = self.lookup;
+        let operation = self.operation;
         let value = json!({
-            "target": lookup.target.to_string(),
-            "trace_id": lookup.root.trace_id().to_string(),
-            "span_id": lookup.root.span_id().to_string(),
-            "started_us": at(lookup.started),
-            "deadline_us": lookup.deadline.map(at),
-            "spans": lookup.tree().iter().map(|(_, span)| span_json(span)).collect::<Vec<_>>(),
+            "event": operation.goal.name(),
+            "target": operation.target.to_string(),
+            "trace_id": operation.root.trace_id().to_string(),
+            "span_id": operation.root.span_id().to_string(),
+            "parent_id": operation.parent.map(|parent| parent.to_string()),
+            "started_us": at(operation.started),
+            "deadline_us": operation.deadline.map(at),
+            "spans": operation.tree().iter().map(|(_, span)| span_json(span)).collect::<Vec<_>>(),
         });
-        let end = match &lookup.end {
-            Some(Ok(finish)) => json!({
-                "outcome": outcome(finish.outcome),
-                "ended_us": finish.statistics.ended.map(at),
-                "closest": finish.closest.iter().map(|contact| json!({
-                    "key": contact.node.0.to_string(),
-                    "address": contact.node.1.to_string(),
-                    "round_trip_us": micros(contact.round_trip()),
-                    "hop": contact.hop(),
-                })).collect::<Vec<_>>(),
-                "true_closest": self.true_closest(finish).iter().map(|(of, found)| json!({
-                    "of": of,
-                    "found": found,
-                })).collect::<Vec<_>>(),
-                "statistics": statistics_json(&finish.statistics),
-            }),
-            Some(Err(reason)) => json!({ "outcome": "refused", "reason": reason.to_string() }),
+        let end = match operation.end.as_ref().map(|end| (end, end.figures())) {
+            Some((end, Ok((outcome, statistics)))) => {
+                let of_all = json!({
+                    "outcome": text(outcome),
+                    "ended_us": statistics.ended.map(at),
+                    "statistics": statistics_json(statistics),
+                    "exit": self.exit_code(),
+                });
+                joined(
+                    of_all,
+                    match end {
+                        End::Lookup(finish) => self.lookup_json(finish),
+                        End::Broadcast(finish) => self.broadcast_json(finish),
+                        End::Crawl(crawl) => Map { crawl, local: self.local }.json(),
+                        End::Refused(_) => Value::Null,
+                    },
+                )
+            }
+            Some((_, Err(reason))) => json!({ "outcome": "refused", "reason": reason.to_string() }),
             None => json!({ "outcome": "running" }),
         };
         joined(value, end)
     }
+
+    fn lookup_json(&self, finish: &Finish<Mainline>) -> Value {
+        let found = &self.operation.found;
+        let value = json!({
+            "closest": finish.closest.iter().map(|contact| json!({
+                "key": contact.node.0.to_string(),
+                "address": contact.node.1.to_string(),
+                "round_trip_us": micros(contact.round_trip()),
+                "hop": contact.hop(),
+                "value": contact.has_value(),
+            })).collect::<Vec<_>>(),
+            "true_closest": self.true_closest(finish).iter().map(|(of, found)| json!({
+                "of": of,
+                "found": found,
+            })).collect::<Vec<_>>(),
+        });
+        let more = match self.operation.goal {
+            Goal::Get { .. } => json!({
+                "item": found.item.as_deref().map(|item| item.escape_ascii().to_string()),
+                "text": found.item.as_deref().and_then(string),
+            }),
+            Goal::Peers { .. } => json!({
+                "peers": found.peers.iter().map(|(peer, nodes)| json!({
+                    "address": peer.to_string(),
+                    "nodes": nodes,
+                })).collect::<Vec<_>>(),
+            }),
+            _ => return value,
+        };
+        joined(value, more)
+    }
+
+    fn broadcast_json(&self, finish: &BroadcastFinish<Mainline>) -> Value {
+        json!({
+            "item": self.item(),
+            "strategy": strategy(&self.operation.goal, finish),
+            "fell_back": finish.fell_back.map(|why| why.to_string()),
+            "lookup": finish.lookup.map(text),
+            "succeeded": finish.succeeded,
+            "stored": self.stored(finish),
+            "stores": finish.stores.iter().map(|stored| {
+                let (end, reason) = self.store_end(stored);
+                json!({
+                    "key": stored.node.0.to_string(),
+                    "address": stored.node.1.to_string(),
+                    "outcome": end,
+                    "reason": reason,
+                })
+            }).collect::<Vec<_>>(),
+            "background": self.operation.background.iter().map(span_json).collect::<Vec<_>>(),
+        })
+    }
+
+    fn write_lookup(&self, f: &mut fmt::Formatter<'_>, finish: &Finish<Mainline>) -> fmt::Result {
+        let found = &self.operation.found;
+        let had = finish.closest.iter().filter(|contact| contact.has_value()).count();
+        match (&self.operation.goal, self.item()) {
+            (Goal::Get { .. }, Some(item)) => {
+                writeln!(f, "  found {item}, whose SHA-1 is the target")?;
+            }
+            (Goal::Get { .. }, None) => writeln!(f, "  not found: nobody that was asked has it")?,
+            (Goal::Peers { .. }, _) if found.peers.is_empty() => {
+                writeln!(f, "  not found: nobody that was asked knows a peer")?;
+            }
+            (Goal::Peers { .. }, _) => {
+                for (peer, nodes) in &found.peers {
+                    writeln!(f, "  peer {peer}, named by {nodes}")?;
+                }
+            }
+            _ => {}
+        }
+        let searches = self.operation.goal != Goal::Find;
+        if searches {
+            writeln!(f, "  {had} of the {} closest nodes that answered had it", finish.closest.len())?;
+        }
+        let mark = if searches { "  had it" } else { "" };
+        writeln!(f, "  {:<40}  {:<21}  {:>10}  hop{mark}", "closest nodes", "address", "round trip")?;
+        for contact in &finish.closest {
+            let ((key, address), round_trip) = (contact.node, Millis(contact.round_trip()));
+            let has = if contact.has_value() { "  yes" } else { "" };
+            writeln!(f, "  {key}  {address:<21}  {round_trip:>10}  {:>3}{has}", contact.hop())?;
+        }
+        // One that has what it wants before has not looked for them all.
+        let whole = finish.outcome != Outcome::Quorum;
+        for (of, found) in self.true_closest(finish).into_iter().filter(|_| whole) {
+            writeln!(f, "  found {found} of the {of} that are closest in truth")?;
+        }
+        Ok(())
+    }
+
+    fn write_broadcast(&self, f: &mut fmt::Formatter<'_>, finish: &BroadcastFinish<Mainline>) -> fmt::Result {
+        write!(f, "  {}", strategy(&self.operation.goal, finish))?;
+        if let Some(why) = finish.fell_back {
+            write!(f, " instead of optimistic: {why}")?;
+        }
+        match finish.lookup {
+            Some(outcome) => writeln!(f, "; its lookup: {}", text(outcome))?,
+            None => writeln!(f)?,
+        }
+        writeln!(f, "  stored with {} of {} nodes", self.stored(finish), finish.stores.len())?;
+        if !finish.stores.is_empty() {
+            writeln!(f, "  {:<40}  {:<21}  store", "nodes to store with", "address")?;
+        }
+        for stored in &finish.stores {
+            let (key, address) = stored.node;
+            let (end, reason) = self.store_end(stored);
+            write!(f, "  {key}  {address:<21}  {end}")?;
+            match reason {
+                Some(reason) => writeln!(f, ": {reason}")?,
+                None => writeln!(f)?,
+            }
+        }
+        Ok(())
+    }
 }
 
-impl fmt::Display for LookupReport<'_> {
+impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lookup = self.lookup;
-        writeln!(f, "\nlookup of {}", lookup.target)?;
-        match &lookup.end {
-            Some(Ok(finish)) => {
-                let s = &finish.statistics;
+        let operation = self.operation;
+        match (&operation.goal, self.item()) {
+            (Goal::Crawl { .. }, _) => writeln!(f, "\ncrawl")?,
+            (Goal::Put { .. } | Goal::Correct { .. }, Some(item)) => {
+                writeln!(f, "\n{} of {}: {item}", operation.goal.name(), operation.target)?;
+            }
+            _ => writeln!(f, "\n{} of {}", operation.goal.name(), operation.target)?,
+        }
+        match operation.end.as_ref().map(|end| (end, end.figures())) {
+            Some((end, Ok((outcome, s)))) => {
                 let took = s.ended.map_or(Duration::ZERO, |ended| ended - s.started);
-                writeln!(f, "  {} after {}", outcome(finish.outcome), Millis(took))?;
-                writeln!(f, "  {:<40}  {:<21}  {:>10}  hop", "closest nodes", "address", "round trip")?;
-                for contact in &finish.closest {
-                    let ((key, address), round_trip) = (contact.node, Millis(contact.round_trip()));
-                    writeln!(f, "  {key}  {address:<21}  {round_trip:>10}  {:>3}", contact.hop())?;
-                }
-                for (of, found) in self.true_closest(finish) {
-                    writeln!(f, "  found {found} of the {of} that are closest in truth")?;
+                writeln!(f, "  {} after {}", text(outcome), Millis(took))?;
+                match end {
+                    End::Lookup(finish) => self.write_lookup(f, finish)?,
+                    End::Broadcast(finish) => self.write_broadcast(f, finish)?,
+                    End::Crawl(crawl) => write!(f, "{}", Map { crawl, local: self.local })?,
+                    End::Refused(_) => {}
                 }
                 write!(f, "  {} requests: {} answered, {} failed, ", s.requests, s.success, s.failure)?;
                 writeln!(f, "{} timed out, {} cancelled; {} hops", s.timeouts, s.cancelled, s.hops)?;
             }
-            Some(Err(reason)) => writeln!(f, "  refused: {reason}")?,
+            Some((_, Err(reason))) => writeln!(f, "  refused: {reason}")?,
             None => writeln!(f, "  running")?,
         }
-        writeln!(f, "  trace {}", lookup.root.trace_id())?;
-        writeln!(f, "    {} lookup", lookup.root.span_id())?;
-        for (depth, span) in lookup.tree() {
+        if let Goal::Crawl { file: Some(path) } = &operation.goal {
+            writeln!(f, "  drawn into {}", path.display())?;
+        }
+        writeln!(f, "  trace {}", operation.root.trace_id())?;
+        write!(f, "    {} {}", operation.root.span_id(), operation.goal.name())?;
+        match operation.parent {
+            Some(parent) => writeln!(f, ", under {parent}")?,
+            None => writeln!(f)?,
+        }
+        for (depth, span) in operation.tree() {
             write!(f, "    {:indent$}{} ", "", span.context.span_id(), indent = 2 * depth)?;
-            write!(f, "{} hop {}", span.node.1, span.hop)?;
-            match &span.end {
-                Some((_, ending)) => {
-                    write!(f, " {ending} after {}", Millis(span.elapsed().unwrap_or_default()))?;
-                    match ending {
-                        Ending::Answered(named) => writeln!(f, ", named {named}")?,
-                        Ending::Failed(failure) => writeln!(f, ": {failure}")?,
-                        _ => writeln!(f)?,
-                    }
-                }
-                None => writeln!(f, " in flight")?,
-            }
+            write_span(f, span)?;
+        }
+        for span in &operation.background {
+            write!(f, "  trace {}{}\n    {} ", span.context.trace_id(), Link(span), span.context.span_id())?;
+            write_span(f, span)?;
         }
         Ok(())
+    }
+}
+
+/// What a request asked of whom, and what came of it: the rest of a line.
+fn write_span(f: &mut fmt::Formatter<'_>, span: &Span) -> fmt::Result {
+    if span.asked != "find_node" {
+        write!(f, "{} ", span.asked)?;
+    }
+    write!(f, "{} hop {}", span.node.1, span.hop)?;
+    let Some((_, ending)) = &span.end else { return writeln!(f, " in flight") };
+    write!(f, " {ending} after {}", Millis(span.elapsed().unwrap_or_default()))?;
+    match ending {
+        Ending::Answered(named) => write!(f, ", named {named}")?,
+        Ending::Failed(failure) => write!(f, ": {failure}")?,
+        _ => {}
+    }
+    match span.had {
+        Some(had) => writeln!(f, ", had {had}"),
+        None => writeln!(f),
+    }
+}
+
+/// Where a trace comes from, if that is known.
+struct Link<'a>(&'a Span);
+
+impl fmt::Display for Link<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.link {
+            Some(link) => write!(f, ", linked to {} of {}", link.span_id(), link.trace_id()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Of a request of the routing maintenance, which is a trace of its own.
+pub(crate) struct Upkeep<'a>(pub(crate) &'a Span);
+
+impl Upkeep<'_> {
+    pub(crate) fn json(&self) -> Value {
+        joined(span_json(self.0), json!({ "event": "upkeep", "owner": owner(self.0) }))
+    }
+}
+
+impl fmt::Display for Upkeep<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Span { context, parent, .. } = self.0;
+        write!(f, "upkeep {}/{} {} ", context.trace_id(), context.span_id(), owner(self.0))?;
+        write_span(f, self.0)?;
+        match &self.0.link {
+            Some(link) => writeln!(f, "    linked to {}/{}", link.trace_id(), link.span_id()),
+            None if *parent != SpanId::INVALID => writeln!(f, "    under {parent}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whose work it is. The only operation without a record is that of joining.
+fn owner(span: &Span) -> String {
+    if span.owner.operation().is_some() { "join".into() } else { span.owner.to_string() }
+}
+
+/// Whether a request was to find something, rather than to store it.
+fn is_asked_to_find(span: &Span) -> bool {
+    !matches!(span.asked, "put" | "announce_peer")
+}
+
+/// Whether an operation has come to an end that is not forced upon it by time.
+fn completes(outcome: Outcome) -> bool {
+    outcome != Outcome::DeadlineExceeded
+}
+
+/// An item, as it can be shown: a stranger's bytes, which are not to control a terminal.
+fn shown(item: &[u8]) -> String {
+    match string(item) {
+        Some(text) => format!("\"{}\"", text.escape_debug()),
+        None => format!("the bencoded {}", item.escape_ascii()),
+    }
+}
+
+/// The text that an item is, if it is one.
+fn string(item: &[u8]) -> Option<&str> {
+    let colon = item.iter().position(|byte| *byte == b':')?;
+    let (length, text) = (item.get(..colon)?, item.get(colon + 1..)?);
+    length.iter().all(u8::is_ascii_digit).then(|| str::from_utf8(text).ok())?
+}
+
+/// With whom a broadcast stores.
+fn strategy(goal: &Goal, finish: &BroadcastFinish<Mainline>) -> &'static str {
+    match goal {
+        Goal::Correct { .. } => "static",
+        Goal::Put { optimistic: true, .. } | Goal::Announce { optimistic: true, .. }
+            if finish.fell_back.is_none() =>
+        {
+            "optimistic"
+        }
+        _ => "follow-up",
+    }
+}
+
+/// How a store ended.
+const fn store_end(end: &StoreEnd<Mainline>) -> &'static str {
+    match end {
+        StoreEnd::Stored => "stored",
+        StoreEnd::Failed => "failed",
+        StoreEnd::Rejected(_) => "refused",
+        StoreEnd::TimedOut => "timed out",
+        StoreEnd::Cancelled => "cancelled",
+        StoreEnd::Unsent => "not sent",
+        StoreEnd::Background => "in the background",
+        _ => "ended",
     }
 }
 
@@ -155,6 +473,7 @@ impl Totals<'_> {
                 "unserved": datagrams.unserved,
             },
             "kept": { "items": items, "torrents": torrents },
+            "network_size": self.0.network_size().ok(),
         })
     }
 }
@@ -172,6 +491,9 @@ impl fmt::Display for Totals<'_> {
             writeln!(f, "{} buckets explored, {} bootstraps of its own", r.explored, r.bootstraps)?;
             let (items, torrents) = self.0.stored();
             writeln!(f, "\nkept for others: {items} items, peers of {torrents} torrents")?;
+        }
+        if let Ok(nodes) = self.0.network_size() {
+            writeln!(f, "\nestimated size of the network: {nodes} nodes")?;
         }
         write!(
             f,
@@ -256,11 +578,12 @@ impl News<'_> {
             }),
             Outbound::Bootstrapped(end) => json!({
                 "event": "bootstrapped",
-                "outcome": outcome(end.outcome),
+                "outcome": text(end.outcome),
                 "nodes": end.nodes,
                 "statistics": statistics_json(&end.statistics),
             }),
             Outbound::NearEmpty { nodes } => json!({ "event": "nearly empty", "nodes": nodes }),
+            Outbound::NetworkSize { nodes } => json!({ "event": "network size", "nodes": nodes }),
             other => json!({ "event": "other", "said": format!("{other:?}") }),
         };
         joined(json, json!({ "at_us": at(self.now) }))
@@ -272,7 +595,7 @@ impl fmt::Display for News<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.said {
             Outbound::Bootstrapped(end) => {
-                let (outcome, requests) = (outcome(end.outcome), end.statistics.requests);
+                let (outcome, requests) = (text(end.outcome), end.statistics.requests);
                 writeln!(
                     f,
                     "\nbootstrap: {outcome} after {requests} requests; {} nodes in the table",
@@ -299,6 +622,12 @@ fn span_json(span: &Span) -> Value {
         "span_id": span.context.span_id().to_string(),
         "trace_id": span.context.trace_id().to_string(),
         "parent_id": span.parent.to_string(),
+        "link": span.link.as_ref().map(|link| json!({
+            "trace_id": link.trace_id().to_string(),
+            "span_id": link.span_id().to_string(),
+        })),
+        "asked": span.asked,
+        "had": span.had.map(|had| had.to_string()),
         "key": span.node.0.to_string(),
         "address": span.node.1.to_string(),
         "hop": span.hop,
@@ -324,15 +653,9 @@ fn statistics_json(statistics: &Statistics) -> Value {
     })
 }
 
-fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Converged => "converged",
-        Outcome::Exhausted => "exhausted",
-        Outcome::NodeLimit => "node limit",
-        Outcome::DeadlineExceeded => "deadline exceeded",
-        Outcome::Stopped => "stopped",
-        _ => "ended",
-    }
+/// How an operation ended, in words.
+fn text(outcome: Outcome) -> String {
+    outcome.to_string()
 }
 
 /// Microseconds since the driver began.

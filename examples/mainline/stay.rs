@@ -1,11 +1,11 @@
-//! Staying in the network: answering others, looking things up again, and showing how the routing table fills.
+//! Staying in the network: answering others, doing things again, and showing how the routing table fills.
 
+use crate::agenda::Agenda;
 use crate::driver::Driver;
 use crate::options::{Options, Stay};
-use crate::report::{LookupReport, News, Occupancy, joined};
+use crate::report::{News, Occupancy, Report, Upkeep};
 use crate::testnet::Testnet;
 use core::time::Duration;
-use serde_json::json;
 use std::error::Error;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -18,9 +18,10 @@ const SHOW: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// That of the socket or of the output; and where there is no way to notice an interruption.
-pub(crate) fn stay(
+pub(crate) fn stay<'a>(
     driver: &mut Driver,
-    options: &Options,
+    agenda: &mut Agenda<'a>,
+    options: &'a Options,
     testnet: Option<&Testnet>,
 ) -> Result<u8, Box<dyn Error>> {
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -42,13 +43,12 @@ pub(crate) fn stay(
         let is_over = interrupted.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end);
         if is_over {
             driver.stop();
-        } else if again.is_some_and(|again| now >= again) && driver.unfinished() == 0 {
+        } else if !agenda.go_on(driver) && again.is_some_and(|again| now >= again) {
             again = options.every.map(|every| now + every);
-            for target in options.targets() {
-                driver.look_up(target, options.deadline);
-            }
+            *agenda = Agenda::new(options);
+            agenda.go_on(driver);
         }
-        code = code.max(print(driver, options, testnet)?);
+        code = code.max(print(driver, options, testnet, is_over)?);
         if is_over || now >= show {
             show = now + SHOW;
             let occupancy = Occupancy { table: driver.table(), now, room: driver.bucket_size() };
@@ -67,8 +67,8 @@ pub(crate) fn stay(
     }
 }
 
-/// Prints what happened since the last time. Says the worst exit code of the lookups that ended.
-fn print(driver: &mut Driver, options: &Options, testnet: Option<&Testnet>) -> io::Result<u8> {
+/// Prints what happened since the last time. Says the worst exit code of what ended.
+fn print(driver: &mut Driver, options: &Options, testnet: Option<&Testnet>, is_over: bool) -> io::Result<u8> {
     let mut code = 0;
     for (now, news) in driver.take_news() {
         let news = News { now, said: &news };
@@ -78,11 +78,20 @@ fn print(driver: &mut Driver, options: &Options, testnet: Option<&Testnet>) -> i
             write!(io::stdout(), "{news}")?;
         }
     }
-    for lookup in driver.take_ended() {
-        let report = LookupReport { lookup: &lookup, testnet };
-        code = code.max(report.exit_code());
+    for span in driver.take_upkeep() {
+        let upkeep = Upkeep(&span);
         if options.json {
-            writeln!(io::stdout(), "{}", joined(report.json(), json!({ "event": "lookup" })))?;
+            writeln!(io::stdout(), "{}", upkeep.json())?;
+        } else {
+            write!(io::stdout(), "{upkeep}")?;
+        }
+    }
+    for operation in driver.take_ended(is_over) {
+        let report = Report { operation: &operation, local: driver.local(), testnet };
+        code = code.max(report.exit_code());
+        report.draw()?;
+        if options.json {
+            writeln!(io::stdout(), "{}", report.json())?;
         } else {
             write!(io::stdout(), "{report}")?;
         }

@@ -149,6 +149,80 @@ def stores(swarm, ours, chance):
     check(kept, f"it announces a peer of the torrent with our id: after {took:.1f} s our node names it")
 
 
+def does(example, swarm, chance, *arguments, code=0):
+    """What the example reports as a client of the swarm, which knows one session."""
+    port = chance.choice(sorted(swarm.nodes.values()))
+    command = [example, "--json", "--deadline", "20s", "--bootstrap", f"127.0.0.1:{port}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode != code:
+        check(False, f"{arguments}: exit code {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}")
+    return json.loads(done.stdout)["actions"][0]
+
+
+def records(example, swarm, ours, chance):
+    """Checks that the example, as a client, stores what libtorrent finds, and finds what libtorrent stores. Returns how many
+    of these items our node keeps."""
+    everybody = {**swarm.nodes, ours.key: ours.port}
+    text = "a record of kad-proto"
+    put = does(example, swarm, chance, "--put", text)
+    named = {store["key"] for store in put["stores"] if store["outcome"] == "stored"}
+    # A session names 8 nodes: more than that are the closest of those that were met on the way.
+    nearest = sorted(everybody, key=lambda key: int(key, 16) ^ int(put["target"], 16))[:CLOSEST]
+    check(
+        len(put["stores"]) == len(named) and set(nearest) <= named,
+        f"our client puts an item with {len(named)} nodes, the {CLOSEST} closest in truth among them, "
+        f"in {put['statistics']['requests']} requests",
+    )
+    answers = krpc.ask(everybody.values(), b"get", {b"target": bytes.fromhex(put["target"])})
+    holders = {key for key, port in everybody.items() if b"v" in answers.get(port, {})}
+    check(holders == named, f"these {len(holders)} have it, and nobody else")
+    # A session that does not have it, so that it has to ask.
+    reader = lambda of: chance.choice(sorted(port for key, port in swarm.nodes.items() if key not in of))
+    got = swarm.obey("get", put["target"], str(reader(holders)))
+    check(got["item"] == text, f"libtorrent gets it: {got['item']!r}")
+
+    text = "a-record-of-libtorrent"
+    target = swarm.obey("put", text)["target"]
+    has = lambda ports: any(b"v" in it for it in krpc.ask(ports, b"get", {b"target": bytes.fromhex(target)}).values())
+    check(patiently(lambda: has(swarm.nodes.values())), "a session puts another item")
+    got = does(example, swarm, chance, "--get", target)
+    check(got["text"] == text, f"our client gets it: {got['text']!r}, in {got['statistics']['requests']} requests")
+    nowhere = f"{chance.getrandbits(160):040x}"
+    got = does(example, swarm, chance, "--get", nowhere, code=3)
+    check(got["item"] is None, "what is nowhere is not found, and the exit code is 3")
+
+    info_hash, port = f"{chance.getrandbits(160):040x}", chance.randrange(1024, 65536)
+    announced = does(example, swarm, chance, "--announce", info_hash, "--announce-port", str(port))
+    told = {store["key"] for store in announced["stores"] if store["outcome"] == "stored"}
+    nearest = sorted(everybody, key=lambda key: int(key, 16) ^ int(info_hash, 16))[:CLOSEST]
+    check(set(nearest) <= told, f"our client announces a peer to {len(told)} nodes, the {CLOSEST} closest among them")
+    found = swarm.obey("peers", info_hash, str(reader(told)))["peers"]
+    check(found == [port], f"libtorrent finds it: {found}")
+    other = chance.randrange(1024, 65536)
+    swarm.obey("announce", info_hash, str(other))
+    expected = sorted(f"127.0.0.1:{port}" for port in (port, other))
+    ask = lambda: sorted(peer["address"] for peer in does(example, swarm, chance, "--peers", info_hash)["peers"])
+    check(patiently(lambda: ask() == expected), "libtorrent announces another; our client finds both")
+
+    crawl = does(example, swarm, chance, "--crawl")
+    found = {node["key"]: node["address"] for node in crawl["nodes"] if node["reach"] == "reachable"}
+    check(
+        found == {key: f"127.0.0.1:{port}" for key, port in everybody.items()},
+        f"our client maps the network: all {len(swarm.nodes)} sessions and our node, and {crawl['counts']['edges']} edges, "
+        f"in {crawl['statistics']['requests']} requests",
+    )
+    return (ours.key in holders) + has([ours.port])
+
+
+def patiently(holds, seconds=15):
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
 def main(example):
     chance = random.Random(SEED)
     begun = time.monotonic()
@@ -180,6 +254,7 @@ def main(example):
     check(all(ours.table[key] == f"127.0.0.1:{swarm.nodes[key]}" for key in ours.table), "each at its own address")
 
     stores(swarm, ours, chance)
+    kept = 1 + records(example, swarm, ours, chance)
 
     dead = chance.sample(sorted(ours.table), KILLED)
     swarm.obey("kill", *(str(swarm.nodes[key]) for key in dead))
@@ -201,7 +276,7 @@ def main(example):
     ended = sum(requests[how] for how in ("answered", "failed", "timed_out", "cancelled", "in_flight"))
     check(requests["sent"] == ended, f"requests add up: {requests}")
     check(routing["probes_failed"] > 0, f"routing maintenance: {routing}")
-    check(ours.report["kept"]["items"] == 1, f"kept for others: {ours.report['kept']}")
+    check(ours.report["kept"]["items"] == kept, f"kept for others: {ours.report['kept']}")
     check(datagrams["served"] > 0 and datagrams["malformed"] == 0, f"datagrams: {datagrams}")
     swarm.process.stdin.close()
     check(swarm.process.wait(30) == 0, f"all of it in {time.monotonic() - begun:.1f} s")

@@ -3,8 +3,9 @@
 
 It prints one JSON object when the swarm has formed: its nodes, as ids and ports. Then it obeys lines on stdin and answers
 each with a JSON object: `search KEY` has each session look for peers of that key; `put TEXT` has one of them store an
-item (BEP 44), and `announce KEY PORT` announce a peer; `kill PORT...` ends these sessions, for good and without a word to
-the others. The end of stdin ends all.
+item (BEP 44), and `announce KEY PORT` announce a peer; `get KEY PORT` has the session at this port get an item, and
+`peers KEY PORT` peers; `kill PORT...` ends these sessions, for good and without a word to the others. The end of stdin ends
+all.
 """
 
 import json
@@ -30,6 +31,8 @@ SETTINGS = {
     "dht_block_ratelimit": 1_000_000,
     "dht_upload_rate_limit": 8_000_000,
 }
+# Of the alerts that tell what was found.
+CATEGORIES = libtorrent.alert.category_t.dht_notification | libtorrent.alert.category_t.dht_operation_notification
 # How many nodes each is told of. It has to find the others.
 DEGREE = 4
 # So many of those nearest to it have to know each.
@@ -82,6 +85,31 @@ def formed(ids):
     return True
 
 
+def told(session, begin, kind, of, seconds=20):
+    """What a session says of this kind and of this key, once it has begun."""
+    session.apply_settings({"alert_mask": CATEGORIES})
+    begin(session, libtorrent.sha1_hash(bytes.fromhex(of)))
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        session.wait_for_alert(int(left * 1000) + 1)
+        for alert in session.pop_alerts():
+            if isinstance(alert, kind):
+                key = getattr(alert, "target", None) or alert.info_hash
+                if str(key) == of:
+                    yield alert
+
+
+def get(session, key):
+    begin, kind = libtorrent.session.dht_get_immutable_item, libtorrent.dht_immutable_item_alert
+    item = next((alert.item for alert in told(session, begin, kind, key)), None)
+    return item.decode() if isinstance(item, bytes) else item
+
+
+def peers(session, key):
+    begin, kind = libtorrent.session.dht_get_peers, libtorrent.dht_get_peers_reply_alert
+    return next(([port for _, port in alert.peers()] for alert in told(session, begin, kind, key)), [])
+
+
 def say(value):
     print(json.dumps(value), flush=True)
 
@@ -106,6 +134,10 @@ def main(count, seed):
                 info_hash = libtorrent.sha1_hash(bytes.fromhex(key))
                 next(iter(swarm.values())).dht_announce(info_hash, int(port), 0)
                 say({"announced": key})
+            case ["get", key, port]:
+                say({"item": get(swarm[int(port)], key)})
+            case ["peers", key, port]:
+                say({"peers": peers(swarm[int(port)], key)})
             case _:
                 sys.exit(f"the swarm: no such command: {line.strip()}")
 
