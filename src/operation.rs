@@ -42,6 +42,8 @@ pub(crate) enum Onward<K> {
     /// It could ask somebody, but the queue of requests is full; where that node is `busy`, room elsewhere is no help.
     Starves {
         busy: Option<K>,
+        /// Until when its answer would be of use: what it stands in line by.
+        until: Instant,
     },
     /// It has what the caller wants, and can go on as a side effect.
     Returns,
@@ -140,7 +142,7 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
                         Err(refused) => {
                             self.task.take_back(place);
                             return match refused {
-                                Refused::QueueFull { busy } => Onward::Starves { busy },
+                                Refused::QueueFull { busy } => Onward::Starves { busy, until },
                                 Refused::NoTimeLeft => Onward::Continues,
                             };
                         }

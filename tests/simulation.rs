@@ -6,11 +6,12 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::type_complexity)] // a test may fail so
 
+use kad_proto::broadcast::Success;
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::explore::Schedule;
 use kad_proto::sim::{
-    Bootstrap, Build, Churn, Eclipse, Empty, Event, Fate, Join, Late, Latency, Length, Link, MadeUp, Net,
-    Pace, Partition, Party, Reason, Scenario, Silent, Slow, Sybils, Workload, World,
+    Bootstrap, Broadcasts, Build, Churn, Eclipse, Empty, Event, Fate, Join, Late, Latency, Length, Link,
+    MadeUp, Net, Pace, Partition, Party, Reason, Scenario, Scheme, Silent, Slow, Sybils, Workload, World,
 };
 use kad_proto::{
     BootstrapConfig, Config, Coordinator, ExploreConfig, Instant, Machine, ProbeConfig, RoutingConfig,
@@ -117,6 +118,51 @@ fn invariants_hold_with_everything_turned_on() {
     weather(0..200, 30);
 }
 
+/// The same, in which records are stored.
+fn publishing(seed: u64, nodes: u32) -> World {
+    let schemes = [
+        Scheme::FollowUp,
+        Scheme::Optimistic { nodes: None },
+        Scheme::Optimistic { nodes: Some(nodes.into()) },
+        Scheme::Sweep { records: 30 },
+        Scheme::Static,
+    ];
+    let mut scenario = storm(seed, nodes);
+    // It is judged so much later who holds what.
+    scenario.config.broadcast.background_timeout = 500 * MS;
+    scenario.broadcasts = Some(Broadcasts {
+        scheme: schemes[usize::try_from(seed % 5).unwrap()],
+        count: 12,
+        pace: Pace::Mean(300 * MS),
+        deadline: [None, Some(3 * S), Some(300 * MS)][usize::try_from(seed / 5 % 3).unwrap()],
+        success: Success::Share(50),
+        learn: u32::try_from(seed / 3 % 8).unwrap(),
+        stopped: 0.1,
+        ..Broadcasts::default()
+    });
+    let mut world = World::new(scenario).unwrap();
+    if let Err(broken) = world.run() {
+        panic!("{broken}")
+    }
+    let figures = world.broadcast_figures();
+    assert_eq!((figures.broadcasts, figures.running), (12, 0), "seed {seed}: {figures}");
+    world
+}
+
+#[test]
+fn invariants_hold_while_records_are_stored() {
+    let worlds = (0..60).map(|seed| publishing(seed, 30));
+    let (mut held, mut left) = (0, 0);
+    for world in worlds {
+        let nodes = 0..world.scenario().nodes;
+        held += nodes.map(|index| world.held(world.handle(index)).count()).sum::<usize>();
+        // Requests that were in flight when their broadcast returned.
+        let ended = world.broadcasts().iter().filter_map(|broadcast| broadcast.ending.as_ref());
+        left += ended.map(|ending| ending.statistics.in_flight()).sum::<u32>();
+    }
+    assert!(held > 5_000 && left > 50, "{held} {left}");
+}
+
 #[test]
 fn invariants_hold_with_everything_turned_on_and_more_nodes() {
     weather(200..280, 70);
@@ -129,6 +175,7 @@ fn soak() {
     let (from, count) = (number("KAD_SOAK_FROM", 1_000), number("KAD_SOAK", 3_000));
     for seed in from..from + count {
         weather([seed].into_iter(), [40, 90, 300][usize::try_from(seed % 3).unwrap()]);
+        publishing(seed, [40, 90, 300][usize::try_from(seed % 3).unwrap()]);
     }
 }
 

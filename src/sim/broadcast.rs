@@ -29,8 +29,9 @@ pub struct Broadcasts {
     pub deadline: Option<Duration>,
     /// How many must have stored a record. Default: one.
     pub success: Success,
-    /// How many random keys a node looks up before its first broadcast, all at once, so that it knows how large the network is:
-    /// its broadcast begins when these have ended. At most 1,024. Default: 50.
+    /// How many random keys a node looks up before its first broadcast, and again before one that comes more than an hour later,
+    /// all at once, so that it knows how large the network is: its broadcast begins when these have ended. At most 1,024.
+    /// Default: 50.
     pub learn: u32,
     /// How many of the broadcasts are stopped by their caller, within a second, if they have not ended. 0 to 1. Default: 0.
     pub stopped: f64,

@@ -36,6 +36,8 @@ pub(crate) struct Node {
     pub(crate) held: BTreeSet<u32>,
     /// How many lookups it has yet to make before its first broadcast; `None` where it has not begun to.
     pub(crate) lessons: Option<u32>,
+    /// When it began to make them.
+    pub(crate) learnt: Instant,
     /// The party it belongs to, if it is not honest.
     pub(crate) party: Option<u8>,
 }
@@ -54,7 +56,20 @@ impl Node {
         };
         let (up, cold) = (ideal && engine.is_some(), ideal && scenario.warm);
         let (wake, held) = (Instant::FAR_FUTURE, BTreeSet::new());
-        Ok(Self { engine, life: 0, upkeep: 0, wake, up, cold, slow, open, held, lessons: None, party })
+        Ok(Self {
+            engine,
+            life: 0,
+            upkeep: 0,
+            wake,
+            up,
+            cold,
+            slow,
+            open,
+            held,
+            lessons: None,
+            learnt: wake,
+            party,
+        })
     }
 
     /// Begins anew, knowing nobody and holding nothing.

@@ -53,8 +53,15 @@ impl World {
 
     /// A broadcast begins when its node has made some lookups.
     fn learn(&mut self, index: u32, broadcast: u32, broadcasts: &Broadcasts) {
+        const FORGETS: Duration = Duration::from_secs(60 * 60);
         let Some(node) = self.nodes.get_mut(index as usize) else { return };
+        if node.lessons == Some(0) && self.now - node.learnt > FORGETS {
+            node.lessons = None;
+        }
         let begins = node.lessons.is_none();
+        if begins {
+            node.learnt = self.now;
+        }
         let left = *node.lessons.get_or_insert(broadcasts.learn);
         if left == 0 {
             self.publish(index, broadcast);
