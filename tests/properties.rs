@@ -4,7 +4,7 @@
 
 mod model;
 
-use model::{CRAWL_HEADER, HEADER, Kind, STEP, Tally, check};
+use model::{CAST_HEADER, CRAWL_HEADER, HEADER, Kind, STEP, Tally, check};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -130,6 +130,13 @@ const BESIDE_A_CRAWL: [&str; 8] = [
 #[test]
 fn a_crawl_keeps_the_contract() {
     scenarios(Kind::Crawl, 500, bytes::<CRAWL_HEADER>(), &[&OF_A_CRAWL[..], &BESIDE_A_CRAWL].concat());
+}
+
+const OF_A_BROADCAST: [&str; 1] = ["started"];
+
+#[test]
+fn a_broadcast_keeps_the_contract() {
+    scenarios(Kind::Broadcast, 1_000, bytes::<CAST_HEADER>(), &OF_A_BROADCAST);
 }
 
 /// The network machine against the simplest account of it: a list that is searched.
@@ -344,4 +351,12 @@ mod network {
             }
         }
     }
+}
+
+#[test]
+fn zz_trace() {
+    let Ok(bytes) = std::env::var("TRACE") else { return };
+    let bytes: Vec<u8> = bytes.split(',').map(|byte| byte.trim().parse().unwrap()).collect();
+    println!("{:#?}", model::decode(Kind::Broadcast, &bytes));
+    check(Kind::Broadcast, &bytes);
 }

@@ -67,9 +67,14 @@ impl<F: Family> Stores<F> {
         self.list.push(Store { node, spot, hop, records, state: State::Due });
     }
 
-    /// The store of this node that its lookup keeps in this spot.
-    pub(crate) fn of(&self, spot: u32, node: &F::Node) -> Option<&Store<F>> {
-        self.list.iter().find(|store| store.spot == spot && store.node == *node)
+    /// The store of this node, which its lookup keeps in this spot.
+    pub(crate) fn of(&mut self, spot: u32, node: &F::Node) -> Option<&Store<F>> {
+        let kept = self.list.iter().position(|store| store.spot == spot && store.node == *node);
+        // It may have been pushed out of the lookup, and named again.
+        let place = kept.or_else(|| self.list.iter().position(|store| store.node == *node))?;
+        let store = self.list.get_mut(place)?;
+        store.spot = spot;
+        Some(store)
     }
 
     pub(crate) const fn in_flight(&self) -> usize {
