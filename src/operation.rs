@@ -39,9 +39,11 @@ impl Asked {
 #[must_use]
 pub(crate) enum Onward<K> {
     Continues,
-    /// It could ask somebody, but the queue of requests is full; where that node is `busy`, room elsewhere is no help.
+    /// It could ask somebody until then, but the queue of requests is full; where that node is `busy`, room elsewhere is no
+    /// help.
     Starves {
         busy: Option<K>,
+        until: Instant,
     },
     /// It has what the caller wants, and can go on as a side effect.
     Returns,
@@ -144,7 +146,7 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
                         Err(refused) => {
                             self.task.take_back(place);
                             return match refused {
-                                Refused::QueueFull { busy } => Onward::Starves { busy },
+                                Refused::QueueFull { busy } => Onward::Starves { busy, until },
                                 Refused::NoTimeLeft => Onward::Continues,
                             };
                         }
@@ -277,7 +279,7 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
     fn cut_off<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) {
         if let Some(asked) = turn.outbox.get(id).and_then(|request| request.work.operation()).copied() {
             self.give_up(turn, id, GivenUp::OperationEnded);
-            self.task.missed(asked.place, Miss::Failed);
+            self.task.missed(asked.place, Miss::TimedOut);
         }
     }
 

@@ -472,10 +472,8 @@ impl<F: Family, T: Task<F>> Pool<F, T> {
         match onward {
             Onward::Ends(outcome) => return self.end(turn, id, outcome),
             Onward::Returns => return self.detach_rest(turn, id),
-            Onward::Starves { busy } => {
-                let deadline = self.operations.get(id.handle()).map(Operation::timer);
-                self.starving.insert(slot, deadline.unwrap_or(turn.now), busy, turn.outbox);
-            }
+            // In its request's place: an operation may have requests of several deadlines.
+            Onward::Starves { busy, until } => self.starving.insert(slot, until, busy, turn.outbox),
             Onward::Continues => {}
         }
         if let Some(operation) = self.operations.get_mut(id.handle()) {

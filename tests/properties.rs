@@ -21,6 +21,7 @@ fn scenarios(kind: Kind, cases: u32, bytes: impl Strategy<Value = Vec<u8>>, expe
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[kind as u8; 32]);
     let result = TestRunner::new_with_rng(config, rng).run(&bytes, |bytes| {
+        if let Ok(path) = std::env::var("LASTCASE") { std::fs::write(path, format!("{bytes:?}")).unwrap(); }
         for (what, count) in check(kind, &bytes) {
             *tally.borrow_mut().entry(what).or_insert(0) += count;
         }

@@ -171,7 +171,7 @@ impl<const N: usize> Ledger<N> {
             }
             GivenUp::OperationEnded | GivenUp::LookupEnded => {
                 assert!(
-                    sent.deadline > now || sent.deadline >= sent.until.min(op.deadline),
+                    op.deadline > now || sent.deadline >= sent.until.min(op.deadline),
                     "deadline 6: a request that ran into its own timeout is a failure"
                 );
                 op.matter.given_up(now, id, sent, reason);

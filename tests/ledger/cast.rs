@@ -160,7 +160,10 @@ impl<const N: usize> Cast<N> {
             Known::new(local, target, config, &start, &seeds)
         };
         let mut fell_back = None;
-        let mut exact = config.network.max_queued >= 1_000;
+        // Whether a silent node is to be asked again is not told while that waits for capacity.
+        let roomy = config.network.max_in_flight >= 1_000 && config.network.max_per_node >= 16;
+        let told = roomy || query.retries == 0 || !matches!(start.strategy, Strategy::Optimistic { .. });
+        let mut exact = config.network.max_queued >= 1_000 && told;
         let plan = match &start.strategy {
             Strategy::Static(_) => Plan::Static,
             Strategy::FollowUp => Plan::FollowUp(known()),
@@ -791,7 +794,7 @@ impl<const N: usize> Matter<N> for Cast<N> {
                 leg.pending.retain(|(other, _)| *other != id);
             }
             Plan::Optimistic(Eager { known, .. }) if cut_off && !self.stores.iter().any(|it| it.sent == Some(id)) => {
-                known.missed(id, sent.node, false);
+                known.missed(id, sent.node, true);
             }
             Plan::FollowUp(known) | Plan::Optimistic(Eager { known, .. }) => known.abandoned(id, &sent.node),
             Plan::Static => {}
@@ -839,24 +842,34 @@ impl<const N: usize> Matter<N> for Cast<N> {
         if self.is_late(now) {
             self.end_looking(now);
         }
-        if let Plan::FollowUp(_) = &self.plan
-            && !cut
-        {
-            self.end_looking(now);
+        let natural = matches!(
+            finish.lookup,
+            Some(Outcome::Converged | Outcome::Exhausted | Outcome::NodeLimit)
+        );
+        self.exact &= self.known().is_none_or(Known::is_exact);
+        if self.over.is_none() && (natural || !cut) {
+            match &self.plan {
+                Plan::FollowUp(_) => self.end_looking(now),
+                Plan::Optimistic(_) if natural => self.exact = false,
+                _ => {}
+            }
         }
         let stored = self.stored();
         let returns = matches!(&self.plan, Plan::Optimistic(eager) if !cut && stored >= eager.enough);
         let goes_on = finish.stores.iter().any(|store| store.end == StoreEnd::Background);
-        self.background = returns && (goes_on || in_flight > 0);
+        // Where nothing is in flight and nobody is to be stored with, it may go on looking.
+        let left = |end: &StoreEnd<Net<N>>| {
+            matches!(end, StoreEnd::Background | StoreEnd::Cancelled | StoreEnd::Unsent)
+        };
+        let open = finish.stores.iter().filter(|stored| left(&stored.end)).count();
+        let more = self.query.k.saturating_sub(stored);
+        let unseen = open == 0 && more > 0 && more <= self.config.max_background && self.over.is_none();
+        self.background = returns && (goes_on || in_flight > 0 || unseen);
         assert!(!goes_on || returns, "background: only what an optimistic broadcast has left");
         assert_eq!(finish.target, self.start.records[0].key);
         assert_eq!(finish.fell_back, self.fell_back, "fell back: where the size is not known");
         self.assert_stores(finish);
         let sizes = finish.stores.len();
-        let open = finish.stores.iter().filter(|stored| {
-            matches!(stored.end, StoreEnd::Background | StoreEnd::Cancelled | StoreEnd::Unsent)
-        });
-        let open = open.count();
         assert!(
             cut || returns || open == 0,
             "outcome: complete while something is left to be stored: {:?}",
@@ -875,7 +888,7 @@ impl<const N: usize> Matter<N> for Cast<N> {
         } else {
             assert_eq!(finish.explored, None, "explored: of sweeps only");
         }
-        self.rest = self.query.k.saturating_sub(stored).max(open);
+        self.rest = more.max(open);
         self.gives_up_rest = returns && !self.background && open > 0;
         if let Plan::Optimistic(eager) = &mut self.plan
             && self.background

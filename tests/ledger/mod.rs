@@ -164,6 +164,11 @@ impl<const N: usize> Ledger<N> {
         self.operations.get(&operation).map(|operation| operation.deadline)
     }
 
+    /// Whether lookups may ask about keys beside their target.
+    pub(crate) fn looks_at_rim(&self) -> bool {
+        self.config.pool.query.rim
+    }
+
     /// k, and how many results can be asked for.
     pub(crate) fn results(&self) -> (usize, usize) {
         (self.config.pool.query.k, self.config.pool.query.max_candidates)

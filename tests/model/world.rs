@@ -341,6 +341,8 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
             8 => Strategy::Optimistic { nodes: Some(1) },
             9 => Strategy::Optimistic { nodes: Some(population * 10 + 1) },
             10 | 11 => Strategy::Optimistic { nodes: None },
+            // Its lookups are told apart by what they ask about.
+            _ if self.ledger.looks_at_rim() => Strategy::FollowUp,
             _ => Strategy::Sweep,
         };
         let mut start = StartBroadcast { strategy, ..start }.with_seeds(nodes);
