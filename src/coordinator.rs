@@ -325,7 +325,9 @@ impl<F: Family> Machine for Coordinator<F> {
         }
         if elapsed {
             routing.settle(&mut turn, pool);
+            sample(routing, turn.now, turn.out, said);
         }
+        let said = turn.out.len();
         match event {
             Inbound::Start(event) => {
                 let context = context.clone();
@@ -395,24 +397,28 @@ impl<F: Family> Machine for Coordinator<F> {
             Inbound::Tick => {}
         }
         routing.settle(&mut turn, pool);
-        let now = turn.now;
-        for Stamped { event, context, .. } in out.get(said..).unwrap_or_default() {
-            let (target, closest) = match event {
-                Outbound::Finished(it) if it.outcome == Outcome::Converged => (it.target, &it.closest),
-                Outbound::BroadcastFinished(it) if it.lookup == Some(Outcome::Converged) => {
-                    (it.target, &it.closest)
-                }
-                _ => continue,
-            };
-            routing.sample(now, target, closest, context);
-        }
-        routing.publish(out);
+        sample(routing, turn.now, turn.out, said);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         let requests = earlier(self.pool.next_deadline(), self.outbox.next_timeout());
         earlier(requests, self.routing.next_timeout())
     }
+}
+
+/// Judges the size of the network by the lookups that have converged, from this place of what was said on.
+fn sample<F: Family>(routing: &mut Routing<F>, now: Instant, out: &mut Batch<Outbound<F>>, said: usize) {
+    for Stamped { event, context, .. } in out.get(said..).unwrap_or_default() {
+        let (target, closest) = match event {
+            Outbound::Finished(it) if it.outcome == Outcome::Converged => (it.target, &it.closest),
+            Outbound::BroadcastFinished(it) if it.lookup == Some(Outcome::Converged) => {
+                (it.target, &it.closest)
+            }
+            _ => continue,
+        };
+        routing.sample(now, target, closest, context);
+    }
+    routing.publish(out);
 }
 
 /// Takes the answer to a request.

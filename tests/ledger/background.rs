@@ -90,12 +90,19 @@ impl<const N: usize> Ledger<N> {
         let op = self.asides.get_mut(&id).unwrap();
         let until = op.matter.until(request).map_or(op.deadline, |until| until.min(op.deadline));
         let latest = until.min(own);
-        assert!(deadline <= latest, "deadline 3: the earlier of the background's and now + the request timeout");
+        assert!(
+            deadline <= latest,
+            "deadline 3: the earlier of the background's and now + the request timeout"
+        );
         let soft = Some(call.now + network.soft_timeout);
         let soft = soft.filter(|soft| fixed && *soft < deadline && !op.matter.is_patient(request));
         let asking = Asking { now: call.now, request, soft, unqueued: call.unqueued };
         let (first, counts) = op.matter.asks(&asking);
-        assert!(!fixed || !first || deadline == latest, "deadline 3: not earlier either: {stamped:?} {latest:?} at {}", call.now);
+        assert!(
+            !fixed || !first || deadline == latest,
+            "deadline 3: not earlier either: {stamped:?} {latest:?} at {}",
+            call.now
+        );
         counts.into_iter().for_each(|what| self.count(what));
         (soft, until, Some(id))
     }
@@ -147,7 +154,9 @@ impl<const N: usize> Ledger<N> {
         );
         assert_eq!(stamped.deadline, None, "context 4: no deadline");
         let Some(aside) = sent.aside else { return };
-        let Some(op) = self.asides.get_mut(&aside) else { panic!("background: of one that is over: {sent:?}") };
+        let Some(op) = self.asides.get_mut(&aside) else {
+            panic!("background: of one that is over: {sent:?}")
+        };
         let store = op.matter.is_store(id);
         let what = match reason {
             GivenUp::TimedOut => {

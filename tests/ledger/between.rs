@@ -1,7 +1,7 @@
 //! What holds between calls: the routing table, turns, sums, limits, and the wake-up.
 
-use super::net::{Net, Peer};
 use super::matter::Timer;
+use super::net::{Net, Peer};
 use super::subject::{Out, Subject};
 use super::{Call, Ledger};
 use kad_proto::coordinator::{Inbound, Outbound};

@@ -138,11 +138,7 @@ fn enough(success: Success, all: usize) -> usize {
 }
 
 impl<const N: usize> Cast<N> {
-    pub(crate) fn new(
-        config: &Config,
-        start: &StartBroadcast<Net<N>>,
-        world: &World<'_, N>,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, start: &StartBroadcast<Net<N>>, world: &World<'_, N>) -> Self {
         let (query, local) = (config.pool.query.clone(), world.local);
         let target = start.records[0].key;
         let mut seeds = start.seeds.clone();
@@ -341,8 +337,11 @@ impl<const N: usize> Cast<N> {
         let target = self.start.records[0].key;
         let store = |node: &Peer<N>| self.stores.iter().find(|store| store.node == *node);
         let window: Vec<_> = eager.known.live();
-        let window: Vec<_> =
-            window.into_iter().filter(|(node, ..)| !store(node).is_some_and(Store::has_failed)).take(k).collect();
+        let window: Vec<_> = window
+            .into_iter()
+            .filter(|(node, ..)| !store(node).is_some_and(Store::has_failed))
+            .take(k)
+            .collect();
         let keys = window.iter().map(|(node, ..)| node.key);
         eager.stopped = self.config.unasked && eager.thresholds.may_stop(&target, keys);
         let everybody = eager.stopped || !looking;
@@ -552,7 +551,11 @@ impl<const N: usize> Cast<N> {
                 usize::from(!met(finish.stores.iter().map(|stored| &stored.end).collect()))
             }
         };
-        assert_eq!((finish.short, finish.succeeded), (short, short == 0), "success: by the rule of the start");
+        assert_eq!(
+            (finish.short, finish.succeeded),
+            (short, short == 0),
+            "success: by the rule of the start"
+        );
     }
 
     /// Each record went to the k closest of the nodes found.
@@ -579,7 +582,10 @@ impl<const N: usize> Cast<N> {
             holders.sort_by_key(|key| key.distance(&record.key));
             closest.sort_by_key(|key| key.distance(&record.key));
             closest.truncate(self.query.k);
-            assert_eq!(holders, closest, "sweep: each record to the k closest of the nodes found: {record:?}");
+            assert_eq!(
+                holders, closest,
+                "sweep: each record to the k closest of the nodes found: {record:?}"
+            );
         }
         found.len() > self.query.k
     }
@@ -671,7 +677,10 @@ impl<const N: usize> Matter<N> for Cast<N> {
             Plan::Static => panic!("static: looks for nobody"),
             Plan::FollowUp(known) => (known.asks(now, request, soft, unqueued), counts),
             Plan::Optimistic(eager) => {
-                assert!(!self.exact || !eager.stopped, "optimistic: looks for nobody beyond the set threshold");
+                assert!(
+                    !self.exact || !eager.stopped,
+                    "optimistic: looks for nobody beyond the set threshold"
+                );
                 (eager.known.asks(now, request, soft, unqueued), counts)
             }
             Plan::Sweep(tour) => {
@@ -793,7 +802,9 @@ impl<const N: usize> Matter<N> for Cast<N> {
                 let leg = tour.legs.entry(sent.target).or_default();
                 leg.pending.retain(|(other, _)| *other != id);
             }
-            Plan::Optimistic(Eager { known, .. }) if cut_off && !self.stores.iter().any(|it| it.sent == Some(id)) => {
+            Plan::Optimistic(Eager { known, .. })
+                if cut_off && !self.stores.iter().any(|it| it.sent == Some(id)) =>
+            {
                 known.missed(id, sent.node, true);
             }
             Plan::FollowUp(known) | Plan::Optimistic(Eager { known, .. }) => known.abandoned(id, &sent.node),
@@ -842,10 +853,8 @@ impl<const N: usize> Matter<N> for Cast<N> {
         if self.is_late(now) {
             self.end_looking(now);
         }
-        let natural = matches!(
-            finish.lookup,
-            Some(Outcome::Converged | Outcome::Exhausted | Outcome::NodeLimit)
-        );
+        let natural =
+            matches!(finish.lookup, Some(Outcome::Converged | Outcome::Exhausted | Outcome::NodeLimit));
         self.exact &= self.known().is_none_or(Known::is_exact);
         if self.over.is_none() && (natural || !cut) {
             match &self.plan {
@@ -953,9 +962,8 @@ impl<const N: usize> Matter<N> for Cast<N> {
         let next = self.stores.iter().find(|store| store.sent.is_none());
         let stuck = next.is_some_and(|store| busy.contains(&store.node.key));
         if self.exact && next.is_some() {
-            let full = in_flight >= self.config.parallel || self.stores.iter().any(|store| {
-                store.sent.is_none() && busy.contains(&store.node.key)
-            });
+            let full = in_flight >= self.config.parallel
+                || self.stores.iter().any(|store| store.sent.is_none() && busy.contains(&store.node.key));
             assert!(full || stuck, "quiescence: {next:?} could be stored with now");
         }
         let pending = match &self.plan {
@@ -965,8 +973,12 @@ impl<const N: usize> Matter<N> for Cast<N> {
         };
         let waits = in_flight > 0 || pending || !busy.is_empty();
         assert!(waits, "quiescence: a broadcast that goes on waits for something");
-        if self.exact && self.looks() && !stuck && !self.lost
-            && let Some(known) = self.known() {
+        if self.exact
+            && self.looks()
+            && !stuck
+            && !self.lost
+            && let Some(known) = self.known()
+        {
             known.assert_restless(now, busy);
         }
     }

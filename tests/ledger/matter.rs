@@ -58,9 +58,7 @@ pub(crate) fn opening<'a, const N: usize>(
             timeout: config.pool.query.timeout,
             most: usize::MAX,
             objection: lookup::objection(start, config),
-            matter: Box::new(move |world| {
-                Box::new(Lookup::new(world.local, config, start, world.table))
-            }),
+            matter: Box::new(move |world| Box::new(Lookup::new(world.local, config, start, world.table))),
         }),
         Inbound::Crawl(start) => Some(Opening {
             kind: Kind::Crawl,

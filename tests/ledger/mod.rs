@@ -247,7 +247,9 @@ impl<const N: usize> Ledger<N> {
                         _ => self.traffic.failed += 1,
                     }
                     self.count("aside: reply");
-                    if let Some((id, sent)) = call.reply.clone().filter(|(_, sent)| sent.owner == Owner::Background) {
+                    if let Some((id, sent)) =
+                        call.reply.clone().filter(|(_, sent)| sent.owner == Owner::Background)
+                    {
                         call.reply = None;
                         self.background_reply(call, id, &sent);
                     }
@@ -390,7 +392,11 @@ impl<const N: usize> Ledger<N> {
             running: false,
             begun: false,
             statistics: Statistics::default(),
-            matter: (opening.matter)(&World { local: self.local, table: call.table, size: call.size.clone() }),
+            matter: (opening.matter)(&World {
+                local: self.local,
+                table: call.table,
+                size: call.size.clone(),
+            }),
             ending: false,
             owed: None,
             superseded: Vec::new(),
@@ -470,11 +476,18 @@ impl<const N: usize> Ledger<N> {
             soft = soft.filter(|soft| fixed && *soft < deadline && !op.matter.is_patient(request));
             let asking = Asking { now: call.now, request, soft, unqueued: call.unqueued };
             let (first, counts) = op.matter.asks(&asking);
-            assert!(!fixed || !first || deadline == latest, "deadline 3: not earlier either: {stamped:?} {latest:?} at {}", call.now);
+            assert!(
+                !fixed || !first || deadline == latest,
+                "deadline 3: not earlier either: {stamped:?} {latest:?} at {}",
+                call.now
+            );
             op.statistics.requests += 1;
             counts.into_iter().for_each(|what| self.count(what));
         } else if request.owner == Owner::Background {
-            assert!(deadline <= own, "deadline 3: the earlier of the background's and now + the request timeout");
+            assert!(
+                deadline <= own,
+                "deadline 3: the earlier of the background's and now + the request timeout"
+            );
             (soft, until, aside) = self.background_request(call, stamped, request, deadline);
         } else {
             self.aside(stamped);
@@ -601,8 +614,14 @@ impl<const N: usize> Ledger<N> {
         let context = self.operations.contains_key(&id).then(|| Context::Link(self.context(call, id)));
         let op = self.of(call, stamped, id, None);
         let elapsed = progress.elapsed;
-        let mut replied =
-            Replied { now: call.now, id: request, sent: &sent, elapsed, reply: &progress.reply, carried: None };
+        let mut replied = Replied {
+            now: call.now,
+            id: request,
+            sent: &sent,
+            elapsed,
+            reply: &progress.reply,
+            carried: None,
+        };
         let mut silent = false;
         match (&progress.reply, &call.event.event) {
             (Reply::Answered { closer }, Inbound::Answered { closer: given, .. }) => {

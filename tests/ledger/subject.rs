@@ -7,8 +7,8 @@ use kad_proto::crawl::{Inbound as CrawlInbound, Outbound as CrawlOutbound};
 use kad_proto::netsize::NotEnoughData;
 use kad_proto::query::{Inbound as QueryInbound, Outbound as QueryOutbound};
 use kad_proto::{
-    Bits, BroadcastPool, Config, ConfigError, Coordinator, Crawl, Instant, Machine, Query, QueryPool, RoutingTable, Stamped,
-    Traffic,
+    Bits, BroadcastPool, Config, ConfigError, Coordinator, Crawl, Instant, Machine, Query, QueryPool,
+    RoutingTable, Stamped, Traffic,
 };
 
 pub(crate) type In<const N: usize> = Stamped<Inbound<Net<N>>>;

@@ -1,8 +1,8 @@
 //! Bytes to scenarios. Any bytes will do: where they run out, zeros follow.
 
 use kad_proto::{
-    BroadcastConfig, Config, CrawlConfig, IncludeConfig, NetworkConfig, NetworkSizeConfig, PoolConfig, ProbeConfig, QueryConfig, RoutingConfig,
-    SweepConfig, TableConfig,
+    BroadcastConfig, Config, CrawlConfig, IncludeConfig, NetworkConfig, NetworkSizeConfig, PoolConfig,
+    ProbeConfig, QueryConfig, RoutingConfig, SweepConfig, TableConfig,
 };
 use std::time::Duration;
 
@@ -165,7 +165,13 @@ impl Bytes<'_> {
 
 pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Scenario {
     let (crawls, casts) = (kind == Kind::Crawl, kind == Kind::Broadcast);
-    let header = if crawls { CRAWL_HEADER } else if casts { CAST_HEADER } else { HEADER };
+    let header = if crawls {
+        CRAWL_HEADER
+    } else if casts {
+        CAST_HEADER
+    } else {
+        HEADER
+    };
     let (header, steps) = bytes.split_at(bytes.len().min(header));
     let (mut bytes, mut rest) = (Bytes(header), Bytes(steps));
     let widths = if crawls { [1, 1, 20, 1] } else { [1, 1, 32, 20] };
@@ -263,7 +269,8 @@ fn cast(config: &mut Config, bytes: &mut Bytes<'_>) -> Kind {
     };
     // Where the rim is looked at, what a request is for cannot always be told.
     config.pool.query.rim = machine >= 128;
-    let samples = NetworkSizeConfig { k: config.pool.query.k.min(3), min_samples: 2, ..NetworkSizeConfig::default() };
+    let samples =
+        NetworkSizeConfig { k: config.pool.query.k.min(3), min_samples: 2, ..NetworkSizeConfig::default() };
     match machine % 8 {
         0..=3 => return Kind::Broadcast,
         4..=6 => {

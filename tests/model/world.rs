@@ -143,7 +143,6 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
         }
         let now = Instant::from_nanos(self.now.as_nanos().saturating_sub(self.behind));
         self.behind = 0;
-        if std::env::var("TRACE").is_ok() { println!("CALL {now} {event:?}"); for out in self.machine.clone().handle(now, event.clone()) { println!("   {:?}", out.event); } }
         let out = self.ledger.call(&mut self.machine, now, &event);
         for stamped in &out {
             if let Outbound::Started(started) = &stamped.event {
@@ -428,8 +427,10 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
             }
             Nature::Liar => self.lie(sent, all),
         };
-        let carried =
-            Carried { value: carries >= 192, token: (carries % 2 == 1).then_some(self.spans << 8 | u64::from(carries)) };
+        let carried = Carried {
+            value: carries >= 192,
+            token: (carries % 2 == 1).then_some(self.spans << 8 | u64::from(carries)),
+        };
         let event = match carries {
             0..128 => Inbound::Answered { request, closer },
             _ => Inbound::AnsweredWith { request, closer, carried },
