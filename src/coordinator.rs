@@ -315,6 +315,8 @@ impl<F: Family> Machine for Coordinator<F> {
         let Stamped { event, context, deadline } = event;
         let mut turn = Turn { now: clock.advance(now), cause: Cause::TIME, outbox, out };
         routing.elapse(&mut turn, pool);
+        sample(routing, turn.now, turn.out, said);
+        let said = turn.out.len();
         match event {
             Inbound::Start(event) => routing.start(&mut turn, pool, Stamped { event, context, deadline }),
             Inbound::Crawl(event) => {
@@ -363,23 +365,27 @@ impl<F: Family> Machine for Coordinator<F> {
             Inbound::Tick => {}
         }
         routing.settle(&mut turn, pool);
-        let now = turn.now;
-        for Stamped { event, context, .. } in out.get(said..).unwrap_or_default() {
-            let (target, closest) = match event {
-                Outbound::Finished(it) if it.outcome == Outcome::Converged => (it.target, &it.closest),
-                Outbound::BroadcastFinished(it) if it.lookup == Some(Outcome::Converged) => {
-                    (it.target, &it.closest)
-                }
-                _ => continue,
-            };
-            routing.sample(now, target, closest, context);
-        }
-        if let Some((nodes, context)) = routing.news() {
-            out.push(Stamped { event: Outbound::NetworkSize { nodes }, context, deadline: None });
-        }
+        sample(routing, turn.now, turn.out, said);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.routing.poll_timeout(&self.pool, &self.outbox)
+    }
+}
+
+/// Judges the size of the network by the lookups that have converged, from this place of what was said on.
+fn sample<F: Family>(routing: &mut Routing<F>, now: Instant, out: &mut Batch<Outbound<F>>, said: usize) {
+    for Stamped { event, context, .. } in out.get(said..).unwrap_or_default() {
+        let (target, closest) = match event {
+            Outbound::Finished(it) if it.outcome == Outcome::Converged => (it.target, &it.closest),
+            Outbound::BroadcastFinished(it) if it.lookup == Some(Outcome::Converged) => {
+                (it.target, &it.closest)
+            }
+            _ => continue,
+        };
+        routing.sample(now, target, closest, context);
+    }
+    if let Some((nodes, context)) = routing.news() {
+        out.push(Stamped { event: Outbound::NetworkSize { nodes }, context, deadline: None });
     }
 }

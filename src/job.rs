@@ -130,6 +130,10 @@ impl<F: Family> Task<F> for Job<F> {
         each!(self, task => task.elapse(now));
     }
 
+    fn abandoned(&mut self) -> Option<u16> {
+        each!(self, task => task.abandoned())
+    }
+
     fn detach(&mut self, end: End, deadline: Instant) -> Option<JobFinish<F>> {
         match self {
             Self::Search(task) => task.detach(end, deadline).map(JobFinish::Search),

@@ -39,7 +39,8 @@ impl Asked {
 #[must_use]
 pub(crate) enum Onward<K> {
     Continues,
-    /// It could ask somebody, but the queue of requests is full; where that node is `busy`, room elsewhere is no help.
+    /// It could ask somebody until then, but the queue of requests is full; where that node is `busy`, room elsewhere is no
+    /// help.
     Starves {
         busy: Option<K>,
         /// Until when its answer would be of use: what it stands in line by.
@@ -118,8 +119,12 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
     }
 
     /// The time of its timer has come, which is before its deadline. Says when it comes next.
-    pub(crate) fn elapse(&mut self, now: Instant) -> Instant {
-        self.task.elapse(now);
+    pub(crate) fn elapse<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>) -> Instant {
+        self.task.elapse(turn.now);
+        // Now rather than with what follows: these requests have no time left, and that is not their nodes' failure.
+        while let Some(lookup) = self.task.abandoned() {
+            self.abandon(turn, lookup);
+        }
         self.armed = self.timer();
         self.armed
     }
@@ -148,18 +153,21 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
                         }
                     }
                 }
-                Next::Abandon { lookup } => {
-                    let of = |request: &Request<F, Work>| {
-                        request.work.operation().is_some_and(|asked| asked.place.lookup() == Some(lookup))
-                    };
-                    while let Some(id) = turn.outbox.find(self.owned, of) {
-                        self.give_up(turn, id, GivenUp::LookupEnded);
-                    }
-                }
+                Next::Abandon { lookup } => self.abandon(turn, lookup),
                 Next::Wait => return Onward::Continues,
                 Next::Return => return Onward::Returns,
                 Next::Done(outcome) => return Onward::Ends(outcome),
             }
+        }
+    }
+
+    /// Gives up the requests of a lookup that is over.
+    fn abandon<E: From<Cancel<F>>>(&mut self, turn: &mut Turn<'_, F, E>, lookup: u16) {
+        let of = |request: &Request<F, Work>| {
+            request.work.operation().is_some_and(|asked| asked.place.lookup() == Some(lookup))
+        };
+        while let Some(id) = turn.outbox.find(self.owned, of) {
+            self.give_up(turn, id, GivenUp::LookupEnded);
         }
     }
 
@@ -252,6 +260,7 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
                     self.task.slow(asked.place);
                 }
             }
+            Due::Hard(id) if turn.outbox.get(id).is_some_and(Request::had_all) => self.cut_off(turn, id),
             Due::Hard(id) => self.timed_out(turn, id),
         }
         self.advance(turn)
@@ -265,6 +274,14 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         self.task.missed(asked.place, Miss::TimedOut);
         self.cancel(turn, id, request.node.clone(), GivenUp::TimedOut);
         self.report(turn, (id, request.node), asked, elapsed, Reply::TimedOut);
+    }
+
+    /// A request has had all the time that its operation had when it was sent, and its operation goes on as a side effect.
+    fn cut_off<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) {
+        if let Some(asked) = turn.outbox.get(id).and_then(|request| request.work.operation()).copied() {
+            self.give_up(turn, id, GivenUp::OperationEnded);
+            self.task.missed(asked.place, Miss::TimedOut);
+        }
     }
 
     /// Whether it counts towards the bound of crawls.
@@ -289,12 +306,19 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
             outcome,
             statistics: Statistics { ended: Some(turn.now), ..self.statistics },
         };
+        self.granted = self.task.rest();
         if let Some(finish) = self.task.detach(end, deadline) {
             self.say(turn, Some(self.deadline), finish);
         }
-        self.granted = self.task.rest();
         self.owner = Owner::Background;
         self.deadline = deadline;
+        // What was sent has the deadline that it was sent with; what waits has that of the side effect.
+        let looks = self.timer();
+        let until = |request: &Request<F, Work>| {
+            let place = request.work.operation().map(|asked| asked.place);
+            if place.is_some_and(|place| place.lookup().is_some()) { looks } else { deadline }
+        };
+        turn.outbox.postpone(self.owned, until);
     }
 
     /// Gives up what is in flight and says the last word; to the caller if it is his, and to whoever waits for it inside.
@@ -326,7 +350,7 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
     }
 
     /// Gives up a request that says nothing about its node.
-    fn give_up<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId, reason: GivenUp) {
+    fn give_up<E: From<Cancel<F>>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId, reason: GivenUp) {
         let closed = turn.outbox.close(&mut self.owned, id, turn.now, Ending::Cancelled);
         let Some(request) = closed else { return };
         if request.is_emitted() {

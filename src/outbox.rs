@@ -141,6 +141,12 @@ impl<F: Family, T> Request<F, T> {
         matches!(self.stage, Stage::Sent | Stage::Slow)
     }
 
+    /// Whether it had, or has, all the time that its operation had when it was handed in: where it runs out, that is no
+    /// time-out of its own.
+    pub(crate) fn had_all(&self) -> bool {
+        self.deadline >= self.operation_deadline
+    }
+
     /// Time since it was sent (or handed in, where it was not).
     pub(crate) fn age(&self, now: Instant) -> Duration {
         now - self.since
@@ -468,6 +474,24 @@ impl<F: Family, T> Outbox<F, T> {
         }
         self.make_ready(key);
         Some(request)
+    }
+
+    /// Gives what waits of this owner another deadline.
+    pub(crate) fn postpone(&mut self, owned: Owned, until: impl Fn(&Request<F, T>) -> Instant) {
+        let waiting = self.requests.of(owned).filter(|(_, request)| !request.is_emitted());
+        let waiting: Vec<_> = waiting.map(|(id, _)| id).collect();
+        for id in waiting {
+            let Some(request) = self.requests.get_mut(id) else { continue };
+            let (key, before, deadline) = (F::key(&request.node), request.deadline, until(request));
+            (request.deadline, request.operation_deadline) = (deadline, deadline);
+            self.requests.arm(id, None, deadline);
+            if let Some((_, first)) = self.first_waiting(key) {
+                self.ready.clear(first.handle().slot());
+            }
+            self.waiting.remove(&(key, before, id));
+            self.waiting.insert((key, deadline, id));
+            self.make_ready(key);
+        }
     }
 
     /// The next request that time has something to say of, earliest first.

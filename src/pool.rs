@@ -335,7 +335,7 @@ impl<F: Family, T: Task<F>> Pool<F, T> {
                 self.end(turn, id, Outcome::DeadlineExceeded);
             } else {
                 if let Some(operation) = self.operations.at_mut(slot) {
-                    self.timers.set(slot, operation.elapse(turn.now));
+                    self.timers.set(slot, operation.elapse(turn));
                 }
                 self.resume(turn, slot, Operation::advance);
             }
@@ -353,7 +353,7 @@ impl<F: Family, T: Task<F>> Pool<F, T> {
         let operation = self.operations.get_mut(id.handle())?;
         let elapsed = match due {
             // One silence is one failure, even if the node was asked twice.
-            Due::Hard(_) if request.is_emitted() && operation.is_last(turn.outbox, due_id, asked) => {
+            Due::Hard(_) if !request.had_all() && operation.is_last(turn.outbox, due_id, asked) => {
                 Elapsed::TimedOut(request.node.clone(), operation.detached(&turn.cause))
             }
             _ => Elapsed::Internal,

@@ -130,6 +130,11 @@ pub(crate) trait Task<F: Family>: Sized {
         let _ = now;
     }
 
+    /// A lookup that is over, and whose requests are to be given up: each once, here or by [`next`](Task::next).
+    fn abandoned(&mut self) -> Option<u16> {
+        None
+    }
+
     /// The rest goes on as a side effect that ends at this deadline. Says what the operation did.
     fn detach(&mut self, end: End, deadline: Instant) -> Option<Self::Finish> {
         let _ = (end, deadline);

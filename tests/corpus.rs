@@ -30,6 +30,11 @@ fn of_the_pool() {
 }
 
 #[test]
+fn of_broadcasts() {
+    replay(Kind::Broadcast, "broadcast");
+}
+
+#[test]
 fn of_the_coordinator() {
     replay(Kind::Coordinator, "coordinator");
 }

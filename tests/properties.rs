@@ -4,7 +4,7 @@
 
 mod model;
 
-use model::{CRAWL_HEADER, HEADER, Kind, STEP, Tally, check};
+use model::{CAST_HEADER, CRAWL_HEADER, HEADER, Kind, STEP, Tally, check};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -130,6 +130,84 @@ const BESIDE_A_CRAWL: [&str; 8] = [
 #[test]
 fn a_crawl_keeps_the_contract() {
     scenarios(Kind::Crawl, 500, bytes::<CRAWL_HEADER>(), &[&OF_A_CRAWL[..], &BESIDE_A_CRAWL].concat());
+}
+
+const OF_A_BROADCAST: [&str; 53] = [
+    "started",
+    "refused: tag in use",
+    "refused: full",
+    "refused: deadline passed",
+    "refused: records",
+    "refused: nodes",
+    "cast: follow-up",
+    "cast: static",
+    "cast: optimistic",
+    "cast: sweep",
+    "cast: fell back",
+    "cast: succeeded",
+    "cast: short",
+    "cast: an exact account of several",
+    "cast: its lookup's share ran out",
+    "cast: its lookup's share ran out, and it stored",
+    "cast: returned early",
+    "cast: returned, no room in the background",
+    "cast: stopped while it looked",
+    "cast: stopped while it stored",
+    "cast: lookup request",
+    "cast: progress of a lookup",
+    "cast: progress of a store",
+    "store: sent",
+    "store: by an exact account",
+    "store: with a token",
+    "store: stored",
+    "store: failed",
+    "store: rejected",
+    "store: timed out",
+    "store: cancelled",
+    "store: unsent",
+    "store: in the background",
+    "sweep: explored",
+    "sweep: allotted",
+    "sweep: several lookups at once",
+    "background: store sent",
+    "background: store timed out",
+    "background: store cancelled",
+    "background: lookup request",
+    "background: lookup timed out",
+    "background: lookup cancelled",
+    "background: superseded",
+    "background: reply",
+    "cancel: by its operation",
+    "cancel: superseded",
+    "outcome: complete",
+    "outcome: deadline exceeded",
+    "outcome: stopped",
+    "late",
+    "forged",
+    "queued",
+    "waits for its turn",
+];
+/// Lookups beside the broadcasts, what they tell of the network, and the checks of those who look after the table.
+const BESIDE_A_BROADCAST: [&str; 9] = [
+    "request",
+    "outcome: converged",
+    "outcome: exhausted",
+    "admitted",
+    "removed",
+    "network size",
+    "aside: request",
+    "aside: reply",
+    "aside: timed out",
+];
+
+#[test]
+fn a_broadcast_keeps_the_contract() {
+    scenarios(
+        Kind::Broadcast,
+        800,
+        bytes::<CAST_HEADER>(),
+        &[&OF_A_BROADCAST[..], &BESIDE_A_BROADCAST].concat(),
+    );
 }
 
 /// The network machine against the simplest account of it: a list that is searched.

@@ -55,6 +55,10 @@ impl<F: Family> Look<F> {
     }
 }
 
+/// What nodes' answers carried, by key.
+type Tokens<F> =
+    HashMap<<F as Family>::Key, SmallVec<[(<F as Family>::Node, <F as Family>::Message); 1]>, Seeded>;
+
 /// See the [module](self).
 #[derive(Clone, Debug)]
 pub(crate) struct Cast<F: Family> {
@@ -64,8 +68,8 @@ pub(crate) struct Cast<F: Family> {
     records: Vec<Record<F>>,
     success: Success,
     stores: Stores<F>,
-    /// What answers carried, by the keys of their nodes; of two nodes with one key, the last. Never iterated.
-    tokens: HashMap<F::Key, (F::Node, F::Message), Seeded>,
+    /// What answers carried, by the keys of their nodes. Never iterated.
+    tokens: Tokens<F>,
     store_time: Duration,
     parallel: usize,
     /// Nodes are still looked for, and until when.
@@ -204,6 +208,15 @@ impl<F: Family> Cast<F> {
         }
     }
 
+    /// The node wants this back when it is to store.
+    fn carried(&mut self, node: &F::Node, token: F::Message) {
+        let alike = self.tokens.entry(F::key(node)).or_default();
+        match alike.iter_mut().find(|(of, _)| of == node) {
+            Some((_, last)) => *last = token,
+            None => alike.push((node.clone(), token)),
+        }
+    }
+
     /// A request of a lookup has ended.
     fn of_lookup<R>(&mut self, number: u16, does: impl FnOnce(&mut Lookup<F>) -> R) -> Option<R> {
         let done = self.lookup(number).map(does);
@@ -217,10 +230,12 @@ impl<F: Family> Cast<F> {
     fn account(&self, end: End, left: &StoreEnd<F>, open: &StoreEnd<F>) -> BroadcastFinish<F> {
         let End { operation, outcome, statistics } = end;
         let short = self.stores.short(self.records.len(), self.success);
-        let (lookups, explored) = match &self.plan {
-            Plan::Sweep(plan) => (plan.begun, plan.explored),
-            _ => (self.lookups, None),
+        let (sweep, lookups, explored) = match &self.plan {
+            Plan::Sweep(plan) => (true, plan.begun, plan.explored),
+            _ => (false, self.lookups, None),
         };
+        // Cut off; or not over, and not needed any more.
+        let cut = outcome != Outcome::Complete && self.looking.is_some() && !sweep;
         BroadcastFinish {
             operation,
             target: self.target,
@@ -228,7 +243,7 @@ impl<F: Family> Cast<F> {
             succeeded: short == 0,
             short,
             lookups,
-            lookup: self.lookup.or(self.looking.filter(|_| explored.is_none()).map(|_| outcome)),
+            lookup: self.lookup.or(cut.then_some(outcome)),
             explored,
             fell_back: self.fell_back,
             closest: Vec::new(),
@@ -329,8 +344,8 @@ impl<F: Family> Task<F> for Cast<F> {
             }
             Place::Store(place) => {
                 self.stores.sent(place);
-                let token =
-                    self.tokens.get(&key).filter(|(of, _)| of == node).map(|(_, token)| token.clone());
+                let carried = self.tokens.get(&key).into_iter().flatten();
+                let token = carried.filter(|(of, _)| of == node).map(|(_, token)| token.clone()).next();
                 let records = self.stores.get(place).map_or(&[][..], |store| &store.records);
                 if let ([], Some(Record { key, message })) = (records, self.records.first()) {
                     return (*key, Ask::Store { message: message.clone(), token });
@@ -346,7 +361,7 @@ impl<F: Family> Task<F> for Cast<F> {
         match place {
             Place::Lookup { number, spot } => {
                 if let Some(token) = answer.carried.token.take() {
-                    self.tokens.insert(F::key(node), (node.clone(), token));
+                    self.carried(node, token);
                 }
                 let value = answer.carried.value;
                 self.of_lookup(number, |lookup| lookup.answered(spot, elapsed, &answer.closer, value))
@@ -411,14 +426,22 @@ impl<F: Family> Task<F> for Cast<F> {
         }
     }
 
+    fn abandoned(&mut self) -> Option<u16> {
+        self.abandon.pop()
+    }
+
     fn detach(&mut self, end: End, deadline: Instant) -> Option<BroadcastFinish<F>> {
         let mut finish = self.account(end, &StoreEnd::Background, &StoreEnd::Background);
         let now = end.statistics.ended.unwrap_or(deadline);
-        self.looking = self.looking.and_then(|_| self.look_until(now, deadline));
         if let Plan::Optimistic(plan) = &mut self.plan {
-            finish.lookup = self.lookup;
             finish.closest = plan.lookup.closest();
             plan.budget = plan.rest(&self.stores).saturating_sub(self.stores.open());
+        }
+        if self.looking.is_some() {
+            self.looking = self.look_until(now, deadline);
+            if self.looking.is_none() {
+                self.end_looking(Outcome::DeadlineExceeded);
+            }
         }
         Some(finish)
     }

@@ -278,8 +278,9 @@ pub struct BroadcastFinish<F: Family> {
     pub short: usize,
     /// How many lookups it has begun: those of a sweep, and else one, or none where nodes were given.
     pub lookups: u32,
-    /// How its lookup ended; of a sweep, none that names it: see `explored`. [`DeadlineExceeded`](Outcome::DeadlineExceeded) where
-    /// its share of the time ran out, and the record was stored with the closest that had answered by then.
+    /// How its lookup ended. [`DeadlineExceeded`](Outcome::DeadlineExceeded) where its share of the time ran out, and the record
+    /// was stored with the closest that had answered by then. `None` where there was none, or it was not over when an optimistic
+    /// broadcast had all that it wanted; and of a sweep, which has many: see `explored`.
     pub lookup: Option<Outcome>,
     /// Why a sweep looked no further; `None` where time ran out before.
     pub explored: Option<Explored>,

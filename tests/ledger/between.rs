@@ -1,5 +1,6 @@
 //! What holds between calls: the routing table, turns, sums, limits, and the wake-up.
 
+use super::matter::Timer;
 use super::net::{Net, Peer};
 use super::subject::{Out, Subject};
 use super::{Call, Ledger};
@@ -18,7 +19,13 @@ impl<const N: usize> Ledger<N> {
             (table.iter().map(node).collect(), self.members.iter().copied().collect());
         assert_eq!(held, members, "table: as the side effects say");
         if self.untended {
-            assert_eq!(effects, call.effects, "context 4: side effects, linked to what led to them");
+            let events = |of: &[Out<N>]| of.iter().map(|out| out.event.clone()).collect::<Vec<_>>();
+            assert_eq!(events(&effects), events(&call.effects), "table: as the events say");
+            assert!(
+                call.vague || effects == call.effects,
+                "context 4: side effects, linked to what led to them: {effects:?}, {:?}",
+                call.effects
+            );
             assert_eq!(table.len(), self.table.len(), "table: as the side effects say");
             let nodes = table.iter().zip(self.table.iter());
             assert!({ nodes }.all(|(is, should)| is == should), "table: as the events say");
@@ -38,6 +45,7 @@ impl<const N: usize> Ledger<N> {
         let next = waiting.get(turns).map(|op| (op.deadline, op.arrival));
         for op in waiting.into_iter().take(turns) {
             op.running = true;
+            op.begin(call.now);
         }
         for brief in call.brief.drain(..) {
             assert!(next.is_none_or(|next| brief < next), "pool: takes turns in order of deadline");
@@ -76,7 +84,7 @@ impl<const N: usize> Ledger<N> {
         assert_eq!(Traffic { queued: 0, ..traffic }, self.traffic, "deadline 5: traffic, as the events say");
         assert!(queued <= self.config.network.max_queued as u64, "network: requests that wait");
         assert!(
-            queued == 0 || !self.operations.is_empty() || !self.untended,
+            queued == 0 || !self.operations.is_empty() || !self.asides.is_empty() || !self.untended,
             "deadline 7: nothing of an operation after its finish waits"
         );
         if queued > 0 {
@@ -88,6 +96,7 @@ impl<const N: usize> Ledger<N> {
         // Whether any request could be sent.
         let open = queued == 0 && self.requests.len() < self.config.network.max_in_flight;
         let busy = self.busy();
+        self.settle_asides(queued);
         for op in self.operations.values() {
             assert!(op.deadline > self.now, "deadline 2: ends in the first call at its deadline");
             if open && op.running {
@@ -103,16 +112,23 @@ impl<const N: usize> Ledger<N> {
         let timers = self.requests.iter().flat_map(|(_, sent)| {
             [sent.soft.filter(|soft| *soft > self.now), Some(sent.deadline)].into_iter().flatten()
         });
-        let earliest = deadlines.chain(timers).min();
+        let own = |op: &super::Op<N>| if op.running { op.matter.timer() } else { Timer::None };
+        let timed: Vec<_> = self.operations.values().chain(self.asides.values()).map(own).collect();
+        let own = timed.iter().filter_map(|timer| if let Timer::At(at) = timer { Some(*at) } else { None });
+        // An aside of which nothing is in flight may be over.
+        let in_doubt = |id: &_| !self.requests.iter().any(|(_, sent)| sent.aside == Some(*id));
+        let asides = self.asides.iter().filter(|(id, _)| !in_doubt(id)).map(|(_, op)| op.deadline);
+        let doubt = self.asides.keys().any(in_doubt) || timed.iter().any(|at| matches!(at, Timer::Maybe(_)));
+        let earliest = deadlines.chain(asides).chain(own).chain(timers).min();
         let wake = machine.poll_timeout();
         // Soft limits that are adapted are the machine's own affair.
         let network = &self.config.network;
-        if self.untended && network.min_timeout >= network.request_timeout {
+        if self.untended && !doubt && network.min_timeout >= network.request_timeout {
             assert_eq!(wake, earliest, "wake-up: the earliest of what is due");
         }
         assert!(
             wake.map_or(earliest.is_none(), |at| {
-                earliest.map_or(!self.untended, |earliest| at <= earliest)
+                earliest.map_or(!self.untended || doubt, |earliest| at <= earliest)
             }),
             "wake-up: not later than what is due"
         );
@@ -132,7 +148,7 @@ impl<const N: usize> Ledger<N> {
     }
 
     /// The nodes to which no further request may be in flight.
-    fn busy(&self) -> Vec<Bits<N>> {
+    pub(super) fn busy(&self) -> Vec<Bits<N>> {
         let keys = self.requests.iter().map(|(_, sent)| sent.node.key);
         let to = |key| keys.clone().filter(|other| *other == key).count();
         keys.clone().filter(|key| to(*key) >= self.config.network.max_per_node).collect()

@@ -6,7 +6,7 @@ use super::net::{Net, Peer};
 use kad_proto::coordinator::Outbound;
 use kad_proto::crawl::{CrawlCounts, Crawled, Reach, StartCrawl};
 use kad_proto::{
-    Ask, Bits, CrawlConfig, Family, GivenUp, Instant, Key, Outcome, Reply, RequestId, RoutingTable,
+    Ask, Bits, CrawlConfig, Family, GivenUp, Instant, Key, Outcome, Reply, Request, RequestId, RoutingTable,
 };
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -147,7 +147,7 @@ impl<const N: usize> Matter<N> for Survey<N> {
         Kind::Crawl
     }
 
-    fn is_patient(&self) -> bool {
+    fn is_patient(&self, _request: &Request<Net<N>>) -> bool {
         true
     }
 
@@ -228,13 +228,13 @@ impl<const N: usize> Matter<N> for Survey<N> {
         true
     }
 
-    fn given_up(&mut self, id: RequestId, sent: &Sent<N>, reason: GivenUp) {
+    fn given_up(&mut self, _now: Instant, id: RequestId, sent: &Sent<N>, reason: GivenUp) {
         assert_eq!(reason, GivenUp::OperationEnded, "a crawl gives up nothing before its end");
         let open = self.nodes.iter().any(|seen| seen.open == Some(id) && seen.node == sent.node);
         assert!(open, "crawl: gives up what is in flight");
     }
 
-    fn progress(&mut self, event: &Outbound<Net<N>>) -> Counts {
+    fn progress(&mut self, _now: Instant, event: &Outbound<Net<N>>) -> Counts {
         let Outbound::CrawlProgress(progress) = event else { panic!("progress of another kind: {event:?}") };
         self.assert_counts(&progress.counts);
         let refuses = matches!(progress.request.reply, Reply::Rejected(_));
@@ -244,7 +244,7 @@ impl<const N: usize> Matter<N> for Survey<N> {
         counts
     }
 
-    fn finish(&mut self, event: &Outbound<Net<N>>) -> Counts {
+    fn finish(&mut self, _now: Instant, event: &Outbound<Net<N>>, _in_flight: usize) -> Counts {
         let Outbound::CrawlFinished(finish) = event else { panic!("a finish of another kind: {event:?}") };
         // One that was stopped or ended before its turn has not looked at its seeds.
         let cut = matches!(finish.outcome, Outcome::DeadlineExceeded | Outcome::Stopped);

@@ -112,6 +112,54 @@ impl<const N: usize> Known<N> {
         self.exact
     }
 
+    /// Whether it can be told when the lookup is over: where somebody was silent, the rim is made sure of first.
+    pub(crate) fn is_sure(&self) -> bool {
+        self.exact && !(self.troubled && self.config.rim && self.find)
+    }
+
+    /// Whether there is nothing left to ask, as far as this account goes.
+    pub(crate) fn is_over(&self) -> bool {
+        let (alive, enough) = (self.alive(), self.enough());
+        let converged = alive.len() >= enough && alive[..enough].iter().all(|(_, entry)| entry.answered());
+        let exhausted = alive.iter().all(|(_, entry)| entry.answered());
+        let limited = self.asked() >= self.config.max_nodes && !self.is_pending();
+        converged || exhausted || limited
+    }
+
+    /// Whether a request is in flight.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.entries.values().any(|entry| !entry.pending.is_empty())
+    }
+
+    pub(crate) fn has_answered(&self, peer: &Peer<N>) -> bool {
+        self.entries.get(peer).is_some_and(Entry::answered)
+    }
+
+    /// How far away a node is, by each naming.
+    pub(crate) fn hops(&self, peer: &Peer<N>) -> Option<&[u32]> {
+        self.entries.get(peer).map(|entry| &entry.hops[..])
+    }
+
+    /// A request was given up as the lookup is over.
+    pub(crate) fn abandoned(&mut self, id: RequestId, peer: &Peer<N>) {
+        if let Some(entry) = self.entries.get_mut(peer) {
+            entry.pending.retain(|other| *other != id);
+        }
+    }
+
+    /// Those that are not known to be silent or to have failed, in order of distance: how far away they are, and whether they
+    /// have answered.
+    pub(crate) fn live(&self) -> Vec<(Peer<N>, u32, bool)> {
+        let live = self.alive().into_iter().filter(|(_, entry)| entry.state != State::Missed);
+        live.map(|(peer, entry)| (*peer, entry.hops[0], entry.answered())).collect()
+    }
+
+    /// The closest that have answered, in order, and how far away they are.
+    pub(crate) fn closest(&self) -> Vec<(Peer<N>, u32)> {
+        let answered = self.live().into_iter().filter(|(.., answered)| *answered);
+        answered.take(self.num_results).map(|(peer, hop, _)| (peer, hop)).collect()
+    }
+
     fn distance(&self, peer: &Peer<N>) -> Bits<N> {
         peer.key.distance(&self.target)
     }
@@ -297,12 +345,12 @@ impl<const N: usize> Known<N> {
         self.entries.get_mut(peer).expect("progress of a node that somebody named")
     }
 
-    /// Whether the node of a request is known to have failed by another one.
     /// Whether no request to a node is in flight.
     pub(crate) fn is_quiet(&self, peer: &Peer<N>) -> bool {
         self.entries.get(peer).is_none_or(|entry| entry.pending.is_empty())
     }
 
+    /// Whether the node of a request is known to have failed by another one.
     pub(crate) fn has_failed(&self, peer: &Peer<N>) -> bool {
         self.entries.get(peer).is_some_and(|entry| entry.state == State::Failed)
     }

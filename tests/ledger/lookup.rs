@@ -80,17 +80,17 @@ impl<const N: usize> Matter<N> for Lookup<N> {
         self.known.is_quiet(&node)
     }
 
-    fn given_up(&mut self, _id: RequestId, sent: &Sent<N>, reason: GivenUp) {
+    fn given_up(&mut self, _now: Instant, _id: RequestId, sent: &Sent<N>, reason: GivenUp) {
         assert_eq!(reason, GivenUp::OperationEnded, "a lookup gives up nothing before its end");
         self.abandoned += u32::from(!self.known.has_failed(&sent.node));
     }
 
-    fn progress(&mut self, event: &Outbound<Net<N>>) -> Counts {
+    fn progress(&mut self, _now: Instant, event: &Outbound<Net<N>>) -> Counts {
         assert!(matches!(event, Outbound::Progress(_)), "progress of another kind: {event:?}");
         Vec::new()
     }
 
-    fn finish(&mut self, event: &Outbound<Net<N>>) -> Counts {
+    fn finish(&mut self, _now: Instant, event: &Outbound<Net<N>>, _in_flight: usize) -> Counts {
         let Outbound::Finished(finish) = event else { panic!("a finish of another kind: {event:?}") };
         assert_eq!(finish.target, self.start.target);
         assert_ne!(finish.outcome, Outcome::Complete, "outcome: not of a lookup");

@@ -1,10 +1,12 @@
 //! What an operation is about, as far as the rules are not those of every operation.
 
 use super::Sent;
+use super::cast::{self, Cast};
 use super::crawl::{self, Survey};
 use super::lookup::{self, Lookup};
 use super::net::{Net, Peer};
 use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::netsize::NotEnoughData;
 use kad_proto::{
     Bits, Carried, Config, GivenUp, Instant, OperationId, Outcome, Progress, RefusedBecause, Reply, Request,
     RequestId, RoutingTable, Statistics,
@@ -16,6 +18,7 @@ use std::time::Duration;
 pub(crate) enum Kind {
     Lookup,
     Crawl,
+    Cast,
 }
 
 /// A start, as the ledger sees it.
@@ -31,9 +34,17 @@ pub(crate) struct Opening<'a, const N: usize> {
     pub(crate) matter: Make<'a, N>,
 }
 
-/// Makes the account of an operation, of a node with this key and, where there is one, this table.
-pub(crate) type Make<'a, const N: usize> =
-    Box<dyn FnOnce(Bits<N>, Option<&RoutingTable<Net<N>>>) -> Box<dyn Matter<N>> + 'a>;
+/// What a node knows when an operation starts.
+pub(crate) struct World<'a, const N: usize> {
+    /// Its own key.
+    pub(crate) local: Bits<N>,
+    pub(crate) table: Option<&'a RoutingTable<Net<N>>>,
+    /// How large the network is.
+    pub(crate) size: Result<u64, NotEnoughData>,
+}
+
+/// Makes the account of an operation, of a node that knows this.
+pub(crate) type Make<'a, const N: usize> = Box<dyn FnOnce(&World<'_, N>) -> Box<dyn Matter<N>> + 'a>;
 
 /// What an inbound event would start.
 pub(crate) fn opening<'a, const N: usize>(
@@ -47,7 +58,7 @@ pub(crate) fn opening<'a, const N: usize>(
             timeout: config.pool.query.timeout,
             most: usize::MAX,
             objection: lookup::objection(start, config),
-            matter: Box::new(move |local, table| Box::new(Lookup::new(local, config, start, table))),
+            matter: Box::new(move |world| Box::new(Lookup::new(world.local, config, start, world.table))),
         }),
         Inbound::Crawl(start) => Some(Opening {
             kind: Kind::Crawl,
@@ -55,9 +66,18 @@ pub(crate) fn opening<'a, const N: usize>(
             timeout: config.crawl.timeout,
             most: config.crawl.max_crawls,
             objection: None,
-            matter: Box::new(move |local, table| {
-                Box::new(Survey::new(local, config.crawl.clone(), crawl::seeds(start, table)))
+            matter: Box::new(move |world| {
+                let seeds = crawl::seeds(start, world.table);
+                Box::new(Survey::new(world.local, config.crawl.clone(), seeds))
             }),
+        }),
+        Inbound::Broadcast(start) => Some(Opening {
+            kind: Kind::Cast,
+            tag: start.tag,
+            timeout: config.broadcast.timeout,
+            most: usize::MAX,
+            objection: cast::objection(start, config),
+            matter: Box::new(move |world| Box::new(Cast::new(config, start, world))),
         }),
         _ => None,
     }
@@ -68,6 +88,7 @@ pub(crate) fn progress_of<const N: usize>(event: &Outbound<Net<N>>) -> Option<&P
     match event {
         Outbound::Progress(progress) => Some(progress),
         Outbound::CrawlProgress(progress) => Some(&progress.request),
+        Outbound::BroadcastProgress(progress) => Some(&progress.request),
         _ => None,
     }
 }
@@ -77,6 +98,7 @@ pub(crate) fn ending<const N: usize>(event: &Outbound<Net<N>>) -> Option<(Operat
     match event {
         Outbound::Finished(finish) => Some((finish.operation, finish.outcome, finish.statistics)),
         Outbound::CrawlFinished(finish) => Some((finish.operation, finish.outcome, finish.statistics)),
+        Outbound::BroadcastFinished(finish) => Some((finish.operation, finish.outcome, finish.statistics)),
         _ => None,
     }
 }
@@ -93,11 +115,21 @@ pub(crate) struct Asking<'a, const N: usize> {
 
 /// A request has ended.
 pub(crate) struct Replied<'a, const N: usize> {
+    pub(crate) now: Instant,
     pub(crate) id: RequestId,
     pub(crate) sent: &'a Sent<N>,
     pub(crate) elapsed: Duration,
     pub(crate) reply: &'a Reply<Net<N>>,
     pub(crate) carried: Option<&'a Carried<Net<N>>>,
+}
+
+/// When an operation has something to do of its own, before its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timer {
+    None,
+    At(Instant),
+    /// Then, or never: it cannot be told.
+    Maybe(Instant),
 }
 
 /// What is to be counted in the tally.
@@ -113,10 +145,59 @@ pub(crate) trait Matter<const N: usize> {
         let _ = now;
     }
 
-    /// Its requests have no soft limits.
-    fn is_patient(&self) -> bool {
+    /// It takes its turn, and ends at this deadline.
+    fn begin(&mut self, now: Instant, deadline: Instant) {
+        let _ = (now, deadline);
+    }
+
+    /// All that was due by now is done.
+    fn passed(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// A request has no soft limit.
+    fn is_patient(&self, request: &Request<Net<N>>) -> bool {
+        let _ = request;
         false
     }
+
+    /// Until when the answer to a request is of use, where that is before its operation's deadline.
+    fn until(&self, request: &Request<Net<N>>) -> Option<Instant> {
+        let _ = request;
+        None
+    }
+
+    /// When it has something to do of its own.
+    fn timer(&self) -> Timer {
+        Timer::None
+    }
+
+    /// It has finished, with something left to do: whether it goes on as a side effect until this time, and with how many
+    /// stores at most.
+    fn goes_on(&mut self, now: Instant, until: Instant) -> Option<(bool, usize)> {
+        let _ = (now, until);
+        None
+    }
+
+    /// Whether a request is one to store.
+    fn is_store(&self, id: RequestId) -> bool {
+        let _ = id;
+        false
+    }
+
+    /// Whether a request that is nobody's may be its own.
+    fn would_ask(&self, request: &Request<Net<N>>) -> bool {
+        let _ = request;
+        false
+    }
+
+    /// How many nodes it has not stored with yet, as far as that is known.
+    fn left(&self) -> usize {
+        0
+    }
+
+    /// What it is told from now on is not all.
+    fn blind(&mut self) {}
 
     /// A request comes out. Says whether it has the whole of its time: whether no earlier one to the node is listened to.
     fn asks(&mut self, asking: &Asking<'_, N>) -> (bool, Counts);
@@ -128,13 +209,13 @@ pub(crate) trait Matter<const N: usize> {
     fn missed(&mut self, replied: &Replied<'_, N>) -> bool;
 
     /// A request was given up, for a reason that is neither its time-out nor another answer of its node.
-    fn given_up(&mut self, id: RequestId, sent: &Sent<N>, reason: GivenUp);
+    fn given_up(&mut self, now: Instant, id: RequestId, sent: &Sent<N>, reason: GivenUp);
 
     /// A progress comes out; the request has been accounted for.
-    fn progress(&mut self, event: &Outbound<Net<N>>) -> Counts;
+    fn progress(&mut self, now: Instant, event: &Outbound<Net<N>>) -> Counts;
 
-    /// The finish comes out.
-    fn finish(&mut self, event: &Outbound<Net<N>>) -> Counts;
+    /// The finish comes out, and so many requests are in flight.
+    fn finish(&mut self, now: Instant, event: &Outbound<Net<N>>, in_flight: usize) -> Counts;
 
     /// It goes on after a call, and nothing keeps it from sending: it must have a reason to wait. `busy` names the nodes that
     /// have as many requests as they may.

@@ -8,11 +8,14 @@
 //! - [`net`]: the networks that scenarios play in.
 //! - [`subject`]: the machines, in one shape: the coordinator's events, which are a superset.
 //! - [`between`]: what holds between calls: turns, sums, limits, the wake-up.
-//! - [`matter`]: what a kind of operation has to say for itself. [`lookup`] (by the account of [`known`]) and [`crawl`] are two.
+//! - [`matter`]: what a kind of operation has to say for itself: [`lookup`] (by the account of [`known`]), [`crawl`], and [`cast`].
+//!   What a broadcast does after its finish is an aside of its own.
 
 #![allow(dead_code)] // each test binary uses its part
 
+mod background;
 mod between;
+pub(crate) mod cast;
 pub(crate) mod crawl;
 pub(crate) mod known;
 pub(crate) mod lookup;
@@ -21,12 +24,13 @@ pub(crate) mod net;
 pub(crate) mod subject;
 
 use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::netsize::NotEnoughData;
 use kad_proto::table::Offered;
 use kad_proto::{
     Bits, Cancel, Config, Context, GivenUp, Instant, OperationId, Outcome, Owner, Progress, RefusedBecause,
     Reply, Request, RequestId, RoutingConfig, RoutingTable, Stamped, Statistics, Traffic,
 };
-use matter::{Asking, Matter, Opening, Replied, ending, opening, progress_of};
+use matter::{Asking, Matter, Opening, Replied, World, ending, opening, progress_of};
 use net::{Net, Peer, Tally};
 use opentelemetry::trace::SpanContext;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +45,8 @@ pub(crate) struct Op<const N: usize> {
     deadline: Instant,
     arrival: u64,
     running: bool,
+    /// It has taken its turn.
+    begun: bool,
     statistics: Statistics,
     pub(crate) matter: Box<dyn Matter<N>>,
     /// Its requests are being given up because it ends: nothing but cancels and the finish may follow.
@@ -52,7 +58,7 @@ pub(crate) struct Op<const N: usize> {
 }
 
 /// A request in flight.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sent<const N: usize> {
     pub(crate) owner: Owner,
     pub(crate) node: Peer<N>,
@@ -60,7 +66,11 @@ pub(crate) struct Sent<const N: usize> {
     pub(crate) hop: u32,
     pub(crate) at: Instant,
     soft: Option<Instant>,
-    deadline: Instant,
+    pub(crate) deadline: Instant,
+    /// Until when its answer is of use.
+    until: Instant,
+    /// The operation that it was left by.
+    aside: Option<OperationId>,
 }
 
 pub(crate) struct Ledger<const N: usize> {
@@ -68,6 +78,8 @@ pub(crate) struct Ledger<const N: usize> {
     local: Bits<N>,
     now: Instant,
     pub(crate) operations: BTreeMap<OperationId, Op<N>>,
+    /// What goes on after the finish of its operation.
+    pub(crate) asides: BTreeMap<OperationId, Op<N>>,
     /// Bootstraps that have ended, and are to be noticed.
     bootstraps: Vec<(OperationId, Outcome, Statistics, Context)>,
     pub(crate) ended: BTreeSet<OperationId>,
@@ -99,13 +111,26 @@ struct Call<'a, const N: usize> {
     reply: Option<(RequestId, Sent<N>)>,
     /// The table when time has run, where there is one.
     table: Option<&'a RoutingTable<Net<N>>>,
+    /// How large the network is, likewise.
+    size: Result<u64, NotEnoughData>,
     /// Nothing waited for capacity, before or after.
     unqueued: bool,
     answered: bool,
     /// Changes of the table expected so far.
     effects: Vec<Out<N>>,
+    /// Whose reply the inbound event is cannot be told.
+    vague: bool,
     /// Deadline and arrival of those that took their turn and ended in this same call.
     brief: Vec<(Instant, u64)>,
+}
+
+impl<const N: usize> Op<N> {
+    /// It takes its turn, if it has not.
+    fn begin(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.matter.begin(now, self.deadline);
+        }
+    }
 }
 
 impl<const N: usize> Ledger<N> {
@@ -114,6 +139,7 @@ impl<const N: usize> Ledger<N> {
             local,
             now: Instant::ORIGIN,
             operations: BTreeMap::new(),
+            asides: BTreeMap::new(),
             bootstraps: Vec::new(),
             ended: BTreeSet::new(),
             requests: Vec::new(),
@@ -138,6 +164,11 @@ impl<const N: usize> Ledger<N> {
         self.operations.get(&operation).map(|operation| operation.deadline)
     }
 
+    /// Whether lookups may ask about keys beside their target.
+    pub(crate) fn looks_at_rim(&self) -> bool {
+        self.config.pool.query.rim
+    }
+
     /// k, and how many results can be asked for.
     pub(crate) fn results(&self) -> (usize, usize) {
         (self.config.pool.query.k, self.config.pool.query.max_candidates)
@@ -160,7 +191,7 @@ impl<const N: usize> Ledger<N> {
         assert_eq!(out, apart, "time runs before the event: as a tick, and then the event");
         // A reading earlier than the latest is treated as the latest.
         self.now = self.now.max(now);
-        for op in self.operations.values_mut() {
+        for op in self.operations.values_mut().chain(self.asides.values_mut()) {
             op.matter.look(self.now);
         }
         let mut call = Call {
@@ -170,9 +201,11 @@ impl<const N: usize> Ledger<N> {
             cause: None,
             reply: None,
             table: ticked.table(),
+            size: ticked.size(self.now),
             unqueued: queued == 0 && machine.traffic().queued == 0 && self.never_full(&out),
             answered: false,
             effects: Vec::new(),
+            vague: false,
             brief: Vec::new(),
         };
         for stamped in &out[..times] {
@@ -180,6 +213,9 @@ impl<const N: usize> Ledger<N> {
         }
         self.is_quiet();
         self.take_turns(&mut call);
+        for op in self.operations.values_mut().chain(self.asides.values_mut()) {
+            op.matter.passed(call.now);
+        }
         self.act(&mut call);
         for stamped in &out[times..] {
             self.outbound(&mut call, stamped);
@@ -211,6 +247,12 @@ impl<const N: usize> Ledger<N> {
                         _ => self.traffic.failed += 1,
                     }
                     self.count("aside: reply");
+                    if let Some((id, sent)) =
+                        call.reply.clone().filter(|(_, sent)| sent.owner == Owner::Background)
+                    {
+                        call.reply = None;
+                        self.background_reply(call, id, &sent);
+                    }
                 }
             }
             Inbound::Stop(id) => {
@@ -254,6 +296,10 @@ impl<const N: usize> Ledger<N> {
                 let place = self.members.iter().position(|member| member == node);
                 self.members.remove(place.expect("table: removed once, and only who was in it"));
             }
+            Outbound::NetworkSize { .. } => {
+                detached(stamped);
+                self.count("network size");
+            }
             Outbound::Bootstrapped(notice) => {
                 let at = self.bootstraps.iter().position(|ended| {
                     notice.operation == Some(ended.0)
@@ -272,7 +318,8 @@ impl<const N: usize> Ledger<N> {
 
     /// Rules 1, 2 and 3: the inbound event's context if it is this operation's and valid, else the operation's own.
     fn context(&self, call: &Call<'_, N>, operation: OperationId) -> SpanContext {
-        let own = &self.operations[&operation].own;
+        let op = self.operations.get(&operation).or_else(|| self.asides.get(&operation));
+        let own = &op.expect("an operation that lives, or goes on").own;
         match &call.event.context {
             Context::Parent(span) if call.acted && call.cause == Some(operation) && span.is_valid() => {
                 span.clone()
@@ -343,8 +390,9 @@ impl<const N: usize> Ledger<N> {
             deadline: call.event.deadline.map_or(latest, |asked| asked.min(latest)),
             arrival: self.arrivals,
             running: false,
+            begun: false,
             statistics: Statistics::default(),
-            matter: (opening.matter)(self.local, call.table),
+            matter: (opening.matter)(&World { local: self.local, table: call.table, size: call.size }),
             ending: false,
             owed: None,
             superseded: Vec::new(),
@@ -397,6 +445,8 @@ impl<const N: usize> Ledger<N> {
             RefusedBecause::DeadlinePassed => "refused: deadline passed",
             RefusedBecause::Quorum => "refused: quorum",
             RefusedBecause::NumResults { .. } => "refused: number of results",
+            RefusedBecause::Records { .. } => "refused: records",
+            RefusedBecause::Nodes { .. } => "refused: nodes",
             other => panic!("a reason that the ledger does not know: {other}"),
         });
     }
@@ -406,10 +456,12 @@ impl<const N: usize> Ledger<N> {
         let deadline = stamped.deadline.expect("a request has a deadline");
         assert!(deadline > call.now, "deadline 3: no request at or after its own deadline");
         let own = call.now + network.request_timeout;
-        let mut soft = None;
+        let (mut soft, mut until, mut aside) = (None, own, None);
         if let Some(id) = request.owner.operation() {
             let op = self.of(call, stamped, id, Some(deadline));
-            let latest = op.deadline.min(own);
+            op.begin(call.now);
+            until = op.matter.until(request).map_or(op.deadline, |until| until.min(op.deadline));
+            let latest = until.min(own);
             assert!(
                 deadline <= latest,
                 "deadline 3: the earlier of its operation's and now + the request timeout"
@@ -417,12 +469,22 @@ impl<const N: usize> Ledger<N> {
             // Adapted limits are the machine's own affair; one to a node asked again has what the first one left.
             let fixed = network.min_timeout >= network.request_timeout;
             soft = Some(call.now + network.soft_timeout);
-            soft = soft.filter(|soft| fixed && *soft < deadline && !op.matter.is_patient());
+            soft = soft.filter(|soft| fixed && *soft < deadline && !op.matter.is_patient(request));
             let asking = Asking { now: call.now, request, soft, unqueued: call.unqueued };
             let (first, counts) = op.matter.asks(&asking);
-            assert!(!fixed || !first || deadline == latest, "deadline 3: not earlier either");
+            assert!(
+                !fixed || !first || deadline == latest,
+                "deadline 3: not earlier either: {stamped:?} {latest:?} at {}",
+                call.now
+            );
             op.statistics.requests += 1;
             counts.into_iter().for_each(|what| self.count(what));
+        } else if request.owner == Owner::Background {
+            assert!(
+                deadline <= own,
+                "deadline 3: the earlier of the background's and now + the request timeout"
+            );
+            (soft, until, aside) = self.background_request(call, stamped, request, deadline);
         } else {
             self.aside(stamped);
             assert!(deadline <= own, "context 4: a deadline of its own");
@@ -439,6 +501,8 @@ impl<const N: usize> Ledger<N> {
                 at: call.now,
                 soft,
                 deadline,
+                until,
+                aside,
             },
         ));
         self.traffic.sent += 1;
@@ -472,6 +536,9 @@ impl<const N: usize> Ledger<N> {
         let timed_out = cancel.reason == GivenUp::TimedOut;
         assert!(!timed_out || sent.deadline <= now, "deadline 3: timed out before its deadline");
         *(if timed_out { &mut self.traffic.timed_out } else { &mut self.traffic.cancelled }) += 1;
+        if cancel.owner == Owner::Background {
+            return self.background_cancel(call, stamped, id, &sent, cancel.reason);
+        }
         let Some(operation) = cancel.owner.operation() else {
             self.aside(stamped);
             assert_eq!(stamped.deadline, None, "context 4: no deadline");
@@ -481,7 +548,7 @@ impl<const N: usize> Ledger<N> {
         let what = match cancel.reason {
             GivenUp::TimedOut => {
                 assert!(
-                    sent.deadline < op.deadline,
+                    sent.deadline < sent.until,
                     "deadline 6: it had all its operation's time: the operation ended"
                 );
                 op.owed = Some((id, sent));
@@ -502,12 +569,12 @@ impl<const N: usize> Ledger<N> {
                     op.deadline > now || sent.deadline >= op.deadline,
                     "deadline 6: a request that ran into its own timeout before its operation ended is a failure"
                 );
-                op.matter.given_up(id, &sent, cancel.reason);
+                op.matter.given_up(now, id, &sent, cancel.reason);
                 "cancel: operation ended"
             }
             reason => {
                 op.statistics.cancelled += 1;
-                op.matter.given_up(id, &sent, reason);
+                op.matter.given_up(now, id, &sent, reason);
                 "cancel: by its operation"
             }
         };
@@ -543,8 +610,14 @@ impl<const N: usize> Ledger<N> {
         let context = self.operations.contains_key(&id).then(|| Context::Link(self.context(call, id)));
         let op = self.of(call, stamped, id, None);
         let elapsed = progress.elapsed;
-        let mut replied =
-            Replied { id: request, sent: &sent, elapsed, reply: &progress.reply, carried: None };
+        let mut replied = Replied {
+            now: call.now,
+            id: request,
+            sent: &sent,
+            elapsed,
+            reply: &progress.reply,
+            carried: None,
+        };
         let mut silent = false;
         match (&progress.reply, &call.event.event) {
             (Reply::Answered { closer }, Inbound::Answered { closer: given, .. }) => {
@@ -573,7 +646,7 @@ impl<const N: usize> Ledger<N> {
             (reply, event) => panic!("a reply of another kind: {reply:?} to {event:?}"),
         }
         assert_eq!(progress.statistics, op.statistics, "statistics: as the events say");
-        let counts = op.matter.progress(&stamped.event);
+        let counts = op.matter.progress(call.now, &stamped.event);
         counts.into_iter().for_each(|what| self.count(what));
         // One silence is one failure, even if the node was asked twice.
         if silent {
@@ -639,10 +712,12 @@ impl<const N: usize> Ledger<N> {
     ) {
         let stopped = call.acted && matches!(call.event.event, Inbound::Stop(of) if of == id);
         let now = call.now;
+        let of = |(_, sent): &&(RequestId, Sent<N>)| sent.owner == Owner::Operation(id);
+        let in_flight = self.requests.iter().filter(of).count();
         let op = self.of(call, stamped, id, None);
         op.statistics.ended = Some(now);
         assert_eq!(*statistics, op.statistics, "statistics: as the events say");
-        assert_eq!(statistics.in_flight(), 0, "deadline 5: a finish leaves nothing in flight");
+        assert_eq!(statistics.in_flight() as usize, in_flight, "statistics: what is in flight");
         assert_eq!(
             outcome == Outcome::DeadlineExceeded,
             op.deadline <= now,
@@ -651,9 +726,11 @@ impl<const N: usize> Ledger<N> {
         assert_eq!(outcome == Outcome::Stopped, stopped, "deadline 9: a stop ends it in the same call");
         if !op.running && !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped) {
             call.brief.push((op.deadline, op.arrival));
+            op.begin(now);
         }
-        let counts = op.matter.finish(&stamped.event);
+        let counts = op.matter.finish(now, &stamped.event, in_flight);
         let bootstrap = op.matter.is_bootstrap();
+        self.goes_on(call, id);
         assert!(
             !self.requests.iter().any(|(_, sent)| sent.owner == Owner::Operation(id)),
             "deadline 5: cancels come before the finish"
@@ -695,7 +772,7 @@ impl<const N: usize> Ledger<N> {
                 let open = self.requests.iter().any(|(id, _)| id == request);
                 assert!(!open, "a reply to a request in flight is reported at once");
                 assert!(call.cause.is_none() || call.reply.is_none(), "a reply is reported, not given up");
-                if call.cause.is_some() || call.reply.is_some() {
+                if call.cause.is_some() || call.reply.is_some() || call.vague {
                     return;
                 }
                 if self.issued.contains(request) {

@@ -1,12 +1,14 @@
 //! The machines that run operations, in one shape: the coordinator's events, which are a superset.
 
 use super::net::Net;
+use kad_proto::broadcast::{Inbound as CastInbound, Outbound as CastOutbound};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::crawl::{Inbound as CrawlInbound, Outbound as CrawlOutbound};
+use kad_proto::netsize::NotEnoughData;
 use kad_proto::query::{Inbound as QueryInbound, Outbound as QueryOutbound};
 use kad_proto::{
-    Bits, Config, ConfigError, Coordinator, Crawl, Instant, Machine, Query, QueryPool, RoutingTable, Stamped,
-    Traffic,
+    Bits, BroadcastPool, Config, ConfigError, Coordinator, Crawl, Instant, Machine, Query, QueryPool,
+    RoutingTable, Stamped, Traffic,
 };
 
 pub(crate) type In<const N: usize> = Stamped<Inbound<Net<N>>>;
@@ -23,6 +25,12 @@ pub(crate) trait Subject<const N: usize>: Clone {
 
     fn table(&self) -> Option<&RoutingTable<Net<N>>> {
         None
+    }
+
+    /// How large the network is.
+    fn size(&self, now: Instant) -> Result<u64, NotEnoughData> {
+        let _ = now;
+        Err(NotEnoughData { samples: 0, needed: 1 })
     }
 }
 
@@ -81,6 +89,59 @@ fn widen_crawl<const N: usize>(event: Stamped<CrawlOutbound<Net<N>>>) -> Out<N> 
         CrawlOutbound::Refused(payload) => Outbound::Refused(payload),
     };
     Stamped { event, context, deadline }
+}
+
+/// The same event for a machine that knows broadcasts only.
+fn narrow_cast<const N: usize>(event: In<N>) -> Stamped<CastInbound<Net<N>>> {
+    let Stamped { event, context, deadline } = event;
+    let event = match event {
+        Inbound::Broadcast(start) => CastInbound::Start(start),
+        Inbound::Stop(id) => CastInbound::Stop(id),
+        Inbound::Answered { request, closer } => CastInbound::Answered { request, closer },
+        Inbound::AnsweredWith { request, closer, carried } => {
+            CastInbound::AnsweredWith { request, closer, carried }
+        }
+        Inbound::Failed(request) => CastInbound::Failed(request),
+        Inbound::Rejected { request, why } => CastInbound::Rejected { request, why },
+        Inbound::Connected { .. } | Inbound::Disconnected(_) | Inbound::Tick => CastInbound::Tick,
+        other => panic!("a broadcast is not told {other:?}"),
+    };
+    Stamped { event, context, deadline }
+}
+
+fn widen_cast<const N: usize>(event: Stamped<CastOutbound<Net<N>>>) -> Out<N> {
+    let Stamped { event, context, deadline } = event;
+    let event = match event {
+        CastOutbound::Started(payload) => Outbound::Started(payload),
+        CastOutbound::Request(payload) => Outbound::Request(payload),
+        CastOutbound::Cancel(payload) => Outbound::Cancel(payload),
+        CastOutbound::Progress(payload) => Outbound::BroadcastProgress(payload),
+        CastOutbound::Finished(payload) => Outbound::BroadcastFinished(payload),
+        CastOutbound::Refused(payload) => Outbound::Refused(payload),
+    };
+    Stamped { event, context, deadline }
+}
+
+impl<const N: usize> Subject<N> for BroadcastPool<Net<N>> {
+    fn build(local: Bits<N>, config: Config) -> Result<Self, ConfigError> {
+        BroadcastPool::new(local, config.broadcast, config.pool, config.network)
+    }
+
+    fn handle(&mut self, now: Instant, event: In<N>) -> Vec<Out<N>> {
+        Machine::handle(self, now, narrow_cast(event)).into_iter().map(widen_cast).collect()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Machine::poll_timeout(self)
+    }
+
+    fn traffic(&self) -> Traffic {
+        BroadcastPool::traffic(self)
+    }
+
+    fn counts(&self) -> Option<(usize, usize)> {
+        Some((self.operations(), self.running()))
+    }
 }
 
 impl<const N: usize> Subject<N> for Crawl<Net<N>> {
@@ -172,5 +233,9 @@ impl<const N: usize> Subject<N> for Coordinator<Net<N>> {
 
     fn table(&self) -> Option<&RoutingTable<Net<N>>> {
         Some(Coordinator::table(self))
+    }
+
+    fn size(&self, now: Instant) -> Result<u64, NotEnoughData> {
+        self.network_size(now).map(|size| size.nodes())
     }
 }

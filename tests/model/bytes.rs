@@ -1,8 +1,8 @@
 //! Bytes to scenarios. Any bytes will do: where they run out, zeros follow.
 
 use kad_proto::{
-    Config, CrawlConfig, IncludeConfig, NetworkConfig, PoolConfig, ProbeConfig, QueryConfig, RoutingConfig,
-    TableConfig,
+    BroadcastConfig, Config, CrawlConfig, IncludeConfig, NetworkConfig, NetworkSizeConfig, PoolConfig,
+    ProbeConfig, QueryConfig, RoutingConfig, SweepConfig, TableConfig,
 };
 use std::time::Duration;
 
@@ -14,12 +14,16 @@ pub(crate) enum Kind {
     Coordinator,
     /// Crawls: of a machine of their own, or of a coordinator, among lookups. The scenario says which.
     Crawl,
+    /// Broadcasts, likewise.
+    Broadcast,
 }
 
 /// Bytes before the first step; some are spare.
 pub(crate) const HEADER: usize = 28;
 /// Where there are crawls.
 pub(crate) const CRAWL_HEADER: usize = HEADER + 12;
+/// Where there are broadcasts.
+pub(crate) const CAST_HEADER: usize = HEADER + 16;
 /// Bytes of a step.
 pub(crate) const STEP: usize = 4;
 /// Steps beyond these are not played, so that every scenario is short.
@@ -57,6 +61,13 @@ pub(crate) enum Step {
     Crawl {
         tag: u8,
         deadline: u8,
+        seeds: u8,
+    },
+    Broadcast {
+        tag: u8,
+        target: u8,
+        deadline: u8,
+        how: u8,
         seeds: u8,
     },
     /// The node of an outstanding request answers, as it is wont to; it may have the value, and a token.
@@ -153,8 +164,15 @@ impl Bytes<'_> {
 }
 
 pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Scenario {
-    let crawls = kind == Kind::Crawl;
-    let (header, steps) = bytes.split_at(bytes.len().min(if crawls { CRAWL_HEADER } else { HEADER }));
+    let (crawls, casts) = (kind == Kind::Crawl, kind == Kind::Broadcast);
+    let header = if crawls {
+        CRAWL_HEADER
+    } else if casts {
+        CAST_HEADER
+    } else {
+        HEADER
+    };
+    let (header, steps) = bytes.split_at(bytes.len().min(header));
     let (mut bytes, mut rest) = (Bytes(header), Bytes(steps));
     let widths = if crawls { [1, 1, 20, 1] } else { [1, 1, 32, 20] };
     let width = bytes.of(&widths);
@@ -162,11 +180,19 @@ pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Scenario {
     let population = bytes.of(&[8, 0, 1, 2, 3, 5, 12, 20, 30, 50]);
     let mood = bytes.byte();
     let mut config = config(kind, &mut bytes);
-    let kind = if crawls { crawl(&mut config, &mut bytes) } else { kind };
+    let kind = match kind {
+        Kind::Crawl => crawl(&mut config, &mut bytes),
+        Kind::Broadcast => cast(&mut config, &mut bytes),
+        kind => kind,
+    };
     let mut steps = Vec::new();
     while !rest.0.is_empty() && steps.len() < MOST_STEPS {
         let step = step(&mut rest);
-        steps.push(if crawls { of_a_crawl(kind, step) } else { step });
+        steps.push(match step {
+            step if crawls => of_a_crawl(kind, step),
+            step if casts => of_a_cast(kind, step),
+            step => step,
+        });
     }
     Scenario { kind, crawls, width, config, seed, population, mood, steps }
 }
@@ -215,6 +241,65 @@ fn of_a_crawl(kind: Kind, step: Step) -> Step {
     match step {
         Step::Start { tag, target, deadline, seeds, .. } if kind == Kind::Crawl || target % 4 != 0 => {
             Step::Crawl { tag, deadline, seeds }
+        }
+        step => step,
+    }
+}
+
+/// Completes the configuration of a scenario with broadcasts. Says which machine it is for.
+fn cast(config: &mut Config, bytes: &mut Bytes<'_>) -> Kind {
+    let machine = bytes.byte();
+    config.broadcast = BroadcastConfig {
+        timeout: bytes.duration(&[11, 8, 10, 12, 13, 14, 15]),
+        store_time: bytes.duration(&[8, 1, 3, 5, 10, 14]),
+        parallel: bytes.of(&[20, 1, 2, 3, 20]),
+        max_nodes: bytes.of(&[1_024, 1_024, 2, 0]),
+        return_share: u8::try_from(bytes.of(&[75, 1, 30, 50, 100])).unwrap_or(75),
+        unasked: bytes.byte() % 3 != 2,
+        max_background: bytes.of(&[60, 60, 2, 4, 0]),
+        background_timeout: bytes.duration(&[10, 1, 3, 6, 8, 9, 12, 15]),
+        sweep: SweepConfig {
+            results: bytes.of(&[40, 21, 25]),
+            max_lookups: bytes.of(&[64, 1, 2, 5]),
+            max_fruitless: bytes.of(&[2, 1, 3]),
+            ..SweepConfig::default()
+        },
+        max_lookups: bytes.of(&[3, 1, 2, 8]),
+        max_records: bytes.of(&[100, 100, 3]),
+    };
+    // Where the rim is looked at, what a request is for cannot always be told.
+    config.pool.query.rim = machine >= 128;
+    let samples =
+        NetworkSizeConfig { k: config.pool.query.k.min(3), min_samples: 2, ..NetworkSizeConfig::default() };
+    match machine % 8 {
+        0..=3 => return Kind::Broadcast,
+        4..=6 => {
+            config.pool.query.rim = false;
+            config.network_size = (machine % 8 != 4).then_some(samples);
+        }
+        _ => {
+            let times = |ticks| Duration::from_nanos(ticks * 1_000);
+            let probe = ProbeConfig {
+                interval: times(20 + u64::from(machine)),
+                retry_interval: times(5),
+                timeout: times(10),
+                ..ProbeConfig::default()
+            };
+            let include = Some(IncludeConfig { max_queued: 5, ..IncludeConfig::default() });
+            config.routing = RoutingConfig { include, probe: Some(probe), ..RoutingConfig::off() };
+        }
+    }
+    Kind::Coordinator
+}
+
+/// The same step where there are broadcasts: most starts are of one.
+fn of_a_cast(kind: Kind, step: Step) -> Step {
+    match step {
+        Step::Start { tag, target, deadline, results, seeds, message, .. }
+            if kind == Kind::Broadcast || target % 4 != 0 =>
+        {
+            let how = deadline.wrapping_mul(29) ^ results << 1 ^ if message { 0xc0 } else { 0 };
+            Step::Broadcast { tag, target, deadline, how, seeds }
         }
         step => step,
     }

@@ -7,7 +7,7 @@
 //!
 //! - [`bytes`]: any bytes are a scenario; a header, then steps of four bytes, so that what shrinks stays alike.
 //! - [`world`]: nodes that are honest, dead, or liars, and what a schedule does to their answers.
-//! - [`ledger`]: the machines in one shape, the rules of all operations, and those of lookups and of crawls.
+//! - [`ledger`]: the machines in one shape, the rules of all operations, and those of lookups, of crawls and of broadcasts.
 
 #![allow(dead_code)] // each test binary uses its part
 
@@ -17,7 +17,7 @@ pub(crate) mod ledger;
 pub(crate) mod world;
 
 #[allow(unused_imports)] // as above
-pub(crate) use bytes::{CRAWL_HEADER, HEADER, Kind, STEP, decode};
+pub(crate) use bytes::{CAST_HEADER, CRAWL_HEADER, HEADER, Kind, STEP, decode};
 #[allow(unused_imports)] // as above
 pub(crate) use ledger::net::{Net, Peer, Random, Tally};
 pub(crate) use world::run;

@@ -4,10 +4,12 @@ use super::bytes::{Kind, Scenario, Step, time};
 use super::ledger::net::{Net, Peer, Random, Tally, context, key};
 use super::ledger::subject::{In, Out, Subject};
 use super::ledger::{Ledger, Sent};
+use kad_proto::broadcast::{StartBroadcast, Strategy, Success};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::crawl::StartCrawl;
 use kad_proto::{
-    Bits, Carried, Coordinator, Crawl, Instant, Key, OperationId, Query, QueryPool, RequestId, Stamped, Start,
+    Bits, BroadcastPool, Carried, Coordinator, Crawl, Instant, Key, OperationId, Query, QueryPool, Record,
+    RequestId, Stamped, Start,
 };
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ fn play<const N: usize>(scenario: &Scenario) -> Tally {
         Kind::Pool => World::<N, QueryPool<Net<N>>>::play(scenario),
         Kind::Coordinator => World::<N, Coordinator<Net<N>>>::play(scenario),
         Kind::Crawl => World::<N, Crawl<Net<N>>>::play(scenario),
+        Kind::Broadcast => World::<N, BroadcastPool<Net<N>>>::play(scenario),
     }
 }
 
@@ -53,8 +56,8 @@ struct World<const N: usize, S> {
     now: Instant,
     /// How far the caller's clock is behind for the next event.
     behind: u64,
-    /// The machine knows crawls only.
-    alone: bool,
+    /// The kind of the machine.
+    kind: Kind,
     /// Crawls are started.
     crawls: bool,
     spans: u64,
@@ -88,11 +91,11 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
             random,
             now: Instant::ORIGIN,
             behind: 0,
-            alone: scenario.kind == Kind::Crawl,
+            kind: scenario.kind,
             crawls: scenario.crawls,
             spans: 0,
             operations: Vec::new(),
-            foreign: foreign(build(), scenario.kind == Kind::Crawl),
+            foreign: foreign(build(), scenario.kind),
             calls: Vec::new(),
         };
         let middle = scenario.steps.len() / 2;
@@ -128,13 +131,14 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
         self.now = Instant::FAR_FUTURE;
         self.tick();
         assert_eq!(self.ledger.operations.len(), 0, "deadline 7: every accepted start finishes");
+        assert_eq!(self.ledger.asides.len(), 0, "background: over by its time-out");
         assert_eq!(self.machine.poll_timeout(), None, "wake-up: none where nothing is left");
         let traffic = self.machine.traffic();
         assert_eq!((traffic.in_flight, traffic.queued), (0, 0), "deadline 5: nothing is left");
     }
 
     fn call(&mut self, mut event: In<N>) {
-        if self.alone {
+        if self.kind == Kind::Crawl {
             event.event = plain(event.event);
         }
         let now = Instant::from_nanos(self.now.as_nanos().saturating_sub(self.behind));
@@ -166,6 +170,9 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
                 self.start(tag, target, deadline, results, seeds, message, quorum);
             }
             Step::Crawl { tag, deadline, seeds } => self.crawl(tag, deadline, seeds),
+            Step::Broadcast { tag, target, deadline, how, seeds } => {
+                self.broadcast(tag, target, deadline, how, seeds);
+            }
             Step::Answer { request, lie, carries } => {
                 if let Some((id, sent)) = self.outstanding(request) {
                     let nature = if lie >= 128 { Nature::Liar } else { self.nature(&sent.node) };
@@ -307,6 +314,60 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
         self.begin(Inbound::Crawl(StartCrawl { tag: u64::from(tag), seeds: nodes }), deadline);
     }
 
+    fn broadcast(&mut self, tag: u8, target: u8, deadline: u8, how: u8, seeds: u8) {
+        let first = self.random.byte();
+        let mut nodes: Vec<_> = (0..seeds).map(|offset| self.some_node(first.wrapping_add(offset))).collect();
+        if seeds == 15 {
+            nodes.push(Peer { key: self.local, address: 1 });
+            nodes.extend_from_within(..);
+        }
+        let target = match target {
+            0..=24 => key(&mut self.random),
+            25..=28 => self.some_node(target).key,
+            29 => self.local,
+            30 => Bits::new([0; N]),
+            _ => Bits::new([0xff; N]),
+        };
+        // No message is used twice.
+        self.spans += 1;
+        let message = self.spans * 1_000;
+        let population = self.nodes.len() as u64;
+        let start = StartBroadcast::follow_up(u64::from(tag), target, message);
+        let strategy = match how % 16 {
+            0..=2 => Strategy::FollowUp,
+            3 | 4 => Strategy::Static(std::mem::take(&mut nodes)),
+            5..=7 => Strategy::Optimistic { nodes: Some(population) },
+            8 => Strategy::Optimistic { nodes: Some(1) },
+            9 => Strategy::Optimistic { nodes: Some(population * 10 + 1) },
+            10 | 11 => Strategy::Optimistic { nodes: None },
+            // Its lookups are told apart by what they ask about.
+            _ if self.ledger.looks_at_rim() => Strategy::FollowUp,
+            _ => Strategy::Sweep,
+        };
+        let mut start = StartBroadcast { strategy, ..start }.with_seeds(nodes);
+        if start.strategy == Strategy::Sweep || how == 255 {
+            let more = self.random.below(12) as u64;
+            for number in 1..more {
+                let same = self.random.below(5) == 0;
+                let key = if same { start.records[0].key } else { key(&mut self.random) };
+                start.records.push(Record { key, message: message + number });
+            }
+        }
+        if self.random.below(24) == 0 {
+            start.records.clear();
+        }
+        start.success = match self.random.below(5) {
+            0 => Success::Share(67),
+            1 => Success::Count(3),
+            2 => Success::Share(100),
+            _ => Success::default(),
+        };
+        if how >= 192 {
+            start = start.with_ask(u64::from(first));
+        }
+        self.begin(Inbound::Broadcast(start), deadline);
+    }
+
     fn begin(&mut self, start: Inbound<Net<N>>, deadline: u8) {
         let mut event = self.stamp(start);
         // A trace of its own.
@@ -366,8 +427,10 @@ impl<const N: usize, S: Subject<N>> World<N, S> {
             }
             Nature::Liar => self.lie(sent, all),
         };
-        let carried =
-            Carried { value: carries >= 192, token: (carries % 2 == 1).then_some(u64::from(carries)) };
+        let carried = Carried {
+            value: carries >= 192,
+            token: (carries % 2 == 1).then_some(self.spans << 8 | u64::from(carries)),
+        };
         let event = match carries {
             0..128 => Inbound::Answered { request, closer },
             _ => Inbound::AnsweredWith { request, closer, carried },
@@ -417,14 +480,15 @@ fn plain<const N: usize>(event: Inbound<Net<N>>) -> Inbound<Net<N>> {
 }
 
 /// Ids that another machine gave out.
-fn foreign<const N: usize, S: Subject<N>>(mut machine: S, crawls: bool) -> Vec<OperationId> {
+fn foreign<const N: usize, S: Subject<N>>(mut machine: S, kind: Kind) -> Vec<OperationId> {
     let mut ids = Vec::new();
     for tag in 100..108 {
         // Without a seed each ends at once; its id is none the less another one's.
-        let start = if crawls {
-            Inbound::Crawl(StartCrawl { tag, seeds: Vec::new() })
-        } else {
-            Inbound::Start(Start::find(tag, Bits::new([0; N])))
+        let target = Bits::new([0; N]);
+        let start = match kind {
+            Kind::Crawl => Inbound::Crawl(StartCrawl { tag, seeds: Vec::new() }),
+            Kind::Broadcast => Inbound::Broadcast(StartBroadcast::follow_up(tag, target, 0)),
+            _ => Inbound::Start(Start::find(tag, target)),
         };
         for out in machine.handle(Instant::ORIGIN, Stamped::new(start)) {
             if let Outbound::Started(started) = out.event {
