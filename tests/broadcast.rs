@@ -628,7 +628,7 @@ fn what_time_tells_of_the_network_is_known_before_the_event() {
         let event = Inbound::Answered { request: request.id, closer: Vec::new() };
         let _ = machine.handle(at(300), Stamped::new(event));
     }
-    let start = StartBroadcast::optimistic(7, node(0), "it");
+    let start = StartBroadcast::optimistic(7, node(0x15), "it");
     let start = Stamped::new(Inbound::Broadcast(start));
     let mut ticked = machine.clone();
     let mut apart = ticked.handle(at(5_000), Stamped::new(Inbound::Tick));
