@@ -678,7 +678,7 @@ impl<const N: usize> Matter<N> for Cast<N> {
             Plan::FollowUp(known) => (known.asks(now, request, soft, unqueued), counts),
             Plan::Optimistic(eager) => {
                 assert!(
-                    !self.exact || !eager.stopped,
+                    !self.exact || !unqueued || !eager.stopped,
                     "optimistic: looks for nobody beyond the set threshold"
                 );
                 (eager.known.asks(now, request, soft, unqueued), counts)
