@@ -1,4 +1,5 @@
-//! The common workload for speed: `cargo bench --bench workload [-- lookup | pool [LIVE] | upkeep | table | once N]`.
+//! The common workload for speed:
+//! `cargo bench --bench workload [-- lookup | broadcast | pool [LIVE] | upkeep | table | once N]`.
 //!
 //! `once N` does N lookups and nothing else, to be counted by callgrind: see `benches/instructions`.
 
@@ -15,10 +16,12 @@
 mod ideal;
 
 use ideal::{Ideal, Plain, SplitMix};
+use kad_proto::broadcast::{self, StartBroadcast, Strategy};
 use kad_proto::query::{Inbound, Outbound};
 use kad_proto::{
-    Batch, Config, Coordinator, Instant, Key256, Machine, NetworkConfig, Outcome, PoolConfig, Query,
-    QueryConfig, QueryPool, RequestId, RoutingConfig, RoutingTable, Stamped, Start, TableConfig, coordinator,
+    Ask, Batch, BroadcastConfig, BroadcastPool, Config, Coordinator, Instant, Key256, Machine, NetworkConfig,
+    Outcome, PoolConfig, Query, QueryConfig, QueryPool, RequestId, RoutingConfig, RoutingTable, Stamped,
+    Start, TableConfig, coordinator,
 };
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -224,6 +227,147 @@ fn lookup(network: &Ideal) {
     );
     lookup_of("query", query(), &scripts);
     lookup_of("coordinator", coordinator(), &scripts);
+}
+
+/// One broadcast with all that it will be told, in order. A store is answered by nobody's names.
+#[derive(Clone)]
+struct CastScript {
+    target: Key256,
+    seeds: Vec<Key256>,
+    answers: VecDeque<Vec<Key256>>,
+}
+
+fn start_cast(script: &mut CastScript, optimistic: bool, nodes: u64) -> StartBroadcast<Plain> {
+    let seeds = std::mem::take(&mut script.seeds);
+    let mut start = StartBroadcast::follow_up(1, script.target, 7).with_seeds(seeds);
+    if optimistic {
+        start.strategy = Strategy::Optimistic { nodes: Some(nodes) };
+    }
+    start
+}
+
+/// Runs a broadcast until nothing of it is left, the background included. `answer` says what a node knows; `keep` is as for
+/// lookups. Says how many requests there were before the finish and in all, and how many of all were to store.
+fn cast(
+    machine: &mut BroadcastPool<Plain>,
+    queue: &mut VecDeque<(RequestId, Key256, bool)>,
+    batch: &mut Batch<broadcast::Outbound<Plain>>,
+    start: StartBroadcast<Plain>,
+    mut answer: impl FnMut(&Key256, bool) -> Vec<Key256>,
+    keep: &mut Vec<Vec<Key256>>,
+    finishes: &mut Vec<broadcast::BroadcastFinish<Plain>>,
+) -> [u32; 3] {
+    use broadcast::{Inbound, Outbound};
+    let mut requests = [0; 3];
+    machine.handle_into(NOW, Stamped::new(Inbound::Start(start)), batch);
+    loop {
+        for stamped in batch.drain(..) {
+            match stamped.event {
+                Outbound::Request(request) => {
+                    let store = matches!(request.ask, Ask::Store { .. });
+                    queue.push_back((request.id, request.node, store));
+                    requests[1] += 1;
+                    requests[2] += u32::from(store);
+                }
+                Outbound::Cancel(cancel) => queue.retain(|(id, ..)| *id != cancel.id),
+                Outbound::Progress(progress) => {
+                    if let kad_proto::Reply::Answered { closer } = progress.request.reply {
+                        keep.push(closer);
+                    }
+                }
+                Outbound::Finished(finish) => {
+                    requests[0] = requests[1];
+                    finishes.push(finish);
+                }
+                _ => {}
+            }
+        }
+        let Some((request, node, store)) = queue.pop_front() else { return requests };
+        let closer = answer(&node, store);
+        machine.handle_into(NOW, Stamped::new(Inbound::Answered { request, closer }), batch);
+    }
+}
+
+fn cast_of(name: &str, network: &Ideal, optimistic: bool) {
+    let local = Key256::new([0; 32]);
+    let (config, pool) = (BroadcastConfig::default(), PoolConfig::default());
+    let mut machine = BroadcastPool::new(local, config, pool, NetworkConfig::default()).unwrap();
+    let (mut queue, mut batch) = (VecDeque::with_capacity(64), Batch::with_capacity(64));
+    let nodes = network.keys.len() as u64;
+    let (mut sums, mut kept) = ([0; 3], 0);
+    let lookups = network.lookups(LOOKUPS).into_iter();
+    let scripts: Vec<_> = lookups
+        .map(|(target, from)| {
+            let (seeds, answers) = (network.answer(from, &target), VecDeque::new());
+            let mut script = CastScript { target, seeds: seeds.clone(), answers };
+            let start = start_cast(&mut script, optimistic, nodes);
+            let (mut holders, mut finishes) = (Vec::new(), Vec::new());
+            let answer = |node: &Key256, store: bool| {
+                holders.extend(store.then_some(*node));
+                let known = || network.answer(network.index(node).unwrap(), &target);
+                let answer = if store { Vec::new() } else { known() };
+                script.answers.push_back(answer.clone());
+                answer
+            };
+            let keep = &mut Vec::new();
+            let requests = cast(&mut machine, &mut queue, &mut batch, start, answer, keep, &mut finishes);
+            assert!(finishes[0].succeeded);
+            sums.iter_mut().zip(requests).for_each(|(sum, count)| *sum += count);
+            let truth = network.truth(&target);
+            kept += holders.iter().filter(|holder| truth.contains(holder)).count();
+            CastScript { seeds, ..script }
+        })
+        .collect();
+    let count = scripts.len() as f64;
+    let events: usize = scripts.iter().map(|script| script.answers.len() + 1).sum();
+    let mut play = |measured: &mut dyn FnMut(&mut dyn FnMut())| {
+        let mut scripts = scripts.clone();
+        let mut keep = Vec::with_capacity(scripts.len() * 128);
+        let mut finishes = Vec::with_capacity(scripts.len());
+        measured(&mut || {
+            for script in &mut scripts {
+                let start = start_cast(script, optimistic, nodes);
+                let answers = &mut script.answers;
+                let answer = |_: &Key256, _| answers.pop_front().unwrap_or_default();
+                cast(&mut machine, &mut queue, &mut batch, start, answer, &mut keep, &mut finishes);
+            }
+        });
+        black_box((keep, finishes));
+    };
+    let time = measured(|| {
+        let mut took = 0.0;
+        play(&mut |work| {
+            let began = std::time::Instant::now();
+            work();
+            took = nanos_since(began);
+        });
+        took
+    });
+    let (mut allocations, mut bytes) = (0.0, 0.0);
+    play(&mut |work| {
+        let counted = allocation_counter::measure(work);
+        (allocations, bytes) = (counted.count_total as f64, counted.bytes_total as f64);
+    });
+    println!(
+        "broadcast, {name:10}  {:6.0} ns/broadcast  {:4.0} ns/event  {:.1} allocations  {:.0} bytes",
+        time / count,
+        time / events as f64,
+        allocations / count,
+        bytes / count
+    );
+    println!(
+        "                       {:.1} requests, {:.1} before its finish, {:.1} of them stores, {:.1} with the {} closest",
+        f64::from(sums[1]) / count,
+        f64::from(sums[0]) / count,
+        f64::from(sums[2]) / count,
+        kept as f64 / count,
+        ideal::K
+    );
+}
+
+fn broadcasts(network: &Ideal) {
+    cast_of("follow-up", network, false);
+    cast_of("optimistic", network, true);
 }
 
 /// A lookup under way.
@@ -448,6 +592,7 @@ fn main() {
             }
         }
         ["lookup"] => lookup(&Ideal::new(10_000)),
+        ["broadcast"] => broadcasts(&Ideal::new(10_000)),
         ["pool"] => pool(&Ideal::new(10_000), &CROWDS),
         ["pool", live] => pool(&Ideal::new(10_000), &[live.parse().unwrap_or(1)]),
         ["upkeep"] => upkeep(&Ideal::new(10_000)),
@@ -455,6 +600,7 @@ fn main() {
         _ => {
             let network = Ideal::new(10_000);
             lookup(&network);
+            broadcasts(&network);
             pool(&network, &CROWDS);
             upkeep(&network);
             table();

@@ -370,3 +370,271 @@ fn storing_a_record_has_a_time_out() {
     let (when, finish) = net.finish();
     assert_eq!((when, &finish.stores[0].end), (at(2_000), &StoreEnd::TimedOut));
 }
+
+// Defects that the ledger found.
+
+/// A pool whose lookups ask one node at a time.
+fn one_by_one(k: usize, config: BroadcastConfig, network: NetworkConfig) -> BroadcastPool<Tiny> {
+    let query = QueryConfig {
+        k,
+        alpha: 1,
+        max_candidates: k,
+        max_closer_nodes: 4,
+        retries: 0,
+        rim: false,
+        ..QueryConfig::default()
+    };
+    let network =
+        NetworkConfig { request_timeout: S * 2, soft_timeout: S * 2, min_timeout: S * 2, ..network };
+    BroadcastPool::new(LOCAL, config, PoolConfig { query, ..PoolConfig::default() }, network).unwrap()
+}
+
+fn optimistic(tag: u64, key: u8, nodes: u64, seeds: &[u8]) -> StartBroadcast<Tiny> {
+    let start = StartBroadcast::optimistic(tag, node(key), "it")
+        .with_seeds(seeds.iter().copied().map(node).collect());
+    StartBroadcast { strategy: Strategy::Optimistic { nodes: Some(nodes) }, ..start }
+}
+
+fn is_store(request: &Request<Tiny>) -> bool {
+    matches!(request.ask, Ask::Store { .. })
+}
+
+impl Net {
+    /// The request that this node has in flight, to store or to find.
+    fn take(&mut self, key: u8, store: bool) -> kad_proto::RequestId {
+        let of =
+            |(_, request): &(Instant, Request<Tiny>)| request.node == node(key) && is_store(request) == store;
+        let place = self.open.iter().position(of).unwrap_or_else(|| panic!("{key:x}, of {:?}", self.open));
+        self.open.remove(place).1.id
+    }
+
+    fn names(&mut self, key: u8, closer: &[u8]) {
+        let (request, closer) = (self.take(key, false), closer.iter().copied().map(node).collect());
+        self.call(Stamped::new(Inbound::Answered { request, closer }));
+    }
+
+    fn stores(&mut self, key: u8) {
+        let request = self.take(key, true);
+        self.call(Stamped::new(Inbound::Answered { request, closer: Vec::new() }));
+    }
+
+    fn fails_to_store(&mut self, key: u8) {
+        let request = self.take(key, true);
+        self.call(Stamped::new(Inbound::Failed(request)));
+    }
+
+    fn tick(&mut self, now: Instant) -> Batch<Outbound<Tiny>> {
+        self.now = now;
+        self.call(Stamped::new(Inbound::Tick))
+    }
+}
+
+#[test]
+fn a_late_caller_blames_nobody_for_the_end_of_the_share() {
+    let mut net = Net::new(pool(4, BroadcastConfig::default()), []);
+    let start = StartBroadcast::follow_up(1, node(0x42), "it").with_seeds(vec![node(0x80), node(0xc0)]);
+    net.call(Stamped::new(Inbound::Start(start)).by(at(1_000)));
+    // Its share ended at 900 ms, and its time at 1 s; the requests' own time-outs are later.
+    let out = net.tick(at(1_500));
+    let given_up = out.iter().filter_map(|out| match &out.event {
+        Outbound::Cancel(cancel) => Some(cancel.reason),
+        Outbound::Progress(progress) => panic!("no failure of the node: {progress:?}"),
+        _ => None,
+    });
+    let given_up: Vec<_> = given_up.collect();
+    assert_eq!(given_up, [GivenUp::LookupEnded; 2]);
+    let finish = net.finish().1;
+    assert_eq!((finish.outcome, finish.lookup), (Outcome::DeadlineExceeded, Some(Outcome::DeadlineExceeded)));
+}
+
+/// Each let the other go first, for ever, in one call.
+#[test]
+fn broadcasts_that_wait_for_room_do_not_take_turns_for_ever() {
+    let network = NetworkConfig { max_in_flight: 1, max_queued: 0, ..NetworkConfig::default() };
+    let mut net = Net::new(one_by_one(4, BroadcastConfig::default(), network), []);
+    // The first looks for less long than the second, and stores for longer than that looks.
+    net.call(Stamped::new(Inbound::Start(optimistic(1, 0, 1, &[0x50]))).by(at(10_000)));
+    let second = StartBroadcast::follow_up(2, node(0xf0), "that").with_seeds(vec![node(0x90)]);
+    net.call(Stamped::new(Inbound::Start(second)).by(at(10_500)));
+    net.stores(0x50);
+    net.names(0x50, &[0x40, 0x41]);
+    let open: Vec<_> = net.open.iter().map(|(_, request)| request.node).collect();
+    assert_eq!(open, [node(0x90)], "the earlier deadline goes first");
+    net.names(0x90, &[]);
+    net.stores(0x40);
+}
+
+#[test]
+fn a_node_that_was_pushed_out_and_is_named_again_is_not_stored_with_twice() {
+    let mut net = Net::new(one_by_one(8, BroadcastConfig::default(), NetworkConfig::default()), []);
+    net.start(optimistic(1, 0, 10, &[0x80]));
+    net.names(0x80, &[0x50, 0x51]);
+    net.names(0x50, &[0x20, 0x21, 0x22, 0x23]);
+    net.names(0x20, &[0x10, 0x11, 0x12, 0x13]);
+    (0x10..0x14).for_each(|key| net.fails_to_store(key));
+    // There is room for eight: 0x51 has to go.
+    net.names(0x10, &[8, 9]);
+    net.fails_to_store(8);
+    net.fails_to_store(9);
+    net.names(8, &[0x51]);
+    let stores = net.out.iter().filter(|(_, out)| {
+        matches!(&out.event, Outbound::Request(request) if is_store(request) && request.node == node(0x51))
+    });
+    assert_eq!(stores.count(), 1);
+}
+
+#[test]
+fn two_nodes_with_one_key_keep_their_tokens_apart() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Ports;
+
+    impl Family for Ports {
+        type Key = Key8;
+        type Node = (Key8, u16);
+        type Message = u16;
+
+        fn key(node: &(Key8, u16)) -> Key8 {
+            node.0
+        }
+    }
+
+    let (pool, network) = (PoolConfig::default(), NetworkConfig::default());
+    let mut machine = BroadcastPool::<Ports>::new(LOCAL, BroadcastConfig::default(), pool, network).unwrap();
+    let seeds = vec![(node(1), 80), (node(1), 443)];
+    let start = StartBroadcast::follow_up(1, node(0), 7).with_seeds(seeds);
+    let mut told: Vec<_> = machine.handle(at(0), Stamped::new(Inbound::Start(start))).into_iter().collect();
+    let mut stores = Vec::new();
+    while let Some(out) = told.pop() {
+        let Outbound::Request(request) = out.event else { continue };
+        if let Ask::Store { token, .. } = request.ask {
+            stores.push((request.node.1, token));
+            continue;
+        }
+        let carried = Carried { value: false, token: Some(request.node.1) };
+        let event = Inbound::AnsweredWith { request: request.id, closer: Vec::new(), carried };
+        told.extend(machine.handle(at(1), Stamped::new(event)));
+    }
+    stores.sort_unstable();
+    assert_eq!(stores, [(80, Some(80)), (443, Some(443))]);
+}
+
+#[test]
+fn what_goes_on_in_the_background_has_a_time_of_its_own() {
+    let config = BroadcastConfig { return_share: 10, ..BroadcastConfig::default() };
+    let network = NetworkConfig { max_in_flight: 3, ..NetworkConfig::default() };
+    let mut net = Net::new(one_by_one(8, config, network), []);
+    let keys: Vec<_> = (1..=8).collect();
+    net.call(Stamped::new(Inbound::Start(optimistic(1, 0, 10, &keys))).by(at(1_000)));
+    net.stores(1);
+    assert_eq!((net.finish().1.outcome, net.machine.traffic().queued), (Outcome::Complete, 4));
+    // The deadline of the operation was that of what it sent: no time-out of theirs. What waited goes out now.
+    let out = net.tick(at(1_000));
+    let mut sent = 0;
+    for out in &out {
+        match &out.event {
+            Outbound::Cancel(cancel) => assert_eq!(cancel.reason, GivenUp::OperationEnded),
+            Outbound::Request(request) => {
+                assert_eq!(out.deadline, Some(at(3_000)));
+                sent += usize::from(is_store(request));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // Two given up; and what they made room for: a request of the lookup, and a store that had waited.
+    assert_eq!((out.len() - sent, sent), (3, 1), "{out:?}");
+    net.run();
+    let asked = net.out.iter().filter_map(|(_, out)| match &out.event {
+        Outbound::Request(request) => Some(request.id),
+        _ => None,
+    });
+    let asked: BTreeSet<_> = asked.collect();
+    assert!(net.out.iter().all(|(_, out)| match &out.event {
+        Outbound::Cancel(cancel) => asked.contains(&cancel.id),
+        _ => true,
+    }));
+    assert!(net.now <= at(11_000), "{}", net.now);
+}
+
+#[test]
+fn what_was_granted_in_the_background_is_given_back() {
+    let background_timeout = Duration::from_nanos(1);
+    let config = BroadcastConfig {
+        return_share: 1,
+        max_background: 8,
+        background_timeout,
+        ..BroadcastConfig::default()
+    };
+    let mut net = Net::new(one_by_one(8, config, NetworkConfig::default()), []);
+    // It has stored with all it knows, and has no time to look for others.
+    net.start(optimistic(1, 0, 10, &[1]));
+    net.stores(1);
+    net.tick(at(1));
+    let out = net.start(optimistic(2, 0, 10, &[1, 2]));
+    assert!(matches!(out[0].event, Outbound::Started(_)), "{out:?}");
+    net.open.retain(|(_, request)| request.owner != Owner::Background);
+    net.stores(1);
+    let Some(Outbound::Finished(finish)) = net
+        .out
+        .iter()
+        .rev()
+        .map(|(_, out)| out.event.clone())
+        .find(|event| matches!(event, Outbound::Finished(_)))
+    else {
+        panic!("it has returned")
+    };
+    assert_eq!(finish.stores[1].end, StoreEnd::Background);
+}
+
+#[test]
+fn a_lookup_that_was_not_needed_or_not_the_only_one_has_no_outcome() {
+    let config = BroadcastConfig { return_share: 1, max_background: 0, ..BroadcastConfig::default() };
+    let mut net = Net::new(one_by_one(8, config.clone(), NetworkConfig::default()), []);
+    net.start(optimistic(1, 0, 10, &[1]));
+    net.stores(1);
+    let finish = net.finish().1;
+    assert_eq!((finish.outcome, finish.lookup), (Outcome::Complete, None));
+    let mut net = Net::new(one_by_one(8, config, NetworkConfig::default()), []);
+    let records = vec![Record { key: node(1), message: "it" }];
+    net.start(StartBroadcast::sweep(1, records).with_seeds(vec![node(2)]));
+    let id = net.machine.operation(1).unwrap();
+    net.call(Stamped::new(Inbound::Stop(id)));
+    let finish = net.finish().1;
+    assert_eq!((finish.outcome, finish.lookup, finish.explored), (Outcome::Stopped, None, None));
+}
+
+#[test]
+fn what_time_tells_of_the_network_is_known_before_the_event() {
+    use kad_proto::coordinator::{Inbound, Outbound};
+    use kad_proto::{Config, Coordinator, NetworkSizeConfig, RoutingConfig, Start};
+    let query = QueryConfig { k: 1, retries: 0, rim: false, ..QueryConfig::default() };
+    let size = NetworkSizeConfig { k: 1, min_samples: 2, ..NetworkSizeConfig::default() };
+    let config = Config {
+        pool: PoolConfig { query, ..PoolConfig::default() },
+        routing: RoutingConfig::off(),
+        network_size: Some(size),
+        ..Config::default()
+    };
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    // Two lookups converge as the closest node that each knows runs into its time-out.
+    for tag in 0..2 {
+        let target = node(0x10 * (tag as u8 + 1));
+        let near = target.with_flipped(7);
+        let start = Start::find(tag, target).with_seeds(vec![near, near.with_flipped(5)]);
+        let _ = machine.handle(at(0), Stamped::new(Inbound::Start(start)));
+    }
+    // At the soft limit the next is asked.
+    for out in machine.handle(at(300), Stamped::new(Inbound::Tick)) {
+        let Outbound::Request(request) = out.event else { continue };
+        let event = Inbound::Answered { request: request.id, closer: Vec::new() };
+        let _ = machine.handle(at(300), Stamped::new(event));
+    }
+    let start = StartBroadcast::optimistic(7, node(0x15), "it");
+    let start = Stamped::new(Inbound::Broadcast(start));
+    let mut ticked = machine.clone();
+    let mut apart = ticked.handle(at(5_000), Stamped::new(Inbound::Tick));
+    apart.extend(ticked.handle(at(5_000), start.clone()));
+    let out = machine.handle(at(5_000), start);
+    assert_eq!(out, apart);
+    let stores = |out: &Stamped<Outbound<Tiny>>| matches!(&out.event, Outbound::Request(it) if is_store(it));
+    assert!(out.iter().any(stores), "it stores at once, as it knows how large the network is: {out:?}");
+}

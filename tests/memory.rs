@@ -10,13 +10,17 @@ mod ideal;
 
 use allocation_counter::measure;
 use ideal::{Ideal, Plain, SplitMix};
+use kad_proto::broadcast::{
+    Inbound as CastInbound, Outbound as CastOutbound, StartBroadcast, StoreEnd, Strategy,
+};
 use kad_proto::coordinator::{Inbound as CoordinatorInbound, Outbound as CoordinatorOutbound};
 use kad_proto::crawl::{Inbound as CrawlInbound, Outbound as CrawlOutbound, StartCrawl};
 use kad_proto::query::{Inbound, Outbound};
 use kad_proto::table::Offered;
 use kad_proto::{
-    Batch, Config, Coordinator, Crawl, CrawlConfig, Instant, Key256, Machine, NetworkConfig, PoolConfig,
-    Query, QueryConfig, QueryPool, Request, RequestId, RoutingTable, Stamped, Start, TableConfig,
+    Ask, Batch, BroadcastConfig, BroadcastPool, Carried, Config, Coordinator, Crawl, CrawlConfig, Instant,
+    Key256, Machine, NetworkConfig, PoolConfig, Query, QueryConfig, QueryPool, Record, Request, RequestId,
+    RoutingTable, Stamped, Start, SweepConfig, TableConfig,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -298,5 +302,170 @@ fn a_crawl_under_fire_stays_within_its_bound() {
         // And of the requests in flight.
         let bound = (max_nodes * node + max_edges * 31 + 32_768) as u64;
         assert!(peak <= bound, "{peak} bytes held, {bound} allowed, by {config:?}");
+    }
+}
+
+/// Runs a follow-up in a healthy network. Says how many answers there were after the start, how many of them took memory, and
+/// how many allocations that was in all.
+fn follow_up(
+    machine: &mut BroadcastPool<Plain>,
+    out: &mut Batch<CastOutbound<Plain>>,
+    network: &Ideal,
+    target: Key256,
+    first: usize,
+) -> (u64, u64, u64) {
+    let mut requests = VecDeque::new();
+    let start = StartBroadcast::follow_up(1, target, 7).with_seeds(network.answer(first, &target));
+    let mut event = CastInbound::Start(start);
+    let (mut events, mut taking, mut allocations) = (0, 0, 0);
+    loop {
+        let counted = measure(|| machine.handle_into(Instant::ORIGIN, Stamped::new(event), out)).count_total;
+        if events > 0 {
+            taking += u64::from(counted > 0);
+            allocations += counted;
+        }
+        for stamped in &*out {
+            if let CastOutbound::Request(request) = &stamped.event {
+                requests.push_back((request.id, request.node, matches!(request.ask, Ask::Store { .. })));
+            }
+        }
+        out.clear();
+        let Some((request, node, store)) = requests.pop_front() else { return (events, taking, allocations) };
+        let known = || network.answer(network.index(&node).unwrap(), &target);
+        event = CastInbound::Answered { request, closer: if store { Vec::new() } else { known() } };
+        events += 1;
+    }
+}
+
+#[test]
+fn a_warm_follow_up_allocates_nothing_per_answer() {
+    let (pool, requests) = (PoolConfig::default(), NetworkConfig::default());
+    let mut machine = BroadcastPool::new(LOCAL, BroadcastConfig::default(), pool, requests).unwrap();
+    let network = Ideal::new(1_000);
+    let mut out = Batch::new();
+    for (place, (target, first)) in network.lookups(20).into_iter().enumerate() {
+        let (events, taking, allocations) = follow_up(&mut machine, &mut out, &network, target, first);
+        assert!(events >= 40);
+        // Only the list of those to store with, when the lookup is over, and what is said of them in the end.
+        assert!(
+            place < 10 || taking == 2 && allocations == 2,
+            "{allocations} in {taking} of {events} answers"
+        );
+    }
+}
+
+/// Runs a broadcast whose peers name ever closer nodes, all of them made up, want something back, and store nothing that they
+/// need not. Says how many bytes the machine held at most, the finish included, how many nodes it asked, and how many it was to
+/// store with.
+fn broadcast_under_fire(
+    start: StartBroadcast<Plain>,
+    config: &BroadcastConfig,
+    query: &QueryConfig,
+    fails: bool,
+) -> (u64, u64, usize) {
+    let (pool, network) =
+        (PoolConfig { query: query.clone(), ..PoolConfig::default() }, NetworkConfig::default());
+    let mut machine = BroadcastPool::<Plain>::new(LOCAL, config.clone(), pool, network).unwrap();
+    let (mut requests, mut out) = (VecDeque::new(), Batch::new());
+    let (mut held, mut peak, mut asked, mut stores) = (0_i64, 0, 0, 0);
+    let mut adversary = Adversary { target: LOCAL, distance: u64::MAX >> 20 };
+    let mut event = CastInbound::Start(start);
+    loop {
+        // What is handed in is dropped inside: it counts as freed here, and not as held before.
+        let given = match &event {
+            CastInbound::Start(start) => {
+                let fixed = if let Strategy::Static(nodes) = &start.strategy { nodes.capacity() } else { 0 };
+                (start.seeds.capacity() + fixed) * size_of::<Key256>()
+                    + start.records.capacity() * size_of::<Record<Plain>>()
+            }
+            CastInbound::AnsweredWith { closer, .. } => closer.capacity() * size_of::<Key256>(),
+            _ => 0,
+        };
+        held += given as i64;
+        let counted = measure(|| machine.handle_into(Instant::ORIGIN, Stamped::new(event), &mut out));
+        peak = peak.max(held as u64 + counted.bytes_max);
+        let mut finished = false;
+        for stamped in &out {
+            match &stamped.event {
+                CastOutbound::Request(request) => {
+                    let store = matches!(request.ask, Ask::Store { .. } | Ask::Batch { .. });
+                    asked += u64::from(!store);
+                    requests.push_back((request.id, request.target, store));
+                }
+                CastOutbound::Finished(finish) => {
+                    stores = finish.stores.len();
+                    assert!(finish.stores.iter().all(|stored| stored.end != StoreEnd::Unsent));
+                    finished = true;
+                }
+                _ => {}
+            }
+        }
+        let cleared = measure(|| out.clear());
+        held += counted.bytes_current + cleared.bytes_current;
+        let Some((request, target, store)) = requests.pop_front().filter(|_| !finished) else {
+            return (peak, asked, stores);
+        };
+        adversary.target = target;
+        let carried = Carried { value: false, token: Some(7) };
+        event = match (store, fails) {
+            (true, true) => CastInbound::Failed(request),
+            (true, false) => CastInbound::Answered { request, closer: Vec::new() },
+            (false, _) => CastInbound::AnsweredWith { request, closer: adversary.answer(200), carried },
+        };
+    }
+}
+
+#[test]
+fn a_broadcast_under_fire_stays_within_its_bound() {
+    let mut random = SplitMix(9);
+    let query = QueryConfig::default();
+    let (node, record) = (size_of::<Key256>() as u64, size_of::<Record<Plain>>() as u64);
+    let seeds: Vec<_> = (0..20).map(|_| random.key()).collect();
+    // See the documentation of `BroadcastConfig`. A node is its key here, and a message takes 8 bytes.
+    // The list of an optimistic one grows by doubling.
+    let stores = |count: u64| 3 * count * (node + 60);
+    let tokens = |asked: u64| 3 * asked * (2 * node + 8 + 30);
+    let lookup = bytes_per_lookup(&query);
+    let spare = 32_768;
+    let default = BroadcastConfig::default();
+    let target = random.key();
+
+    let start = StartBroadcast::follow_up(1, target, 7).with_seeds(seeds.clone());
+    let (peak, asked, count) = broadcast_under_fire(start, &default, &query, false);
+    assert_eq!((asked, count), (query.max_nodes as u64, query.k));
+    let bound = lookup + stores(count as u64) + tokens(asked) + spare;
+    assert!(peak <= bound, "follow-up: {peak} bytes held, {bound} allowed");
+
+    let nodes: Vec<_> = (0..1_024).map(|_| random.key()).collect();
+    let start = StartBroadcast::fixed(1, target, 7, nodes);
+    let (peak, asked, count) = broadcast_under_fire(start, &default, &query, false);
+    assert_eq!((asked, count), (0, default.max_nodes));
+    let bound = count as u64 * node + 2 * count as u64 * (node + 60) + spare;
+    assert!(peak <= bound, "static: {peak} bytes held, {bound} allowed");
+
+    // Every one of them seems close; none stores.
+    let start = StartBroadcast {
+        strategy: Strategy::Optimistic { nodes: Some(1) },
+        ..StartBroadcast::optimistic(1, target, 7).with_seeds(seeds.clone())
+    };
+    let (peak, asked, count) = broadcast_under_fire(start, &default, &query, true);
+    assert_eq!(count, 2 * query.k, "twice k, at most");
+    let bound = lookup + stores(count as u64) + tokens(asked) + spare;
+    assert!(peak <= bound, "optimistic: {peak} bytes held, {bound} allowed");
+
+    let max_lookups = 16;
+    let sweep = SweepConfig { max_lookups, ..default.sweep.clone() };
+    let config = BroadcastConfig { sweep, ..default.clone() };
+    for records in [10, 1_000, 5_000] {
+        let all = (0..records).map(|message| Record { key: random.key(), message }).collect();
+        let start = StartBroadcast::sweep(1, all).with_seeds(seeds.clone());
+        let (peak, asked, count) = broadcast_under_fire(start, &config, &query, false);
+        assert!(count <= max_lookups * 40 && asked <= (max_lookups * query.max_nodes) as u64);
+        let k = query.k as u64;
+        // Its start and its keys; what each node gets: by the sweep, in the list of stores, and in the finish.
+        let lots = records * (record + 2 * node) + records * k * (16 + 2 * 4 + 2 * 4);
+        let found = 2 * max_lookups as u64 * 40 * node;
+        let bound = 3 * lookup + found + lots + stores(count as u64) + tokens(asked) + spare;
+        assert!(peak <= bound, "sweep of {records}: {peak} bytes held, {bound} allowed");
     }
 }

@@ -40,10 +40,12 @@ use core::time::Duration;
 
 /// How broadcasts go about it.
 ///
-/// Memory of a broadcast: that of its start; of a lookup as [`QueryConfig`] bounds it (of a sweep: `max_lookups`, and what
-/// [`SweepConfig`] says); some 40 bytes and a node id for each node that it stores with, which are k (or `max_nodes`, where they
-/// are given; or those that a sweep finds), and of an optimistic one at most twice k; and what answers [carried](Carried::token),
-/// one for each node that was asked.
+/// Memory of a broadcast: that of its start; of a lookup as [`QueryConfig`] bounds it (of a sweep: of `max_lookups` at once, what
+/// [`SweepConfig`] says, and 4 bytes for each of the k nodes of each record); some 60 bytes and a node id for each node that it
+/// stores with, and as much again in its finish; and what answers [carried](Carried::token), with a key, a node id and some 30
+/// bytes for each node that was asked. The nodes that it stores with are at most k; or `max_nodes`, where they are given; or all
+/// that a sweep finds; or twice k, of an optimistic one, as others take the place of those that fail. Vectors and tables grow by
+/// doubling. Of those that go on in the background there are at most `max_background`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BroadcastConfig {
     /// How long a broadcast may take at most; its start may ask for less. Default: 60 s.

@@ -47,6 +47,8 @@ struct Eager<const N: usize> {
     enough: usize,
     /// The window is as good as it needs to be.
     stopped: bool,
+    /// A store has failed: the lookup goes on to its own end.
+    troubled: bool,
     /// Something has happened since the window was looked at.
     stale: bool,
 }
@@ -158,8 +160,7 @@ impl<const N: usize> Cast<N> {
         let mut fell_back = None;
         // Whether a silent node is to be asked again is not told while that waits for capacity.
         let roomy = config.network.max_in_flight >= 1_000 && config.network.max_per_node >= 16;
-        let told = roomy || query.retries == 0 || !matches!(start.strategy, Strategy::Optimistic { .. });
-        let mut exact = config.network.max_queued >= 1_000 && told;
+        let mut exact = config.network.max_queued >= 1_000 && (roomy || query.retries == 0);
         let plan = match &start.strategy {
             Strategy::Static(_) => Plan::Static,
             Strategy::FollowUp => Plan::FollowUp(known()),
@@ -174,6 +175,7 @@ impl<const N: usize> Cast<N> {
                     budget: 2 * query.k,
                     enough: (query.k * usize::from(config.broadcast.return_share)).div_ceil(100).max(1),
                     stopped: false,
+                    troubled: false,
                     stale: true,
                 }),
             },
@@ -312,7 +314,8 @@ impl<const N: usize> Cast<N> {
 
     /// Whether it looks on: an optimistic one may have paused.
     fn looks(&self) -> bool {
-        self.over.is_none() && !matches!(&self.plan, Plan::Optimistic(eager) if eager.stopped)
+        let pauses = |eager: &Eager<N>| eager.stopped || eager.budget == 0;
+        self.over.is_none() && !matches!(&self.plan, Plan::Optimistic(eager) if pauses(eager))
     }
 
     /// Whether the end of the lookup can be told.
@@ -343,8 +346,9 @@ impl<const N: usize> Cast<N> {
             .take(k)
             .collect();
         let keys = window.iter().map(|(node, ..)| node.key);
-        eager.stopped = self.config.unasked && eager.thresholds.may_stop(&target, keys);
-        let everybody = eager.stopped || !looking;
+        let dense = self.config.unasked && eager.thresholds.may_stop(&target, keys);
+        eager.stopped = dense && !eager.troubled;
+        let everybody = dense || !looking;
         let due: Vec<_> = window
             .into_iter()
             .filter(|(node, _, answered)| {
@@ -452,6 +456,16 @@ impl<const N: usize> Cast<N> {
                     tour.legs.values().any(|leg| leg.answered.contains(&node)),
                     "sweep: stores with nodes found"
                 );
+            }
+        }
+    }
+
+    /// An optimistic broadcast learns of it, and its lookup too where the node is silent.
+    fn store_failed(&mut self, node: &Peer<N>, silent: bool) {
+        if let Plan::Optimistic(eager) = &mut self.plan {
+            eager.troubled = true;
+            if silent {
+                eager.known.lost(node);
             }
         }
     }
@@ -678,7 +692,7 @@ impl<const N: usize> Matter<N> for Cast<N> {
             Plan::FollowUp(known) => (known.asks(now, request, soft, unqueued), counts),
             Plan::Optimistic(eager) => {
                 assert!(
-                    !self.exact || !eager.stopped,
+                    !self.exact || !unqueued || !eager.stopped,
                     "optimistic: looks for nobody beyond the set threshold"
                 );
                 (eager.known.asks(now, request, soft, unqueued), counts)
@@ -762,6 +776,7 @@ impl<const N: usize> Matter<N> for Cast<N> {
                 _ => StoreEnd::Failed,
             });
             self.later += background;
+            self.store_failed(&node, !matches!(replied.reply, Reply::Rejected(_)));
         } else {
             match &mut self.plan {
                 Plan::Static => panic!("static: looks for nobody"),
@@ -817,6 +832,7 @@ impl<const N: usize> Matter<N> for Cast<N> {
                 if let Some(store) = self.store_mut(id) {
                     store.end = Some(StoreEnd::Failed);
                     self.later += 1;
+                    self.store_failed(&sent.node, true);
                 }
                 self.happened(now);
             }
@@ -871,8 +887,8 @@ impl<const N: usize> Matter<N> for Cast<N> {
             matches!(end, StoreEnd::Background | StoreEnd::Cancelled | StoreEnd::Unsent)
         };
         let open = finish.stores.iter().filter(|stored| left(&stored.end)).count();
-        let more = self.query.k.saturating_sub(stored);
-        let unseen = open == 0 && more > 0 && more <= self.config.max_background && self.over.is_none();
+        let rest = (2 * self.query.k).saturating_sub(finish.stores.len()) + open;
+        let unseen = open == 0 && rest > 0 && rest <= self.config.max_background && self.over.is_none();
         self.background = returns && (goes_on || in_flight > 0 || unseen);
         assert!(!goes_on || returns, "background: only what an optimistic broadcast has left");
         assert_eq!(finish.target, self.start.records[0].key);
@@ -897,7 +913,7 @@ impl<const N: usize> Matter<N> for Cast<N> {
         } else {
             assert_eq!(finish.explored, None, "explored: of sweeps only");
         }
-        self.rest = more.max(open);
+        self.rest = rest;
         self.gives_up_rest = returns && !self.background && open > 0;
         if let Plan::Optimistic(eager) = &mut self.plan
             && self.background

@@ -39,6 +39,8 @@ struct Entry {
     pending: Vec<RequestId>,
     /// All that has ended timed out: one more may have waited for capacity meanwhile.
     silent: bool,
+    /// It has failed by other means than a request of the lookup.
+    lost: bool,
 }
 
 impl Entry {
@@ -178,8 +180,14 @@ impl<const N: usize> Known<N> {
             && self.entries.values().filter(|entry| entry.state == State::Heard).count()
                 < self.max_candidates
             && !self.entries.keys().any(|other| other.key == peer.key);
-        let entry =
-            Entry { state: State::Heard, hops: vec![hop], tries: 0, pending: Vec::new(), silent: true };
+        let entry = Entry {
+            state: State::Heard,
+            hops: vec![hop],
+            tries: 0,
+            pending: Vec::new(),
+            silent: true,
+            lost: false,
+        };
         self.entries.insert(peer, entry);
         true
     }
@@ -224,7 +232,7 @@ impl<const N: usize> Known<N> {
         let silent = match entry.state {
             State::Heard | State::Missed => true,
             State::Waiting { .. } => self.find && (entry.is_slow(now) || !self.fixed),
-            State::Failed => self.find && entry.silent && !unqueued,
+            State::Failed => (self.find && entry.silent || entry.lost) && !unqueued,
             State::Answered { .. } => false,
         };
         assert!(silent, "query: asked again though not silent: {peer:?} {:?}", entry.state);
@@ -248,7 +256,10 @@ impl<const N: usize> Known<N> {
         let Some(entry) = self.entries.get_mut(&peer) else { return first };
         entry.tries += 1;
         entry.pending.push(request.id);
-        entry.state = State::Waiting { slow_at };
+        // What was to be sent to a node that has been lost since waited for capacity, and changes nothing.
+        if !entry.lost {
+            entry.state = State::Waiting { slow_at };
+        }
         assert!(self.asked() <= self.config.max_nodes, "query: asked more nodes than max_nodes");
         let most = self.config.paths * self.config.alpha.max(self.k);
         assert!(!self.fixed || self.occupied(now) <= most, "query: more than k slots a path");
@@ -339,6 +350,18 @@ impl<const N: usize> Known<N> {
         }
         self.fruitless += 1;
         self.troubled = true;
+    }
+
+    /// A node has failed by other means than a request of the lookup.
+    pub(crate) fn lost(&mut self, peer: &Peer<N>) {
+        if let Some(entry) = self.entries.get_mut(peer)
+            && !entry.answered()
+            && entry.state != State::Failed
+        {
+            entry.state = State::Failed;
+            entry.lost = true;
+            self.troubled = true;
+        }
     }
 
     fn entry(&mut self, peer: &Peer<N>) -> &mut Entry {
