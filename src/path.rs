@@ -315,14 +315,16 @@ impl<F: Family> Path<F> {
         if matches!(rank.state, State::Answered | State::Failed) {
             return;
         }
-        let was = core::mem::replace(&mut rank.state, State::Failed);
-        self.heard -= u16::from(was == State::Heard);
-        self.waiting -= u16::from(was == State::Waiting);
-        if was == State::Heard {
-            self.horizon = u64::MAX;
-        }
         self.troubled = true;
         self.unchanged = false;
+        // Where it has been asked, that request will tell: it may yet be answered.
+        if rank.pending > 0 {
+            return;
+        }
+        if core::mem::replace(&mut rank.state, State::Failed) == State::Heard {
+            self.heard -= 1;
+            self.horizon = u64::MAX;
+        }
         self.unsettle();
     }
 

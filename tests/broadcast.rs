@@ -418,9 +418,10 @@ impl Net {
         self.call(Stamped::new(Inbound::Answered { request, closer: Vec::new() }));
     }
 
-    fn fails_to_store(&mut self, key: u8) {
+    /// It lives, so that the lookup goes on asking it.
+    fn refuses_to_store(&mut self, key: u8) {
         let request = self.take(key, true);
-        self.call(Stamped::new(Inbound::Failed(request)));
+        self.call(Stamped::new(Inbound::Rejected { request, why: "full" }));
     }
 
     fn tick(&mut self, now: Instant) -> Batch<Outbound<Tiny>> {
@@ -471,11 +472,11 @@ fn a_node_that_was_pushed_out_and_is_named_again_is_not_stored_with_twice() {
     net.names(0x80, &[0x50, 0x51]);
     net.names(0x50, &[0x20, 0x21, 0x22, 0x23]);
     net.names(0x20, &[0x10, 0x11, 0x12, 0x13]);
-    (0x10..0x14).for_each(|key| net.fails_to_store(key));
+    (0x10..0x14).for_each(|key| net.refuses_to_store(key));
     // There is room for eight: 0x51 has to go.
     net.names(0x10, &[8, 9]);
-    net.fails_to_store(8);
-    net.fails_to_store(9);
+    net.refuses_to_store(8);
+    net.refuses_to_store(9);
     net.names(8, &[0x51]);
     let stores = net.out.iter().filter(|(_, out)| {
         matches!(&out.event, Outbound::Request(request) if is_store(request) && request.node == node(0x51))
@@ -560,7 +561,7 @@ fn what_was_granted_in_the_background_is_given_back() {
     let background_timeout = Duration::from_nanos(1);
     let config = BroadcastConfig {
         return_share: 1,
-        max_background: 8,
+        max_background: 16,
         background_timeout,
         ..BroadcastConfig::default()
     };

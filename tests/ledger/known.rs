@@ -256,10 +256,9 @@ impl<const N: usize> Known<N> {
         let Some(entry) = self.entries.get_mut(&peer) else { return first };
         entry.tries += 1;
         entry.pending.push(request.id);
-        // What was to be sent to a node that has been lost since waited for capacity, and changes nothing.
-        if !entry.lost {
-            entry.state = State::Waiting { slow_at };
-        }
+        // One that is asked though it was lost was to be asked already, and that waited for capacity.
+        entry.lost = false;
+        entry.state = State::Waiting { slow_at };
         assert!(self.asked() <= self.config.max_nodes, "query: asked more nodes than max_nodes");
         let most = self.config.paths * self.config.alpha.max(self.k);
         assert!(!self.fixed || self.occupied(now) <= most, "query: more than k slots a path");
@@ -358,8 +357,10 @@ impl<const N: usize> Known<N> {
             && !entry.answered()
             && entry.state != State::Failed
         {
-            entry.state = State::Failed;
-            entry.lost = true;
+            if entry.pending.is_empty() {
+                entry.state = State::Failed;
+                entry.lost = true;
+            }
             self.troubled = true;
         }
     }
