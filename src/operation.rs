@@ -266,9 +266,16 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         self.advance(turn)
     }
 
-    /// A request that waits has its operation's time, and so ends with it: only one that was sent gets here.
+    /// A request that waits has its operation's time, and so ends with it. It gets here only where its operation has returned
+    /// since and goes on for longer: it was never sent, and there is nothing to be said of it.
     fn timed_out<E: Says<F, T>>(&mut self, turn: &mut Turn<'_, F, E>, id: RequestId) {
-        let Some((asked, request)) = self.close(turn, id, Ending::TimedOut) else { return };
+        let was_sent = turn.outbox.get(id).is_some_and(Request::is_emitted);
+        let ending = if was_sent { Ending::TimedOut } else { Ending::Cancelled };
+        let Some((asked, request)) = self.close(turn, id, ending) else { return };
+        if !was_sent {
+            self.task.missed(asked.place, Miss::Failed);
+            return;
+        }
         let elapsed = request.age(turn.now);
         self.statistics.timeouts += 1;
         self.task.missed(asked.place, Miss::TimedOut);

@@ -4,8 +4,8 @@ use crate::presets;
 use kad_proto::RoutingConfig;
 use kad_proto::explore::Schedule;
 use kad_proto::sim::{
-    Bootstrap, Build, Churn, Eclipse, Empty, Join, Late, Latency, Length, MadeUp, Pace, Partition, Party,
-    Scenario, Silent,
+    Bootstrap, Broadcasts, Build, Churn, Eclipse, Empty, Join, Late, Latency, Length, MadeUp, Pace,
+    Partition, Party, Scenario, Scheme, Silent,
 };
 use serde::Deserialize;
 use std::time::Duration;
@@ -46,7 +46,7 @@ macro_rules! table {
 table!(File {
     preset: String, seed: u64, nodes: u32, k: usize, warm: bool, meet: bool, dead: f64, nat: f64, keep: u32,
     health: Time, check: bool, join: JoinTable, bootstrap: BootstrapTable, sybils: SybilsTable, slow: SlowTable, churn: ChurnTable, hostile: Vec<PartyTable>,
-    link: LinkTable, partition: PartitionTable, workload: WorkloadTable, engine: EngineTable, routing: RoutingTable,
+    link: LinkTable, partition: PartitionTable, workload: WorkloadTable, broadcasts: BroadcastsTable, engine: EngineTable, routing: RoutingTable,
 });
 table!(JoinTable { seeds: u32, every: Time, refreshes: u32, pause: Time });
 table!(BootstrapTable { seeds: u32, every: Time, settle: Time });
@@ -61,6 +61,17 @@ table!(WorkloadTable {
     pace: PaceValue,
     deadline: Time,
     messages: f64,
+    stopped: f64,
+});
+table!(BroadcastsTable {
+    scheme: SchemeName,
+    nodes: u64,
+    records: u32,
+    count: u32,
+    first: Time,
+    pace: PaceValue,
+    deadline: Time,
+    learn: u32,
     stopped: f64,
 });
 table!(EngineTable {
@@ -82,6 +93,9 @@ table!(EngineTable {
     max_queued: usize,
     bucket_size: usize,
     max_failures: usize,
+    broadcast_timeout: Time,
+    unasked: bool,
+    return_share: u8,
 });
 
 // Each part can be turned off by its name: `routing.probe = false`.
@@ -133,6 +147,15 @@ enum BehaviourName {
     Late,
     Empty,
     Silent,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum SchemeName {
+    FollowUp,
+    Static,
+    Optimistic,
+    Sweep,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -360,12 +383,38 @@ impl File {
             put(&mut to.workload.messages, table.messages);
             put(&mut to.workload.stopped, table.stopped);
         }
+        if let Some(table) = self.broadcasts {
+            table.apply(to.broadcasts.get_or_insert_default());
+        }
         if let Some(table) = self.engine {
             table.apply(to);
         }
         if let Some(table) = self.routing {
             table.apply(&mut to.config.routing);
         }
+    }
+}
+
+impl BroadcastsTable {
+    fn apply(self, to: &mut Broadcasts) {
+        match self.scheme {
+            None => {}
+            Some(SchemeName::FollowUp) => to.scheme = Scheme::FollowUp,
+            Some(SchemeName::Static) => to.scheme = Scheme::Static,
+            Some(SchemeName::Optimistic) => to.scheme = Scheme::Optimistic { nodes: None },
+            Some(SchemeName::Sweep) => to.scheme = Scheme::Sweep { records: 1_000 },
+        }
+        match &mut to.scheme {
+            Scheme::Optimistic { nodes } => put(nodes, self.nodes.map(Some)),
+            Scheme::Sweep { records } => put(records, self.records),
+            _ => {}
+        }
+        put(&mut to.count, self.count);
+        put(&mut to.first, self.first);
+        put(&mut to.pace, self.pace);
+        put(&mut to.deadline, self.deadline);
+        put(&mut to.learn, self.learn);
+        put(&mut to.stopped, self.stopped);
     }
 }
 
@@ -392,6 +441,9 @@ impl EngineTable {
         put(&mut network.max_queued, self.max_queued);
         put(&mut config.table.bucket_size, self.bucket_size);
         put(&mut config.table.max_failures, self.max_failures);
+        put(&mut config.broadcast.timeout, self.broadcast_timeout);
+        put(&mut config.broadcast.unasked, self.unasked);
+        put(&mut config.broadcast.return_share, self.return_share);
     }
 }
 

@@ -2,14 +2,25 @@
 
 use kad_proto::Config;
 use kad_proto::sim::{
-    Bootstrap, Build, Churn, Eclipse, Empty, Late, Latency, Length, Link, MadeUp, Pace, Partition, Party,
-    Scenario, Silent, Slow, Sybils, Workload,
+    Bootstrap, Broadcasts, Build, Churn, Eclipse, Empty, Late, Latency, Length, Link, MadeUp, Pace,
+    Partition, Party, Scenario, Scheme, Silent, Slow, Sybils, Workload,
 };
 use std::time::Duration;
 
 /// All of them, and what they are.
-pub(crate) const NAMES: [&str; 10] =
-    ["healthy", "under-fire", "lossy", "join", "kill", "eclipse", "day", "ipfs", "hostile", "partition"];
+pub(crate) const NAMES: [&str; 11] = [
+    "healthy",
+    "under-fire",
+    "lossy",
+    "publish",
+    "join",
+    "kill",
+    "eclipse",
+    "day",
+    "ipfs",
+    "hostile",
+    "partition",
+];
 
 /// Nodes that come one by one, know three seeds, and keep their routing tables themselves.
 fn growing() -> Scenario {
@@ -41,6 +52,15 @@ pub(crate) fn named(name: &str) -> Option<Scenario> {
         "healthy" => Scenario { workload, ..large },
         "under-fire" => Scenario::under_fire(),
         "lossy" => Scenario::lossy(),
+        "publish" => Scenario {
+            workload: Workload { lookups: 0, ..workload },
+            broadcasts: Some(Broadcasts {
+                scheme: Scheme::Optimistic { nodes: None },
+                pace: Pace::Mean(Duration::from_secs(2)),
+                ..Broadcasts::default()
+            }),
+            ..Scenario::under_fire()
+        },
         "join" => Scenario { workload: Workload { lookups: 1_000, ..workload }, ..growing() },
         "kill" => Scenario {
             dead: 0.3,

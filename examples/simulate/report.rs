@@ -1,7 +1,9 @@
 //! The report: one self-contained HTML page with plots as inline SVG.
 
 use crate::single::Speed;
-use kad_proto::sim::{Fate, Health, Lookup, Reason, World};
+use crate::strategies::Row;
+use kad_proto::sim::{Broadcast, BroadcastFigures, Fate, Health, Lookup, Reason, World};
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 use std::error::Error;
 use std::fmt::Write;
@@ -27,11 +29,32 @@ pub(crate) fn page(name: &str, world: &World, speed: &Speed) -> Drawn {
         ended.iter().filter_map(|(lookup, _)| lookup.took()).map(|t| t.as_secs_f64()).collect();
     let hops: Vec<_> = ended.iter().map(|(_, ending)| f64::from(ending.statistics.hops)).collect();
     let requests: Vec<_> = ended.iter().map(|(_, ending)| f64::from(ending.statistics.requests)).collect();
-    let mut plots = vec![
-        ("Lookup time", histogram(&times, "seconds", None)?),
-        ("Hops", histogram(&hops, "length of the longest causal chain that was answered", Some(1.0))?),
-        ("Requests", histogram(&requests, "requests of a lookup", None)?),
-    ];
+    let stores = world.scenario().broadcasts.is_some();
+    let took: Vec<_> =
+        world.broadcasts().iter().filter_map(Broadcast::took).map(|t| t.as_secs_f64()).collect();
+    let mut plots = Vec::new();
+    if stores {
+        plots.push(("Time until a broadcast returns", histogram(&took, "seconds", "broadcasts", None)?));
+        let shares: Vec<_> =
+            world.broadcasts().iter().filter_map(|it| it.share).map(|it| it * 100.0).collect();
+        let label = "% of the true k closest that hold the record in the end";
+        plots.push(("Who holds the records", histogram(&shares, label, "broadcasts", Some(5.0))?));
+    }
+    if !ended.is_empty() || !stores {
+        plots.extend([
+            ("Lookup time", histogram(&times, "seconds", "lookups", None)?),
+            (
+                "Hops",
+                histogram(
+                    &hops,
+                    "length of the longest causal chain that was answered",
+                    "lookups",
+                    Some(1.0),
+                )?,
+            ),
+            ("Requests", histogram(&requests, "requests of a lookup", "lookups", None)?),
+        ]);
+    }
     if world.health().is_empty() {
         plots.push((
             "Routing tables",
@@ -52,15 +75,14 @@ pub(crate) fn page(name: &str, world: &World, speed: &Speed) -> Drawn {
     if let Some(lookup) = kept.get(kept.len() / 2) {
         plots.push(("One lookup", waterfall(lookup)?));
     }
-    let figures = escape(&world.figures().to_string());
+    let mut figures = escape(&world.figures().to_string());
+    if stores {
+        let of_broadcasts = escape(&world.broadcast_figures().to_string());
+        figures = if ended.is_empty() { of_broadcasts } else { format!("{figures}\n\n{of_broadcasts}") };
+    }
     let scenario = world.scenario();
     let title = format!("{}: {} nodes, seed {}", escape(name), scenario.nodes, scenario.seed);
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>\
-         body{{font:15px/1.5 sans-serif;max-width:760px;margin:2em auto;padding:0 1em;color:#222}}\
-         pre{{background:#f4f4f4;padding:1em;overflow-x:auto}}svg{{max-width:100%;height:auto}}\
-         h2{{margin-top:2em;font-size:1.1em}}</style></head>\n<body><h1>{title}</h1>\n"
-    );
+    let mut page = head(&title);
     if speed.interrupted {
         page.push_str("<p><strong>Interrupted: the figures so far.</strong></p>\n");
     }
@@ -70,6 +92,89 @@ pub(crate) fn page(name: &str, world: &World, speed: &Speed) -> Drawn {
     }
     writeln!(page, "<h2>Scenario</h2>\n<pre>{}</pre>\n</body></html>", escape(&format!("{scenario:#?}")))?;
     Ok(page)
+}
+
+/// The beginning of a page.
+fn head(title: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>\
+         body{{font:15px/1.5 sans-serif;max-width:760px;margin:2em auto;padding:0 1em;color:#222}}\
+         pre{{background:#f4f4f4;padding:1em;overflow-x:auto}}svg{{max-width:100%;height:auto}}\
+         h2{{margin-top:2em;font-size:1.1em}}</style></head>\n<body><h1>{title}</h1>\n"
+    )
+}
+
+/// The page of the strategies of broadcasts: the table, and for each network their times and who holds the records.
+pub(crate) fn strategies(table: &str, rows: &[Row]) -> Drawn {
+    let mut page = head("Strategies of broadcasts");
+    writeln!(page, "<pre>{}</pre>", escape(table))?;
+    for rows in rows.chunk_by(|a, b| a.title == b.title) {
+        let title = rows.first().map_or("", |row| &row.title);
+        writeln!(page, "<h2>{}: time until the return, seconds</h2>", escape(title))?;
+        let names: Vec<_> = rows.iter().map(|row| row.name).collect();
+        let seconds = |time: Duration| time.as_secs_f64();
+        let times: Vec<_> = rows
+            .iter()
+            .map(|Row { figures: BroadcastFigures { time, .. }, .. }| {
+                [time.p50, time.p90, time.p99].map(seconds)
+            })
+            .collect();
+        let legend = [("p50", GOOD), ("p90", INK), ("p99", BAD)];
+        writeln!(page, "{}", bars(&names, &times, &legend, 0.05, (0.05..200.0).log_scale())?)?;
+        writeln!(page, "<h2>{}: share of the true k closest that hold a record</h2>", escape(title))?;
+        let shares: Vec<_> =
+            rows.iter().map(|row| [row.figures.share_at_return, row.figures.share]).collect();
+        let legend = [("at the return", INK), ("in the end", GOOD)];
+        writeln!(page, "{}", bars(&names, &shares, &legend, 0.0, 0.0..1.05)?)?;
+    }
+    page.push_str("</body></html>\n");
+    Ok(page)
+}
+
+/// Groups of bars side by side, each group with its name below.
+fn bars<const N: usize, Y: AsRangedCoord<Value = f64>>(
+    names: &[&str],
+    values: &[[f64; N]],
+    legend: &[(&str, RGBColor); N],
+    bottom: f64,
+    y: Y,
+) -> Drawn
+where
+    Y::CoordDescType: ValueFormatter<f64>,
+{
+    let (mut svg, mut key) = (String::new(), String::new());
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(12)
+            .y_label_area_size(52)
+            .build_cartesian_2d(0.0..names.len() as f64, y)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .x_labels(0)
+            .label_style(TEXT)
+            .max_light_lines(0)
+            .y_label_formatter(&plain)
+            .draw()?;
+        for (group, (name, values)) in names.iter().zip(values).enumerate() {
+            let width = 0.8 / N as f64;
+            for (place, (value, (_, colour))) in values.iter().zip(legend).enumerate() {
+                let left = group as f64 + 0.1 + place as f64 * width;
+                let corners = [(left, bottom), (left + width * 0.92, value.max(bottom))];
+                chart.draw_series([Rectangle::new(corners, colour.mix(0.8).filled())])?;
+            }
+            let (x, y) = chart.backend_coord(&(group as f64 + 0.1, bottom));
+            area.draw(&Text::new((*name).to_owned(), (x, y + 4), TEXT))?;
+        }
+        for (name, RGBColor(red, green, blue)) in legend {
+            write!(key, "<span style=\"color:rgb({red},{green},{blue})\">&#9632;</span> {name}&emsp;")?;
+        }
+        area.present()?;
+    }
+    Ok(format!("<p>{key}</p>{svg}"))
 }
 
 fn escape(text: &str) -> String {
@@ -83,7 +188,7 @@ fn plain(number: &f64) -> String {
 }
 
 /// How often which value occurs, in bins of this width, or of one that fits.
-fn histogram(values: &[f64], label: &str, width: Option<f64>) -> Drawn {
+fn histogram(values: &[f64], label: &str, counted: &str, width: Option<f64>) -> Drawn {
     let most = values.iter().copied().fold(0.0, f64::max);
     let width = width.unwrap_or_else(|| {
         let rough = (most / 40.0).max(1e-6);
@@ -114,7 +219,7 @@ fn histogram(values: &[f64], label: &str, width: Option<f64>) -> Drawn {
             .configure_mesh()
             .disable_x_mesh()
             .x_desc(label)
-            .y_desc("lookups")
+            .y_desc(counted)
             .label_style(TEXT)
             .max_light_lines(0)
             .x_label_formatter(&plain)

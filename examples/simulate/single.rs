@@ -2,10 +2,11 @@
 
 use crate::options::Options;
 use crate::report;
-use kad_proto::sim::{Figures, Health, Quantiles, Scenario, World};
+use kad_proto::sim::{BroadcastFigures, Figures, Health, Quantiles, Scenario, World};
 use serde_json::json;
 use std::error::Error;
 use std::io::{IsTerminal, Write, stderr};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -60,12 +61,17 @@ pub(crate) fn run(name: &str, scenario: Scenario, options: &Options) -> Result<(
         show(&text(name, &world, &speed)?)?;
     }
     if let Some(directory) = &options.report {
-        std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-        let path = directory.join("report.html");
-        let page = report::page(name, &world, &speed)?;
-        std::fs::write(&path, page).map_err(|error| format!("{}: {error}", path.display()))?;
-        eprintln!("wrote {}", path.display());
+        write_report(directory, &report::page(name, &world, &speed)?)?;
     }
+    Ok(())
+}
+
+/// Writes a report into a directory.
+pub(crate) fn write_report(directory: &Path, page: &str) -> Result<(), String> {
+    std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let path = directory.join("report.html");
+    std::fs::write(&path, page).map_err(|error| format!("{}: {error}", path.display()))?;
+    eprintln!("wrote {}", path.display());
     Ok(())
 }
 
@@ -82,7 +88,7 @@ fn progress(world: &World, lookups: u32, ran: Duration) {
 }
 
 /// Writes to the standard output; a reader that has gone away has seen enough.
-fn show(text: &str) -> std::io::Result<()> {
+pub(crate) fn show(text: &str) -> std::io::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
@@ -97,7 +103,12 @@ fn text(name: &str, world: &World, speed: &Speed) -> Result<String, std::fmt::Er
     if speed.interrupted {
         writeln!(out, "interrupted: the figures so far")?;
     }
-    writeln!(out, "{}", world.figures())?;
+    if scenario.workload.lookups > 0 || scenario.broadcasts.is_none() {
+        writeln!(out, "{}", world.figures())?;
+    }
+    if scenario.broadcasts.is_some() {
+        writeln!(out, "{}", world.broadcast_figures())?;
+    }
     if !world.health().is_empty() {
         writeln!(out, "tables           time      up   size    dead  missing  recall  complete  upkeep/min")?;
         let all = world.health();
@@ -132,6 +143,28 @@ fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1_024)
+}
+
+/// The figures of broadcasts.
+pub(crate) fn broadcasts_as_json(figures: &BroadcastFigures) -> serde_json::Value {
+    let BroadcastFigures { broadcasts, running, ends, time, records, .. } = figures;
+    let seconds = |time: Duration| time.as_secs_f64();
+    json!({
+        "broadcasts": broadcasts,
+        "running": running,
+        "ends": ends.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+        "return_s": { "p50": seconds(time.p50), "p90": seconds(time.p90), "p99": seconds(time.p99) },
+        "records": records,
+        "lookups": figures.lookups,
+        "finds_per_record": figures.finds,
+        "store_requests_per_record": figures.batches,
+        "copies_per_record": figures.stores,
+        "share_at_return": figures.share_at_return,
+        "share": figures.share,
+        "least_share": figures.least,
+        "success": figures.success,
+        "fell_back": figures.fell_back,
+    })
 }
 
 fn as_json(name: &str, world: &World, speed: &Speed) -> serde_json::Value {
@@ -177,6 +210,7 @@ fn as_json(name: &str, world: &World, speed: &Speed) -> serde_json::Value {
         "cancelled": figures.mean_cancelled,
         "recall": figures.recall,
         "success": figures.success,
+        "broadcasts": world.scenario().broadcasts.as_ref().map(|_| broadcasts_as_json(&world.broadcast_figures())),
         "health": health,
         "virtual_s": seconds(world.now() - kad_proto::Instant::ORIGIN),
         "events": world.events(),

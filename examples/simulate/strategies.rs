@@ -2,8 +2,11 @@
 
 use crate::options::Options;
 use crate::policies;
+use crate::report;
+use crate::single::{broadcasts_as_json, show, write_report};
 use kad_proto::RoutingConfig;
 use kad_proto::sim::{BroadcastFigures, Broadcasts, Scenario, Scheme, Workload, World};
+use serde_json::json;
 use std::error::Error;
 use std::time::Duration;
 
@@ -21,7 +24,7 @@ const RECORDS: u32 = 10_000;
 /// Runs all of them, and calls this function with each as it is done.
 pub(crate) fn rows(
     options: &Options,
-    mut each: impl FnMut(&Row) -> Result<(), Box<dyn Error>>,
+    mut each: impl FnMut(Row) -> Result<(), Box<dyn Error>>,
 ) -> Result<(), Box<dyn Error>> {
     for nodes in [1_000, 10_000] {
         let fire = Scenario { nodes, ..Scenario::under_fire() };
@@ -60,7 +63,7 @@ pub(crate) fn rows(
                 }
                 world.run()?;
                 let title = format!("{} nodes, {title}", world.scenario().nodes);
-                each(&Row { title, name, figures: world.broadcast_figures() })?;
+                each(Row { title, name, figures: world.broadcast_figures() })?;
             }
         }
     }
@@ -68,36 +71,47 @@ pub(crate) fn rows(
 }
 
 pub(crate) fn print(options: &Options) -> Result<(), Box<dyn Error>> {
-    let mut title = String::new();
+    let (mut all, mut table) = (Vec::new(), String::new());
     rows(options, |row| {
-        if row.title != title {
-            title.clone_from(&row.title);
-            println!(
-                "{title:24} {:>8} {:>8} {:>8} {:>7} {:>7} {:>7} {:>7} {:>8} {:>7}",
-                "p50", "p90", "p99", "finds", "sends", "copies", "share", "returned", "lookups"
+        let mut text = String::new();
+        if all.last().is_none_or(|last: &Row| last.title != row.title) {
+            text = format!(
+                "{:24} {:>8} {:>8} {:>8} {:>7} {:>7} {:>7} {:>7} {:>8} {:>7}\n",
+                row.title, "p50", "p90", "p99", "finds", "sends", "copies", "share", "returned", "lookups"
             );
         }
-        line(row);
+        text.push_str(&line(&row));
+        if !options.json {
+            show(&text)?;
+        }
+        table.push_str(&text);
+        all.push(row);
         Ok(())
     })?;
-    println!(
-        "\n\
-         p50, p90, p99: from the start to the return. For each record: requests to find nodes, requests to store, nodes it \
-         is sent to,\nthe share of the true {} closest that live that hold it in the end, and when the broadcast returned; \
-         lookups, all together.\n\
-         Each node has made 50 lookups before its first broadcast. follow-up, fixed 10 s: one time-out, no soft limit, no \
-         second try.",
-        20
-    );
+    let notes = "\n\
+         p50, p90, p99: from the start to the return. For each record: requests to find nodes, requests to store,\n\
+         nodes it is sent to, and the share of the true 20 closest that live that hold it in the end, and when the\n\
+         broadcast returned. lookups: all together. Each node has made 50 lookups before its first broadcast.\n\
+         follow-up, fixed 10 s: one time-out, no soft limit, no second try. A sweep is one broadcast of 10 min at most.\n";
+    table.push_str(notes);
+    if options.json {
+        let each = |row: &Row| json!({ "network": row.title, "strategy": row.name, "figures": broadcasts_as_json(&row.figures) });
+        show(&format!("{:#}\n", all.iter().map(each).collect::<serde_json::Value>()))?;
+    } else {
+        show(notes)?;
+    }
+    if let Some(directory) = &options.report {
+        write_report(directory, &report::strategies(&table, &all)?)?;
+    }
     Ok(())
 }
 
-fn line(row: &Row) {
+fn line(row: &Row) -> String {
     let BroadcastFigures { time, finds, batches, stores, share, share_at_return, lookups, .. } = row.figures;
     let [p50, p90, p99] = [time.p50, time.p90, time.p99].map(|time| time.as_secs_f64());
-    println!(
+    format!(
         "  {:22} {p50:6.2} s {p90:6.2} s {p99:6.2} s {finds:7.2} {batches:7.2} {stores:7.2} {share:7.4} \
-         {share_at_return:8.4} {lookups:7}",
+         {share_at_return:8.4} {lookups:7}\n",
         row.name
-    );
+    )
 }

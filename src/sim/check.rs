@@ -428,6 +428,7 @@ impl Checker {
 #[allow(clippy::indexing_slicing)] // a test may fail so
 mod tests {
     use super::*;
+    use crate::broadcast::StartBroadcast;
     use crate::coordinator::{Coordinator, Inbound};
     use crate::machine::{Batch, Machine};
     use crate::{Config, Start};
@@ -572,6 +573,46 @@ mod tests {
         let mut forgery = Forgery::new();
         assert_eq!(forgery.start(|_, _| {}).1, Ok(()));
         assert_eq!(forgery.checker.at_end(None).map_err(|(_, rule, _)| rule), Err(Rule::OneFinish));
+    }
+
+    /// A broadcast to two nodes, of which the first has stored; then what is done to its end.
+    fn broadcast(forge: impl FnOnce(&mut BroadcastFinish<Net>)) -> Verdict {
+        let (mut forgery, target) = (Forgery::new(), Handle::point(1).key());
+        let tag = Work::Broadcast(7).tag().unwrap();
+        let start = StartBroadcast::fixed(tag.into(), target, 7, vec![Handle(1), Handle(2)]);
+        let told = Told::Start { tag, target, deadline: None };
+        let (said, honest) = forgery.call(told, Inbound::Broadcast(start), |_, _| {});
+        assert_eq!(honest, Ok(()));
+        let (Outbound::Started(started), Outbound::Request(request)) = (&said[0].event, &said[1].event)
+        else {
+            unreachable!()
+        };
+        let event = Inbound::Answered { request: request.id, closer: Vec::new() };
+        assert_eq!(forgery.call(Told::Answered(request.id), event, |_, _| {}).1, Ok(()));
+        let stop = Inbound::Stop(started.operation);
+        let verdict = forgery.call(Told::Stop, stop, |said, _| {
+            let Some(Outbound::BroadcastFinished(finish)) = said.last_mut().map(|said| &mut said.event)
+            else {
+                unreachable!()
+            };
+            forge(finish);
+        });
+        verdict.1
+    }
+
+    #[test]
+    fn a_broadcast_that_tells_no_truth_of_its_stores_is_found() {
+        assert_eq!(broadcast(|_| {}), Ok(()));
+        let forged: [fn(&mut BroadcastFinish<Net>); 3] = [
+            |finish| finish.stores[1].end = StoreEnd::Stored,
+            |finish| finish.stores[0].end = StoreEnd::TimedOut,
+            |finish| finish.stores.push(finish.stores[0].clone()),
+        ];
+        for forge in forged {
+            assert_eq!(broken(broadcast(forge)), Some(Rule::Stores));
+        }
+        assert_eq!(broken(broadcast(|finish| finish.statistics.requests += 1)), Some(Rule::Conservation));
+        assert_eq!(broken(broadcast(|finish| finish.target = Handle(3).key())), Some(Rule::Closest));
     }
 
     #[test]
