@@ -55,6 +55,9 @@ impl<F: Family> Look<F> {
     }
 }
 
+/// What the answers of nodes with one key carried.
+type Tokens<F> = SmallVec<[(<F as Family>::Node, <F as Family>::Message); 1]>;
+
 /// See the [module](self).
 #[derive(Clone, Debug)]
 pub(crate) struct Cast<F: Family> {
@@ -65,7 +68,7 @@ pub(crate) struct Cast<F: Family> {
     success: Success,
     stores: Stores<F>,
     /// What answers carried, by the keys of their nodes. Never iterated.
-    tokens: HashMap<F::Key, SmallVec<[(F::Node, F::Message); 1]>, Seeded>,
+    tokens: HashMap<F::Key, Tokens<F>, Seeded>,
     store_time: Duration,
     parallel: usize,
     /// Nodes are still looked for, and until when.

@@ -163,7 +163,7 @@ impl<const N: usize> Cast<N> {
         let plan = match &start.strategy {
             Strategy::Static(_) => Plan::Static,
             Strategy::FollowUp => Plan::FollowUp(known()),
-            Strategy::Optimistic { nodes } => match nodes.map_or_else(|| world.size.clone(), Ok) {
+            Strategy::Optimistic { nodes } => match nodes.map_or_else(|| world.size, Ok) {
                 Err(unknown) => {
                     fell_back = Some(unknown);
                     Plan::FollowUp(known())

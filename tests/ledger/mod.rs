@@ -392,11 +392,7 @@ impl<const N: usize> Ledger<N> {
             running: false,
             begun: false,
             statistics: Statistics::default(),
-            matter: (opening.matter)(&World {
-                local: self.local,
-                table: call.table,
-                size: call.size.clone(),
-            }),
+            matter: (opening.matter)(&World { local: self.local, table: call.table, size: call.size }),
             ending: false,
             owed: None,
             superseded: Vec::new(),
