@@ -112,12 +112,13 @@ impl<const N: usize> Ledger<N> {
         let timers = self.requests.iter().flat_map(|(_, sent)| {
             [sent.soft.filter(|soft| *soft > self.now), Some(sent.deadline)].into_iter().flatten()
         });
-        let own = |op: &super::Op<N>| if op.running { op.matter.timer() } else { Timer::None };
-        let timed: Vec<_> = self.operations.values().chain(self.asides.values()).map(own).collect();
-        let own = timed.iter().filter_map(|timer| if let Timer::At(at) = timer { Some(*at) } else { None });
         // An aside of which nothing is in flight may be over.
         let in_doubt = |id: &_| !self.requests.iter().any(|(_, sent)| sent.aside == Some(*id));
-        let asides = self.asides.iter().filter(|(id, _)| !in_doubt(id)).map(|(_, op)| op.deadline);
+        let asides = || self.asides.iter().filter(|(id, _)| !in_doubt(id)).map(|(_, op)| op);
+        let own = |op: &super::Op<N>| if op.running { op.matter.timer() } else { Timer::None };
+        let timed: Vec<_> = self.operations.values().chain(asides()).map(own).collect();
+        let own = timed.iter().filter_map(|timer| if let Timer::At(at) = timer { Some(*at) } else { None });
+        let asides = asides().map(|op| op.deadline);
         let doubt = self.asides.keys().any(in_doubt) || timed.iter().any(|at| matches!(at, Timer::Maybe(_)));
         let earliest = deadlines.chain(asides).chain(own).chain(timers).min();
         let wake = machine.poll_timeout();

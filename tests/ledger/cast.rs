@@ -158,9 +158,12 @@ impl<const N: usize> Cast<N> {
             Known::new(local, target, config, &start, &seeds)
         };
         let mut fell_back = None;
-        // Whether a silent node is to be asked again is not told while that waits for capacity.
+        // Whether a silent node is to be asked again is not told while that waits for capacity; nor whether one is to be asked
+        // that then fails to store.
         let roomy = config.network.max_in_flight >= 1_000 && config.network.max_per_node >= 16;
-        let mut exact = config.network.max_queued >= 1_000 && (roomy || query.retries == 0);
+        let eager = matches!(start.strategy, Strategy::Optimistic { .. });
+        let told = roomy || query.retries == 0 && !eager;
+        let mut exact = config.network.max_queued >= 1_000 && told;
         let plan = match &start.strategy {
             Strategy::Static(_) => Plan::Static,
             Strategy::FollowUp => Plan::FollowUp(known()),

@@ -124,7 +124,10 @@ impl<const N: usize> Known<N> {
         let (alive, enough) = (self.alive(), self.enough());
         let converged = alive.len() >= enough && alive[..enough].iter().all(|(_, entry)| entry.answered());
         let exhausted = alive.iter().all(|(_, entry)| entry.answered());
-        let limited = self.asked() >= self.config.max_nodes && !self.is_pending();
+        // Whoever was asked before may be asked again.
+        let next = alive.iter().find(|(_, entry)| !entry.answered());
+        let next_is_new = next.is_some_and(|(_, entry)| entry.state == State::Heard);
+        let limited = next_is_new && self.asked() >= self.config.max_nodes && !self.is_pending();
         converged || exhausted || limited
     }
 
