@@ -9,7 +9,7 @@
 //! | 5. One cancel | Every request given up yields exactly one cancel; none follows its answer. Sent = answered + failed + timed out + cancelled + in flight, after every call. |
 //! | 6. No blame | A request given up because its operation ended says nothing about the node. One that ran into its own timeout does. |
 //! | 7. One finish | Every accepted start is answered by one finish, the last event of that operation; every other start by one refusal that says why. |
-//! | 8. Shares | A broadcast keeps the end of its time for storing: the configured time, at most a tenth of all. Where its lookup has not ended by then, the record is stored with the closest found so far. |
+//! | 8. Shares | A broadcast keeps the end of its time for storing: the configured time, at most a tenth of all; a sweep half of its time, as it has many to store with. Where its lookup has not ended by then, the record is stored with the closest found so far. |
 //! | 9. Stop | Stopping by hand is the same path as the deadline, with another outcome. |
 //!
 //! **Time runs before the event**: a call `handle(now, event)` first does all that was due by `now`, and what
@@ -36,6 +36,11 @@ pub(crate) fn of_lookup(now: Instant, deadline: Instant, store_time: Duration) -
     let left = nanos(deadline - now);
     let kept = nanos(store_time).min(left / 10).max(1);
     Some(now.plus(left.saturating_sub(kept))).filter(|until| *until > now)
+}
+
+/// The same, of a sweep.
+pub(crate) fn of_sweep(now: Instant, deadline: Instant) -> Option<Instant> {
+    Some(now.plus(nanos(deadline - now) / 2)).filter(|until| *until > now)
 }
 
 /// The latest time seen. Time never runs backwards inside the engine.
@@ -78,6 +83,7 @@ mod tests {
         assert_eq!(of_lookup(few(5), few(7), S), Some(few(6)));
         assert_eq!(of_lookup(few(5), few(6), S), None);
         assert_eq!(of_lookup(few(6), few(5), S), None);
+        assert_eq!((of_sweep(few(5), few(9)), of_sweep(few(5), few(6))), (Some(few(7)), None));
     }
 
     #[test]

@@ -418,12 +418,6 @@ impl Net {
         self.call(Stamped::new(Inbound::Answered { request, closer: Vec::new() }));
     }
 
-    /// It lives, so that the lookup goes on asking it.
-    fn refuses_to_store(&mut self, key: u8) {
-        let request = self.take(key, true);
-        self.call(Stamped::new(Inbound::Rejected { request, why: "full" }));
-    }
-
     fn tick(&mut self, now: Instant) -> Batch<Outbound<Tiny>> {
         self.now = now;
         self.call(Stamped::new(Inbound::Tick))
@@ -463,25 +457,6 @@ fn broadcasts_that_wait_for_room_do_not_take_turns_for_ever() {
     assert_eq!(open, [node(0x90)], "the earlier deadline goes first");
     net.names(0x90, &[]);
     net.stores(0x40);
-}
-
-#[test]
-fn a_node_that_was_pushed_out_and_is_named_again_is_not_stored_with_twice() {
-    let mut net = Net::new(one_by_one(8, BroadcastConfig::default(), NetworkConfig::default()), []);
-    net.start(optimistic(1, 0, 10, &[0x80]));
-    net.names(0x80, &[0x50, 0x51]);
-    net.names(0x50, &[0x20, 0x21, 0x22, 0x23]);
-    net.names(0x20, &[0x10, 0x11, 0x12, 0x13]);
-    (0x10..0x14).for_each(|key| net.refuses_to_store(key));
-    // There is room for eight: 0x51 has to go.
-    net.names(0x10, &[8, 9]);
-    net.refuses_to_store(8);
-    net.refuses_to_store(9);
-    net.names(8, &[0x51]);
-    let stores = net.out.iter().filter(|(_, out)| {
-        matches!(&out.event, Outbound::Request(request) if is_store(request) && request.node == node(0x51))
-    });
-    assert_eq!(stores.count(), 1);
 }
 
 #[test]

@@ -461,7 +461,7 @@ fn a_query_takes_nothing_for_its_own_that_is_another_ones() {
 fn a_bad_configuration_is_refused_by_the_name_of_its_field() {
     type Change = fn(&mut Config);
     assert_eq!(Config::default().validate(), Ok(()));
-    let changes: [(&str, Change); 50] = [
+    let changes: [(&str, Change); 51] = [
         ("query.timeout", |config| config.pool.query.timeout = Duration::ZERO),
         ("query.k", |config| config.pool.query.k = 0),
         ("query.k", |config| config.pool.query.k = 41),
@@ -502,6 +502,7 @@ fn a_bad_configuration_is_refused_by_the_name_of_its_field() {
         ("crawl.max_failures", |config| config.crawl.max_failures = 0),
         ("crawl.max_crawls", |config| config.crawl.max_crawls = 1_025),
         ("broadcast.timeout", |config| config.broadcast.timeout = Duration::ZERO),
+        ("broadcast.sweep_timeout", |config| config.broadcast.sweep_timeout = Duration::ZERO),
         ("broadcast.parallel", |config| config.broadcast.parallel = 0),
         ("broadcast.max_nodes", |config| config.broadcast.max_nodes = 65_537),
         ("broadcast.return_share", |config| config.broadcast.return_share = 0),

@@ -143,7 +143,10 @@ impl<F: Family> Cast<F> {
 
     /// Until when nodes are looked for, of an operation that ends at the deadline: rule 8.
     fn look_until(&self, now: Instant, deadline: Instant) -> Option<Instant> {
-        deadline::of_lookup(now, deadline, self.store_time)
+        match &self.plan {
+            Plan::Sweep(_) => deadline::of_sweep(now, deadline),
+            _ => deadline::of_lookup(now, deadline, self.store_time),
+        }
     }
 
     /// The lookup of this number.

@@ -50,8 +50,11 @@ use core::time::Duration;
 pub struct BroadcastConfig {
     /// How long a broadcast may take at most; its start may ask for less. Default: 60 s.
     pub timeout: Duration,
+    /// How long a sweep may take at most; its start may ask for less. Of 10,000 records among as many nodes, looking up takes a
+    /// few minutes. Default: 10 min.
+    pub sweep_timeout: Duration,
     /// The end of its time that a broadcast keeps for storing, where it has at least ten times as much; else it keeps a tenth.
-    /// (go-libp2p-kad-dht has the same.) Default: 1 s.
+    /// (go-libp2p-kad-dht has the same.) A sweep keeps half of its time. Default: 1 s.
     pub store_time: Duration,
     /// How many stores of a broadcast may be in flight or wait for capacity. 1 to 1,024. Default: 20.
     pub parallel: usize,
@@ -81,6 +84,7 @@ impl Default for BroadcastConfig {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(60),
+            sweep_timeout: Duration::from_secs(600),
             store_time: Duration::from_secs(1),
             parallel: 20,
             max_nodes: 1_024,
@@ -102,6 +106,7 @@ impl BroadcastConfig {
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn validate(&self) -> Result<(), ConfigError> {
         require(!self.timeout.is_zero(), "broadcast.timeout", "longer than zero")?;
+        require(!self.sweep_timeout.is_zero(), "broadcast.sweep_timeout", "longer than zero")?;
         require((1..=1_024).contains(&self.parallel), "broadcast.parallel", "1 to 1,024")?;
         require(self.max_nodes <= 65_536, "broadcast.max_nodes", "at most 65,536")?;
         require((1..=100).contains(&self.return_share), "broadcast.return_share", "1 to 100")?;
@@ -499,7 +504,8 @@ impl<F: Family, T: Task<F> + From<Cast<F>>> Pool<F, T> {
         size: impl FnOnce() -> Result<u64, NotEnoughData>,
     ) {
         let Stamped { event: mut start, context, deadline } = stamped;
-        let timeout = config.timeout;
+        let sweeps = start.strategy == Strategy::Sweep;
+        let timeout = if sweeps { config.sweep_timeout } else { config.timeout };
         let starting = Starting { tag: start.tag, context, deadline, timeout, bootstrap: false };
         let objection = admit(config, &start);
         self.start(turn, starting, objection, |pool| {

@@ -124,9 +124,9 @@ pub(crate) fn objection<const N: usize>(
 }
 
 /// Until when a broadcast looks for nodes: deadline rule 8.
-fn looks_until(now: Instant, deadline: Instant, store_time: Duration) -> Option<Instant> {
+fn looks_until(now: Instant, deadline: Instant, store_time: Option<Duration>) -> Option<Instant> {
     let left = (deadline.as_nanos() - now.as_nanos()) as u128;
-    let kept = store_time.as_nanos().min(left / 10).max(1);
+    let kept = store_time.map_or(left.div_ceil(2), |time| time.as_nanos().min(left / 10).max(1));
     let until = Instant::from_nanos(now.as_nanos() + (left.saturating_sub(kept)) as u64);
     (until > now).then_some(until)
 }
@@ -324,6 +324,11 @@ impl<const N: usize> Cast<N> {
     /// Whether the end of the lookup can be told.
     fn is_sure(&self) -> bool {
         self.exact && self.known().is_some_and(Known::is_sure)
+    }
+
+    /// What it keeps for storing; `None`: half.
+    fn store_time(&self) -> Option<Duration> {
+        (!matches!(self.plan, Plan::Sweep(_))).then_some(self.config.store_time)
     }
 
     fn look_at_window(&mut self, now: Instant) {
@@ -614,7 +619,7 @@ impl<const N: usize> Matter<N> for Cast<N> {
     }
 
     fn begin(&mut self, now: Instant, deadline: Instant) {
-        let until = looks_until(now, deadline, self.config.store_time);
+        let until = looks_until(now, deadline, self.store_time());
         self.times = Some((deadline, until));
         if matches!(self.plan, Plan::Static) {
             self.times = Some((deadline, None));
@@ -962,7 +967,7 @@ impl<const N: usize> Matter<N> for Cast<N> {
         if !self.background {
             return self.gives_up_rest.then_some((false, self.rest));
         }
-        let looking = self.until_looks().and_then(|_| looks_until(now, until, self.config.store_time));
+        let looking = self.until_looks().and_then(|_| looks_until(now, until, self.store_time()));
         let looked = self.until_looks().is_some();
         self.times = Some((until, if looked { looking } else { None }));
         if looked && looking.is_none() {

@@ -5,6 +5,7 @@ use super::cast::{self, Cast};
 use super::crawl::{self, Survey};
 use super::lookup::{self, Lookup};
 use super::net::{Net, Peer};
+use kad_proto::broadcast::Strategy;
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::netsize::NotEnoughData;
 use kad_proto::{
@@ -74,7 +75,10 @@ pub(crate) fn opening<'a, const N: usize>(
         Inbound::Broadcast(start) => Some(Opening {
             kind: Kind::Cast,
             tag: start.tag,
-            timeout: config.broadcast.timeout,
+            timeout: match start.strategy {
+                Strategy::Sweep => config.broadcast.sweep_timeout,
+                _ => config.broadcast.timeout,
+            },
             most: usize::MAX,
             objection: cast::objection(start, config),
             matter: Box::new(move |world| Box::new(Cast::new(config, start, world))),

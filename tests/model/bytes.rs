@@ -249,8 +249,10 @@ fn of_a_crawl(kind: Kind, step: Step) -> Step {
 /// Completes the configuration of a scenario with broadcasts. Says which machine it is for.
 fn cast(config: &mut Config, bytes: &mut Bytes<'_>) -> Kind {
     let machine = bytes.byte();
+    let timeout = bytes.duration(&[11, 8, 10, 12, 13, 14, 15]);
     config.broadcast = BroadcastConfig {
-        timeout: bytes.duration(&[11, 8, 10, 12, 13, 14, 15]),
+        timeout,
+        sweep_timeout: timeout,
         store_time: bytes.duration(&[8, 1, 3, 5, 10, 14]),
         parallel: bytes.of(&[20, 1, 2, 3, 20]),
         max_nodes: bytes.of(&[1_024, 1_024, 2, 0]),
