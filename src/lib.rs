@@ -133,6 +133,8 @@ mod path;
 pub mod pool;
 pub mod probe;
 pub mod query;
+#[cfg(feature = "record")]
+pub mod record;
 pub mod reprovide;
 pub mod routing;
 #[cfg(feature = "sim")]

@@ -45,6 +45,7 @@ use core::time::Duration;
 /// are given; or those that a sweep finds), and of an optimistic one at most twice k; and what answers [carried](Carried::token),
 /// one for each node that was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct BroadcastConfig {
     /// How long a broadcast may take at most; its start may ask for less. Default: 60 s.
     pub timeout: Duration,
@@ -125,6 +126,11 @@ impl BroadcastConfig {
 /// Its deadline and its span travel in the [`Stamped`] around it. It is answered by [`Started`] or [`Refused`], in the same
 /// call.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "record",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(bound = "F: crate::record::Recordable")
+)]
 pub struct StartBroadcast<F: Family> {
     /// The caller's own name for the operation. A live operation's tag cannot be used again before its finish.
     pub tag: u64,
@@ -192,6 +198,11 @@ impl<F: Family> StartBroadcast<F> {
 
 /// With which nodes a broadcast stores.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "record",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(bound = "F: crate::record::Recordable")
+)]
 #[non_exhaustive]
 pub enum Strategy<F: Family> {
     /// A lookup, then stores with the k closest that have answered.
@@ -213,6 +224,7 @@ pub enum Strategy<F: Family> {
 
 /// How many nodes must have stored a record for it to count as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum Success {
     /// So many, or all of those that it was to be stored with, where those are fewer; at least one.
     Count(usize),
@@ -240,6 +252,7 @@ impl Success {
 
 /// A request of a broadcast ended.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct BroadcastProgress<F: Family> {
     /// Which, and how.
     pub request: Progress<F>,
@@ -251,6 +264,7 @@ pub struct BroadcastProgress<F: Family> {
 
 /// How far the stores of a broadcast are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct StoreCounts {
     /// Nodes to store with, as far as they are known.
@@ -263,6 +277,7 @@ pub struct StoreCounts {
 
 /// The last event of a broadcast.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct BroadcastFinish<F: Family> {
     /// The operation. Its id and its tag are free from now on.
     pub operation: OperationId,
@@ -292,6 +307,7 @@ pub struct BroadcastFinish<F: Family> {
 
 /// What became of a store.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct Stored<F: Family> {
     /// The node.
     pub node: F::Node,
@@ -303,6 +319,7 @@ pub struct Stored<F: Family> {
 
 /// How a store ended.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 #[non_exhaustive]
 pub enum StoreEnd<F: Family> {
     /// The node has stored it.
