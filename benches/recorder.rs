@@ -3,7 +3,14 @@
 //! Lookups of the common workload by a coordinator: without a recorder, with a ring of 1 MB, and with the text as well. Each
 //! recorded answer names 20 nodes of 32 bytes. `plain N` and `ring N` do N lookups and nothing else, to be counted by callgrind.
 
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::cast_precision_loss)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation
+)]
 
 #[allow(dead_code)] // shared with the tests
 #[path = "../tests/support/ideal.rs"]

@@ -32,7 +32,7 @@
 //!
 //! // Another engine, or one of another configuration:
 //! let mut config = Config::default();
-//! config.network.request_timeout = std::time::Duration::from_secs(1);
+//! config.network.request_timeout = std::time::Duration::from_millis(500);
 //! let recording = Recording::<Tiny>::open(&file)?;
 //! let replayed = recording.replay_on(Coordinator::new(local, config)?)?;
 //! println!("{replayed}"); // which call, what the machine was told, what had come out, and what comes out
@@ -46,7 +46,7 @@
 //!
 //! # What is recorded
 //!
-//! Node ids and messages have to be serde's [`Serialize`](serde::Serialize) and [`Deserialize`](serde::Deserialize): that is what
+//! Node ids and messages have to be serde's [`Serialize`] and [`Deserialize`](serde::Deserialize): that is what
 //! makes a family [`Recordable`]. Keys are. The format is postcard's within frames with a length and a check sum each; it begins
 //! with a number, which changes whenever the types of the engine do, and a recording of another number is
 //! [refused by it](ReplayError::Format). Whatever the bytes, reading them panics never, and allocates no more than they are worth;
@@ -63,6 +63,13 @@
 //! many bytes, for a node that runs for months: what led to the crash can be read, call by call. It cannot be replayed
 //! once its beginning is gone, and [says so](ReplayError::Partial). A bounded recorder whose pieces are taken before it has
 //! dropped anything loses nothing.
+//!
+//! # What it costs
+//!
+//! Of an answer that names 20 nodes of 32 bytes: 690 bytes, of which 661 are the nodes; 8,600 instructions, some 1 µs where the
+//! coordinator itself takes 0.8 µs; no allocation once the ring has been full, or but for the growth of what keeps everything
+//! (`tests/memory.rs`). With the text it takes some 35 µs. (`cargo bench --features record --bench recorder`, on a 2-core
+//! virtual machine with others at work.) A span context takes 27 bytes and its trace state.
 //!
 //! # From a recording to a test
 //!

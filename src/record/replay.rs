@@ -270,6 +270,7 @@ pub struct Calls<'a, F: Recordable> {
     family: PhantomData<F>,
 }
 
+#[allow(clippy::large_enum_variant)] // lives for a moment, and there is one of it
 enum Item<F: Recordable> {
     Call(Call<F>),
     Gap { calls: u64, lost: u64 },
