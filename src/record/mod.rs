@@ -46,14 +46,15 @@
 //!
 //! # What is recorded
 //!
-//! Node ids and messages have to be serde's [`Serialize`] and [`Deserialize`](serde::Deserialize): that is what
-//! makes a family [`Recordable`]. Keys are. The format is postcard's within frames with a length and a check sum each; it begins
-//! with a number, which changes whenever the types of the engine do, and a recording of another number is
-//! [refused by it](ReplayError::Format). Whatever the bytes, reading them panics never, and allocates no more than they are worth;
-//! a file that is cut short, damaged, or of another network is a [`ReplayError`] that says after how many calls.
+//! Node ids and messages have to be serde's [`Serialize`] and [`Deserialize`](serde::Deserialize): that is what makes a family
+//! [`Recordable`]. Keys are. The format is postcard's, within frames with a length and a check sum each; it begins with a number,
+//! which changes whenever the types of the engine do, and a recording of another number is [refused](ReplayError::Format).
+//! Reading never panics, whatever the bytes, and a forged length takes a megabyte in advance at most (what serde allows a vector;
+//! types of yours should not take more). A file that is cut short, damaged, or of another network is a [`ReplayError`] that
+//! says after how many calls.
 //!
-//! What comes out is compared by a digest of its values, as is the [wake-up](crate::Machine::poll_timeout) after the call. Two
-//! different outputs have the same digest once in 2^64; [with the text](Recorder::with_text) a difference is shown in full.
+//! What comes out is compared by a digest of its values, 64 bits wide, as is the [wake-up](crate::Machine::poll_timeout) after
+//! the call; [with the text](Recorder::with_text) a difference is shown in full.
 //!
 //! A recording holds all that peers and the caller said, messages and addresses included. Treat it as you would a log of them.
 //!

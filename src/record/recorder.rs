@@ -58,7 +58,8 @@ impl<F: Recordable> Recorder<F> {
         &self.coordinator
     }
 
-    /// How many calls there were.
+    /// How many calls were recorded, those since dropped or taken included: all there were, unless a node id or a message [refused to
+    /// be serialized](super::ReplayError::Unrecorded).
     pub const fn calls(&self) -> u64 {
         self.log.calls
     }
