@@ -15,6 +15,7 @@ use opentelemetry::trace::SpanContext;
 ///
 /// Memory: `max_seeds` node ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct BootstrapConfig {
     /// A routing table of fewer nodes is nearly empty: a bootstrap begins by itself, from what is left of the table and the
     /// seeds remembered. 0 is never. Default: 4.

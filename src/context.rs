@@ -18,13 +18,14 @@ use opentelemetry::trace::SpanContext;
 /// How an event stands to a span. A start that is stamped with a link has no parent: what follows from it has no
 /// context, except from answers that bring one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum Context {
     /// The event continues this span: what the caller does for it is a child (rules 1 to 3). An invalid span
     /// context means none.
-    Parent(SpanContext),
+    Parent(#[cfg_attr(feature = "record", serde(with = "crate::record::span"))] SpanContext),
     /// The event is a side effect of this span: what the caller does for it is a new trace that links here
     /// (rule 4).
-    Link(SpanContext),
+    Link(#[cfg_attr(feature = "record", serde(with = "crate::record::span"))] SpanContext),
 }
 
 impl Context {

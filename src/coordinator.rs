@@ -38,6 +38,7 @@ use core::time::Duration;
 
 /// The configuration of a whole node. The defaults suit a node on the internet.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
     /// Of the lookups.
     pub pool: PoolConfig,
@@ -88,6 +89,11 @@ impl Config {
 
 /// What a [`Coordinator`] is told.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "record",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(bound = "F: crate::record::Recordable")
+)]
 pub enum Inbound<F: Family> {
     /// Begin a lookup, from the closest nodes that the routing table knows and the seeds given. The stamp holds its
     /// span and its deadline.
@@ -154,6 +160,7 @@ pub enum Inbound<F: Family> {
 
 /// What a [`Coordinator`] says.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 #[non_exhaustive]
 pub enum Outbound<F: Family> {
     /// A start was accepted.

@@ -35,6 +35,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 /// Made-up nodes that answer, and lie on, take all the places there are: the crawl ends at the
 /// [node limit](Outcome::NodeLimit), and says how many it left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct CrawlConfig {
     /// How long a crawl may take at most; its start may ask for less. Default: 10 min.
     pub timeout: Duration,
@@ -96,6 +97,11 @@ impl CrawlConfig {
 /// Asks for a crawl. Its deadline and its span travel in the [`Stamped`] around it. It is answered by [`Started`] or
 /// [`Refused`], in the same call.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "record",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(bound = "F: crate::record::Recordable")
+)]
 pub struct StartCrawl<F: Family> {
     /// The caller's own name for the operation. A live operation's tag cannot be used again before its finish.
     pub tag: u64,
@@ -105,6 +111,7 @@ pub struct StartCrawl<F: Family> {
 
 /// A request of a crawl ended.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct CrawlProgress<F: Family> {
     /// Which, and how.
     pub request: Progress<F>,
@@ -114,6 +121,7 @@ pub struct CrawlProgress<F: Family> {
 
 /// What a crawl has found, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CrawlCounts {
     /// Nodes known: reachable, unreachable, and those of which it is not known yet.
@@ -131,6 +139,7 @@ pub struct CrawlCounts {
 
 /// The last event of a crawl.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct CrawlFinish<F: Family> {
     /// The operation. Its id and its tag are free from now on.
     pub operation: OperationId,
@@ -149,6 +158,7 @@ pub struct CrawlFinish<F: Family> {
 
 /// A node of the network, as a crawl has found it.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct Crawled<F: Family> {
     /// The node.
     pub node: F::Node,
@@ -166,6 +176,7 @@ pub struct Crawled<F: Family> {
 
 /// Whether a node could be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Reach {
     /// It answered at least once.

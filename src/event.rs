@@ -16,6 +16,11 @@ use core::time::Duration;
 /// Its deadline and its span travel in the [`Stamped`](crate::Stamped) around it. It is answered by
 /// [`Started`] or [`Refused`], in the same call.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "record",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(bound = "F: crate::record::Recordable")
+)]
 pub struct Start<F: Family> {
     /// The caller's own name for the operation. A live operation's tag cannot be used again before its finish.
     pub tag: u64,
@@ -85,6 +90,11 @@ impl<F: Family> Start<F> {
 
 /// What a node is asked.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "record",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(bound = "F: crate::record::Recordable")
+)]
 pub enum Ask<F: Family> {
     /// Which nodes it knows closest to the target (`FIND_NODE`).
     FindCloser,
@@ -108,6 +118,11 @@ pub enum Ask<F: Family> {
 
 /// Something to be stored with the nodes closest to its key.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "record",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(bound = "F: crate::record::Recordable")
+)]
 pub struct Record<F: Family> {
     /// Where it belongs.
     pub key: F::Key,
@@ -117,6 +132,11 @@ pub struct Record<F: Family> {
 
 /// What an answer carried besides closer nodes, as far as the engine has to know. The default is nothing.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "record",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(bound = "F: crate::record::Recordable")
+)]
 pub struct Carried<F: Family> {
     /// A value that the driver accepts: it counts towards the [quorum](Start::quorum), and the node is
     /// [not listed](Finish::lacking) as one that lacked it.
@@ -141,6 +161,7 @@ pub(crate) struct Answer<F: Family> {
 
 /// Whose work a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Owner {
     /// That of an operation, which the caller started. All others are side effects, with no parent context and no
@@ -183,6 +204,7 @@ impl fmt::Display for Owner {
 
 /// To be sent now. Its deadline is in the [`Stamped`](crate::Stamped) around it.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct Request<F: Family> {
     /// Names the request; hand it back with the answer.
     pub id: RequestId,
@@ -202,6 +224,7 @@ pub struct Request<F: Family> {
 
 /// A request was given up: whatever the driver still does for it can be aborted.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct Cancel<F: Family> {
     /// The request.
     pub id: RequestId,
@@ -215,6 +238,7 @@ pub struct Cancel<F: Family> {
 
 /// Why a request was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum GivenUp {
     /// It ran into its own timeout: a failure of the node.
@@ -231,6 +255,7 @@ pub enum GivenUp {
 
 /// A request of the operation ended, and the operation goes on or is about to finish.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct Progress<F: Family> {
     /// The request.
     pub id: RequestId,
@@ -250,6 +275,7 @@ pub struct Progress<F: Family> {
 
 /// How a request ended, as its operation learns it.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 #[non_exhaustive]
 pub enum Reply<F: Family> {
     /// The node answered.
@@ -267,6 +293,7 @@ pub enum Reply<F: Family> {
 
 /// The last event of an operation.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct Finish<F: Family> {
     /// The operation. Its id and its tag are free from now on.
     pub operation: OperationId,
@@ -290,6 +317,7 @@ impl<F: Family> Finish<F> {
 
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Outcome {
     /// The k closest nodes known that have not failed have answered (or the beta closest, where configured).
@@ -312,6 +340,7 @@ pub enum Outcome {
 
 /// A node that answered.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct Contact<F: Family> {
     /// The node.
     pub node: F::Node,
@@ -339,6 +368,7 @@ impl<F: Family> Contact<F> {
 
 /// What an operation did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Statistics {
     /// When its start was accepted.
@@ -369,6 +399,7 @@ impl Statistics {
 
 /// A start that was not accepted. There is no operation, and nothing else will be said of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 pub struct Refused {
     /// The tag that the start gave.
     pub tag: u64,
@@ -378,6 +409,7 @@ pub struct Refused {
 
 /// Why a start was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum RefusedBecause {
     /// A live operation has this tag.
@@ -449,6 +481,7 @@ impl fmt::Display for GivenUp {
 
 /// An operation was accepted: it runs, or waits for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 pub struct Started {
     /// Names it until its finish.
     pub operation: OperationId,
@@ -457,6 +490,7 @@ pub struct Started {
 /// A bootstrap ended: one that the caller started (its [`Finish`] comes as well), or one that began by itself because
 /// the routing table was nearly empty, and did not give way to one of the caller's.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 pub struct Bootstrapped {
     /// The caller's operation, if it was one.
     pub operation: Option<OperationId>,

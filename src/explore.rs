@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 
 /// How buckets are refreshed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct ExploreConfig {
     /// When each bucket is due.
     pub schedule: Schedule,
@@ -36,6 +37,7 @@ pub struct ExploreConfig {
 
 /// When buckets are due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Schedule {
     /// A bucket is due `interval + (max_cpl − cpl) × interval × multiplier` after it was last refreshed, and up to

@@ -8,6 +8,7 @@ use slab::Slab;
 /// It holds the `tag` that the caller chose, by which events can be routed without a table of one's own, and a
 /// generation: an id that outlived its operation never names another one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct OperationId {
     tag: u64,
     handle: Handle,
@@ -39,6 +40,7 @@ impl fmt::Debug for OperationId {
 /// It converts to and from a `u64`, so that it can travel in a wire protocol's transaction id: a forged or late
 /// one is recognised and ignored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct RequestId(Handle);
 
 impl RequestId {
@@ -70,6 +72,7 @@ impl fmt::Debug for RequestId {
 
 /// A slot of an [`Arena`] and the generation in which it was filled.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Handle {
     // The generation comes first, so that handles order by age.
     generation: u32,

@@ -22,6 +22,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 /// Memory: at most `max_queued + max_in_flight` candidates, each a node id and a span context; and of at most
 /// `max_failed` failed checks a node id, two keys and some 40 bytes each.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct IncludeConfig {
     /// How many checks may be under way. 1 to 1,024. Default: 3.
     pub max_in_flight: usize,

@@ -49,7 +49,10 @@ pub trait Key: Copy + Eq + Ord + Hash + Debug + Send + Sync + sealed::Sealed + '
 }
 
 mod sealed {
+    #[cfg(not(feature = "record"))]
     pub trait Sealed {}
+    #[cfg(feature = "record")]
+    pub trait Sealed: serde::Serialize + serde::de::DeserializeOwned {}
     impl<const N: usize> Sealed for super::Bits<N> {}
 }
 
@@ -227,6 +230,39 @@ impl<const N: usize> fmt::Display for Bits<N> {
 impl<const N: usize> Debug for Bits<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// As `N` bytes; in formats for people as hexadecimal digits.
+#[cfg(feature = "record")]
+impl<const N: usize> serde::Serialize for Bits<N> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() { to.collect_str(self) } else { to.serialize_bytes(&self.0) }
+    }
+}
+
+#[cfg(feature = "record")]
+impl<'de, const N: usize> serde::Deserialize<'de> for Bits<N> {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader<const N: usize>;
+
+        impl<const N: usize> serde::de::Visitor<'_> for Reader<N> {
+            type Value = Bits<N>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a key of {N} bytes")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Bits<N>, E> {
+                bytes.try_into().map(Bits).map_err(|_| E::invalid_length(bytes.len(), &self))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Bits<N>, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        if from.is_human_readable() { from.deserialize_str(Reader) } else { from.deserialize_bytes(Reader) }
     }
 }
 

@@ -84,6 +84,14 @@
 //! Each is a value that can be cloned, sent and used alone. The rules that they all keep are stated once:
 //! [`context`] says which event carries which span, [`deadline`] until when each matters.
 //!
+//! Behind features of the same name, as modules:
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `record` | a coordinator that records what it is told, for replay: a failure in the field becomes a test |
+//! | `sim` | a deterministic simulator of whole networks |
+//! | `telemetry` | a coordinator whose operations and requests are OpenTelemetry spans, and metrics |
+//!
 //! # Guarantees
 //!
 //! * **No panic.** No sequence of events causes one: unknown, late and forged ids are ignored and counted in
@@ -133,6 +141,8 @@ mod path;
 pub mod pool;
 pub mod probe;
 pub mod query;
+#[cfg(feature = "record")]
+pub mod record;
 pub mod reprovide;
 pub mod routing;
 #[cfg(feature = "sim")]

@@ -42,6 +42,7 @@ pub type Batch<E> = SmallVec<[Stamped<E>; 4]>;
 
 /// An event with its metadata: how it stands to a span, and until when it matters.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stamped<E> {
     /// What happened, or is to be done.
     pub event: E,

@@ -18,6 +18,7 @@ use core::time::Duration;
 /// Memory: `max_samples + 1` rows of `k` numbers of 8 bytes, besides some 100 bytes and a key each; with the defaults 40 kB.
 /// They are taken as samples come in; after that nothing is allocated.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct NetworkSizeConfig {
     /// k: how many closest nodes of a lookup are looked at. 1 to 1,024. Default: 20.
     pub k: usize,
@@ -208,6 +209,7 @@ impl Line {
 
 /// Too few lookups to estimate the size of the network by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 pub struct NotEnoughData {
     /// How many lookups there are that are not too old.
     pub samples: usize,

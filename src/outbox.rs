@@ -21,6 +21,7 @@ use std::collections::{BTreeSet, HashMap};
 /// Memory: at most `max_in_flight + max_queued` requests are held, and as many entries of per-node state, whatever
 /// the nodes do. State of a node with no request is dropped at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct NetworkConfig {
     /// How long a request may take before it fails, at most; an operation's deadline can only make it less. The time-out
     /// is adapted to observed round trips: their mean + 5 deviations; at first, four times `soft_timeout`. Default: 2 s.

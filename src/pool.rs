@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// Memory: at most `max_running` lookups as [`QueryConfig`] bounds them, and at most `max_waiting` that hold their
 /// seeds only.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct PoolConfig {
     /// Each lookup's configuration.
     pub query: QueryConfig,

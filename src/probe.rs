@@ -24,6 +24,7 @@ use std::collections::HashMap;
 ///
 /// Memory: a node id and some 70 bytes for each node that the caller (or the routing table) has in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct ProbeConfig {
     /// How long after a node was last known to live it is checked. Default: 15 min.
     pub interval: Duration,

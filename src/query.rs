@@ -20,6 +20,7 @@ use core::time::Duration;
 /// Memory: a lookup holds at most `max_candidates` nodes that it has heard of and not asked (on each path), and at
 /// most `max_nodes` that it has asked, whatever its peers answer; some 24 bytes and a node id for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct QueryConfig {
     /// How long an operation may take at most; its start may ask for less. Default: 60 s.
     pub timeout: Duration,

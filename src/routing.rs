@@ -44,6 +44,7 @@ use std::collections::{HashMap, VecDeque};
 ///
 /// Memory: that of the parts, and `max_clients` node ids and keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct RoutingConfig {
     /// Joins anew where the table is nearly empty. Without it, only the caller bootstraps.
     pub bootstrap: Option<BootstrapConfig>,

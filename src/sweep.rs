@@ -29,6 +29,7 @@ use std::vec::IntoIter;
 /// lookup at the very most, in a network of random keys some 4 for each lookup. To say which node gets what takes 16
 /// bytes for each of the k nodes of each key in the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct SweepConfig {
     /// k: how many nodes a record is stored with. 1 to 1,024. Default: 20.
     pub k: usize,
@@ -86,6 +87,7 @@ pub enum Next<K> {
 
 /// Why a sweep looks no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Explored {
     /// The k closest nodes of each key are known.

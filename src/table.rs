@@ -13,6 +13,7 @@ use std::collections::HashMap;
 ///
 /// Memory: at most `bucket_size` nodes for each bit of a key, whatever is offered; a node costs its id and 32 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct TableConfig {
     /// k: how many nodes a bucket holds. 1 to 1,024. Default: 20.
     pub bucket_size: usize,
@@ -117,6 +118,11 @@ pub enum Offered<F: Family> {
 /// What is kept of a node when the program ends, and given back when it begins again: see
 /// [`Coordinator::snapshot`](crate::Coordinator::snapshot). Plain data: how it is stored is the caller's affair.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "record",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(bound = "F: crate::record::Recordable")
+)]
 pub struct Saved<F: Family> {
     /// The node.
     pub node: F::Node,

@@ -22,6 +22,7 @@ use core::time::Duration;
 /// assert!(wake.to_std(anchor).is_some_and(|at| at > anchor));
 /// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct Instant(u64);
 
 impl Instant {

@@ -56,6 +56,10 @@ macro_rules! events {
 events!(Query, Inbound, Outbound);
 events!(QueryPool, Inbound, Outbound);
 events!(Coordinator, CoordinatorInbound, CoordinatorOutbound);
+#[cfg(feature = "record")]
+use kad_proto::record::Recorder;
+#[cfg(feature = "record")]
+events!(Recorder, CoordinatorInbound, CoordinatorOutbound);
 
 /// Runs one lookup of the common workload. Says how many events there were after the start, and how many
 /// allocations in all of them.
@@ -133,6 +137,52 @@ fn a_warm_coordinator_allocates_nothing_per_event() {
     // As many as it remembers to estimate the size of the network.
     let warm = kad_proto::NetworkSizeConfig::default().max_samples + 1;
     allocates_nothing_per_event(coordinator, &network, warm);
+}
+
+/// Once the ring is full, and has been as full as it gets.
+#[cfg(feature = "record")]
+#[test]
+fn a_warm_recorder_allocates_nothing_per_event() {
+    let keep = kad_proto::record::Keep::Last { bytes: 100_000 };
+    let config = Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() };
+    let recorder = Recorder::<Plain>::new(LOCAL, config, keep).unwrap();
+    let warm = kad_proto::NetworkSizeConfig::default().max_samples + 1;
+    allocates_nothing_per_event(recorder, &Ideal::new(1_000), warm);
+}
+
+/// What one that keeps everything allocates is the growth of its buffer; an answer of 20 nodes takes 20 keys with their lengths,
+/// and no more than 40 bytes besides.
+#[cfg(feature = "record")]
+#[test]
+fn a_recorder_takes_what_it_is_told() {
+    let network = Ideal::new(1_000);
+    let config = Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() };
+    let keep = kad_proto::record::Keep::All;
+    let mut recorder = Recorder::<Plain>::new(LOCAL, config, keep).unwrap();
+    for node in &network.keys {
+        let connected = CoordinatorInbound::Connected { node: *node, round_trip: None };
+        let _ = recorder.handle(Instant::ORIGIN, connected.into());
+    }
+    let mut out = Batch::new();
+    let lookups = network.lookups(300);
+    for (target, first) in &lookups[..200] {
+        lookup(&mut recorder, &mut out, &network, *target, *first);
+    }
+    let (calls, bytes) = (recorder.calls(), recorder.bytes().len());
+    let (mut events, mut allocations) = (0, 0);
+    for (target, first) in &lookups[200..] {
+        let (more, allocated) = lookup(&mut recorder, &mut out, &network, *target, *first);
+        events += more;
+        allocations += allocated;
+    }
+    assert_eq!(recorder.calls() - calls, events + 100);
+    let per_call = (recorder.bytes().len() - bytes) as u64 / (events + 100);
+    println!("{events} answers: {per_call} bytes a call, {allocations} allocations");
+    assert!(per_call <= 20 * 33 + 40, "{per_call} bytes");
+    assert!(
+        allocations <= 2,
+        "{allocations} in {events} answers: the buffer has doubled once or twice at most"
+    );
 }
 
 /// Makes up nodes, each of them closer to the target than all before.

@@ -47,6 +47,7 @@ use core::time::Duration;
 /// that a sweep finds; or twice k, of an optimistic one, as others take the place of those that fail. Vectors and tables grow by
 /// doubling. Of those that go on in the background there are at most `max_background`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct BroadcastConfig {
     /// How long a broadcast may take at most; its start may ask for less. Default: 60 s.
     pub timeout: Duration,
@@ -133,6 +134,11 @@ impl BroadcastConfig {
 /// Its deadline and its span travel in the [`Stamped`] around it. It is answered by [`Started`] or [`Refused`], in the same
 /// call.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "record",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(bound = "F: crate::record::Recordable")
+)]
 pub struct StartBroadcast<F: Family> {
     /// The caller's own name for the operation. A live operation's tag cannot be used again before its finish.
     pub tag: u64,
@@ -200,6 +206,11 @@ impl<F: Family> StartBroadcast<F> {
 
 /// With which nodes a broadcast stores.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "record",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(bound = "F: crate::record::Recordable")
+)]
 #[non_exhaustive]
 pub enum Strategy<F: Family> {
     /// A lookup, then stores with the k closest that have answered.
@@ -221,6 +232,7 @@ pub enum Strategy<F: Family> {
 
 /// How many nodes must have stored a record for it to count as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum Success {
     /// So many, or all of those that it was to be stored with, where those are fewer; at least one.
     Count(usize),
@@ -248,6 +260,7 @@ impl Success {
 
 /// A request of a broadcast ended.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct BroadcastProgress<F: Family> {
     /// Which, and how.
     pub request: Progress<F>,
@@ -259,6 +272,7 @@ pub struct BroadcastProgress<F: Family> {
 
 /// How far the stores of a broadcast are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct StoreCounts {
     /// Nodes to store with, as far as they are known.
@@ -271,6 +285,7 @@ pub struct StoreCounts {
 
 /// The last event of a broadcast.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct BroadcastFinish<F: Family> {
     /// The operation. Its id and its tag are free from now on.
     pub operation: OperationId,
@@ -303,6 +318,7 @@ pub struct BroadcastFinish<F: Family> {
 
 /// What became of a store.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 pub struct Stored<F: Family> {
     /// The node.
     pub node: F::Node,
@@ -314,6 +330,7 @@ pub struct Stored<F: Family> {
 
 /// How a store ended.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: crate::record::Recordable"))]
 #[non_exhaustive]
 pub enum StoreEnd<F: Family> {
     /// The node has stored it.

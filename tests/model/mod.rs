@@ -21,6 +21,8 @@ pub(crate) use bytes::{CAST_HEADER, CRAWL_HEADER, HEADER, Kind, STEP, decode};
 #[allow(unused_imports)] // as above
 pub(crate) use ledger::net::{Net, Peer, Random, Tally};
 pub(crate) use world::run;
+#[allow(unused_imports)] // as above
+pub(crate) use world::run_on;
 
 /// Plays the scenario that the bytes are, against this machine, under the eyes of the witness.
 pub(crate) fn check(kind: Kind, bytes: &[u8]) -> Tally {

@@ -33,6 +33,11 @@ fn play<const N: usize>(scenario: &Scenario) -> Tally {
     }
 }
 
+/// Plays a scenario against a machine of one's own.
+pub(crate) fn run_on<const N: usize, S: Subject<N>>(scenario: &Scenario) -> Tally {
+    World::<N, S>::play(scenario)
+}
+
 /// How a node answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Nature {

@@ -1,0 +1,628 @@
+//! The flight recorder: what was recorded comes out again, and what was not is said by name.
+
+#![cfg(feature = "record")]
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod model;
+mod recording;
+mod upkeep;
+
+use kad_proto::broadcast::{StartBroadcast, Success};
+use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::crawl::StartCrawl;
+use kad_proto::record::{Call, Keep, Recordable, Recorder, Recording, ReplayError, replay};
+use kad_proto::routing::RoutingCounts;
+use kad_proto::table::Saved;
+use kad_proto::{
+    Bits, Carried, Config, ConfigError, Coordinator, Instant, Key8, Key160, Machine, OperationId, Record,
+    RequestId, RoutingConfig, RoutingTable, Stamped, Start, Traffic,
+};
+use model::ledger::net::context;
+use model::ledger::subject as lookups;
+use model::{Kind, Net, Peer, Random, decode, run_on};
+use proptest::prelude::*;
+use recording::{Eight, check};
+use serde::de::{Deserialize, Deserializer};
+use serde::ser::{Error, Serialize, Serializer};
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use upkeep::Grouped;
+
+impl<const N: usize> Serialize for Peer<N> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        (self.key, self.address).serialize(to)
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for Peer<N> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (key, address) = Deserialize::deserialize(from)?;
+        Ok(Self { key, address })
+    }
+}
+
+/// A recorder under a test that knows nothing of it, beside a coordinator without one. Where it is dropped, the recording is
+/// judged.
+#[derive(Clone)]
+struct Taped<F: Recordable> {
+    recorder: Recorder<F>,
+    plain: Coordinator<F>,
+    told: Vec<(Instant, Stamped<Inbound<F>>)>,
+}
+
+thread_local! {
+    /// Calls of recordings that were judged.
+    static JUDGED: RefCell<u64> = const { RefCell::new(0) };
+}
+
+impl<F: Recordable> Taped<F> {
+    fn new(local: F::Key, config: Config) -> Result<Self, ConfigError> {
+        let recorder = Recorder::new(local, config.clone(), Keep::All)?;
+        Ok(Self { recorder, plain: Coordinator::new(local, config)?, told: Vec::new() })
+    }
+
+    fn call(&mut self, now: Instant, event: Stamped<Inbound<F>>) -> Vec<Stamped<Outbound<F>>> {
+        let out = self.recorder.handle(now, event.clone());
+        assert_eq!(out, self.plain.handle(now, event.clone()), "a recorder changes nothing");
+        assert_eq!(Machine::poll_timeout(&self.recorder), Machine::poll_timeout(&self.plain));
+        self.told.push((now, event));
+        out.into_vec()
+    }
+}
+
+impl<F: Recordable> Drop for Taped<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let bytes = self.recorder.bytes();
+        let recording = Recording::<F>::open(&bytes).unwrap();
+        let told = recording.calls().map(|call| call.map(|Call { now, event, .. }| (now, event)));
+        assert_eq!(told.collect::<Result<Vec<_>, _>>().as_ref(), Ok(&self.told));
+        let replayed = recording.replay().unwrap();
+        assert_eq!(replayed.difference, None, "{replayed}");
+        assert_eq!(replayed.calls, self.told.len() as u64);
+        assert_eq!(recording.again().as_ref(), Ok(&bytes));
+        JUDGED.with_borrow_mut(|judged| *judged += replayed.calls);
+    }
+}
+
+impl<const N: usize> lookups::Subject<N> for Taped<Net<N>> {
+    fn build(local: Bits<N>, config: Config) -> Result<Self, ConfigError> {
+        Self::new(local, config)
+    }
+
+    fn handle(&mut self, now: Instant, event: lookups::In<N>) -> Vec<lookups::Out<N>> {
+        self.call(now, event)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Machine::poll_timeout(&self.recorder)
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.plain.traffic()
+    }
+
+    fn counts(&self) -> Option<(usize, usize)> {
+        Some((self.plain.operations(), self.plain.running()))
+    }
+
+    fn table(&self) -> Option<&RoutingTable<Net<N>>> {
+        Some(self.plain.table())
+    }
+}
+
+impl upkeep::subject::Subject for Taped<Grouped> {
+    const LOOKUPS: bool = true;
+
+    fn build(config: Config) -> Self {
+        Self::new(upkeep::LOCAL, config).unwrap()
+    }
+
+    fn handle(&mut self, now: Instant, event: upkeep::subject::In) -> Vec<upkeep::subject::Out> {
+        self.call(now, event)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Machine::poll_timeout(&self.recorder)
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.plain.traffic()
+    }
+
+    fn counts(&self) -> RoutingCounts {
+        self.plain.routing()
+    }
+
+    fn table(&self) -> &RoutingTable<Grouped> {
+        self.plain.table()
+    }
+
+    fn probes(&self, node: &Key8) -> Option<bool> {
+        self.plain.probes(node)
+    }
+
+    fn snapshot(&self, now: Instant) -> Vec<Saved<Grouped>> {
+        self.plain.snapshot(now)
+    }
+
+    fn operation(&self, tag: u64) -> Option<OperationId> {
+        self.plain.operation(tag)
+    }
+}
+
+/// A life of a small node, in which everything happens that a node can be told; and the calls, as they were.
+fn life(seed: u64, calls: usize, text: bool) -> Recorder<Eight> {
+    let mut random = Random(seed);
+    let mut recorder = Recorder::new(Key8::new([random.byte()]), config(&mut random), Keep::All).unwrap();
+    if text {
+        recorder = recorder.with_text();
+    }
+    live(&mut recorder, &mut random, calls);
+    recorder
+}
+
+fn config(random: &mut Random) -> Config {
+    let mut config = Config::default();
+    config.pool.query.k = 1 + random.below(5);
+    config.pool.query.alpha = 1 + random.below(4);
+    config.pool.max_running = 1 + random.below(3);
+    config.network.max_in_flight = 1 + random.below(8);
+    config.network.request_timeout = Duration::from_secs(1 + random.next() % 4);
+    config.table.bucket_size = 1 + random.below(3);
+    config.routing.seed = random.next();
+    if random.below(3) == 0 {
+        config.routing = RoutingConfig::off();
+    }
+    if random.below(3) == 0 {
+        config.network_size = None;
+    }
+    config
+}
+
+fn live(machine: &mut Recorder<Eight>, random: &mut Random, calls: usize) {
+    let (mut open, mut operations, mut now) = (Vec::<RequestId>::new(), Vec::new(), Instant::ORIGIN);
+    let node = |random: &mut Random| (Key8::new([random.byte()]), random.byte() % 16);
+    for call in 0..calls as u64 {
+        let some = |random: &mut Random| -> Vec<_> { (0..random.below(6)).map(|_| node(random)).collect() };
+        let key = Key8::new([random.byte()]);
+        let message = vec![random.byte(); random.below(4)];
+        // A request that is open, or never was.
+        let request = match open.len() {
+            0 => RequestId::from_u64(random.next() >> random.below(64)),
+            many => open.swap_remove(random.below(many)),
+        };
+        let event = match random.below(24) {
+            0 => Inbound::Start(
+                Start::find(call, key).with_seeds(some(random)).with_num_results(1 + random.below(9)),
+            ),
+            1 => Inbound::Start(Start::message(call, key, message).with_seeds(some(random)).with_quorum(2)),
+            2 => Inbound::Start(Start::bootstrap(call, machine.coordinator().table().local(), some(random))),
+            3 => Inbound::Crawl(StartCrawl { tag: call, seeds: some(random) }),
+            4 => Inbound::Broadcast(
+                StartBroadcast::follow_up(call, key, message.clone())
+                    .with_seeds(some(random))
+                    .with_ask(message),
+            ),
+            5 => Inbound::Broadcast(
+                StartBroadcast::fixed(call, key, message, some(random)).with_success(Success::Share(50)),
+            ),
+            6 => Inbound::Broadcast(StartBroadcast::optimistic(call, key, message).with_seeds(some(random))),
+            7 => {
+                let record =
+                    |random: &mut Random| Record { key: node(random).0, message: vec![random.byte()] };
+                let records = (0..random.below(5)).map(|_| record(random)).collect();
+                Inbound::Broadcast(StartBroadcast::sweep(call, records).with_seeds(some(random)))
+            }
+            8 if !operations.is_empty() => Inbound::Stop(operations[random.below(operations.len())]),
+            9 => Inbound::Failed(request),
+            10 => Inbound::Rejected { request, why: message },
+            11 => Inbound::Connected { node: node(random), round_trip: Some(Duration::from_millis(call)) },
+            12 => Inbound::Disconnected(node(random)),
+            13 => Inbound::Discovered(node(random)),
+            14 => Inbound::Client(node(random)),
+            15 => Inbound::Seeds(some(random)),
+            16 => {
+                let saved = some(random).into_iter();
+                let saved =
+                    saved.map(|node| Saved { node, age: Duration::from_secs(call), round_trip: None });
+                Inbound::Restore(saved.collect())
+            }
+            17 => Inbound::Tick,
+            18 => {
+                let carried = Carried { value: random.below(2) == 0, token: Some(message) };
+                Inbound::AnsweredWith { request, closer: some(random), carried }
+            }
+            _ => Inbound::Answered { request, closer: some(random) },
+        };
+        let deadline = (random.below(4) == 0).then(|| now + Duration::from_secs(random.next() % 9));
+        let context = context(random.byte(), random.next().into(), random.next());
+        for out in machine.handle(now, Stamped { event, context, deadline }) {
+            match out.event {
+                Outbound::Request(request) => open.push(request.id),
+                Outbound::Started(started) => operations.push(started.operation),
+                _ => {}
+            }
+        }
+        now = match random.below(4) {
+            0 => machine.poll_timeout().unwrap_or(now).max(now),
+            1 => now + Duration::from_millis(random.next() % 900),
+            _ => now,
+        };
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 12 } else { 500 }))]
+
+    #[test]
+    fn lookups_and_crawls_replay(bytes in prop::collection::vec(any::<u8>(), 0..400), crawls: bool) {
+        let scenario = decode(if crawls { Kind::Crawl } else { Kind::Coordinator }, &bytes);
+        // A crawl of its own is another machine.
+        if scenario.kind == Kind::Coordinator {
+            match scenario.width {
+                1 => run_on::<1, Taped<Net<1>>>(&scenario),
+                20 => run_on::<20, Taped<Net<20>>>(&scenario),
+                _ => run_on::<32, Taped<Net<32>>>(&scenario),
+            };
+        }
+    }
+
+    #[test]
+    fn upkeep_replays(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        upkeep::soak::<Taped<Grouped>>(&bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 32 } else { 1_000 }))]
+
+    #[test]
+    fn all_that_a_node_can_be_told_replays(seed: u64, text: bool) {
+        let recorder = life(seed, 100, text);
+        let replayed = check(&recorder.bytes()).unwrap();
+        prop_assert_eq!(replayed.difference, None);
+        prop_assert_eq!((replayed.calls, recorder.calls()), (100, 100));
+    }
+
+    #[test]
+    fn what_is_cut_short_says_where(seed: u64, places in prop::collection::vec(any::<usize>(), 20)) {
+        let bytes = life(seed, 12, seed % 2 == 0).bytes();
+        let ends = frames(&bytes);
+        let between = &ends[..ends.len() - 1];
+        for length in places.iter().map(|place| place % bytes.len()).chain(between.iter().copied()) {
+            cut(&bytes, &ends, length)?;
+        }
+    }
+
+    #[test]
+    fn no_byte_can_change_unnoticed(
+        seed: u64,
+        changes in prop::collection::vec((any::<usize>(), 1..=255_u8), 20),
+    ) {
+        let bytes = life(seed, 12, seed % 2 == 0).bytes();
+        for (place, with) in changes {
+            let mut bytes = bytes.clone();
+            let place = place % bytes.len();
+            bytes[place] ^= with;
+            prop_assert!(check(&bytes).is_err(), "byte {}", place);
+        }
+    }
+
+    #[test]
+    fn any_bytes_may_come(bytes in prop::collection::vec(any::<u8>(), 0..300), seed: u64) {
+        let _ = check(&bytes);
+        // The same after a beginning that can be read, and in its middle.
+        let whole = life(seed, 8, false).bytes();
+        let from = seed as usize % whole.len();
+        let _ = check(&[&whole[..from], &bytes[..]].concat());
+        let until = (from + bytes.len()).min(whole.len());
+        let _ = check(&[&whole[..from], &bytes[..], &whole[until..]].concat());
+    }
+
+    #[test]
+    fn the_first_difference_is_shown(seed: u64, text: bool) {
+        let recorder = life(seed, 100, text);
+        let bytes = recorder.bytes();
+        let recording = Recording::<Eight>::open(&bytes).unwrap();
+        let mut config = recording.config().clone();
+        config.network.request_timeout += Duration::from_millis(1);
+        config.network.min_timeout += Duration::from_millis(1);
+        let build = || Coordinator::<Eight>::new(recording.local(), config.clone()).unwrap();
+        let mut same = Coordinator::<Eight>::new(recording.local(), recording.config().clone()).unwrap();
+        let mut other = build();
+        let expected = recording.calls().map(Result::unwrap).find_map(|Call { number, now, event, .. }| {
+            let had = (same.handle(now, event.clone()), same.poll_timeout());
+            let came = (other.handle(now, event.clone()), other.poll_timeout());
+            (had != came).then_some((number, now, event, had, came))
+        });
+        let replayed = recording.replay_on(build()).unwrap();
+        let Some((number, now, event, had, came)) = expected else {
+            prop_assert_eq!(replayed.difference, None);
+            return Ok(());
+        };
+        prop_assert_eq!(replayed.calls, number);
+        let shown = replayed.to_string();
+        let difference = replayed.difference.unwrap();
+        prop_assert_eq!((difference.call, difference.now, difference.event), (number, now, event));
+        let lines = |(out, wake): &(kad_proto::Batch<Outbound<Eight>>, _)| {
+            let events = out.iter().map(|event| format!("{event:?}\n")).collect::<String>();
+            format!("{events}wakes at {wake:?}")
+        };
+        prop_assert_eq!(&difference.came, &lines(&came));
+        prop_assert_eq!(difference.had_come, text.then(|| lines(&had)));
+        prop_assert!(shown.contains(&format!("call {number} at {now}")), "{}", shown);
+        prop_assert_eq!(shown.contains("\n  - ") && shown.contains("\n  + "), text, "{}", shown);
+    }
+
+    #[test]
+    fn a_ring_keeps_the_latest(seed: u64, bytes in 0..6_000_usize, taken in 0..100_usize) {
+        let mut random = Random(seed);
+        let (local, config) = (Key8::new([random.byte()]), config(&mut random));
+        let mut ring = Recorder::<Eight>::new(local, config.clone(), Keep::Last { bytes }).unwrap();
+        let mut full = Recorder::<Eight>::new(local, config, Keep::All).unwrap();
+        let mut again = random.clone();
+        live(&mut ring, &mut random, 100);
+        live(&mut full, &mut again, 100);
+        let (last, all) = (ring.bytes(), full.bytes());
+        let nothing = Recorder::<Eight>::new(local, ring_config(&all), Keep::All).unwrap().bytes().len();
+        prop_assert!(last.len() <= nothing + bytes + 32);
+        let kept = Recording::<Eight>::open(&last).unwrap().calls().collect::<Result<Vec<_>, _>>().unwrap();
+        let calls = Recording::<Eight>::open(&all).unwrap().calls().collect::<Result<Vec<_>, _>>().unwrap();
+        prop_assert_eq!(&kept[..], &calls[100 - kept.len()..]);
+        // As many as there is room for.
+        let next = 100 - kept.len();
+        if next > 0 {
+            let ends = frames(&all);
+            prop_assert!(ends[100] - ends[next - 1] > bytes);
+            prop_assert_eq!(check(&last), Err(ReplayError::Partial { calls: 0, lost: next as u64 }));
+        } else {
+            prop_assert_eq!(&last, &all);
+        }
+
+        // Pieces.
+        let mut random = Random(seed);
+        let (local, config) = (Key8::new([random.byte()]), self::config(&mut random));
+        let mut pieces = Recorder::<Eight>::new(local, config, Keep::All).unwrap();
+        live(&mut pieces, &mut random.clone(), taken);
+        let mut file = pieces.take();
+        prop_assert_eq!(replay::<Eight>(&file), Err(ReplayError::Truncated { calls: taken as u64 }));
+        file.extend(pieces.bytes());
+        prop_assert_eq!(check(&file).unwrap().calls, taken as u64);
+    }
+}
+
+/// The recording, with frames that end there, cut off at this length.
+fn cut(bytes: &[u8], ends: &[usize], length: usize) -> Result<(), TestCaseError> {
+    let calls = ends.iter().filter(|end| **end <= length).count().saturating_sub(1) as u64;
+    let error = match length {
+        0..8 => ReplayError::NotARecording,
+        _ => ReplayError::Truncated { calls },
+    };
+    let found = check(&bytes[..length]);
+    prop_assert_eq!(found, Err(error), "{} of {}", length, bytes.len());
+    Ok(())
+}
+
+#[test]
+fn every_byte_counts() {
+    let bytes = life(5, 4, false).bytes();
+    let ends = frames(&bytes);
+    for place in 0..bytes.len() {
+        cut(&bytes, &ends, place).unwrap();
+        let mut bytes = bytes.clone();
+        bytes[place] ^= 0x11;
+        assert!(replay::<Eight>(&bytes).is_err(), "byte {place}");
+    }
+}
+
+/// The configuration that was recorded.
+fn ring_config(bytes: &[u8]) -> Config {
+    Recording::<Eight>::open(bytes).unwrap().config().clone()
+}
+
+/// Where each frame ends; the first is the construction.
+fn frames(bytes: &[u8]) -> Vec<usize> {
+    let (mut ends, mut at) = (Vec::new(), 9);
+    while at < bytes.len() {
+        let length = bytes[at..at + 4].try_into().unwrap();
+        at += 8 + u32::from_le_bytes(length) as usize;
+        ends.push(at);
+    }
+    ends
+}
+
+#[test]
+fn scenarios_are_judged() {
+    let bytes: Vec<_> = (0..=255).map(|byte: u8| byte.wrapping_mul(31)).collect();
+    upkeep::soak::<Taped<Grouped>>(&bytes);
+    run_on::<1, Taped<Net<1>>>(&decode(Kind::Coordinator, &[&[0; 28], &bytes[..]].concat()));
+    assert!(JUDGED.with_borrow(|judged| *judged) > 200);
+}
+
+#[test]
+fn what_cannot_be_replayed_says_why() {
+    let bytes = life(1, 5, false).bytes();
+    assert_eq!(replay::<Eight>(b"a JPEG, say"), Err(ReplayError::NotARecording));
+    assert_eq!(replay::<Eight>(b""), Err(ReplayError::NotARecording));
+
+    let mut newer = bytes.clone();
+    newer[8] += 1;
+    let error = replay::<Eight>(&newer).unwrap_err();
+    assert_eq!(error, ReplayError::Format { found: 2, known: 1 });
+    assert_eq!(error.to_string(), "recorded in format 2, where this version knows 1");
+
+    let wide = replay::<Net<20>>(&bytes).unwrap_err();
+    assert_eq!(wide, ReplayError::KeyBits { found: 8, expected: 160 });
+
+    // Of the same width, but with other nodes.
+    let other = replay::<Grouped>(&life(4, 50, false).bytes()).unwrap_err();
+    assert!(matches!(other, ReplayError::Unreadable { .. }), "{other}");
+
+    // Behind the end.
+    let longer = [&bytes[..], b"x"].concat();
+    assert_eq!(replay::<Eight>(&longer), Err(ReplayError::Damaged { calls: 5 }));
+
+    // A call less, between two others.
+    let ends = frames(&bytes);
+    let fewer = [&bytes[..ends[2]], &bytes[ends[3]..]].concat();
+    let replayed = replay::<Eight>(&fewer);
+    assert!(!matches!(&replayed, Ok(replayed) if replayed.difference.is_none()), "{replayed:?}");
+
+    assert_eq!(Recording::<Eight>::open(&bytes).unwrap().version(), env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn a_configuration_that_makes_no_sense_is_named() {
+    let with = |alpha| {
+        let mut config = Config::default();
+        config.pool.query.alpha = alpha;
+        Recorder::<Eight>::new(Key8::new([0]), config, Keep::All).unwrap().bytes()
+    };
+    let (mut three, five) = (with(3), with(5));
+    // Behind the sum of the first frame, the field is all that is different.
+    let place = (17..three.len()).find(|place| three[*place] != five[*place]).unwrap();
+    assert_eq!((three[place], five[place]), (3, 5));
+    three[place] = 0;
+    assert_eq!(replay::<Eight>(&three), Err(ReplayError::Damaged { calls: 0 }));
+    let error = Recording::<Eight>::mutated(&three).unwrap().replay().unwrap_err();
+    assert!(matches!(error, ReplayError::Config(error) if error.field() == "query.alpha"), "{error}");
+}
+
+#[test]
+fn a_forged_length_takes_no_memory() {
+    let mut recorder = Recorder::<Eight>::new(Key8::new([0]), Config::default(), Keep::All).unwrap();
+    let seeds = vec![(Key8::new([0x55]), 7); 3];
+    let _ = recorder.handle(Instant::ORIGIN, Inbound::Seeds(seeds).into());
+    let bytes = recorder.bytes();
+    let place = bytes.windows(4).position(|window| window == [3, 1, 0x55, 7]).unwrap();
+    // Three seeds become 2^63.
+    let length = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1];
+    let forged = [&bytes[..place], &length, &bytes[place + 1..]].concat();
+    let mut outcome = None;
+    let counted = allocation_counter::measure(|| outcome = Some(check(&forged)));
+    assert!(outcome.unwrap().is_err());
+    // What serde takes in advance, at most, for each time that it is read.
+    assert!(counted.bytes_max < 8 << 20, "{} bytes", counted.bytes_max);
+    // The frame.
+    let mut forged = bytes.clone();
+    forged[frames(&bytes)[0] + 3] = 0xff;
+    assert_eq!(check(&forged), Err(ReplayError::Truncated { calls: 0 }));
+}
+
+/// A message that refuses to be written where it is 7.
+#[derive(Clone, Debug, PartialEq)]
+struct Fussy(u8);
+
+impl Serialize for Fussy {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if self.0 == 7 { Err(S::Error::custom("seven")) } else { self.0.serialize(to) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Fussy {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        u8::deserialize(from).map(Self)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Refusing;
+
+impl kad_proto::Family for Refusing {
+    type Key = Key8;
+    type Node = Key8;
+    type Message = Fussy;
+
+    fn key(node: &Key8) -> Key8 {
+        *node
+    }
+}
+
+#[test]
+fn what_refuses_to_be_written_ends_the_recording_and_nothing_else() {
+    let mut recorder = Recorder::<Refusing>::new(Key8::new([0]), Config::default(), Keep::All).unwrap();
+    for message in [6, 7, 8] {
+        let start = Start::message(u64::from(message), Key8::new([9]), Fussy(message));
+        let start = start.with_seeds(vec![Key8::new([1])]);
+        let out = recorder.handle(Instant::ORIGIN, Inbound::Start(start).into());
+        assert!(out.iter().any(|out| matches!(out.event, Outbound::Request(_))), "{message}");
+    }
+    assert_eq!(replay::<Refusing>(&recorder.bytes()), Err(ReplayError::Unrecorded { calls: 1 }));
+}
+
+#[test]
+fn keys_are_text_to_people() {
+    let key = Key160::new([0xab; 20]);
+    let text = serde_json::to_string(&key).unwrap();
+    assert_eq!(text, format!("\"{key}\""));
+    assert_eq!(serde_json::from_str::<Key160>(&text).unwrap(), key);
+    let error = serde_json::from_str::<Key8>(&text).unwrap_err().to_string();
+    assert!(error.contains("2 hexadecimal digits, not 40"), "{error}");
+}
+
+fn folder(name: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Each is replayed and shows no difference. Where a change is meant to make one, `KAD_RECORD=1` records them anew.
+#[test]
+fn of_the_folder_of_recordings() {
+    renewed();
+    let paths = folder("tests/recordings");
+    assert!(paths.len() >= 2, "{} files", paths.len());
+    for path in paths {
+        let replayed = check(&std::fs::read(&path).unwrap());
+        let replayed = replayed.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(replayed.calls > 0, "{}", path.display());
+        assert!(replayed.difference.is_none(), "{}: {replayed}", path.display());
+    }
+}
+
+/// Whatever the fuzzer found worth keeping; at least one in two is still a recording.
+#[test]
+fn of_the_corpus() {
+    renewed();
+    let paths = folder("fuzz/corpus/recording");
+    assert!(paths.len() >= 20, "{} files", paths.len());
+    let mut read = 0;
+    for path in &paths {
+        println!("{}", path.display()); // shown where an assertion fails
+        let bytes = std::fs::read(path).unwrap();
+        let _ = check(&bytes);
+        read += usize::from(Recording::<Eight>::mutated(&bytes).is_ok());
+    }
+    assert!(2 * read >= paths.len(), "of {} files {read} can be read", paths.len());
+}
+
+fn renewed() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    if std::env::var_os("KAD_RECORD").is_some() {
+        ONCE.call_once(renew);
+    }
+}
+
+fn renew() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for path in folder("tests/recordings") {
+        let bytes = std::fs::read(&path).unwrap();
+        // What is of another format is left, and fails.
+        if let Ok(again) = Recording::<Eight>::open(&bytes).and_then(|recording| recording.again()) {
+            std::fs::write(&path, again).unwrap();
+        }
+    }
+    for (name, seed, calls, text) in [("long-life", 1, 80, false), ("in-full", 6, 16, true)] {
+        std::fs::write(root.join("tests/recordings").join(name), life(seed, calls, text).bytes()).unwrap();
+    }
+    for seed in 0..24 {
+        let recorder = life(100 + seed, 4 + seed as usize, seed == 3);
+        std::fs::write(root.join(format!("fuzz/corpus/recording/life-{seed:02}")), recorder.bytes()).unwrap();
+    }
+}
