@@ -180,7 +180,9 @@ impl<const N: usize> Ledger<N> {
             }
             GivenUp::OperationEnded | GivenUp::LookupEnded => {
                 assert!(
-                    op.deadline > now || sent.deadline >= sent.until.min(op.deadline),
+                    reason == GivenUp::LookupEnded
+                        || op.deadline > now
+                        || sent.deadline >= sent.until.min(op.deadline),
                     "deadline 6: a request that ran into its own timeout is a failure"
                 );
                 op.matter.given_up(now, id, sent, reason);
