@@ -476,6 +476,8 @@ impl<const N: usize> Known<N> {
             }
             Outcome::NodeLimit => {
                 let limit = self.asked() == self.config.max_nodes;
+                // One that was lost may have been so since.
+                let open = open || self.entries.values().any(|entry| entry.lost);
                 assert!(limit && open && !converged, "outcome: node limit: {self}");
             }
             _ => {}
