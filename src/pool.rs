@@ -34,7 +34,8 @@ pub struct PoolConfig {
     /// How many lookups wait for their turn, earliest deadline first, then in order of arrival. One more is refused.
     /// At most 2^24. Default: 65,536.
     pub max_waiting: usize,
-    /// Seed of the hash of the table of tags. It has no influence on what comes out. Default: 0.
+    /// Seed of the hash of the tables of tags, and of what nodes' answers [carried](crate::Carried::token). It has no influence on
+    /// what comes out, but where peers choose their ids, give it a random number. Default: 0.
     pub hash_seed: u64,
 }
 
@@ -458,9 +459,9 @@ impl<F: Family, T: Task<F>> Pool<F, T> {
         self.crawls
     }
 
-    /// How lookups go about it.
-    pub(crate) const fn query(&self) -> &QueryConfig {
-        &self.config.query
+    /// How operations go about it.
+    pub(crate) const fn config(&self) -> &PoolConfig {
+        &self.config
     }
 
     /// Our own key.

@@ -67,6 +67,7 @@ pub(crate) fn config(longest: Duration) -> Config {
     // the system throw answers away; like this the engine lets requests wait for a moment.
     config.network.max_in_flight = 64;
     // Peers choose their ids: they must not know how ours are hashed.
+    config.pool.hash_seed = rand::random();
     config.network.hash_seed = rand::random();
     config.crawl.hash_seed = rand::random();
     config.table.hash_seed = rand::random();

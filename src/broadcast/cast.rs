@@ -12,7 +12,7 @@ use crate::family::Family;
 use crate::lookup::{self, Lookup, Miss, Spot};
 use crate::netsize::{NotEnoughData, Thresholds};
 use crate::outbox::Seeded;
-use crate::query::QueryConfig;
+use crate::pool::PoolConfig;
 use crate::task::{End, Found, Next, Place, Task};
 use crate::time::Instant;
 use core::time::Duration;
@@ -87,12 +87,13 @@ pub(crate) struct Cast<F: Family> {
 impl<F: Family> Cast<F> {
     pub(crate) fn new(
         local: F::Key,
-        query: &QueryConfig,
+        pool: &PoolConfig,
         config: &BroadcastConfig,
         start: StartBroadcast<F>,
         size: impl FnOnce() -> Result<u64, NotEnoughData>,
     ) -> Self {
         let StartBroadcast { records, strategy, ask, success, seeds, .. } = start;
+        let (query, hash) = (&pool.query, Seeded(pool.hash_seed));
         let finds = ask == Ask::FindCloser;
         let target = records.first().map_or(local, |record| record.key);
         let lookup = |seeds| Lookup::new(local, target, query.rules_for(None, finds), seeds);
@@ -101,7 +102,7 @@ impl<F: Family> Cast<F> {
         let plan = match strategy {
             Strategy::FollowUp => Plan::FollowUp(lookup(seeds)),
             Strategy::Static(nodes) => {
-                fix(&mut stores, nodes, local, query.k);
+                fix(&mut stores, nodes, local, hash);
                 Plan::None
             }
             Strategy::Optimistic { nodes } => match nodes.map_or_else(size, Ok) {
@@ -129,7 +130,7 @@ impl<F: Family> Cast<F> {
             records,
             success,
             stores,
-            tokens: HashMap::with_hasher(Seeded(0)),
+            tokens: HashMap::with_hasher(hash),
             store_time: config.store_time,
             parallel: config.parallel,
             looking: None,
@@ -257,8 +258,8 @@ impl<F: Family> Cast<F> {
 }
 
 /// Stores with these nodes.
-fn fix<F: Family>(stores: &mut Stores<F>, nodes: Vec<F::Node>, local: F::Key, seed: usize) {
-    let mut keys = HashSet::with_hasher(Seeded(seed as u64));
+fn fix<F: Family>(stores: &mut Stores<F>, nodes: Vec<F::Node>, local: F::Key, hash: Seeded) {
+    let mut keys = HashSet::with_hasher(hash);
     stores.reserve(nodes.len());
     for node in nodes {
         let key = F::key(&node);

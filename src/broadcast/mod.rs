@@ -527,7 +527,7 @@ impl<F: Family, T: Task<F> + From<Cast<F>>> Pool<F, T> {
         let objection = admit(config, &start);
         self.start(turn, starting, objection, |pool| {
             more_seeds(&mut start);
-            Cast::new(pool.local(), pool.query(), config, start, size).into()
+            Cast::new(pool.local(), pool.config(), config, start, size).into()
         });
     }
 }
