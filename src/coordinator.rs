@@ -270,6 +270,11 @@ impl<F: Family> Coordinator<F> {
         self.routing.counts()
     }
 
+    /// How many refreshes of the bucket with this common prefix length (in bits) explore has begun.
+    pub fn explored(&self, cpl: u32) -> u64 {
+        self.routing.explored(cpl)
+    }
+
     /// Whether a node is in the list of nodes to probe, which holds exactly those of the table; `None` where
     /// [nothing is probed](RoutingConfig::probe).
     pub fn probes(&self, node: &F::Node) -> Option<bool> {
@@ -309,6 +314,12 @@ impl<F: Family> Coordinator<F> {
     /// Operations of the caller that run.
     pub fn running(&self) -> usize {
         self.pool.counts().1
+    }
+}
+
+impl<F: Family> AsRef<Self> for Coordinator<F> {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 

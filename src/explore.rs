@@ -90,8 +90,8 @@ pub(crate) struct Explorer {
     /// Of the buckets that a bootstrap made due: the span that their lookups link to.
     origins: BTreeMap<u32, SpanContext>,
     running: Option<u32>,
-    /// Lookups begun.
-    explored: u64,
+    /// Lookups begun, by cpl.
+    explored: Vec<u64>,
     begun: bool,
 }
 
@@ -104,20 +104,27 @@ impl Explorer {
             due: Heap::new(),
             origins: BTreeMap::new(),
             running: None,
-            explored: 0,
+            explored: Vec::new(),
             begun: false,
             config,
         })
     }
 
-    pub(crate) const fn explored(&self) -> u64 {
-        self.explored
+    /// How many lookups were begun for this bucket.
+    pub(crate) fn explored(&self, cpl: u32) -> u64 {
+        self.explored.get(cpl as usize).copied().unwrap_or(0)
+    }
+
+    /// How many lookups were begun.
+    pub(crate) fn all_explored(&self) -> u64 {
+        self.explored.iter().sum()
     }
 
     /// Sets the first due times, at the first call.
     pub(crate) fn begin(&mut self, now: Instant) {
         if !self.begun {
             self.begun = true;
+            self.explored.resize(self.max_cpl as usize + 1, 0);
             for cpl in 0..=self.max_cpl {
                 let at = self.after(now, cpl);
                 self.due.set(cpl, at);
@@ -154,7 +161,9 @@ impl Explorer {
         let (_, cpl) = self.due.pop_until(now)?;
         let random = &mut self.random;
         self.running = Some(cpl);
-        self.explored += 1;
+        if let Some(explored) = self.explored.get_mut(cpl as usize) {
+            *explored += 1;
+        }
         let origin = self.origins.remove(&cpl).unwrap_or(SpanContext::NONE);
         Some((local.random_with_cpl(cpl, || random.next_u64()), origin))
     }

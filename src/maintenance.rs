@@ -144,6 +144,11 @@ impl<F: Family> Maintenance<F> {
         self.routing.counts()
     }
 
+    /// How many refreshes of the bucket with this common prefix length (in bits) explore has begun.
+    pub fn explored(&self, cpl: u32) -> u64 {
+        self.routing.explored(cpl)
+    }
+
     /// Whether a node is in the list of nodes to probe, which holds exactly those of the table; `None` where
     /// [nothing is probed](crate::RoutingConfig::probe).
     pub fn probes(&self, node: &F::Node) -> Option<bool> {

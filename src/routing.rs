@@ -294,9 +294,13 @@ impl<F: Family> Routing<F> {
         RoutingCounts {
             include: self.include.as_ref().map(Vetting::counts).unwrap_or_default(),
             probe: self.probe.as_ref().map(Prober::counts).unwrap_or_default(),
-            explored: self.explore.as_ref().map_or(0, Explorer::explored),
+            explored: self.explore.as_ref().map_or(0, Explorer::all_explored),
             bootstraps: self.bootstraps,
         }
+    }
+
+    pub(crate) fn explored(&self, cpl: u32) -> u64 {
+        self.explore.as_ref().map_or(0, |explore| explore.explored(cpl))
     }
 
     /// Whether the probe list holds a node; `None` where nothing is probed.

@@ -155,7 +155,7 @@ fn one_lookup_is_one_trace_and_its_tree_is_the_causal_tree() {
         (text(lookup, "kad.operation"), text(lookup, "kad.outcome")),
         ("7".into(), "converged".into())
     );
-    assert_eq!((lookup.start_time, &lookup.status), (origin(), &Status::Ok));
+    assert_eq!((lookup.start_time, &lookup.status), (origin(), &Status::Unset));
     let requests: Vec<_> = spans.iter().filter(|span| span.name == "FIND_NODE").collect();
     assert_eq!(requests.len(), net.causes.len());
     assert_eq!(text(lookup, "kad.requests"), requests.len().to_string());
@@ -231,7 +231,7 @@ fn a_lookup_that_ran_out_of_time_says_so_and_what_it_found() {
     let Some(Value::Array(closest)) = attribute(lookup, "kad.closest") else { panic!("{lookup:?}") };
     assert!(closest.to_string().contains("80"), "a partial result is a result: {closest}");
     assert_eq!(lookup.end_time, origin() + Duration::from_millis(500));
-    let given_up = spans.iter().filter(|span| text(span, "kad.given_up") == "operation ended").count();
+    let given_up = spans.iter().filter(|span| text(span, "kad.end") == "operation ended").count();
     assert!(given_up > 0 && net.machine.coordinator().traffic().cancelled as usize == given_up);
 }
 

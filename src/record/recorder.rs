@@ -83,6 +83,12 @@ impl<F: Recordable> Recorder<F> {
     }
 }
 
+impl<F: Recordable> AsRef<Coordinator<F>> for Recorder<F> {
+    fn as_ref(&self) -> &Coordinator<F> {
+        &self.coordinator
+    }
+}
+
 impl<F: Recordable> fmt::Debug for Recorder<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder").field("coordinator", &self.coordinator).finish_non_exhaustive()

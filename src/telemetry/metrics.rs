@@ -1,106 +1,148 @@
 //! [`Metrics`]: the engine's plain numbers as instruments.
 
+use super::RequestEnd;
+use super::spans::{kind, method};
+use super::traced::ended;
 use crate::Coordinator;
-use crate::broadcast::BroadcastFinish;
 use crate::coordinator::{Inbound, Outbound};
-use crate::event::{GivenUp, Outcome, Owner, Statistics};
+use crate::event::{Outcome, Owner, Request, Statistics};
 use crate::family::Family;
 use crate::id::RequestId;
+use crate::include::IncludeCounts;
+use crate::key::Key;
 use crate::machine::Machine;
+use crate::outbox::Traffic;
+use crate::routing::RoutingCounts;
 use crate::time::Instant;
+use core::time::Duration;
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
+use opentelemetry::metrics::{Counter, Histogram, Meter};
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Instruments of a meter, for a [`Traced`](super::Traced) coordinator. The engine keeps plain numbers, which can be read without
-/// any of this; here they are counted on and exported.
+/// any of this; here they are counted on and exported. Two coordinators of a program want a meter each.
 ///
 /// | instrument | kind, unit | attributes | what |
 /// | --- | --- | --- | --- |
 /// | `kad.requests.sent` | counter | `kad.owner` | requests |
-/// | `kad.requests.ended` | counter | `kad.owner`, `kad.end` | how they ended: `answered`, `failed`, `rejected`, `timed out`, or why they were given up |
-/// | `kad.requests.in_flight`, `kad.requests.queued` | gauge | | requests that have not ended, that wait for capacity |
-/// | `kad.replies.late`, `kad.replies.unknown` | counter | | replies for requests that had ended, and ids that were made up |
-/// | `kad.operations.live`, `kad.operations.running` | gauge | | operations of the caller |
+/// | `kad.requests.ended` | counter | `kad.owner`, `kad.end` | how they ended: `answered`, `failed`, `rejected`, `timed out`, or why else they were given up (cancelled): `operation ended`, `lookup ended`, `superseded`, `unneeded` |
+/// | `rpc.client.call.duration` | histogram, s | `rpc.system.name`, `rpc.method`, `error.type` | requests, from being sent to their end; those that were given up for another reason than time are not in it |
+/// | `kad.requests.in_flight`, `kad.requests.queued` | observable gauge | | requests that have not ended, that wait for capacity |
+/// | `kad.replies.late`, `kad.replies.unknown` | observable counter | | replies for requests that had ended, and ids that were made up |
+/// | `kad.operations.live`, `kad.operations.running` | observable gauge | | operations of the caller |
+/// | `kad.operations.refused` | counter | `kad.operation.kind` | starts that were not accepted |
 /// | `kad.operation.duration` | histogram, s | `kad.operation.kind`, `kad.outcome` | from start to finish |
 /// | `kad.operation.requests`, `kad.operation.hops` | histogram | the same | what it took |
-/// | `kad.stores` | counter | `kad.outcome` | broadcasts, by whether they succeeded: `stored`, `short` |
-/// | `kad.table.nodes` | gauge | `kad.cpl` | nodes of the routing table, by common prefix length |
-/// | `kad.include.queued`, `kad.include.in_flight` | gauge | | candidates that wait, and under check |
-/// | `kad.include.ended` | counter | `kad.end` | candidates: `passed`, `failed`, `dropped`, `duplicate`, `shunned`, `unwanted` |
-/// | `kad.probe.pending` | gauge | | nodes under check |
-/// | `kad.probe.ended` | counter | `kad.end` | checks: `passed`, `failed` |
-/// | `kad.explored`, `kad.bootstraps` | counter | | buckets refreshed, bootstraps that began by themselves |
-/// | `kad.network.nodes` | gauge | | the estimated size of the network, where it is known |
+/// | `kad.broadcasts` | counter | `kad.outcome`, `kad.succeeded` | broadcasts that ended |
+/// | `kad.table.nodes` | observable gauge | `kad.cpl` | nodes of the routing table, by common prefix length |
+/// | `kad.include.queued`, `kad.include.in_flight` | observable gauge | | candidates that wait, and under check |
+/// | `kad.include.ended` | observable counter | `kad.end` | candidates: `passed`, `failed`, `dropped` (the queue was full), `duplicate`, `shunned`, `unwanted` |
+/// | `kad.probe.pending` | observable gauge | | nodes under check |
+/// | `kad.probe.ended` | observable counter | `kad.end` | checks: `passed`, `failed` |
+/// | `kad.explored` | observable counter | `kad.cpl` | refreshes of buckets that began |
+/// | `kad.bootstraps` | observable counter | | bootstraps that began by themselves |
+/// | `kad.network.nodes` | observable gauge | | the estimated size of the network, where it is known |
 /// | `kad.wakeup.lag` | histogram, s | | how much later than the engine asked for the driver called it |
+///
+/// What is observable is as the engine was at a call no longer than a second before its latest one, or at the latest
+/// [`measure`](super::Traced::measure).
 #[derive(Debug)]
 pub struct Metrics {
     sent: Counter<u64>,
     ended: Counter<u64>,
-    late: Counter<u64>,
-    unknown: Counter<u64>,
+    took: Histogram<f64>,
+    refused: Counter<u64>,
     duration: Histogram<f64>,
     requests: Histogram<u64>,
     hops: Histogram<u64>,
-    stores: Counter<u64>,
-    include: Counter<u64>,
-    probe: Counter<u64>,
-    explored: Counter<u64>,
-    bootstraps: Counter<u64>,
+    broadcasts: Counter<u64>,
     lag: Histogram<f64>,
-    in_flight: Gauge<u64>,
-    queued: Gauge<u64>,
-    live: Gauge<u64>,
-    running: Gauge<u64>,
-    table: Gauge<u64>,
-    include_queued: Gauge<u64>,
-    include_in_flight: Gauge<u64>,
-    probe_pending: Gauge<u64>,
-    nodes: Gauge<u64>,
-    owners: HashMap<RequestId, Owner>,
+    numbers: Arc<Mutex<Numbers>>,
+    /// When they are to be read again.
+    due: Instant,
+    open: HashMap<RequestId, Open>,
+    /// Of operations, by tag.
     kinds: HashMap<u64, &'static str>,
-    /// What has been counted by now, by instrument and attribute.
-    counted: HashMap<&'static str, u64>,
-    /// How many buckets of the table have been reported.
-    buckets: u32,
     /// A reply that came in, and how it ended.
-    reply: Option<(RequestId, &'static str)>,
+    reply: Option<(RequestId, RequestEnd)>,
     /// A start that came in.
     start: Option<&'static str>,
 }
 
+/// A request that has not ended.
+#[derive(Debug)]
+struct Open {
+    owner: Owner,
+    method: &'static str,
+    since: Instant,
+}
+
+/// The engine's plain numbers, as they were last read.
+#[derive(Debug, Default)]
+struct Numbers {
+    traffic: Traffic,
+    routing: RoutingCounts,
+    live: u64,
+    running: u64,
+    /// By common prefix length, as are those below. What has been reported once is so again, though it be 0.
+    table: Vec<u64>,
+    explored: Vec<u64>,
+    nodes: Option<u64>,
+}
+
+/// How often the numbers are read.
+const EVERY: Duration = Duration::from_secs(1);
+
 impl Metrics {
     /// Makes the instruments.
     pub fn new(meter: &Meter) -> Self {
+        let numbers = Arc::new(Mutex::new(Numbers::default()));
+        let from = Observed { meter, numbers: &numbers };
+        from.gauge("kad.requests.in_flight", |it| it.traffic.in_flight);
+        from.gauge("kad.requests.queued", |it| it.traffic.queued);
+        from.counter("kad.replies.late", |it| it.traffic.late);
+        from.counter("kad.replies.unknown", |it| it.traffic.unknown);
+        from.gauge("kad.operations.live", |it| it.live);
+        from.gauge("kad.operations.running", |it| it.running);
+        from.gauge("kad.include.queued", |it| it.routing.include.queued);
+        from.gauge("kad.include.in_flight", |it| it.routing.include.in_flight);
+        from.gauge("kad.probe.pending", |it| it.routing.probe.in_flight);
+        from.counter("kad.bootstraps", |it| it.routing.bootstraps);
+        from.counters("kad.include.ended", |it| {
+            let IncludeCounts { passed, failed, dropped, duplicate, shunned, unwanted, .. } =
+                it.routing.include;
+            ends([
+                ("passed", passed),
+                ("failed", failed),
+                ("dropped", dropped),
+                ("duplicate", duplicate),
+                ("shunned", shunned),
+                ("unwanted", unwanted),
+            ])
+        });
+        from.counters("kad.probe.ended", |it| {
+            ends([("passed", it.routing.probe.passed), ("failed", it.routing.probe.failed)])
+        });
+        from.counters("kad.explored", |it| by_cpl(&it.explored));
+        from.gauges("kad.table.nodes", |it| by_cpl(&it.table));
+        from.gauges("kad.network.nodes", |it| it.nodes.map(|nodes| (nodes, None)).into_iter().collect());
         let counter = |name: &'static str| meter.u64_counter(name).build();
-        let gauge = |name: &'static str| meter.u64_gauge(name).build();
+        let seconds = |name: &'static str| meter.f64_histogram(name).with_unit("s").build();
         Self {
             sent: counter("kad.requests.sent"),
             ended: counter("kad.requests.ended"),
-            late: counter("kad.replies.late"),
-            unknown: counter("kad.replies.unknown"),
-            duration: meter.f64_histogram("kad.operation.duration").with_unit("s").build(),
+            took: seconds("rpc.client.call.duration"),
+            refused: counter("kad.operations.refused"),
+            duration: seconds("kad.operation.duration"),
             requests: meter.u64_histogram("kad.operation.requests").build(),
             hops: meter.u64_histogram("kad.operation.hops").build(),
-            stores: counter("kad.stores"),
-            include: counter("kad.include.ended"),
-            probe: counter("kad.probe.ended"),
-            explored: counter("kad.explored"),
-            bootstraps: counter("kad.bootstraps"),
-            lag: meter.f64_histogram("kad.wakeup.lag").with_unit("s").build(),
-            in_flight: gauge("kad.requests.in_flight"),
-            queued: gauge("kad.requests.queued"),
-            live: gauge("kad.operations.live"),
-            running: gauge("kad.operations.running"),
-            table: gauge("kad.table.nodes"),
-            include_queued: gauge("kad.include.queued"),
-            include_in_flight: gauge("kad.include.in_flight"),
-            probe_pending: gauge("kad.probe.pending"),
-            nodes: gauge("kad.network.nodes"),
-            owners: HashMap::new(),
+            broadcasts: counter("kad.broadcasts"),
+            lag: seconds("kad.wakeup.lag"),
+            numbers,
+            due: Instant::ORIGIN,
+            open: HashMap::new(),
             kinds: HashMap::new(),
-            counted: HashMap::new(),
-            buckets: 0,
             reply: None,
             start: None,
         }
@@ -111,71 +153,66 @@ impl Metrics {
         if let Some(due) = engine.poll_timeout().filter(|due| *due <= now) {
             self.lag.record((now - due).as_secs_f64(), &[]);
         }
-        self.reply = match event {
-            Inbound::Answered { request, .. } | Inbound::AnsweredWith { request, .. } => {
-                Some((*request, "answered"))
-            }
-            Inbound::Failed(request) => Some((*request, "failed")),
-            Inbound::Rejected { request, .. } => Some((*request, "rejected")),
-            _ => None,
-        };
-        self.start = match event {
-            Inbound::Start(start) if start.is_bootstrap(engine.table().local()) => Some("bootstrap"),
-            Inbound::Start(start) if start.ask == crate::Ask::FindCloser => Some("find"),
-            Inbound::Start(_) => Some("message"),
-            Inbound::Crawl(_) => Some("crawl"),
-            Inbound::Broadcast(_) => Some("broadcast"),
-            _ => None,
-        };
+        self.reply = ended(event);
+        self.start = kind(event, engine.table().local());
     }
 
-    /// Events went out.
-    pub(super) fn said<F: Family>(&mut self, event: &Outbound<F>) {
+    /// An event went out.
+    pub(super) fn said<F: Family>(&mut self, now: Instant, event: &Outbound<F>) {
         match event {
             Outbound::Started(started) => {
                 if let Some(kind) = self.start.take() {
                     self.kinds.insert(started.operation.tag(), kind);
                 }
             }
-            Outbound::Request(request) => {
-                self.owners.insert(request.id, request.owner);
-                self.sent.add(1, &[owner(request.owner)]);
+            Outbound::Refused(_) => {
+                if let Some(kind) = self.start.take() {
+                    self.refused.add(1, &[KeyValue::new("kad.operation.kind", kind)]);
+                }
+            }
+            Outbound::Request(Request { id, owner, ask, .. }) => {
+                self.open.insert(*id, Open { owner: *owner, method: method(ask), since: now });
+                self.sent.add(1, &[of(*owner)]);
             }
             Outbound::Cancel(cancel) => {
                 // Time took it before the reply was looked at.
                 self.reply = self.reply.filter(|(request, _)| *request != cancel.id);
-                let end = if cancel.reason == GivenUp::TimedOut {
-                    "timed out".into()
-                } else {
-                    cancel.reason.to_string()
-                };
-                if let Some(of) = self.owners.remove(&cancel.id) {
-                    self.ended.add(1, &[owner(of), KeyValue::new("kad.end", end)]);
-                }
+                self.end(now, cancel.id, RequestEnd::GivenUp(cancel.reason));
             }
             Outbound::Finished(it) => self.finished(it.operation.tag(), it.outcome, &it.statistics),
             Outbound::CrawlFinished(it) => self.finished(it.operation.tag(), it.outcome, &it.statistics),
             Outbound::BroadcastFinished(it) => {
                 self.finished(it.operation.tag(), it.outcome, &it.statistics);
-                self.broadcast(it);
+                let outcome = KeyValue::new("kad.outcome", it.outcome.to_string());
+                self.broadcasts.add(1, &[outcome, KeyValue::new("kad.succeeded", it.succeeded)]);
             }
             _ => {}
         }
     }
 
     /// All events of a call went out.
-    pub(super) fn over(&mut self) {
-        if let Some((request, end)) = self.reply.take()
-            && let Some(of) = self.owners.remove(&request)
-        {
-            self.ended.add(1, &[owner(of), KeyValue::new("kad.end", end)]);
+    pub(super) fn over<F: Family>(&mut self, now: Instant, engine: &Coordinator<F>) {
+        if let Some((request, end)) = self.reply.take() {
+            self.end(now, request, end);
         }
         self.start = None;
+        if now >= self.due {
+            self.measure(now, engine);
+        }
     }
 
-    fn broadcast<F: Family>(&self, finish: &BroadcastFinish<F>) {
-        let outcome = if finish.succeeded { "stored" } else { "short" };
-        self.stores.add(1, &[KeyValue::new("kad.outcome", outcome)]);
+    /// A request ended, if it was one.
+    fn end(&mut self, now: Instant, request: RequestId, end: RequestEnd) {
+        let Some(Open { owner, method, since }) = self.open.remove(&request) else { return };
+        self.ended.add(1, &[of(owner), KeyValue::new("kad.end", end.to_string())]);
+        let error = end.error();
+        if error.is_none() && matches!(end, RequestEnd::GivenUp(_)) {
+            return;
+        }
+        let call = [KeyValue::new("rpc.system.name", "kademlia"), KeyValue::new("rpc.method", method)];
+        let error = error.map(|error| KeyValue::new("error.type", error));
+        let attributes: Vec<_> = call.into_iter().chain(error).collect();
+        self.took.record((now - since).as_secs_f64(), &attributes);
     }
 
     fn finished(&mut self, tag: u64, outcome: Outcome, statistics: &Statistics) {
@@ -188,65 +225,94 @@ impl Metrics {
         self.hops.record(u64::from(statistics.hops), &of);
     }
 
-    /// Counts on to this number.
-    fn upto(&mut self, name: &'static str, number: u64) -> u64 {
-        let counted = self.counted.entry(name).or_insert(0);
-        number.saturating_sub(core::mem::replace(counted, number))
-    }
-
     /// Reads the plain numbers.
     pub(super) fn measure<F: Family>(&mut self, now: Instant, engine: &Coordinator<F>) {
-        let (traffic, routing) = (engine.traffic(), engine.routing());
-        self.in_flight.record(traffic.in_flight, &[]);
-        self.queued.record(traffic.queued, &[]);
-        let more = self.upto("late", traffic.late);
-        self.late.add(more, &[]);
-        let more = self.upto("unknown", traffic.unknown);
-        self.unknown.add(more, &[]);
-        self.live.record(engine.operations() as u64, &[]);
-        self.running.record(engine.running() as u64, &[]);
-        // The buckets that have been reported before are so again, though they be empty now.
+        self.due = now + EVERY;
+        // Nobody panics with it in hand.
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         let table = engine.table();
-        let last =
-            table.iter().map(|record| crate::Key::common_prefix_len(&table.local(), &F::key(record.node())));
-        self.buckets = self.buckets.max(last.max().map_or(0, |cpl| cpl + 1));
-        for cpl in 0..self.buckets {
-            let nodes = table.bucket(cpl).len() as u64;
-            self.table.record(nodes, &[KeyValue::new("kad.cpl", i64::from(cpl))]);
-        }
-        let (include, probe) = (routing.include, routing.probe);
-        self.include_queued.record(include.queued, &[]);
-        self.include_in_flight.record(include.in_flight, &[]);
-        let ends = [
-            ("passed", include.passed),
-            ("failed", include.failed),
-            ("dropped", include.dropped),
-            ("duplicate", include.duplicate),
-            ("shunned", include.shunned),
-            ("unwanted", include.unwanted),
-        ];
-        for (end, number) in ends {
-            let more = self.upto(end, number);
-            self.include.add(more, &[KeyValue::new("kad.end", end)]);
-        }
-        self.probe_pending.record(probe.in_flight, &[]);
-        for (end, name, number) in
-            [("passed", "probe passed", probe.passed), ("failed", "probe failed", probe.failed)]
-        {
-            let more = self.upto(name, number);
-            self.probe.add(more, &[KeyValue::new("kad.end", end)]);
-        }
-        let more = self.upto("explored", routing.explored);
-        self.explored.add(more, &[]);
-        let more = self.upto("bootstraps", routing.bootstraps);
-        self.bootstraps.add(more, &[]);
-        if let Ok(size) = engine.network_size(now) {
-            self.nodes.record(size.nodes(), &[]);
-        }
+        let bits = (0..F::Key::BITS).rev();
+        let highest = |some: &dyn Fn(u32) -> bool| bits.clone().find(|cpl| some(*cpl));
+        fill(&mut numbers.table, highest(&|cpl| !table.bucket(cpl).is_empty()), |cpl| {
+            table.bucket(cpl).len() as u64
+        });
+        fill(&mut numbers.explored, highest(&|cpl| engine.explored(cpl) > 0), |cpl| engine.explored(cpl));
+        numbers.traffic = engine.traffic();
+        numbers.routing = engine.routing();
+        numbers.live = engine.operations() as u64;
+        numbers.running = engine.running() as u64;
+        numbers.nodes = engine.network_size(now).ok().map(|size| size.nodes());
     }
 }
 
-fn owner(owner: Owner) -> KeyValue {
+/// What is read from the numbers when it is exported.
+struct Observed<'a> {
+    meter: &'a Meter,
+    numbers: &'a Arc<Mutex<Numbers>>,
+}
+
+/// Numbers with the attribute of each.
+type Points = Vec<(u64, Option<KeyValue>)>;
+
+impl Observed<'_> {
+    fn gauge(&self, name: &'static str, read: fn(&Numbers) -> u64) {
+        self.gauges(name, move |numbers| vec![(read(numbers), None)]);
+    }
+
+    fn counter(&self, name: &'static str, read: fn(&Numbers) -> u64) {
+        self.counters(name, move |numbers| vec![(read(numbers), None)]);
+    }
+
+    fn gauges(&self, name: &'static str, read: impl Fn(&Numbers) -> Points + Send + Sync + 'static) {
+        let points = self.points(read);
+        let gauge = self.meter.u64_observable_gauge(name);
+        gauge
+            .with_callback(move |to| {
+                for (number, of) in points() {
+                    to.observe(number, of.as_slice());
+                }
+            })
+            .build();
+    }
+
+    fn counters(&self, name: &'static str, read: impl Fn(&Numbers) -> Points + Send + Sync + 'static) {
+        let points = self.points(read);
+        let counter = self.meter.u64_observable_counter(name);
+        counter
+            .with_callback(move |to| {
+                for (number, of) in points() {
+                    to.observe(number, of.as_slice());
+                }
+            })
+            .build();
+    }
+
+    fn points(
+        &self,
+        read: impl Fn(&Numbers) -> Points + Send + Sync + 'static,
+    ) -> impl Fn() -> Points + Send + Sync + 'static {
+        let numbers = Arc::clone(self.numbers);
+        move || read(&numbers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Fills in the numbers up to the highest common prefix length, and as far as they went before.
+fn fill(to: &mut Vec<u64>, highest: Option<u32>, read: impl Fn(u32) -> u64) {
+    let length = highest.map_or(0, |highest| highest as usize + 1).max(to.len());
+    to.clear();
+    to.extend((0..).take(length).map(read));
+}
+
+fn by_cpl(numbers: &[u64]) -> Points {
+    (0..).zip(numbers).map(|(cpl, number)| (*number, Some(KeyValue::new("kad.cpl", cpl)))).collect()
+}
+
+fn ends<const N: usize>(ends: [(&'static str, u64); N]) -> Points {
+    ends.map(|(end, number)| (number, Some(KeyValue::new("kad.end", end)))).into()
+}
+
+/// Whose work it is: all operations under one name, as there are too many of them.
+fn of(owner: Owner) -> KeyValue {
     let name = match owner {
         Owner::Operation(_) => "operation",
         Owner::Bootstrap => "bootstrap",

@@ -1,0 +1,340 @@
+//! [`Spans`]: what span a stamped event is.
+
+use crate::broadcast::{BroadcastFinish, StartBroadcast, StoreEnd};
+use crate::context::Context;
+use crate::coordinator::Inbound;
+use crate::crawl::{CrawlFinish, StartCrawl};
+use crate::event::{Ask, Contact, Finish, GivenUp, Outcome, Owner, Refused, Request, Start, Statistics};
+use crate::family::Family;
+use crate::time::Instant;
+use core::fmt;
+use opentelemetry::trace::{Link, Span, SpanBuilder, SpanKind, Status, TraceContextExt, Tracer};
+use opentelemetry::{Array, Context as Current, KeyValue, Value};
+use std::time::SystemTime;
+
+/// Makes spans of stamped events, by a tracer: see the [table](super#spans). [`Traced`](super::Traced) does all of it for a
+/// coordinator. This is for drivers that keep spans themselves, or embed another machine.
+///
+/// ```
+/// use kad_proto::query::{Inbound, Outbound};
+/// use kad_proto::telemetry::{RequestEnd, Spans};
+/// use kad_proto::{Family, Instant, Key8, Machine, NetworkConfig, Query, QueryConfig, Stamped, Start};
+/// use std::time::SystemTime;
+///
+/// # #[derive(Clone, Debug, PartialEq)]
+/// # struct Tiny;
+/// # impl Family for Tiny {
+/// #     type Key = Key8;
+/// #     type Node = Key8;
+/// #     type Message = ();
+/// #     fn key(node: &Key8) -> Key8 {
+/// #         *node
+/// #     }
+/// # }
+/// let tracer = opentelemetry::global::tracer("my-dht");
+/// let spans = Spans::<Tiny, _>::new(tracer, SystemTime::now());
+/// let mut query = Query::<Tiny>::new(Key8::new([0]), QueryConfig::default(), NetworkConfig::default())?;
+/// let start = Start::find(1, Key8::new([0x42])).with_seeds(vec![Key8::new([0x80])]);
+/// for out in query.handle(Instant::ORIGIN, Stamped::new(Inbound::Start(start))) {
+///     if let Outbound::Request(request) = out.event {
+///         let span = spans.request(Instant::ORIGIN, &request, &out.context, out.deadline);
+///         // ... send it, and when its answer comes:
+///         spans.request_ended(Instant::from_millis(80), span, RequestEnd::Answered { closer: 20 });
+///     }
+/// }
+/// # Ok::<(), kad_proto::ConfigError>(())
+/// ```
+pub struct Spans<F: Family, T> {
+    tracer: T,
+    origin: SystemTime,
+    describe: fn(&F::Node) -> Vec<KeyValue>,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestEnd {
+    /// The node answered.
+    Answered {
+        /// How many nodes the answer names.
+        closer: usize,
+    },
+    /// It failed.
+    Failed,
+    /// The node lives, and refused.
+    Rejected,
+    /// The engine gave it up.
+    GivenUp(GivenUp),
+}
+
+impl RequestEnd {
+    /// The `error.type`, if it is one: what was given up for another reason than time says nothing about the node.
+    pub const fn error(self) -> Option<&'static str> {
+        match self {
+            Self::Failed => Some("failed"),
+            Self::Rejected => Some("rejected"),
+            Self::GivenUp(GivenUp::TimedOut) => Some("timeout"),
+            Self::Answered { .. } | Self::GivenUp(_) => None,
+        }
+    }
+}
+
+/// As `kad.end` says it.
+impl fmt::Display for RequestEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered { .. } => f.write_str("answered"),
+            Self::Failed => f.write_str("failed"),
+            Self::Rejected => f.write_str("rejected"),
+            Self::GivenUp(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl<F: Family, T> fmt::Debug for Spans<F, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spans").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+impl<F: Family, T: Tracer> Spans<F, T> {
+    /// Spans that `tracer` starts, where the engine's `Instant::ORIGIN` is `origin`.
+    pub fn new(tracer: T, origin: SystemTime) -> Self {
+        let describe = |node: &F::Node| vec![KeyValue::new("kad.node", format!("{node:?}"))];
+        Self { tracer, origin, describe }
+    }
+
+    /// The same, with these attributes of nodes instead of `kad.node`: `network.peer.address` and `network.peer.port`, where
+    /// they have any. They are asked for only where a span is recorded.
+    #[must_use]
+    pub fn describe_nodes(mut self, describe: fn(&F::Node) -> Vec<KeyValue>) -> Self {
+        self.describe = describe;
+        self
+    }
+
+    /// What time it was then.
+    pub fn time(&self, at: Instant) -> SystemTime {
+        self.origin.checked_add(at - Instant::ORIGIN).unwrap_or(self.origin)
+    }
+
+    /// Starts a span that stands to the stamp as the rules of [`context`](crate::context) say.
+    fn start(
+        &self,
+        now: Instant,
+        name: &'static str,
+        kind: SpanKind,
+        context: &Context,
+        deadline: Option<Instant>,
+        attributes: impl FnOnce() -> Vec<KeyValue>,
+    ) -> T::Span {
+        let mut builder = SpanBuilder::from_name(name).with_kind(kind).with_start_time(self.time(now));
+        if let Some(link) = context.link() {
+            builder = builder.with_links(vec![Link::with_context(link.clone())]);
+        }
+        let parent = match context.parent() {
+            Some(span) => Current::new().with_remote_span_context(span.clone()),
+            None => Current::new(),
+        };
+        let mut span = self.tracer.build_with_context(builder, &parent);
+        if span.is_recording() {
+            span.set_attributes(attributes());
+            remaining(&mut span, now, deadline);
+        }
+        span
+    }
+
+    /// Starts the span of a request, which is sent now.
+    pub fn request(
+        &self,
+        now: Instant,
+        request: &Request<F>,
+        context: &Context,
+        deadline: Option<Instant>,
+    ) -> T::Span {
+        let method = method(&request.ask);
+        self.start(now, method, SpanKind::Client, context, deadline, || {
+            let mut attributes = (self.describe)(&request.node);
+            attributes.extend([
+                KeyValue::new("rpc.system.name", "kademlia"),
+                KeyValue::new("rpc.method", method),
+                KeyValue::new("kad.target", format!("{:?}", request.target)),
+                KeyValue::new("kad.hop", i64::from(request.hop)),
+                match request.owner {
+                    Owner::Operation(id) => KeyValue::new("kad.operation", number(id.tag())),
+                    owner => KeyValue::new("kad.owner", owner.to_string()),
+                },
+            ]);
+            attributes
+        })
+    }
+
+    /// Ends the span of a request.
+    pub fn request_ended(&self, now: Instant, mut span: T::Span, end: RequestEnd) {
+        if span.is_recording() {
+            span.set_attribute(KeyValue::new("kad.end", end.to_string()));
+            if let RequestEnd::Answered { closer } = end {
+                span.set_attribute(KeyValue::new("kad.closer", count(closer)));
+            }
+        }
+        self.end(now, span, end.error());
+    }
+
+    /// Starts the span of a lookup that is asked for now, by the node with the key `local`. Hand its start in within that span.
+    pub fn lookup(&self, now: Instant, start: &Start<F>, local: F::Key, context: &Context) -> T::Span {
+        let name = match kind_of(start, local) {
+            "bootstrap" => "kad bootstrap",
+            "find" => "kad find",
+            _ => "kad message",
+        };
+        self.operation(now, name, start.tag, Some(start.target), context)
+    }
+
+    /// The same of a crawl.
+    pub fn crawl(&self, now: Instant, start: &StartCrawl<F>, context: &Context) -> T::Span {
+        self.operation(now, "kad crawl", start.tag, None, context)
+    }
+
+    /// The same of a broadcast.
+    pub fn broadcast(&self, now: Instant, start: &StartBroadcast<F>, context: &Context) -> T::Span {
+        let target = start.records.first().map(|record| record.key);
+        self.operation(now, "kad broadcast", start.tag, target, context)
+    }
+
+    fn operation(
+        &self,
+        now: Instant,
+        name: &'static str,
+        tag: u64,
+        target: Option<F::Key>,
+        context: &Context,
+    ) -> T::Span {
+        self.start(now, name, SpanKind::Internal, context, None, || {
+            let target = target.map(|target| KeyValue::new("kad.target", format!("{target:?}")));
+            [KeyValue::new("kad.operation", number(tag))].into_iter().chain(target).collect()
+        })
+    }
+
+    /// Notes until when an operation lasts that was accepted.
+    pub fn started(&self, now: Instant, span: &mut T::Span, deadline: Option<Instant>) {
+        remaining(span, now, deadline);
+    }
+
+    /// Ends the span of an operation that was refused.
+    pub fn refused(&self, now: Instant, mut span: T::Span, refused: &Refused) {
+        span.set_attribute(KeyValue::new("error.type", "refused"));
+        span.set_status(Status::error(refused.reason.to_string()));
+        span.end_with_timestamp(self.time(now));
+    }
+
+    /// Ends the span of a lookup.
+    pub fn lookup_ended(&self, now: Instant, mut span: T::Span, finish: &Finish<F>) {
+        if span.is_recording() {
+            let name = |contact: &Contact<F>| {
+                let attribute = (self.describe)(&contact.node).into_iter().next();
+                attribute.map_or_else(String::new, |attribute| attribute.value.to_string()).into()
+            };
+            let closest = Value::Array(Array::String(finish.closest.iter().map(name).collect()));
+            span.set_attribute(KeyValue::new("kad.closest", closest));
+        }
+        self.operation_ended(now, span, finish.outcome, &finish.statistics);
+    }
+
+    /// Ends the span of a crawl.
+    pub fn crawl_ended(&self, now: Instant, mut span: T::Span, finish: &CrawlFinish<F>) {
+        let counts = finish.counts;
+        let found = [
+            ("kad.nodes", counts.nodes),
+            ("kad.reachable", counts.reachable),
+            ("kad.unreachable", counts.unreachable),
+            ("kad.edges", counts.edges),
+        ];
+        span.set_attributes(found.map(|(name, count)| KeyValue::new(name, i64::from(count))));
+        self.operation_ended(now, span, finish.outcome, &finish.statistics);
+    }
+
+    /// Ends the span of a broadcast.
+    pub fn broadcast_ended(&self, now: Instant, mut span: T::Span, finish: &BroadcastFinish<F>) {
+        let stored = finish.stores.iter().filter(|stored| stored.end == StoreEnd::Stored).count();
+        span.set_attributes([
+            KeyValue::new("kad.stores", count(finish.stores.len())),
+            KeyValue::new("kad.stored", count(stored)),
+            KeyValue::new("kad.succeeded", finish.succeeded),
+        ]);
+        self.operation_ended(now, span, finish.outcome, &finish.statistics);
+    }
+
+    fn operation_ended(&self, now: Instant, mut span: T::Span, outcome: Outcome, statistics: &Statistics) {
+        if span.is_recording() {
+            span.set_attribute(KeyValue::new("kad.outcome", outcome.to_string()));
+            let Statistics { requests, success, failure, timeouts, cancelled, hops, .. } = *statistics;
+            let sums = [
+                ("kad.requests", requests),
+                ("kad.success", success),
+                ("kad.failure", failure),
+                ("kad.timeouts", timeouts),
+                ("kad.cancelled", cancelled),
+                ("kad.hops", hops),
+            ];
+            span.set_attributes(sums.map(|(name, sum)| KeyValue::new(name, i64::from(sum))));
+        }
+        let late = outcome == Outcome::DeadlineExceeded;
+        self.end(now, span, late.then_some("deadline exceeded"));
+    }
+
+    /// Ends a span. As OpenTelemetry wants of libraries, only an error is given a status.
+    fn end(&self, now: Instant, mut span: T::Span, error: Option<&'static str>) {
+        if let Some(error) = error {
+            span.set_attribute(KeyValue::new("error.type", error));
+            span.set_status(Status::error(error));
+        }
+        span.end_with_timestamp(self.time(now));
+    }
+}
+
+/// Whether this span was made by a tracer that makes none: it has not got a context of its own.
+pub(super) fn is_nothing<S: Span>(span: &S, context: &Context) -> bool {
+    let own = span.span_context();
+    !own.is_valid() || context.parent() == Some(own)
+}
+
+/// What kind of operation an event asks for, if any.
+pub(super) fn kind<F: Family>(event: &Inbound<F>, local: F::Key) -> Option<&'static str> {
+    match event {
+        Inbound::Start(start) => Some(kind_of(start, local)),
+        Inbound::Crawl(_) => Some("crawl"),
+        Inbound::Broadcast(_) => Some("broadcast"),
+        _ => None,
+    }
+}
+
+fn kind_of<F: Family>(start: &Start<F>, local: F::Key) -> &'static str {
+    match start.ask {
+        _ if start.is_bootstrap(local) => "bootstrap",
+        Ask::FindCloser => "find",
+        _ => "message",
+    }
+}
+
+/// What a request is called.
+pub(super) const fn method<F: Family>(ask: &Ask<F>) -> &'static str {
+    match ask {
+        Ask::FindCloser => "FIND_NODE",
+        Ask::Message(_) => "MESSAGE",
+        Ask::Store { .. } => "STORE",
+        Ask::Batch { .. } => "BATCH",
+    }
+}
+
+/// Notes how long it is to a deadline, in seconds.
+fn remaining<S: Span>(span: &mut S, now: Instant, deadline: Option<Instant>) {
+    if let Some(deadline) = deadline {
+        span.set_attribute(KeyValue::new("kad.deadline.remaining", (deadline - now).as_secs_f64()));
+    }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
