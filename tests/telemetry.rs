@@ -3,20 +3,36 @@
 #![cfg(feature = "telemetry")]
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use kad_proto::broadcast::StartBroadcast;
+mod model;
+mod upkeep;
+
+use kad_proto::broadcast::{StartBroadcast, Success};
 use kad_proto::coordinator::{Inbound, Outbound};
-use kad_proto::telemetry::{Metrics, Traced};
+use kad_proto::netsize::NotEnoughData;
+use kad_proto::routing::RoutingCounts;
+use kad_proto::table::Saved;
+use kad_proto::telemetry::{Metrics, Spans, Traced};
 use kad_proto::{
-    Ask, Config, Context, Coordinator, Family, Instant, Key, Key8, Machine, NetworkConfig, Request,
-    RequestId, RoutingConfig, SpanContext, Stamped, Start,
+    Ask, Bits, Config, ConfigError, Context, Coordinator, Family, Instant, Key, Key8, Machine, NetworkConfig,
+    OperationId, Request, RequestId, RoutingConfig, RoutingTable, SpanContext, Stamped, Start, Traffic,
 };
-use opentelemetry::trace::{SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState, TracerProvider};
+use model::ledger::subject as lookups;
+use model::{Kind, decode, run_on};
+use opentelemetry::trace::noop::{NoopSpan, NoopTracer};
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState, Tracer, TracerProvider,
+};
 use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracer, SdkTracerProvider, SpanData};
+use proptest::prelude::*;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
+use upkeep::Grouped;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Tiny;
@@ -296,53 +312,537 @@ fn a_broadcast_is_one_trace_with_its_stores() {
     assert!(stores.iter().all(|span| span.span_context.trace_id() == broadcast.span_context.trace_id()));
 }
 
+/// A tracer that makes no spans, and counts how many it was asked for.
+#[derive(Clone, Debug, Default)]
+struct Nothing(Arc<AtomicU64>);
+
+impl Tracer for Nothing {
+    type Span = NoopSpan;
+
+    fn build_with_context(&self, builder: SpanBuilder, parent: &opentelemetry::Context) -> NoopSpan {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        NoopTracer::new().build_with_context(builder, parent)
+    }
+}
+
 #[test]
-fn metrics_agree_with_the_plain_numbers() {
+fn a_tracer_that_makes_no_spans_is_asked_for_one() {
+    let caller =
+        SpanContext::new(TraceId::from(5), SpanId::from(6), TraceFlags::SAMPLED, true, TraceState::NONE);
+    for context in [Context::NONE, Context::Parent(caller.clone()), Context::Link(caller)] {
+        let mut plain = Coordinator::<Tiny>::new(LOCAL, quiet()).unwrap();
+        let nothing = Nothing::default();
+        let mut traced = Traced::new(plain.clone(), nothing.clone(), origin());
+        let mut call = |event: Inbound<Tiny>| {
+            let event = Stamped { event, context: context.clone(), deadline: None };
+            let out = plain.handle(Instant::ORIGIN, event.clone());
+            assert_eq!(traced.handle(Instant::ORIGIN, event), out, "contexts are those of the engine");
+            out
+        };
+        let requests = call(Inbound::Start(find(1, 0x42))).into_iter().filter_map(|out| match out.event {
+            Outbound::Request(request) => Some(request.id),
+            _ => None,
+        });
+        for request in requests.collect::<Vec<_>>() {
+            call(Inbound::Answered { request, closer: vec![node(0x11), node(0x99)] });
+        }
+        assert_eq!(nothing.0.load(Ordering::Relaxed), 1);
+    }
+}
+
+#[test]
+fn a_program_that_ends_leaves_no_span_open() {
+    let mut net = Net::new(quiet(), Sampler::AlwaysOn);
+    net.dead = |_| true;
+    net.call(Inbound::Start(find(1, 0x42)).into());
+    net.now = Instant::from_millis(700);
+    net.machine.abandon(net.now);
+    let spans = net.spans();
+    assert_eq!(spans.len(), 3, "a lookup and two requests");
+    for span in spans {
+        assert_eq!(text(&span, "kad.end"), "abandoned");
+        assert_eq!(span.end_time, origin() + Duration::from_millis(700));
+    }
+    // What they were of goes on, and says so to nobody.
+    net.run(Instant::FAR_FUTURE);
+    assert_eq!(net.machine.coordinator().traffic().in_flight, 0);
+    assert!(net.spans().iter().all(|span| span.name != "kad find" || text(span, "kad.outcome").is_empty()));
+}
+
+#[test]
+fn the_driver_adds_what_only_it_knows() {
+    let mut net = Net::new(quiet(), Sampler::AlwaysOn);
+    net.call(Inbound::Start(find(1, 0x42)).into());
+    let request = net.open[0].1.id;
+    let span = net.machine.request_span(request).unwrap();
+    span.set_attribute(KeyValue::new("kad.request.size", 92));
+    net.machine.operation_span(1).unwrap().set_attribute(KeyValue::new("who", "me"));
+    assert!(net.machine.operation_span(2).is_none());
+    net.run(Instant::FAR_FUTURE);
+    assert!(net.machine.request_span(request).is_none(), "it has ended");
+    let spans = net.spans();
+    let sizes = spans.iter().filter(|span| attribute(span, "kad.request.size") == Some(&Value::I64(92)));
+    assert_eq!(sizes.map(|span| span.span_context.span_id()).collect::<Vec<_>>(), [net.ids[&request]]);
+    assert_eq!(spans.iter().filter(|span| text(span, "who") == "me").count(), 1);
+}
+
+#[test]
+fn nodes_are_described_as_the_driver_wants() {
+    let exporter = InMemorySpanExporter::default();
+    let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+    let spans = Spans::<Tiny, _>::new(provider.tracer("kad"), origin()).describe_nodes(|node| {
+        let address = format!("10.0.0.{}", node.as_bytes()[0]);
+        vec![KeyValue::new("network.peer.address", address), KeyValue::new("network.peer.port", 6881)]
+    });
+    let mut net = Net::new(quiet(), Sampler::AlwaysOff);
+    net.machine = Traced::with_spans(Coordinator::new(LOCAL, quiet()).unwrap(), spans);
+    net.call(Inbound::Start(find(1, 0x42)).into());
+    net.run(Instant::FAR_FUTURE);
+    let spans = exporter.get_finished_spans().unwrap();
+    let to = |span: &&SpanData| text(span, "network.peer.address") == "10.0.0.128";
+    let seed = spans.iter().find(to).unwrap();
+    assert_eq!((text(seed, "network.peer.port"), text(seed, "kad.node")), ("6881".into(), String::new()));
+    let lookup = spans.iter().find(|span| span.name == "kad find").unwrap();
+    assert!(text(lookup, "kad.closest").contains("10.0.0.64"), "{lookup:?}");
+}
+
+/// A traced coordinator under a model that knows nothing of it. Beside it, two without a tracer: one is told what the model
+/// says, and the model sees what comes of it; the other is told the contexts that the traced one was told, and so what it
+/// stamps on a request is what the request's span has to hang under, or to link to. Judged where it is dropped.
+struct Watched<F: Family> {
+    plain: Coordinator<F>,
+    watch: Option<Watch<F>>,
+}
+
+struct Watch<F: Family> {
+    traced: Traced<F, SdkTracer>,
+    shadow: Coordinator<F>,
+    now: Instant,
+    /// What the engine stamped on each request, and the request's own span.
+    requests: Vec<(RequestId, Context, SpanId)>,
+    open: HashMap<RequestId, SpanContext>,
+    starts: u64,
+    exporter: InMemorySpanExporter,
+    _provider: SdkTracerProvider,
+}
+
+thread_local! {
+    /// Spans of requests that were judged, and of these those that hang under another request, and those with links.
+    static JUDGED: RefCell<[usize; 3]> = const { RefCell::new([0; 3]) };
+}
+
+impl<F: Family> Clone for Watched<F> {
+    fn clone(&self) -> Self {
+        Self { plain: self.plain.clone(), watch: None }
+    }
+}
+
+impl<F: Family> Watched<F> {
+    fn new(local: F::Key, config: Config) -> Result<Self, ConfigError> {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        let plain = Coordinator::new(local, config)?;
+        let watch = Watch {
+            traced: Traced::new(plain.clone(), provider.tracer("kad"), origin()),
+            shadow: plain.clone(),
+            now: Instant::ORIGIN,
+            requests: Vec::new(),
+            open: HashMap::new(),
+            starts: 0,
+            exporter,
+            _provider: provider,
+        };
+        Ok(Self { plain, watch: Some(watch) })
+    }
+
+    fn call(&mut self, now: Instant, event: Stamped<Inbound<F>>) -> Vec<Stamped<Outbound<F>>> {
+        let out = Machine::handle(&mut self.plain, now, event.clone());
+        if let Some(watch) = &mut self.watch {
+            watch.call(now, event);
+            assert_eq!(Machine::poll_timeout(&watch.traced), Machine::poll_timeout(&self.plain));
+        }
+        out.into_vec()
+    }
+}
+
+impl<F: Family> Watch<F> {
+    fn call(&mut self, now: Instant, mut event: Stamped<Inbound<F>>) {
+        self.now = self.now.max(now);
+        let said = self.traced.handle(now, event.clone());
+        let is_start = matches!(event.event, Inbound::Start(_) | Inbound::Crawl(_) | Inbound::Broadcast(_));
+        // The context that the tracer gave it.
+        match &event.event {
+            _ if is_start => {
+                self.starts += 1;
+                let last =
+                    |out: &&Stamped<_>| matches!(out.event, Outbound::Started(_) | Outbound::Refused(_));
+                event.context = said.iter().find(last).unwrap().context.clone();
+            }
+            Inbound::Answered { request, .. }
+            | Inbound::AnsweredWith { request, .. }
+            | Inbound::Rejected { request, .. }
+            | Inbound::Failed(request)
+                if event.context.parent().is_none() =>
+            {
+                if let Some(span) = self.open.get(request) {
+                    event.context = Context::Parent(span.clone());
+                }
+            }
+            _ => {}
+        }
+        let stamped = self.shadow.handle(now, event);
+        assert_eq!(said.len(), stamped.len());
+        for (said, stamped) in said.iter().zip(&stamped) {
+            assert_eq!((&said.event, said.deadline), (&stamped.event, stamped.deadline));
+            match &said.event {
+                Outbound::Request(request) => {
+                    let own = said.context.parent().unwrap();
+                    self.open.insert(request.id, own.clone());
+                    self.requests.push((request.id, stamped.context.clone(), own.span_id()));
+                }
+                // All others are as the engine stamps them.
+                _ => assert_eq!(said.context, stamped.context),
+            }
+        }
+    }
+}
+
+impl<F: Family> Drop for Watch<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        self.traced.abandon(self.now);
+        let spans = self.exporter.get_finished_spans().unwrap();
+        let ids: HashMap<_, _> = spans.iter().map(|span| (span.span_context.span_id(), span)).collect();
+        assert_eq!(ids.len(), spans.len(), "each span ends once");
+        assert_eq!(spans.len() as u64, self.starts + self.requests.len() as u64, "and all that began do");
+        let under: HashSet<_> = self.requests.iter().map(|(.., id)| *id).collect();
+        let mut ends = BTreeMap::<String, u64>::new();
+        let mut judged = [self.requests.len(), 0, 0];
+        for (id, stamp, own) in &self.requests {
+            let span = ids[own];
+            let parent = stamp.parent().map_or(SpanId::INVALID, SpanContext::span_id);
+            assert_eq!(span.parent_span_id, parent, "{id:?}: the tree of spans is the causal tree");
+            let trace = stamp.parent().map(SpanContext::trace_id);
+            assert!(trace.is_none_or(|trace| trace == span.span_context.trace_id()));
+            let links: Vec<_> = span.links.iter().map(|link| &link.span_context).collect();
+            assert_eq!(links, stamp.link().into_iter().collect::<Vec<_>>());
+            assert!(span.start_time <= span.end_time);
+            *ends.entry(text(span, "kad.end")).or_default() += 1;
+            judged[1] += usize::from(under.contains(&parent));
+            judged[2] += usize::from(!links.is_empty());
+        }
+        JUDGED.with_borrow_mut(|sums| sums.iter_mut().zip(judged).for_each(|(sum, more)| *sum += more));
+        let mut end = |name: &str| ends.remove(name).unwrap_or(0);
+        let traffic = self.shadow.traffic();
+        assert_eq!(end("answered"), traffic.answered);
+        assert_eq!(end("failed") + end("rejected"), traffic.failed);
+        assert_eq!(end("timed out"), traffic.timed_out);
+        assert_eq!(end("abandoned"), traffic.in_flight);
+        assert_eq!(ends.values().sum::<u64>(), traffic.cancelled, "{ends:?}");
+    }
+}
+
+impl<const N: usize> lookups::Subject<N> for Watched<model::Net<N>> {
+    fn build(local: Bits<N>, config: Config) -> Result<Self, ConfigError> {
+        Self::new(local, config)
+    }
+
+    fn handle(&mut self, now: Instant, event: lookups::In<N>) -> Vec<lookups::Out<N>> {
+        self.call(now, event)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Machine::poll_timeout(&self.plain)
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.plain.traffic()
+    }
+
+    fn counts(&self) -> Option<(usize, usize)> {
+        Some((self.plain.operations(), self.plain.running()))
+    }
+
+    fn table(&self) -> Option<&RoutingTable<model::Net<N>>> {
+        Some(self.plain.table())
+    }
+
+    fn size(&self, now: Instant) -> Result<u64, NotEnoughData> {
+        self.plain.network_size(now).map(|size| size.nodes())
+    }
+}
+
+impl upkeep::subject::Subject for Watched<Grouped> {
+    const LOOKUPS: bool = true;
+
+    fn build(config: Config) -> Self {
+        Self::new(upkeep::LOCAL, config).unwrap()
+    }
+
+    fn handle(&mut self, now: Instant, event: upkeep::subject::In) -> Vec<upkeep::subject::Out> {
+        self.call(now, event)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Machine::poll_timeout(&self.plain)
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.plain.traffic()
+    }
+
+    fn counts(&self) -> RoutingCounts {
+        self.plain.routing()
+    }
+
+    fn table(&self) -> &RoutingTable<Grouped> {
+        self.plain.table()
+    }
+
+    fn probes(&self, node: &Key8) -> Option<bool> {
+        self.plain.probes(node)
+    }
+
+    fn snapshot(&self, now: Instant) -> Vec<Saved<Grouped>> {
+        self.plain.snapshot(now)
+    }
+
+    fn operation(&self, tag: u64) -> Option<OperationId> {
+        self.plain.operation(tag)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 24 } else { 1_000 }))]
+
+    #[test]
+    fn spans_are_as_the_engine_stamps_events(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let scenario = decode(Kind::Coordinator, &bytes);
+        match scenario.width {
+            1 => run_on::<1, Watched<model::Net<1>>>(&scenario),
+            20 => run_on::<20, Watched<model::Net<20>>>(&scenario),
+            _ => run_on::<32, Watched<model::Net<32>>>(&scenario),
+        };
+    }
+
+    #[test]
+    fn and_so_are_those_of_the_upkeep(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        upkeep::soak::<Watched<Grouped>>(&bytes);
+    }
+}
+
+#[test]
+fn scenarios_are_judged() {
+    for factor in (1..32).step_by(2) {
+        let bytes: Vec<_> = (0..=255).map(|byte: u8| byte.wrapping_mul(factor)).collect();
+        upkeep::soak::<Watched<Grouped>>(&bytes);
+        run_on::<1, Watched<model::Net<1>>>(&decode(Kind::Coordinator, &[&[0; 28], &bytes[..]].concat()));
+    }
+    let [requests, deep, linked] = JUDGED.with_borrow(|judged| *judged);
+    assert!(requests > 1_000 && deep > 100 && linked > 100, "{requests}, {deep}, {linked}");
+}
+
+/// What was exported last: each point by its instrument and attributes; of a histogram how many there were, and their sum.
+fn exported(provider: &SdkMeterProvider, exporter: &InMemoryMetricExporter) -> BTreeMap<String, f64> {
+    exporter.reset();
+    provider.force_flush().unwrap();
+    let mut points = BTreeMap::new();
+    let mut note = |name: &str, of: Vec<String>, value: f64| {
+        let old = points.insert([vec![name.to_owned()], of].concat().join(" "), value);
+        assert_eq!(old, None, "{name}");
+    };
+    let of = |attributes: &mut dyn Iterator<Item = &KeyValue>| {
+        let mut of: Vec<_> = attributes.map(|it| format!("{}={}", it.key, it.value)).collect();
+        of.sort();
+        of
+    };
+    for resource in exporter.get_finished_metrics().unwrap() {
+        for metric in resource.scope_metrics().flat_map(|scope| scope.metrics().collect::<Vec<_>>()) {
+            let name = metric.name();
+            match metric.data() {
+                AggregatedMetrics::U64(MetricData::Sum(sum)) => {
+                    assert!(sum.is_monotonic());
+                    sum.data_points().for_each(|it| note(name, of(&mut it.attributes()), it.value() as f64));
+                }
+                AggregatedMetrics::U64(MetricData::Gauge(gauge)) => {
+                    gauge.data_points().for_each(|it| note(name, of(&mut it.attributes()), it.value() as f64))
+                }
+                AggregatedMetrics::U64(MetricData::Histogram(histogram)) => {
+                    for it in histogram.data_points() {
+                        note(&format!("{name} count"), of(&mut it.attributes()), it.count() as f64);
+                        note(&format!("{name} sum"), of(&mut it.attributes()), it.sum() as f64);
+                    }
+                }
+                AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
+                    assert_eq!(metric.unit(), "s");
+                    for it in histogram.data_points() {
+                        note(&format!("{name} count"), of(&mut it.attributes()), it.count() as f64);
+                        note(&format!("{name} sum"), of(&mut it.attributes()), it.sum());
+                    }
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+    points
+}
+
+/// One node of a network with maintenance, lookups, a broadcast that falls short and one that is refused, and dead nodes.
+fn measured() -> (Net, SdkMeterProvider, InMemoryMetricExporter) {
     let exporter = InMemoryMetricExporter::default();
     let provider =
         SdkMeterProvider::builder().with_reader(PeriodicReader::builder(exporter.clone()).build()).build();
     let meter = opentelemetry::metrics::MeterProvider::meter(&provider, "kad");
-    let config = Config { routing: RoutingConfig::default(), ..quiet() };
-    let mut net = Net::new(config, Sampler::AlwaysOff);
+    let mut net = Net::new(quiet(), Sampler::AlwaysOff);
     net.dead = |node| node.as_bytes()[0] % 16 == 4;
-    net.machine = Traced::off(
-        Coordinator::new(LOCAL, Config { routing: RoutingConfig::default(), ..quiet() }).unwrap(),
-    )
-    .with_metrics(Metrics::new(&meter));
+    let config = Config { routing: RoutingConfig::default(), ..quiet() };
+    net.machine = Traced::off(Coordinator::new(LOCAL, config).unwrap()).with_metrics(Metrics::new(&meter));
+    net.call(Inbound::Start(Start::bootstrap(9, LOCAL, vec![node(0x80), node(0x10)])).into());
+    net.run(Instant::from_secs(20));
     net.call(Inbound::Start(find(1, 0x42)).into());
+    net.call(Inbound::Start(find(1, 0x42)).into()); // refused: the tag is in use
+    let short = StartBroadcast::fixed(3, node(0x42), "it", vec![node(0x40), node(0x44)])
+        .with_success(Success::Share(100));
+    net.call(Inbound::Broadcast(short).into());
+    net.run(Instant::from_secs(40));
+    net.call(Stamped::new(Inbound::Start(find(2, 0x99))).by(net.now + Duration::from_millis(5)));
+    net.call(Inbound::Answered { request: RequestId::from_u64(7 << 40), closer: Vec::new() }.into());
     net.run(Instant::from_secs(60));
+    (net, provider, exporter)
+}
+
+#[test]
+fn metrics_agree_with_the_plain_numbers() {
+    let (mut net, provider, exporter) = measured();
     let now = net.now;
     net.machine.measure(now);
-    provider.force_flush().unwrap();
-    let mut sums = BTreeMap::<String, u64>::new();
-    for resource in exporter.get_finished_metrics().unwrap() {
-        for metric in resource.scope_metrics().flat_map(|scope| scope.metrics().collect::<Vec<_>>()) {
-            let AggregatedMetrics::U64(data) = metric.data() else { continue };
-            let name = metric.name().to_string();
-            match data {
-                MetricData::Sum(sum) => {
-                    for point in sum.data_points() {
-                        let end = point.attributes().find(|attribute| attribute.key.as_str() == "kad.end");
-                        let end = end.map_or_else(String::new, |KeyValue { value, .. }| format!(" {value}"));
-                        *sums.entry(format!("{name}{end}")).or_default() += point.value();
-                    }
-                }
-                MetricData::Gauge(gauge) => {
-                    for point in gauge.data_points() {
-                        *sums.entry(name.clone()).or_default() += point.value();
-                    }
-                }
-                _ => {}
-            }
-        }
+    let points = exported(&provider, &exporter);
+    let engine = net.machine.coordinator();
+    let (traffic, routing) = (engine.traffic(), engine.routing());
+    let at = |name: &str| points.get(name).copied().unwrap_or_else(|| panic!("{name} of {points:#?}"));
+    let sum = |prefix: &str| {
+        let some = points.iter().filter(|(name, _)| name.starts_with(prefix));
+        some.map(|(_, value)| value).sum::<f64>() as u64
+    };
+    let ended = |end: &str| {
+        let is = |name: &str| name.starts_with("kad.requests.ended kad.end=") && name.contains(end);
+        points.iter().filter(|(name, _)| is(name)).map(|(_, value)| value).sum::<f64>() as u64
+    };
+    assert_eq!(sum("kad.requests.sent"), traffic.sent);
+    assert_eq!(ended("=answered"), traffic.answered);
+    assert_eq!(ended("=timed out"), traffic.timed_out);
+    assert_eq!(ended("=failed") + ended("=rejected"), traffic.failed);
+    assert_eq!(ended("=operation ended") + ended("=lookup ended") + ended("=superseded"), traffic.cancelled);
+    for owner in ["operation", "include", "explore"] {
+        assert!(at(&format!("kad.requests.sent kad.owner={owner}")) > 0.0);
     }
-    let traffic = net.machine.coordinator().traffic();
-    let routing = net.machine.coordinator().routing();
-    assert_eq!(sums["kad.requests.sent"], traffic.sent);
-    assert_eq!(sums["kad.requests.ended answered"], traffic.answered);
-    assert_eq!(sums["kad.requests.ended timed out"], traffic.timed_out);
-    assert_eq!(sums["kad.requests.in_flight"], traffic.in_flight);
-    assert_eq!(sums["kad.table.nodes"], net.machine.coordinator().table().len() as u64);
-    assert_eq!(sums["kad.include.ended passed"], routing.include.passed);
-    assert!(traffic.timed_out > 0 && routing.include.passed > 0);
+    assert!(traffic.timed_out > 0 && traffic.cancelled > 0);
+    assert_eq!(at("kad.requests.in_flight") as u64, traffic.in_flight);
+    assert_eq!(at("kad.requests.queued") as u64, traffic.queued);
+    assert_eq!((at("kad.replies.late") + at("kad.replies.unknown")) as u64, traffic.late + traffic.unknown);
+    assert_eq!(traffic.late + traffic.unknown, 1);
+    assert_eq!(at("kad.operations.live") as usize, engine.operations());
+    assert_eq!(at("kad.operations.running") as usize, engine.running());
+    assert_eq!(at("kad.operations.refused kad.operation.kind=find"), 1.0);
+
+    assert_eq!(sum("rpc.client.call.duration count"), traffic.answered + traffic.failed + traffic.timed_out);
+    let call = "error.type=timeout rpc.method=FIND_NODE rpc.system.name=kademlia";
+    let (count, sum_of) = (
+        at(&format!("rpc.client.call.duration count {call}")),
+        at(&format!("rpc.client.call.duration sum {call}")),
+    );
+    assert!(sum_of >= count && count > 0.0, "a time-out takes a second or two: {sum_of} of {count}");
+
+    for (kind, outcome) in [("bootstrap", "exhausted"), ("find", "converged"), ("find", "deadline exceeded")]
+    {
+        let of = format!("kad.operation.kind={kind} kad.outcome={outcome}");
+        assert_eq!(at(&format!("kad.operation.duration count {of}")), 1.0);
+        assert_eq!(at(&format!("kad.operation.hops count {of}")), 1.0);
+        assert!(at(&format!("kad.operation.requests sum {of}")) >= 1.0);
+    }
+    let of = "kad.operation.kind=find kad.outcome=deadline exceeded";
+    assert_eq!(at(&format!("kad.operation.duration sum {of}")), 0.005);
+    assert_eq!(at("kad.broadcasts kad.outcome=complete kad.succeeded=false"), 1.0);
+
+    for cpl in 0..8 {
+        let of = format!("kad.cpl={cpl}");
+        let nodes = points.get(&format!("kad.table.nodes {of}")).copied().unwrap_or_default() as usize;
+        assert_eq!(nodes, engine.table().bucket(cpl).len());
+        let explored = points.get(&format!("kad.explored {of}")).copied().unwrap_or_default() as u64;
+        assert_eq!(explored, engine.explored(cpl));
+    }
+    assert_eq!(sum("kad.table.nodes"), engine.table().len() as u64);
+    assert_eq!(sum("kad.explored"), routing.explored);
+    assert!(routing.explored >= 3, "a bootstrap has the buckets refreshed");
+    let include = routing.include;
+    for (end, number) in [
+        ("passed", include.passed),
+        ("failed", include.failed),
+        ("dropped", include.dropped),
+        ("duplicate", include.duplicate),
+        ("shunned", include.shunned),
+        ("unwanted", include.unwanted),
+    ] {
+        assert_eq!(at(&format!("kad.include.ended kad.end={end}")) as u64, number);
+    }
+    assert!(include.passed > 0);
+    assert_eq!(at("kad.include.queued") as u64, include.queued);
+    assert_eq!(at("kad.include.in_flight") as u64, include.in_flight);
+    assert_eq!(at("kad.probe.pending") as u64, routing.probe.in_flight);
+    assert_eq!(at("kad.probe.ended kad.end=passed") as u64, routing.probe.passed);
+    assert_eq!(at("kad.probe.ended kad.end=failed") as u64, routing.probe.failed);
+    assert_eq!(at("kad.bootstraps") as u64, routing.bootstraps);
+    let size = engine.network_size(now).ok().map(|size| size.nodes());
+    assert_eq!(points.get("kad.network.nodes").map(|nodes| *nodes as u64), size);
+    assert!(at("kad.wakeup.lag count") > 0.0);
+    assert_eq!(at("kad.wakeup.lag sum"), 0.0, "the driver of this test is never late");
+}
+
+#[test]
+fn metrics_are_read_without_being_told_to() {
+    let (mut net, provider, exporter) = measured();
+    // Half a second after the latest call that read them, they are as they were then.
+    let before = exported(&provider, &exporter);
+    let late = net.now + Duration::from_secs(3_600);
+    net.now = late;
+    net.call(Inbound::Tick.into());
+    let after = exported(&provider, &exporter);
+    assert!(after["kad.wakeup.lag sum"] > 1_000.0, "a driver that is late is seen to be");
+    assert_ne!(before, after);
+    net.now = late + Duration::from_millis(500);
+    net.call(Inbound::Answered { request: RequestId::from_u64(7 << 40), closer: Vec::new() }.into());
+    assert_eq!(exported(&provider, &exporter)["kad.replies.late"], after["kad.replies.late"]);
+    net.now = late + Duration::from_secs(1);
+    net.call(Inbound::Tick.into());
+    let engine = net.machine.coordinator().traffic();
+    let last = exported(&provider, &exporter);
+    assert_eq!((last["kad.replies.late"] + last["kad.replies.unknown"]) as u64, engine.late + engine.unknown);
+    assert_eq!(engine.late + engine.unknown, 2);
+}
+
+#[cfg(feature = "record")]
+#[test]
+fn what_is_traced_can_be_recorded_and_replays_with_its_spans() {
+    use kad_proto::record::{Keep, Recorder, replay};
+    let exporter = InMemorySpanExporter::default();
+    let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+    let recorder = Recorder::<Grouped>::new(upkeep::LOCAL, Config::default(), Keep::All).unwrap();
+    let mut traced = Traced::new(recorder.with_text(), provider.tracer("kad"), origin());
+    let start = Start::find(1, node(0x42)).with_seeds(vec![node(0x80), node(0x10)]);
+    let out = traced.handle(Instant::ORIGIN, Inbound::Start(start).into());
+    let requests = out.iter().filter_map(|out| match &out.event {
+        Outbound::Request(request) => Some(request.id),
+        _ => None,
+    });
+    for request in requests.collect::<Vec<_>>() {
+        let _ = traced
+            .handle(Instant::from_millis(20), Inbound::Answered { request, closer: vec![node(0x11)] }.into());
+    }
+    assert_eq!(traced.coordinator().traffic().answered, 2);
+    let bytes = traced.machine_mut().bytes();
+    let replayed = replay::<Grouped>(&bytes).unwrap();
+    assert_eq!((replayed.calls, replayed.difference), (3, None));
+    assert!(!exporter.get_finished_spans().unwrap().is_empty());
 }

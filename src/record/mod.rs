@@ -69,7 +69,7 @@
 //!
 //! Of an answer that names 20 nodes of 32 bytes: 690 bytes, of which 661 are the nodes; 8,600 instructions, some 1 µs where the
 //! coordinator itself takes 0.8 µs; no allocation once the ring has been full, or but for the growth of what keeps everything
-//! (`tests/memory.rs`). With the text it takes some 35 µs. (`cargo bench --features record --bench recorder`, on a 2-core
+//! (`tests/memory.rs`). With the text it takes some 35 µs. (`cargo bench --features record,telemetry --bench wrappers`, on a 2-core
 //! virtual machine with others at work.) A span context takes 27 bytes and its trace state.
 //!
 //! # From a recording to a test

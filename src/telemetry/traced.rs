@@ -5,6 +5,7 @@ use super::{Metrics, RequestEnd};
 use crate::Coordinator;
 use crate::context::Context;
 use crate::coordinator::{Inbound, Outbound};
+use crate::deadline::Clock;
 use crate::family::Family;
 use crate::id::RequestId;
 use crate::machine::{Batch, Machine, Stamped};
@@ -52,6 +53,7 @@ pub struct Traced<F: Family, T: Tracer, M = Coordinator<F>> {
     machine: M,
     tracing: Option<Tracing<F, T>>,
     metrics: Option<Metrics>,
+    clock: Clock,
 }
 
 /// What goes on.
@@ -75,12 +77,12 @@ impl<F: Family, T: Tracer, M: AsRef<Coordinator<F>>> Traced<F, T, M> {
     pub fn with_spans(machine: M, spans: Spans<F, T>) -> Self {
         let (operations, requests) = (HashMap::new(), HashMap::new());
         let tracing = Some(Tracing { spans, operations, requests, is_off: false });
-        Self { machine, tracing, metrics: None }
+        Self { machine, tracing, metrics: None, clock: Clock::default() }
     }
 
     /// A coordinator without a tracer: nothing is done for spans, and contexts are those of the engine.
-    pub const fn off(machine: M) -> Self {
-        Self { machine, tracing: None, metrics: None }
+    pub fn off(machine: M) -> Self {
+        Self { machine, tracing: None, metrics: None, clock: Clock::default() }
     }
 
     /// The same, which counts and measures too.
@@ -120,6 +122,7 @@ impl<F: Family, T: Tracer, M: AsRef<Coordinator<F>>> Traced<F, T, M> {
     /// Ends all spans that are open, with `kad.end` `abandoned`: for a program that ends. They would end when this is dropped,
     /// at the time that the tracer takes it for. What they were of goes on, and has no span any more.
     pub fn abandon(&mut self, now: Instant) {
+        let now = self.clock.advance(now);
         let Some(tracing) = &mut self.tracing else { return };
         let spans = tracing.requests.drain().map(|(_, span)| span);
         for mut span in spans.chain(tracing.operations.drain().map(|(_, span)| span)) {
@@ -131,6 +134,7 @@ impl<F: Family, T: Tracer, M: AsRef<Coordinator<F>>> Traced<F, T, M> {
     /// Reads the engine's plain numbers for the [metrics](Traced::with_metrics), where there are any. It is done once a second
     /// when the machine is called; this is for the numbers of just now.
     pub fn measure(&mut self, now: Instant) {
+        let now = self.clock.advance(now);
         if let Some(metrics) = &mut self.metrics {
             metrics.measure(now, self.machine.as_ref());
         }
@@ -158,8 +162,31 @@ where
     type Inbound = Inbound<F>;
     type Outbound = Outbound<F>;
 
-    fn handle_into(&mut self, now: Instant, mut event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
-        let Self { machine, tracing, metrics } = self;
+    // Where nobody watches, the event is handed on, and that is all: so no function of its own is wanted in between.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
+        if self.tracing.is_none() && self.metrics.is_none() {
+            return self.machine.handle_into(now, event, out);
+        }
+        self.watch(now, event, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.machine.poll_timeout()
+    }
+}
+
+impl<F, T, M> Traced<F, T, M>
+where
+    F: Family,
+    T: Tracer,
+    M: Machine<Inbound = Inbound<F>, Outbound = Outbound<F>> + AsRef<Coordinator<F>>,
+{
+    /// Tells the machine something, and sees what comes of it.
+    fn watch(&mut self, now: Instant, mut event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
+        let Self { machine, tracing, metrics, clock } = self;
+        let now = clock.advance(now);
         let said = out.len();
         if let Some(metrics) = metrics {
             metrics.told(now, &event.event, (*machine).as_ref());
@@ -181,10 +208,6 @@ where
             }
             metrics.over(now, (*machine).as_ref());
         }
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.machine.poll_timeout()
     }
 }
 
