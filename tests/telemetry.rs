@@ -20,12 +20,16 @@ use model::ledger::subject as lookups;
 use model::{Kind, decode, run_on};
 use opentelemetry::trace::noop::{NoopSpan, NoopTracer};
 use opentelemetry::trace::{
-    Span as _, SpanBuilder, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState, Tracer, TracerProvider,
+    Link, Span as _, SpanBuilder, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState, Tracer,
+    TracerProvider,
 };
 use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
-use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracer, SdkTracerProvider, SpanData};
+use opentelemetry_sdk::trace::{
+    InMemorySpanExporter, Sampler, SamplingDecision, SamplingResult, SdkTracer, SdkTracerProvider,
+    ShouldSample, SpanData,
+};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -310,6 +314,44 @@ fn a_broadcast_is_one_trace_with_its_stores() {
     let stores: Vec<_> = spans.iter().filter(|span| span.name == "STORE").collect();
     assert_eq!((stores.len(), text(broadcast, "kad.stored")), (20, "20".into()));
     assert!(stores.iter().all(|span| span.span_context.trace_id() == broadcast.span_context.trace_id()));
+}
+
+/// Keeps operations and what belongs to them.
+#[derive(Clone, Debug)]
+struct NoUpkeep;
+
+impl ShouldSample for NoUpkeep {
+    fn should_sample(
+        &self,
+        _: Option<&opentelemetry::Context>,
+        _: TraceId,
+        _: &str,
+        _: &SpanKind,
+        attributes: &[KeyValue],
+        _: &[Link],
+    ) -> SamplingResult {
+        let is_upkeep = attributes.iter().any(|attribute| attribute.key.as_str() == "kad.owner");
+        let decision = if is_upkeep { SamplingDecision::Drop } else { SamplingDecision::RecordAndSample };
+        SamplingResult { decision, attributes: Vec::new(), trace_state: TraceState::NONE }
+    }
+}
+
+#[test]
+fn a_sampler_can_tell_upkeep_from_operations() {
+    let exporter = InMemorySpanExporter::default();
+    let provider =
+        SdkTracerProvider::builder().with_sampler(NoUpkeep).with_simple_exporter(exporter.clone()).build();
+    let config = Config { routing: RoutingConfig::default(), ..quiet() };
+    let mut net = Net::new(quiet(), Sampler::AlwaysOff);
+    let coordinator = Coordinator::new(LOCAL, config).unwrap();
+    net.machine = Traced::new(coordinator, provider.tracer("kad"), origin());
+    net.call(Inbound::Start(find(1, 0x42)).into());
+    net.run(Instant::from_secs(30));
+    let traffic = net.machine.coordinator().traffic();
+    let spans = exporter.get_finished_spans().unwrap();
+    let lookup = spans.iter().find(|span| span.name == "kad find").unwrap();
+    assert_eq!(spans.len(), 1 + text(lookup, "kad.requests").parse::<usize>().unwrap());
+    assert!(traffic.sent as usize > spans.len(), "there was upkeep");
 }
 
 /// A tracer that makes no spans, and counts how many it was asked for.
@@ -813,13 +855,25 @@ fn metrics_are_read_without_being_told_to() {
     assert_ne!(before, after);
     net.now = late + Duration::from_millis(500);
     net.call(Inbound::Answered { request: RequestId::from_u64(7 << 40), closer: Vec::new() }.into());
-    assert_eq!(exported(&provider, &exporter)["kad.replies.late"], after["kad.replies.late"]);
+    assert_eq!(exported(&provider, &exporter)["kad.replies.unknown"], after["kad.replies.unknown"]);
     net.now = late + Duration::from_secs(1);
     net.call(Inbound::Tick.into());
     let engine = net.machine.coordinator().traffic();
     let last = exported(&provider, &exporter);
     assert_eq!((last["kad.replies.late"] + last["kad.replies.unknown"]) as u64, engine.late + engine.unknown);
-    assert_eq!(engine.late + engine.unknown, 2);
+    assert_eq!((engine.late, engine.unknown), (0, 2));
+
+    // A bucket that is empty now is said to be.
+    let table = net.machine.coordinator().table();
+    let highest = (0..8).rev().find(|cpl| !table.bucket(*cpl).is_empty()).unwrap();
+    let nodes: Vec<_> = table.bucket(highest).iter().map(|record| *record.node()).collect();
+    let of = format!("kad.table.nodes kad.cpl={highest}");
+    assert_eq!(last[&of], nodes.len() as f64);
+    for node in nodes {
+        net.call(Inbound::Client(node).into());
+    }
+    net.machine.measure(net.now);
+    assert_eq!(exported(&provider, &exporter)[&of], 0.0);
 }
 
 #[cfg(feature = "record")]

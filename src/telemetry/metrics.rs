@@ -1,7 +1,7 @@
 //! [`Metrics`]: the engine's plain numbers as instruments.
 
 use super::RequestEnd;
-use super::spans::{kind, method};
+use super::spans::{kind, method, name};
 use super::traced::ended;
 use crate::Coordinator;
 use crate::coordinator::{Inbound, Outbound};
@@ -91,6 +91,12 @@ struct Numbers {
     nodes: Option<u64>,
 }
 
+/// Boundaries of histograms: those that the semantic conventions advise for calls, and what operations take longer.
+const SECONDS: [f64; 17] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0];
+const REQUESTS: [f64; 12] = [0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0, 300.0, 1_000.0, 10_000.0];
+const HOPS: [f64; 9] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0];
+
 /// How often the numbers are read.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -128,15 +134,20 @@ impl Metrics {
         from.gauges("kad.table.nodes", |it| by_cpl(&it.table));
         from.gauges("kad.network.nodes", |it| it.nodes.map(|nodes| (nodes, None)).into_iter().collect());
         let counter = |name: &'static str| meter.u64_counter(name).build();
-        let seconds = |name: &'static str| meter.f64_histogram(name).with_unit("s").build();
+        let seconds = |name: &'static str| {
+            meter.f64_histogram(name).with_unit("s").with_boundaries(SECONDS.into()).build()
+        };
+        let numbers_of = |name: &'static str, boundaries: &[f64]| {
+            meter.u64_histogram(name).with_boundaries(boundaries.into()).build()
+        };
         Self {
             sent: counter("kad.requests.sent"),
             ended: counter("kad.requests.ended"),
             took: seconds("rpc.client.call.duration"),
             refused: counter("kad.operations.refused"),
             duration: seconds("kad.operation.duration"),
-            requests: meter.u64_histogram("kad.operation.requests").build(),
-            hops: meter.u64_histogram("kad.operation.hops").build(),
+            requests: numbers_of("kad.operation.requests", &REQUESTS),
+            hops: numbers_of("kad.operation.hops", &HOPS),
             broadcasts: counter("kad.broadcasts"),
             lag: seconds("kad.wakeup.lag"),
             numbers,
@@ -174,11 +185,7 @@ impl Metrics {
                 self.open.insert(*id, Open { owner: *owner, method: method(ask), since: now });
                 self.sent.add(1, &[of(*owner)]);
             }
-            Outbound::Cancel(cancel) => {
-                // Time took it before the reply was looked at.
-                self.reply = self.reply.filter(|(request, _)| *request != cancel.id);
-                self.end(now, cancel.id, RequestEnd::GivenUp(cancel.reason));
-            }
+            Outbound::Cancel(cancel) => self.end(now, cancel.id, RequestEnd::GivenUp(cancel.reason)),
             Outbound::Finished(it) => self.finished(it.operation.tag(), it.outcome, &it.statistics),
             Outbound::CrawlFinished(it) => self.finished(it.operation.tag(), it.outcome, &it.statistics),
             Outbound::BroadcastFinished(it) => {
@@ -192,6 +199,7 @@ impl Metrics {
 
     /// All events of a call went out.
     pub(super) fn over<F: Family>(&mut self, now: Instant, engine: &Coordinator<F>) {
+        // Unless time took it before the reply was looked at.
         if let Some((request, end)) = self.reply.take() {
             self.end(now, request, end);
         }
@@ -313,13 +321,5 @@ fn ends<const N: usize>(ends: [(&'static str, u64); N]) -> Points {
 
 /// Whose work it is: all operations under one name, as there are too many of them.
 fn of(owner: Owner) -> KeyValue {
-    let name = match owner {
-        Owner::Operation(_) => "operation",
-        Owner::Bootstrap => "bootstrap",
-        Owner::Explore => "explore",
-        Owner::Include => "include",
-        Owner::Probe => "probe",
-        Owner::Background => "background",
-    };
-    KeyValue::new("kad.owner", name)
+    KeyValue::new("kad.owner", name(owner))
 }

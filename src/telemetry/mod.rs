@@ -39,7 +39,8 @@
 //! | `kad.nodes`, `kad.reachable`, `kad.unreachable`, `kad.edges` | crawls | what was found |
 //! | `kad.stores`, `kad.stored`, `kad.succeeded` | broadcasts | with how many nodes it was to store, how many have, and whether that was enough |
 //!
-//! Those that begin with `rpc`, `error` or `network` are OpenTelemetry's semantic conventions.
+//! Those that begin with `rpc`, `error` or `network` are OpenTelemetry's semantic conventions. Samplers are shown `rpc.system.name`,
+//! `rpc.method`, `kad.operation` and `kad.owner`: one that keeps what has no owner keeps operations, and drops the upkeep.
 //!
 //! # Metrics
 //!

@@ -124,9 +124,12 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         kind: SpanKind,
         context: &Context,
         deadline: Option<Instant>,
-        attributes: impl FnOnce() -> Vec<KeyValue>,
+        (for_samplers, attributes): (Vec<KeyValue>, impl FnOnce() -> Vec<KeyValue>),
     ) -> T::Span {
-        let mut builder = SpanBuilder::from_name(name).with_kind(kind).with_start_time(self.time(now));
+        let mut builder = SpanBuilder::from_name(name)
+            .with_kind(kind)
+            .with_start_time(self.time(now))
+            .with_attributes(for_samplers);
         if let Some(link) = context.link() {
             builder = builder.with_links(vec![Link::with_context(link.clone())]);
         }
@@ -151,20 +154,23 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         deadline: Option<Instant>,
     ) -> T::Span {
         let method = method(&request.ask);
-        self.start(now, method, SpanKind::Client, context, deadline, || {
+        let for_samplers = vec![
+            KeyValue::new("rpc.system.name", "kademlia"),
+            KeyValue::new("rpc.method", method),
+            match request.owner {
+                Owner::Operation(id) => KeyValue::new("kad.operation", number(id.tag())),
+                owner => KeyValue::new("kad.owner", name(owner)),
+            },
+        ];
+        let attributes = || {
             let mut attributes = (self.describe)(&request.node);
             attributes.extend([
-                KeyValue::new("rpc.system.name", "kademlia"),
-                KeyValue::new("rpc.method", method),
                 KeyValue::new("kad.target", format!("{:?}", request.target)),
                 KeyValue::new("kad.hop", i64::from(request.hop)),
-                match request.owner {
-                    Owner::Operation(id) => KeyValue::new("kad.operation", number(id.tag())),
-                    owner => KeyValue::new("kad.owner", owner.to_string()),
-                },
             ]);
             attributes
-        })
+        };
+        self.start(now, method, SpanKind::Client, context, deadline, (for_samplers, attributes))
     }
 
     /// Ends the span of a request.
@@ -207,10 +213,12 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         target: Option<F::Key>,
         context: &Context,
     ) -> T::Span {
-        self.start(now, name, SpanKind::Internal, context, None, || {
+        let for_samplers = vec![KeyValue::new("kad.operation", number(tag))];
+        let attributes = || {
             let target = target.map(|target| KeyValue::new("kad.target", format!("{target:?}")));
-            [KeyValue::new("kad.operation", number(tag))].into_iter().chain(target).collect()
-        })
+            target.into_iter().collect()
+        };
+        self.start(now, name, SpanKind::Internal, context, None, (for_samplers, attributes))
     }
 
     /// Notes until when an operation lasts that was accepted.
@@ -311,6 +319,18 @@ fn kind_of<F: Family>(start: &Start<F>, local: F::Key) -> &'static str {
         _ if start.is_bootstrap(local) => "bootstrap",
         Ask::FindCloser => "find",
         _ => "message",
+    }
+}
+
+/// Whose work a request is.
+pub(super) const fn name(owner: Owner) -> &'static str {
+    match owner {
+        Owner::Operation(_) => "operation",
+        Owner::Bootstrap => "bootstrap",
+        Owner::Explore => "explore",
+        Owner::Include => "include",
+        Owner::Probe => "probe",
+        Owner::Background => "background",
     }
 }
 

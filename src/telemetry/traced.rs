@@ -259,7 +259,7 @@ impl<F: Family, T: Tracer> Tracing<F, T> {
 
     /// Events go out, of which the first may be what time did before the inbound event.
     fn said(&mut self, now: Instant, told: Told<T::Span>, out: &mut [Stamped<Outbound<F>>]) {
-        let (mut begun, mut ended) = match told {
+        let (mut begun, ended) = match told {
             Told::Nothing => (None, None),
             Told::Start(span) => (Some(span), None),
             Told::Ended(request, end) => (None, Some((request, end))),
@@ -287,8 +287,6 @@ impl<F: Family, T: Tracer> Tracing<F, T> {
                     self.requests.insert(request.id, span);
                 }
                 Outbound::Cancel(cancel) => {
-                    // Time took it before the answer was looked at.
-                    ended = ended.filter(|(request, _)| *request != cancel.id);
                     if let Some(span) = self.requests.remove(&cancel.id) {
                         self.spans.request_ended(now, span, RequestEnd::GivenUp(cancel.reason));
                     }
@@ -311,6 +309,7 @@ impl<F: Family, T: Tracer> Tracing<F, T> {
                 _ => {}
             }
         }
+        // Unless time took it before the answer was looked at.
         if let Some((request, end)) = ended
             && let Some(span) = self.requests.remove(&request)
         {
