@@ -48,13 +48,13 @@
 //!
 //! # What it costs
 //!
-//! Instructions of a lookup of 23 requests, which is 191,000 by the coordinator as it is (`benches/instructions`):
+//! Instructions of a lookup of 23 requests, which is 189,000 by the coordinator as it is (`benches/instructions`):
 //!
 //! | | more |
 //! | --- | --- |
 //! | [off](Traced::off), or no tracer installed | 900: the event is moved once more by each call |
-//! | sampled out | 59,000 |
-//! | all spans made by OpenTelemetry's SDK and thrown away | 798,000, of which most is the text of attributes |
+//! | sampled out | 69,000 |
+//! | all spans made by OpenTelemetry's SDK and thrown away | 790,000, of which most is the text of attributes |
 //! | [metrics](Metrics), by OpenTelemetry's SDK | 48,000 |
 
 mod metrics;
