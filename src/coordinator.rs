@@ -254,7 +254,7 @@ impl<F: Family> Coordinator<F> {
     }
 
     /// Takes a round trip that was measured before: what a node knows that has been up for a while.
-    #[cfg(feature = "sim")]
+    #[cfg(any(feature = "record", feature = "sim"))]
     pub(crate) fn observe(&mut self, round_trip: Duration) {
         self.outbox.observe(round_trip);
     }

@@ -4,13 +4,14 @@
 //! recording = magic (8 bytes), format (1 byte), frame*
 //! frame     = length of the payload (u32), sum of the payload (u32), payload     little-endian
 //! payload   = kind (1 byte), then of
-//!   CONSTRUCTION  version of the crate, bits of a key, own key, configuration
+//!   CONSTRUCTION  version of the crate, bits of a key, own key, configuration, nodes of the table, round trips
 //!   CALL          now, stamped inbound event, digest of what came out (u64), its text, if any, up to the end
 //!   GAP           how many calls are not there
 //!   END           how many calls there were, whether all could be recorded
 //! ```
 //!
-//! What is not given a width here is postcard's.
+//! What is not given a width here is postcard's. A table is there, by bucket, oldest first, and round trips are, where the node
+//! began with them: in a simulation. Whoever takes the nodes in this order, at time zero, has the same table.
 
 use postcard::ser_flavors::Flavor;
 use serde::Serialize;
@@ -18,7 +19,7 @@ use serde::Serialize;
 pub(super) const MAGIC: [u8; 8] = *b"\x89kadrec\n";
 
 /// To be raised with every change of what stands in a frame: of a field or a variant of a configuration or an inbound event too.
-pub(super) const FORMAT: u8 = 1;
+pub(super) const FORMAT: u8 = 2;
 
 pub(super) const CONSTRUCTION: u8 = 0;
 pub(super) const CALL: u8 = 1;

@@ -74,21 +74,29 @@
 //!
 //! # From a recording to a test
 //!
-//! In the repository of this crate, for the networks with 8-bit keys of its own tests:
+//! In the repository of this crate, for nodes of the simulator and for the networks with 8-bit keys of its own tests:
 //!
 //! ```sh
-//! cp FILE tests/recordings/        # a regression test: replayed by `cargo test --features record`, no difference allowed
+//! cp FILE tests/recordings/        # a regression test: replayed by `cargo test --features record,sim`, no difference allowed
 //! cp FILE fuzz/corpus/recording/   # a seed for the fuzzer: replayed by that too, and mutated by `cargo fuzz run recording`
 //! ```
+//!
+//! A node of the simulator is recorded by `sim::World::record` (feature `sim`), or by
+//! `cargo run --release --features record,sim --example simulate -- under-fire --record NODE=FILE`.
 //!
 //! In yours, `assert!(replay::<Yours>(include_bytes!("FILE"))?.difference.is_none())` is the whole test. Where a change of
 //! the engine is meant to change what comes out, [`Recording::again`] records the same calls anew.
 
+mod beginning;
 mod format;
 mod recorder;
 mod replay;
 pub(crate) mod span;
 
+#[cfg(feature = "sim")]
+pub(crate) use beginning::Beginning;
+#[cfg(feature = "sim")]
+pub(crate) use recorder::Tape;
 pub use recorder::{Keep, Recorder};
 pub use replay::{Call, Calls, Difference, Recording, ReplayError, Replayed, replay};
 

@@ -1,6 +1,7 @@
 //! [`Recorder`]: a coordinator that records.
 
 use super::Recordable;
+use super::beginning::Beginning;
 use super::format::{CALL, CONSTRUCTION, END, FORMAT, GAP, MAGIC, PREFIX, hash, prefix, write};
 use crate::coordinator::{Config, Coordinator, Inbound, Outbound};
 use crate::error::ConfigError;
@@ -30,8 +31,7 @@ pub enum Keep {
 #[derive(Clone)]
 pub struct Recorder<F: Recordable> {
     coordinator: Coordinator<F>,
-    text: bool,
-    log: Log,
+    tape: Tape,
 }
 
 impl<F: Recordable> Recorder<F> {
@@ -40,16 +40,19 @@ impl<F: Recordable> Recorder<F> {
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn new(local: F::Key, config: Config, keep: Keep) -> Result<Self, ConfigError> {
-        let head = (CONSTRUCTION, env!("CARGO_PKG_VERSION"), F::Key::BITS, local, &config);
-        let log = Log::new(keep, |to| write(&head, to));
-        Ok(Self { coordinator: Coordinator::new(local, config)?, text: false, log })
+        Self::begin(&Beginning::new(local, config), keep)
+    }
+
+    pub(super) fn begin(beginning: &Beginning<F>, keep: Keep) -> Result<Self, ConfigError> {
+        let coordinator = beginning.coordinator(beginning.config.clone())?;
+        Ok(Self { coordinator, tape: Tape::new(beginning, keep, false) })
     }
 
     /// The same, which records what comes out as a text as well (by `Debug`), so that a difference can be shown in full. It takes
     /// several times the space and the time; without it there is a digest.
     #[must_use]
     pub const fn with_text(mut self) -> Self {
-        self.text = true;
+        self.tape.text = true;
         self
     }
 
@@ -61,15 +64,13 @@ impl<F: Recordable> Recorder<F> {
     /// How many calls were recorded, those since dropped or taken included: all there were, unless a node id or a message [refused to
     /// be serialized](super::ReplayError::Unrecorded).
     pub const fn calls(&self) -> u64 {
-        self.log.calls
+        self.tape.log.calls
     }
 
     /// The recording as it stands, closed: what a file is made of. Where parts of it have been [taken](Recorder::take), they come
     /// before.
     pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = self.log.piece();
-        self.log.close(&mut bytes);
-        bytes
+        self.tape.bytes()
     }
 
     /// Takes what is in memory away, to be appended to a file as the program runs. The pieces one after the other, and
@@ -77,8 +78,8 @@ impl<F: Recordable> Recorder<F> {
     /// [cut short](super::ReplayError::Truncated), and replayed all the same as far as it goes.
     #[must_use = "what is taken is recorded no more"]
     pub fn take(&mut self) -> Vec<u8> {
-        let bytes = self.log.piece();
-        self.log.taken();
+        let bytes = self.tape.log.piece();
+        self.tape.log.taken();
         bytes
     }
 }
@@ -100,7 +101,37 @@ impl<F: Recordable> Machine for Recorder<F> {
     type Outbound = Outbound<F>;
 
     fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
-        let Self { coordinator, text, log } = self;
+        self.tape.handle_into(&mut self.coordinator, now, event, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.coordinator.poll_timeout()
+    }
+}
+
+/// What records the calls of a coordinator that it does not hold.
+#[derive(Clone)]
+pub(crate) struct Tape {
+    text: bool,
+    log: Log,
+}
+
+impl Tape {
+    /// For a coordinator that began so, and was told nothing yet.
+    pub(crate) fn new<F: Recordable>(beginning: &Beginning<F>, keep: Keep, text: bool) -> Self {
+        let head = (CONSTRUCTION, env!("CARGO_PKG_VERSION"), F::Key::BITS, beginning);
+        Self { text, log: Log::new(keep, |to| write(&head, to)) }
+    }
+
+    /// Makes the next call.
+    pub(crate) fn handle_into<F: Recordable>(
+        &mut self,
+        coordinator: &mut Coordinator<F>,
+        now: Instant,
+        event: Stamped<Inbound<F>>,
+        out: &mut Batch<Outbound<F>>,
+    ) {
+        let Self { text, log } = self;
         let said = out.len();
         log.begin(|to| write(&(CALL, now, &event), to));
         coordinator.handle_into(now, event, out);
@@ -108,8 +139,11 @@ impl<F: Recordable> Machine for Recorder<F> {
         log.end(|to| said.append(*text, to));
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.coordinator.poll_timeout()
+    /// The recording as it stands, closed.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.log.piece();
+        self.log.close(&mut bytes);
+        bytes
     }
 }
 

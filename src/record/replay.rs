@@ -1,6 +1,7 @@
 //! [`Recording`]: recorded bytes, read and replayed.
 
 use super::Recordable;
+use super::beginning::Beginning;
 use super::format::{CALL, CONSTRUCTION, END, FORMAT, GAP, MAGIC, NoFrame, frame};
 use super::recorder::{Keep, Recorder, Said};
 use crate::coordinator::{Config, Coordinator, Inbound, Outbound};
@@ -102,8 +103,7 @@ impl core::error::Error for ReplayError {}
 #[derive(Clone, Debug)]
 pub struct Recording<'a, F: Recordable> {
     version: &'a str,
-    local: F::Key,
-    config: Config,
+    beginning: Beginning<F>,
     frames: &'a [u8],
     sums: bool,
 }
@@ -143,11 +143,11 @@ impl<'a, F: Recordable> Recording<'a, F> {
         if found != expected {
             return Err(ReplayError::KeyBits { found, expected });
         }
-        let ((local, config), rest) = postcard::take_from_bytes(body).map_err(|_| unreadable)?;
+        let (beginning, rest) = postcard::take_from_bytes(body).map_err(|_| unreadable)?;
         if !rest.is_empty() {
             return Err(unreadable);
         }
-        Ok(Self { version, local, config, frames, sums })
+        Ok(Self { version, beginning, frames, sums })
     }
 
     /// The version of the crate that recorded it.
@@ -157,12 +157,21 @@ impl<'a, F: Recordable> Recording<'a, F> {
 
     /// The node's own key.
     pub const fn local(&self) -> F::Key {
-        self.local
+        self.beginning.local
     }
 
     /// The node's configuration.
     pub const fn config(&self) -> &Config {
-        &self.config
+        &self.beginning.config
+    }
+
+    /// A coordinator as the recorded one was in the beginning, but with this configuration: for [`replay_on`](Self::replay_on). It
+    /// differs from [`Coordinator::new`] where the recorded one began with a filled table, as nodes of the simulator do.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is out of bounds.
+    pub fn coordinator(&self, config: Config) -> Result<Coordinator<F>, ConfigError> {
+        self.beginning.coordinator(config)
     }
 
     /// The calls that are there, in order; an error, where there is one, is the last item.
@@ -175,8 +184,7 @@ impl<'a, F: Recordable> Recording<'a, F> {
     /// # Errors
     /// See [`replay`].
     pub fn replay(&self) -> Result<Replayed<F>, ReplayError> {
-        let coordinator = Coordinator::new(self.local, self.config.clone()).map_err(ReplayError::Config)?;
-        self.replay_on(coordinator)
+        self.replay_on(self.coordinator(self.config().clone()).map_err(ReplayError::Config)?)
     }
 
     /// The same with a machine of the caller's: a coordinator of another configuration, say.
@@ -211,8 +219,7 @@ impl<'a, F: Recordable> Recording<'a, F> {
     /// # Errors
     /// See [`replay`].
     pub fn again(&self) -> Result<Vec<u8>, ReplayError> {
-        let mut recorder =
-            Recorder::<F>::new(self.local, self.config.clone(), Keep::All).map_err(ReplayError::Config)?;
+        let mut recorder = Recorder::begin(&self.beginning, Keep::All).map_err(ReplayError::Config)?;
         let mut out = Batch::new();
         let mut calls = self.calls();
         while let Some(item) = calls.next_item() {

@@ -74,7 +74,6 @@ impl World {
         if reason == Reason::Workload {
             stamped.deadline = self.scenario.workload.deadline.map(|deadline| self.now + deadline);
         }
-        self.warm(starter);
         self.tell(starter, Told::Start { tag: number, target, deadline: stamped.deadline }, stamped);
     }
 
@@ -88,20 +87,29 @@ impl World {
         self.tell(index, Told::Stop, stop);
     }
 
-    /// Lets a node know the round trips to some nodes of its table, once.
-    pub(crate) fn warm(&mut self, index: u32) {
-        const MEASURED: usize = 32;
-        let from = self.population.handle(index);
-        let mut draw = self.chance(Purpose::Warm, index);
-        let Some(node) = self.nodes.get_mut(index as usize) else { return };
-        if let Some(engine) = &mut node.engine
+    /// Lets a node know the round trips that it has measured before, once.
+    fn warm(&mut self, index: u32) {
+        let measured = self.measured(index);
+        if let Some(node) = self.nodes.get_mut(index as usize)
+            && let Some(engine) = &mut node.engine
             && core::mem::take(&mut node.cold)
         {
-            let known: Vec<_> = engine.table().iter().map(|record| *record.node()).collect();
-            for to in known.into_iter().cycle().take(MEASURED) {
-                engine.observe(self.scenario.link.round_trip.draw(from, to, &mut draw));
+            for round_trip in measured {
+                engine.observe(round_trip);
             }
         }
+    }
+
+    /// The round trips, to some nodes of its table, that a node has measured before and has yet to know of.
+    pub(crate) fn measured(&self, index: u32) -> Vec<Duration> {
+        const MEASURED: usize = 32;
+        let node = self.nodes.get(index as usize).filter(|node| node.cold);
+        let Some(engine) = node.and_then(|node| node.engine.as_ref()) else { return Vec::new() };
+        let from = self.population.handle(index);
+        let mut draw = self.chance(Purpose::Warm, index);
+        let known: Vec<_> = engine.table().iter().map(|record| *record.node()).collect();
+        let some = known.into_iter().cycle().take(MEASURED);
+        some.map(|to| self.scenario.link.round_trip.draw(from, to, &mut draw)).collect()
     }
 
     /// A new span in the trace of a lookup or a broadcast, or in a trace of its own.
@@ -191,9 +199,13 @@ impl World {
 
     /// Tells a node something, has the call judged, and does what it says.
     pub(crate) fn tell(&mut self, index: u32, told: Told, event: Stamped<Inbound<Net>>) {
+        self.warm(index);
         let mut batch = core::mem::take(&mut self.batch);
         let span = self.checker.as_ref().map(|_| event.context.parent().cloned());
         if let Some(engine) = self.nodes.get_mut(index as usize).and_then(|node| node.engine.as_mut()) {
+            #[cfg(feature = "record")]
+            self.tapes.handle_into(index, engine, self.now, event, &mut batch);
+            #[cfg(not(feature = "record"))]
             engine.handle_into(self.now, event, &mut batch);
             if let Some(checker) = &mut self.checker {
                 let node = self.population.handle(index);

@@ -63,6 +63,8 @@ impl World {
         node.up = true;
         if begins_anew {
             node.begin(&self.scenario, &self.population, index);
+            #[cfg(feature = "record")]
+            self.tape(index);
         }
         self.note(&Event::Came { node: self.population.handle(index) });
         if begins_anew {

@@ -8,7 +8,8 @@
 //! reorder; [partitions](Partition) cut. Nodes are dead, hidden or [slow](Slow), [come and go](Churn), or follow a
 //! [`Behaviour`] that is not honest. The [workload](Workload) is lookups and messages, each with a deadline and a trace
 //! of its own; [broadcasts](Broadcasts) store records, and each node keeps which it holds. Where the scenario says so, every call of every engine is judged by the contract's [rules](Rule), and
-//! what is [broken](Broken) comes with the seed and the command that shows it again.
+//! what is [broken](Broken) comes with the seed and the command that shows it again. With the feature `record`, nodes that were
+//! [chosen](World::record) record all that they are told, and their recordings are replayed without the rest of the network.
 //!
 //! ```
 //! use kad_proto::sim::{Scenario, World};
@@ -45,6 +46,8 @@ mod queue;
 mod random;
 mod scenario;
 mod sybils;
+#[cfg(feature = "record")]
+mod tapes;
 mod workload;
 mod world;
 
@@ -62,5 +65,7 @@ pub use nodes::{Handle, Key64, Net};
 pub use partition::Partition;
 pub use scenario::{Scenario, Slow};
 pub use sybils::Sybils;
+#[cfg(feature = "record")]
+pub use tapes::NotRecorded;
 pub use workload::{Pace, Workload};
 pub use world::World;

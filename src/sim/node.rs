@@ -6,7 +6,7 @@ use super::join::Build;
 use super::nodes::Net;
 use super::random::{Draw, Purpose};
 use super::scenario::Scenario;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Config, Coordinator};
 use crate::error::ConfigError;
 use crate::machine::Machine;
 use crate::table::RoutingTable;
@@ -27,7 +27,7 @@ pub(crate) struct Node {
     pub(crate) wake: Instant,
     /// Whether it is there.
     pub(crate) up: bool,
-    /// Whether it has yet to be told of round trips measured before the run.
+    /// Whether it has yet to know of round trips measured before the run.
     pub(crate) cold: bool,
     pub(crate) slow: bool,
     /// Whether others can ask it.
@@ -93,8 +93,7 @@ fn engine(
     index: u32,
     ideal: bool,
 ) -> Result<Coordinator<Net>, ConfigError> {
-    let mut config = scenario.config.clone();
-    config.routing.seed = Draw::new(scenario.seed, Purpose::Routing, [u64::from(index)]).number();
+    let config = config(scenario, index);
     let k = u32::try_from(config.table.bucket_size).unwrap_or(u32::MAX);
     let mut table = RoutingTable::new(population.handle(index).key(), config.table.clone())?;
     if ideal {
@@ -102,6 +101,13 @@ fn engine(
         table.shrink();
     }
     Coordinator::with_table(table, config)
+}
+
+/// The configuration of a node: chance is its own.
+pub(crate) fn config(scenario: &Scenario, index: u32) -> Config {
+    let mut config = scenario.config.clone();
+    config.routing.seed = Draw::new(scenario.seed, Purpose::Routing, [u64::from(index)]).number();
+    config
 }
 
 /// Whether a node is dead once the network is built.

@@ -36,6 +36,7 @@ impl Family for Net {
 /// | 2^24 to 2^31 | made-up nodes, as liars name them, in 127 address groups; nobody is there but [Sybils](super::Sybils) |
 /// | from 2^31 | accomplices: 128 next to each node and each point, closer to its key than anybody else |
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct Handle(pub u32);
 
 impl Handle {

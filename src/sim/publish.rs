@@ -131,7 +131,6 @@ impl World {
         };
         let mut stamped = Stamped::new(Inbound::Broadcast(start)).in_span(self.span(work));
         stamped.deadline = deadline.map(|deadline| now + deadline);
-        self.warm(index);
         self.tell(index, Told::Start { tag, target, deadline: stamped.deadline }, stamped);
     }
 

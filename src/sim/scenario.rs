@@ -30,7 +30,7 @@ pub struct Scenario {
     /// How the network comes to be. Default: with ideal tables.
     pub build: Build,
     /// Whether a node that begins with a filled table has measured round trips, as it would have by filling it: 32,
-    /// to nodes of its table, drawn from the link when it starts its first lookup. Default: true.
+    /// to nodes of its table, drawn from the link before it is told anything. Default: true.
     pub warm: bool,
     /// Whether a node that is asked by one that it does not know asks back, and offers it to its table if that is
     /// answered. Where nodes join or come back, others learn of them only so. Default: false.
@@ -62,8 +62,8 @@ pub struct Scenario {
     pub health: Option<Duration>,
     /// Whether the invariants are checked at every step; see [`Rule`](super::Rule). Default: in debug builds.
     pub check: bool,
-    /// The command that runs this scenario with a given seed, `{seed}` standing for it: told where an invariant is
-    /// broken. Default: that of the example.
+    /// The command that runs this scenario with a given seed, `{seed}` standing for it, and `{node}` for the number of the node's
+    /// handle: told where an invariant is broken. Default: that of the example.
     pub replay: String,
 }
 
@@ -105,7 +105,7 @@ impl Default for Scenario {
             keep: 16,
             health: None,
             check: cfg!(debug_assertions),
-            replay: "cargo run --release --features sim --example simulate -- --check --seed {seed}"
+            replay: "cargo run --release --features record,sim --example simulate -- --check --seed {seed}"
                 .to_owned(),
         }
     }

@@ -13,6 +13,8 @@ use super::nodes::{Handle, Key64, Net};
 use super::queue::{Plan, Queue};
 use super::random::{Draw, Purpose};
 use super::scenario::Scenario;
+#[cfg(feature = "record")]
+use super::tapes::Tapes;
 use crate::coordinator::{Coordinator, Outbound};
 use crate::error::ConfigError;
 use crate::id::OperationId;
@@ -53,6 +55,8 @@ pub struct World {
     pub(crate) upkeep: Upkeep,
     pub(crate) checker: Option<Checker>,
     pub(crate) broken: Option<Box<Broken>>,
+    #[cfg(feature = "record")]
+    pub(crate) tapes: Tapes,
     /// Kept between calls.
     pub(crate) batch: Batch<Outbound<Net>>,
 }
@@ -107,6 +111,8 @@ impl World {
             upkeep: Upkeep::default(),
             checker,
             broken: None,
+            #[cfg(feature = "record")]
+            tapes: Tapes::default(),
             batch: Batch::new(),
         };
         world.begin();
@@ -142,6 +148,8 @@ impl World {
         if let Some(broken) = &self.broken {
             return Err(broken.clone());
         }
+        #[cfg(feature = "record")]
+        self.tapes.close();
         let Some((at, plan)) = self.queue.pop() else { return Ok(false) };
         self.now = at;
         match plan {
@@ -327,6 +335,7 @@ impl World {
     pub(crate) fn broken(&mut self, node: Handle, rule: Rule, detail: String) {
         let seed = self.scenario.seed;
         let replay = self.scenario.replay.replace("{seed}", &seed.to_string());
+        let replay = replay.replace("{node}", &node.0.to_string());
         self.broken
             .get_or_insert_with(|| Box::new(Broken { rule, detail, at: self.now, node, seed, replay }));
     }
@@ -343,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_broken_invariant_is_reported_with_the_way_to_see_it_again() {
-        let replay = "replay --seed {seed}".to_owned();
+        let replay = "replay --seed {seed} --record {node}".to_owned();
         let mut world =
             World::new(Scenario { nodes: 100, seed: 42, check: true, replay, ..Scenario::default() })
                 .unwrap();
@@ -353,8 +362,36 @@ mod tests {
         world.checker = Some(Checker::new(Duration::from_secs(2)));
         world.wake_at_once(node);
         let broken = world.run().unwrap_err();
-        assert_eq!((broken.seed, broken.replay.as_str()), (42, "replay --seed 42"));
+        let replay = format!("replay --seed 42 --record {}", world.handle(node).0);
+        assert_eq!((broken.seed, &broken.replay), (42, &replay));
         assert!(broken.to_string().contains("seed 42"), "{broken}");
         assert_eq!(world.step(), Err(broken), "the run is over");
+    }
+
+    #[cfg(feature = "record")]
+    #[test]
+    fn what_broke_an_invariant_is_in_the_recording() {
+        use crate::coordinator::Inbound;
+        use crate::record::{Call, Keep, Recording, replay};
+
+        let world = || World::new(Scenario { nodes: 100, check: true, ..Scenario::default() }).unwrap();
+        let mut first = world();
+        assert_eq!(first.run_until(Instant::from_millis(50)), Ok(true));
+        let (node, _) = *first.running.keys().next().unwrap();
+        // The same again, recorded, until somebody has forgotten the requests that are under way.
+        let mut world = world();
+        assert_eq!(world.record(node, Keep::All, true), Ok(()));
+        assert_eq!(world.run_until(Instant::from_millis(50)), Ok(true));
+        world.checker = Some(Checker::new(Duration::from_secs(2)));
+        world.wake_at_once(node);
+        let broken = world.run().unwrap_err();
+        assert_eq!(broken.node, world.handle(node));
+        let [bytes] = &world.recordings(node)[..] else { unreachable!() };
+        let replayed = replay::<Net>(bytes).unwrap();
+        assert_eq!(replayed.difference, None);
+        let last = Recording::<Net>::open(bytes).unwrap().calls().last().unwrap().unwrap();
+        let Call { number, now, event, .. } = last;
+        assert_eq!((number, now, event.event), (replayed.calls, broken.at, Inbound::Tick));
+        assert!(number > 1, "{number}");
     }
 }

@@ -1,7 +1,7 @@
 //! What any bytes must keep that claim to be a recording: what the tests, the replay of the corpus and the fuzz target share.
 
-use kad_proto::record::{Recording, ReplayError, Replayed, replay};
-use kad_proto::{Family, Group, Key8};
+use kad_proto::record::{Recordable, Recording, ReplayError, Replayed, replay};
+use kad_proto::{Family, Group, Key, Key8};
 
 /// A network with 8-bit keys: a node is a key and an address, which names its group.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,11 +25,68 @@ impl Family for Eight {
     }
 }
 
+/// What a replay came to, of whatever family.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Checked {
+    pub(crate) calls: u64,
+    /// The first difference, shown.
+    pub(crate) difference: Option<String>,
+}
+
+impl<F: Recordable> From<Replayed<F>> for Checked {
+    fn from(Replayed { calls, difference }: Replayed<F>) -> Self {
+        Self { calls, difference: difference.map(|difference| difference.to_string()) }
+    }
+}
+
+/// Calls the function for the family whose recording it is. The width of the keys says which; no two have the same.
+macro_rules! of_its_family {
+    ($function:ident, $bytes:expr) => {
+        match width($bytes) {
+            #[cfg(feature = "sim")]
+            64 => $function::<kad_proto::sim::Net>($bytes),
+            _ => $function::<Eight>($bytes),
+        }
+    };
+}
+
+/// Bits of the keys, if this is a recording.
+fn width(bytes: &[u8]) -> u32 {
+    match Recording::<Eight>::mutated(bytes) {
+        Err(ReplayError::KeyBits { found, .. }) => found,
+        _ => Key8::BITS,
+    }
+}
+
 /// Replays the bytes; panics only where the crate is wrong.
-pub(crate) fn check(bytes: &[u8]) -> Result<Replayed<Eight>, ReplayError> {
-    let sealed = replay::<Eight>(bytes);
+pub(crate) fn check(bytes: &[u8]) -> Result<Checked, ReplayError> {
+    of_its_family!(check_of, bytes)
+}
+
+/// The same calls, recorded anew.
+#[allow(dead_code)] // for the tests
+pub(crate) fn again(bytes: &[u8]) -> Result<Vec<u8>, ReplayError> {
+    of_its_family!(again_of, bytes)
+}
+
+/// Whether it begins as a recording does, whatever its sums.
+#[allow(dead_code)] // for the tests
+pub(crate) fn begins(bytes: &[u8]) -> bool {
+    of_its_family!(begins_of, bytes)
+}
+
+fn again_of<F: Recordable>(bytes: &[u8]) -> Result<Vec<u8>, ReplayError> {
+    Recording::<F>::open(bytes)?.again()
+}
+
+fn begins_of<F: Recordable>(bytes: &[u8]) -> bool {
+    Recording::<F>::mutated(bytes).is_ok()
+}
+
+fn check_of<F: Recordable>(bytes: &[u8]) -> Result<Checked, ReplayError> {
+    let sealed = replay::<F>(bytes);
     // What a fuzzer has changed has the wrong sums.
-    if let Ok(recording) = Recording::<Eight>::mutated(bytes) {
+    if let Ok(recording) = Recording::<F>::mutated(bytes) {
         let shown: Result<Vec<_>, _> =
             recording.calls().map(|call| call.map(|call| call.to_string())).collect();
         let replayed = recording.replay();
@@ -41,8 +98,8 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Replayed<Eight>, ReplayError> {
         }
         if let Ok(again) = recording.again() {
             let calls = shown.map(|shown| shown.len() as u64);
-            assert_eq!(replay::<Eight>(&again), calls.map(|calls| Replayed { calls, difference: None }));
+            assert_eq!(replay::<F>(&again), calls.map(|calls| Replayed { calls, difference: None }));
         }
     }
-    sealed
+    sealed.map(Checked::from)
 }
