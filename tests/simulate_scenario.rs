@@ -1,7 +1,7 @@
 //! The scenario files and the command line of the example `simulate`.
 
 #![cfg(feature = "sim")]
-#![allow(clippy::unwrap_used, clippy::panic, dead_code)] // a test may fail so; each file of the example is used in part
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)] // a test may fail so; each file of the example is used in part
 
 #[path = "../examples/simulate/file.rs"]
 mod file;
@@ -94,6 +94,39 @@ fn the_program_runs_and_complains() {
     assert_eq!((code, figures["lookups"].as_u64()), (Some(0), Some(20)));
     assert!(page.matches("<svg").count() >= 6, "{page}");
     assert!(!["src=", "<link", "<script"].iter().any(|outside| page.contains(outside)), "{page}");
+    let flight = std::env::temp_dir().join(format!("simulate-flight-{}", std::process::id()));
+    let path = flight.to_str().unwrap();
+    let first = std::env::temp_dir().join(format!("simulate-first-{}", std::process::id()));
+    let (code, _, said) = run(&[
+        "join",
+        "--nodes",
+        "30",
+        "--lookups",
+        "5",
+        "--record",
+        &format!("3={path}"),
+        "--record",
+        &format!("0={}", first.display()),
+    ]);
+    let bytes = std::fs::read(&flight).unwrap();
+    assert!(code == Some(0) && said.contains(" life 1 of node 3, #") && first.exists(), "{said}");
+    let (code, out, _) = run(&["--replay", path]);
+    assert!(code == Some(0) && out.ends_with(" calls, no difference\n"), "{out}");
+    // What one was told, told to another.
+    let other = std::fs::read(&first).unwrap();
+    let constructed = |bytes: &[u8]| 17 + u32::from_le_bytes(bytes[9..13].try_into().unwrap()) as usize;
+    let mixed = [&other[..constructed(&other)], &bytes[constructed(&bytes)..]].concat();
+    std::fs::write(&flight, mixed).unwrap();
+    let (code, out, _) = run(&["--replay", path]);
+    assert!(code == Some(1) && out.starts_with("call 1 at ") && out.contains("\n  + "), "{out}");
+    std::fs::write(&flight, &bytes[..bytes.len() / 2]).unwrap();
+    let (code, _, error) = run(&["--replay", path]);
+    assert!(code == Some(1) && error.contains("cut short after"), "{error}");
+    std::fs::write(&flight, &bytes[1..]).unwrap();
+    let (code, _, error) = run(&["--replay", path]);
+    assert!(code == Some(1) && error.contains("not a recording"), "{error}");
+    std::fs::remove_file(&flight).unwrap();
+    std::fs::remove_file(&first).unwrap();
     for (arguments, complaint) in [
         (&["--nodes", "many"][..], "many"),
         (&["sunny"], "neither a file nor one of healthy"),
@@ -101,6 +134,12 @@ fn the_program_runs_and_complains() {
         (&["healthy", "--nodes", "1"], "nodes must be 2 to 8,388,608"),
         (&["healthy", "--set", "link.loss=7"], "link.loss must be 0 to 1"),
         (&["--frobnicate"], "--frobnicate"),
+        (&["join", "--record", "7"], "NODE=FILE"),
+        (&["join", "--record", "x=flight"], "NODE=FILE"),
+        (&["join", "--record", "1000=flight"], "there is no such node: they are 0 to 999, or #"),
+        (&["join", "--record", "#7=flight"], "there is no such node"),
+        (&["--record", "7=flight"], "--record needs a preset"),
+        (&["--replay", "missing"], "missing: "),
     ] {
         let (code, _, error) = run(arguments);
         assert!(code == Some(1) && error.contains(complaint), "{arguments:?}: {code:?} {error}");

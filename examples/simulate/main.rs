@@ -1,5 +1,5 @@
 //! Simulates a network and prints what came of its lookups:
-//! `cargo run --release --features sim --example simulate -- --help`.
+//! `cargo run --release --features record,sim --example simulate -- --help`.
 
 // Figures and plots: small numbers.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -9,6 +9,7 @@ mod libp2p;
 mod options;
 mod policies;
 mod presets;
+mod recordings;
 mod report;
 mod single;
 mod strategies;
@@ -17,12 +18,16 @@ use options::{HELP, Options};
 use std::error::Error;
 use std::process::ExitCode;
 
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+    if let Some(path) = &options.replay {
+        return recordings::replay(path);
+    }
     match &options.named {
         None if options.strategies => strategies::print(options),
         None => policies::print(options),
         Some((name, scenario)) => single::run(name, options.changes.apply(scenario.clone())?, options),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn main() -> ExitCode {
@@ -35,7 +40,7 @@ fn main() -> ExitCode {
         Err(error) => Err(error),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(message) => {
             eprintln!("simulate: {message}");
             ExitCode::FAILURE

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::recordings::Chosen;
 use crate::{file, presets};
 use kad_proto::sim::Scenario;
 use lexopt::{Arg, Parser, ValueExt};
@@ -9,6 +10,7 @@ pub(crate) const HELP: &str = "\
 Simulates a Kademlia network of real coordinators under virtual time, and prints what came of its lookups.
 
 Usage: simulate [PRESET | FILE.toml] [OPTIONS]
+       simulate --replay FILE
 
 Without a preset or a file: a table of lookup policies in the workload \"under fire\", and in the same with nobody dead.
 
@@ -40,9 +42,15 @@ Options:
   --json              print one JSON object
   --report DIR        write DIR/report.html, a page with plots
   --log               print every event
+  --record NODE=FILE  record all that a node is told, a broken invariant included, and write it to FILE: its latest life,
+                      where it begins anew whenever it comes. NODE is its number, from 0, or as events name it: '#4711';
+                      repeatable
+  --replay FILE       instead of a run: tell a fresh node what a recording says, and print the first difference in what
+                      comes out, if there is one
   --help              print this
 
-Ctrl-C ends a run with the figures so far. Exit code: 0, or 1 for errors: bad arguments, a broken invariant.
+Ctrl-C ends a run with the figures so far. Exit code: 0, or 1 for errors: bad arguments, a broken invariant, a
+difference, a recording that cannot be read.
 ";
 
 #[derive(Clone, Debug)]
@@ -57,6 +65,9 @@ pub(crate) struct Options {
     pub(crate) json: bool,
     pub(crate) log: bool,
     pub(crate) report: Option<PathBuf>,
+    pub(crate) record: Vec<Chosen>,
+    /// A recording to replay instead.
+    pub(crate) replay: Option<PathBuf>,
 }
 
 /// What the command line changes of a scenario.
@@ -92,19 +103,20 @@ impl Changes {
         Ok(scenario)
     }
 
-    /// The command line that does the same with another seed.
+    /// The command line that does the same with another seed, and records nobody.
     fn replay() -> String {
         let mut skip = false;
         let others = std::env::args().skip(1).filter(|argument| {
-            let seed = core::mem::replace(&mut skip, argument == "--seed");
-            !(seed || skip || argument.starts_with("--seed=") || argument == "--check")
+            let given = |name: &str| argument.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
+            let value = core::mem::replace(&mut skip, ["--seed", "--record"].contains(&argument.as_str()));
+            !(value || skip || given("--seed") || given("--record") || argument == "--check")
         });
         let quoted = others.map(|argument| {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=".contains(c);
             if argument.chars().all(plain) { argument } else { format!("'{argument}'") }
         });
         let arguments: Vec<_> = quoted.chain(["--check --seed {seed}".to_owned()]).collect();
-        format!("cargo run --release --features sim --example simulate -- {}", arguments.join(" "))
+        format!("cargo run --release --features record,sim --example simulate -- {}", arguments.join(" "))
     }
 }
 
@@ -122,6 +134,8 @@ impl Options {
             json: false,
             log: false,
             report: None,
+            record: Vec::new(),
+            replay: None,
         };
         loop {
             match options.take(&mut parser) {
@@ -130,6 +144,9 @@ impl Options {
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(error.to_string()),
             }
+        }
+        if options.named.is_none() && !options.record.is_empty() {
+            return Err("--record needs a preset or a scenario file".to_owned());
         }
         if options.named.is_none() && !options.strategies && (options.json || options.report.is_some()) {
             return Err("--json and --report need a preset, a scenario file, or --strategies".to_owned());
@@ -157,6 +174,11 @@ impl Options {
             Arg::Long("json") => self.json = true,
             Arg::Long("log") => self.log = true,
             Arg::Long("report") => self.report = Some(parser.value()?.into()),
+            Arg::Long("record") => {
+                let chosen = Chosen::read(&parser.value()?.string()?);
+                self.record.push(chosen.map_err(|error| lexopt::Error::Custom(error.into()))?);
+            }
+            Arg::Long("replay") => self.replay = Some(parser.value()?.into()),
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
             Arg::Value(value) if self.named.is_none() => {
                 let name = value.string()?;

@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use crate::report;
-use kad_proto::sim::{BroadcastFigures, Figures, Health, Quantiles, Scenario, World};
+use kad_proto::sim::{BroadcastFigures, Broken, Figures, Health, Quantiles, Scenario, World};
 use serde_json::json;
 use std::error::Error;
 use std::io::{IsTerminal, Write, stderr};
@@ -19,7 +19,8 @@ pub(crate) struct Speed {
     pub(crate) interrupted: bool,
 }
 
-pub(crate) fn run(name: &str, scenario: Scenario, options: &Options) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(name: &str, mut scenario: Scenario, options: &Options) -> Result<(), Box<dyn Error>> {
+    scenario.replay += " --record '#{node}=flight'";
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     ctrlc::set_handler(move || {
@@ -31,9 +32,32 @@ pub(crate) fn run(name: &str, scenario: Scenario, options: &Options) -> Result<(
     let lookups = scenario.workload.lookups;
     let mut world = World::new(scenario)?;
     let build = began.elapsed();
+    for chosen in &options.record {
+        chosen.begin(&mut world)?;
+    }
     if options.log {
         world.set_log(|at, event| println!("{at} {event}"));
     }
+    let ran = drive(&mut world, lookups, &interrupted);
+    // What was recorded up to a broken invariant shows what broke it.
+    let written: Vec<_> = options.record.iter().map(|chosen| chosen.write(&world)).collect();
+    if ran.is_err() {
+        written.iter().filter_map(|written| written.as_ref().err()).for_each(|error| eprintln!("{error}"));
+    }
+    let speed = Speed { build, run: ran?, interrupted: interrupted.load(Ordering::Relaxed) };
+    if options.json {
+        show(&format!("{:#}\n", as_json(name, &world, &speed)))?;
+    } else {
+        show(&text(name, &world, &speed)?)?;
+    }
+    if let Some(directory) = &options.report {
+        write_report(directory, &report::page(name, &world, &speed)?)?;
+    }
+    Ok(written.into_iter().collect::<Result<(), _>>()?)
+}
+
+/// Runs to the end, or until it is interrupted. Says how long that took.
+fn drive(world: &mut World, lookups: u32, interrupted: &AtomicBool) -> Result<Duration, Box<Broken>> {
     let began = Instant::now();
     let is_terminal = stderr().is_terminal();
     let mut shown_at = began;
@@ -45,25 +69,17 @@ pub(crate) fn run(name: &str, scenario: Scenario, options: &Options) -> Result<(
         }
         if is_terminal && shown_at.elapsed() > Duration::from_millis(100) {
             shown_at = Instant::now();
-            progress(&world, lookups, began.elapsed());
+            progress(world, lookups, began.elapsed());
         }
     }
     if is_terminal {
         eprint!("\r\x1b[K");
     }
-    let speed = Speed { build, run: began.elapsed(), interrupted: interrupted.load(Ordering::Relaxed) };
-    if !speed.interrupted {
+    let ran = began.elapsed();
+    if !interrupted.load(Ordering::Relaxed) {
         world.run()?; // judges that nothing is left
     }
-    if options.json {
-        show(&format!("{:#}\n", as_json(name, &world, &speed)))?;
-    } else {
-        show(&text(name, &world, &speed)?)?;
-    }
-    if let Some(directory) = &options.report {
-        write_report(directory, &report::page(name, &world, &speed)?)?;
-    }
-    Ok(())
+    Ok(ran)
 }
 
 /// Writes a report into a directory.
