@@ -40,6 +40,7 @@ fn fixed() -> Config {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes where it is not optimised")]
 fn under_fire_optimistic_broadcasts_return_in_half_the_time_and_the_record_is_where_it_belongs() {
     for nodes in [1_000, 10_000] {
         let fire = Scenario { nodes, ..Scenario::under_fire() };
@@ -58,6 +59,7 @@ fn under_fire_optimistic_broadcasts_return_in_half_the_time_and_the_record_is_wh
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes where it is not optimised")]
 fn where_all_are_well_optimistic_broadcasts_take_a_third_of_the_time_and_of_the_requests() {
     let healthy = Scenario { nodes: 10_000, ..Scenario::default() };
     let optimistic = figures(healthy.clone(), OPTIMISTIC, 200);
@@ -68,6 +70,7 @@ fn where_all_are_well_optimistic_broadcasts_take_a_third_of_the_time_and_of_the_
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes where it is not optimised")]
 fn a_sweep_of_ten_thousand_records_takes_one_lookup_where_single_broadcasts_take_twenty() {
     let records = 10_000;
     for (scenario, least) in [(Scenario::default(), 0.95), (Scenario::under_fire(), 0.9)] {
@@ -103,6 +106,7 @@ fn errors(scenario: Scenario, count: u32) -> Vec<f64> {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes where it is not optimised")]
 fn fifty_lookups_tell_the_size_of_the_network_within_a_tenth() {
     for (nodes, count) in [(1_000, 100), (10_000, 100), (100_000, 40)] {
         let errors = errors(Scenario { nodes, ..Scenario::default() }, count);
@@ -113,12 +117,14 @@ fn fifty_lookups_tell_the_size_of_the_network_within_a_tenth() {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes where it is not optimised")]
 fn under_fire_those_that_answer_are_counted() {
     let errors = errors(Scenario { nodes: 1_000, ..Scenario::under_fire() }, 100);
     assert!(errors[90] <= 0.15, "{errors:?}");
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes where it is not optimised")]
 fn records_are_kept_where_they_were_stored() {
     let fire = Scenario { nodes: 300, ..Scenario::under_fire() };
     for scheme in [Scheme::FollowUp, OPTIMISTIC, Scheme::Static, Scheme::Sweep { records: 100 }] {

@@ -30,6 +30,7 @@ fn at(world: &mut World, after: Duration) -> Health {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes where it is not optimised")]
 fn a_thousand_nodes_join_from_three_seeds() {
     let mut world = World::new(growing(2_000)).unwrap();
     let health = at(&mut world, BUILT);
@@ -47,6 +48,7 @@ fn a_thousand_nodes_join_from_three_seeds() {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes where it is not optimised")]
 fn tables_forget_the_dead_within_two_probe_intervals() {
     let mut world = World::new(Scenario { dead: 0.3, ..growing(1_000) }).unwrap();
     let before = at(&mut world, BUILT);
@@ -78,6 +80,7 @@ fn eclipsed(config: Config, sybils: Sybils) -> (usize, usize, f64) {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes where it is not optimised")]
 fn an_eclipse_takes_no_more_of_a_table_than_the_limits_allow() {
     let limits = Config::default().table;
     let open = Config {
