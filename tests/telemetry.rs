@@ -178,6 +178,7 @@ fn one_lookup_is_one_trace_and_its_tree_is_the_causal_tree() {
     assert_eq!((lookup.start_time, &lookup.status), (origin(), &Status::Unset));
     let requests: Vec<_> = spans.iter().filter(|span| span.name == "FIND_NODE").collect();
     assert_eq!(requests.len(), net.causes.len());
+    assert_eq!(spans.last().unwrap().name, "kad find", "it ends after the last of its requests");
     assert_eq!(text(lookup, "kad.requests"), requests.len().to_string());
     let mut deep = 0;
     for span in &requests {

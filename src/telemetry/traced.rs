@@ -259,11 +259,20 @@ impl<F: Family, T: Tracer> Tracing<F, T> {
 
     /// Events go out, of which the first may be what time did before the inbound event.
     fn said(&mut self, now: Instant, told: Told<T::Span>, out: &mut [Stamped<Outbound<F>>]) {
-        let (mut begun, ended) = match told {
-            Told::Nothing => (None, None),
-            Told::Start(span) => (Some(span), None),
-            Told::Ended(request, end) => (None, Some((request, end))),
-        };
+        let mut begun = None;
+        match told {
+            Told::Nothing => {}
+            Told::Start(span) => begun = Some(span),
+            Told::Ended(request, end) => {
+                // Unless time took it before the answer was looked at. The operation that it was the last of ends after it.
+                let is_late = out
+                    .iter()
+                    .any(|it| matches!(&it.event, Outbound::Cancel(cancel) if cancel.id == request));
+                if !is_late && let Some(span) = self.requests.remove(&request) {
+                    self.spans.request_ended(now, span, end);
+                }
+            }
+        }
         for Stamped { event, context, deadline } in out {
             match event {
                 Outbound::Started(started) => {
@@ -308,12 +317,6 @@ impl<F: Family, T: Tracer> Tracing<F, T> {
                 }
                 _ => {}
             }
-        }
-        // Unless time took it before the answer was looked at.
-        if let Some((request, end)) = ended
-            && let Some(span) = self.requests.remove(&request)
-        {
-            self.spans.request_ended(now, span, end);
         }
     }
 }
