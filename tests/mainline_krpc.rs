@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-/// All that the codec wants of the driver.
-mod driver {
+/// All that the codec wants of the rest.
+mod engine {
     pub(crate) type Node = (kad_proto::Key160, std::net::SocketAddrV4);
 }
 #[path = "../examples/mainline/krpc.rs"]

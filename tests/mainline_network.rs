@@ -1,10 +1,12 @@
 //! The example's driver, in a network of the independent crate `mainline` and against scripted peers.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_precision_loss)]
 
 #[path = "../examples/mainline/driver.rs"]
 #[allow(dead_code)] // the program does more with it than is tested here
 mod driver;
+#[path = "../examples/mainline/engine.rs"]
+mod engine;
 #[path = "../examples/mainline/goal.rs"]
 #[allow(dead_code)]
 mod goal;
@@ -13,45 +15,147 @@ mod krpc;
 #[path = "../examples/mainline/map.rs"]
 #[allow(dead_code)]
 mod map;
+#[path = "../examples/mainline/operation.rs"]
+#[allow(dead_code)]
+mod operation;
+#[path = "../examples/mainline/provider.rs"]
+mod provider;
 #[path = "../examples/mainline/saved.rs"]
 mod saved;
+#[path = "../examples/mainline/serving.rs"]
+mod serving;
 #[path = "../examples/mainline/store.rs"]
 mod store;
+#[path = "../examples/mainline/svg.rs"]
+mod svg;
 #[path = "../examples/mainline/testnet.rs"]
 mod testnet;
 #[path = "../examples/mainline/trace.rs"]
 #[allow(dead_code)] // the program prints more of it than is tested here
 mod trace;
+#[path = "../examples/mainline/waterfall.rs"]
+mod waterfall;
 
-use driver::{Driver, Mainline, Node, Settings};
-use goal::{Goal, Payload};
+use driver::{Driver, Settings};
+use engine::{Mainline, Node};
+use goal::{Failure, Goal, Payload};
 use kad_proto::broadcast::{BroadcastFinish, StoreEnd};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::crawl::Reach;
 use kad_proto::table::Saved;
-use kad_proto::{Config, Finish, Key160, Outcome, Owner, Stamped};
+use kad_proto::{Config, Finish, Instant, Key160, Outcome, Stamped};
 use krpc::{Answer, Body, Message, Query};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{
+    Link, Span as _, SpanBuilder, SpanId, SpanKind, TraceContextExt, Tracer, TracerProvider,
+};
+use opentelemetry_sdk::trace::Span as SdkSpan;
+use operation::{End, Operation};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use testnet::Testnet;
-use trace::{End, Ending, Failure, Had, Operation};
+use trace::{Ending, HAD, Kept, Span};
+use waterfall::{Row, Waterfall, label, rows};
 
 /// Long enough for anything, on whatever machine.
 const LONG: Duration = Duration::from_secs(60);
 
-fn driver(settings: Settings) -> Driver {
-    driver_with(driver::config(LONG), settings)
+/// A driver, and the spans that it makes.
+struct Observed {
+    driver: Driver,
+    kept: Kept,
 }
 
-fn driver_with(config: Config, settings: Settings) -> Driver {
-    let any_port = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
-    Driver::new(any_port, Key160::new(rand::random()), config, settings).unwrap()
+/// An operation, and its requests that have ended in the order of their start.
+#[derive(Debug)]
+struct Observation {
+    operation: Operation,
+    /// That of the operation itself among them.
+    all: Vec<Span>,
+    spans: Vec<Span>,
+    background: Vec<Span>,
+}
+
+impl Observation {
+    fn new(operation: Operation, all: Vec<Span>) -> Self {
+        let requests = all.iter().filter(|span| span.is_request()).cloned();
+        let (background, spans) = requests.partition(Span::is_background);
+        Self { operation, all, spans, background }
+    }
+
+    /// Its own span.
+    fn root(&self) -> &Span {
+        let root = self.all.iter().find(|span| !span.is_request()).unwrap();
+        assert_eq!(Some(root.context()), self.span.as_ref());
+        root
+    }
+}
+
+impl Deref for Observation {
+    type Target = Operation;
+
+    fn deref(&self) -> &Operation {
+        &self.operation
+    }
+}
+
+impl Observed {
+    fn operations(&self) -> Vec<Observation> {
+        let spans = |operation: &Operation| self.kept.get(operation.tag, self.origin());
+        let all = self.driver.operations().into_iter();
+        all.map(|operation| Observation::new(operation.clone(), spans(operation))).collect()
+    }
+
+    fn take_ended(&mut self) -> Vec<Observation> {
+        let origin = self.origin();
+        let ended = self.driver.take_ended(false).into_iter();
+        ended
+            .map(|operation| {
+                let spans = self.kept.take(operation.tag, origin);
+                Observation::new(operation, spans)
+            })
+            .collect()
+    }
+
+    fn take_upkeep(&self) -> Vec<Span> {
+        self.kept.take_upkeep(self.origin())
+    }
+}
+
+impl Deref for Observed {
+    type Target = Driver;
+
+    fn deref(&self) -> &Driver {
+        &self.driver
+    }
+}
+
+impl DerefMut for Observed {
+    fn deref_mut(&mut self) -> &mut Driver {
+        &mut self.driver
+    }
+}
+
+fn driver(settings: Settings) -> Observed {
+    driver_with(engine::config(LONG), settings)
+}
+
+fn driver_with(config: Config, settings: Settings) -> Observed {
+    observed(config, settings, false)
+}
+
+fn observed(config: Config, settings: Settings, upkeep: bool) -> Observed {
+    let (any_port, id) = (SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), Key160::new(rand::random()));
+    let kept = Kept::new(upkeep);
+    let tracer = provider::provider(&kept).build().tracer("test");
+    Observed { driver: Driver::new(any_port, id, config, settings, tracer, None).unwrap(), kept }
 }
 
 fn finish(operation: &Operation) -> &Finish<Mainline> {
@@ -65,25 +169,47 @@ fn stores(operation: &Operation) -> &BroadcastFinish<Mainline> {
 }
 
 /// What must hold of every operation that has ended, whatever the network did.
-fn check_trace(lookup: &Operation) {
+fn check_trace(lookup: &Observation) {
     let (_, statistics) = lookup.end.as_ref().unwrap().figures().unwrap();
+    let root = lookup.root();
     assert_eq!(lookup.spans.len(), statistics.requests as usize);
-    let ids: HashSet<_> = lookup.spans.iter().map(|span| span.context.span_id()).collect();
+    assert_eq!((root.started, root.ended), (statistics.started, statistics.ended.unwrap()));
+    let ids: HashSet<_> = lookup.spans.iter().map(|span| span.context().span_id()).collect();
     assert_eq!(ids.len(), lookup.spans.len());
     for span in &lookup.spans {
-        assert_eq!(span.context.trace_id(), lookup.root.trace_id(), "a request of another trace");
-        assert!(span.deadline.unwrap() <= lookup.deadline.unwrap(), "a request outlives its lookup");
-        assert!(span.sent < span.deadline.unwrap(), "a request at or after its own deadline");
-        assert!(span.end.is_some(), "a request that never ended");
-        let parent = lookup.spans.iter().find(|parent| parent.context.span_id() == span.parent);
+        assert_eq!(span.context().trace_id(), root.context().trace_id(), "a request of another trace");
+        assert!(span.deadline().unwrap() <= lookup.deadline.unwrap(), "a request outlives its lookup");
+        assert!(span.started < span.deadline().unwrap(), "a request at or after its own deadline");
+        assert_ne!(span.ending(), Ending::Abandoned);
+        assert!(span.number("kad.request.size").is_some() || span.failure().is_some(), "{span:?}");
+        assert_eq!(span.number("kad.response.size").is_some(), is_answered(span), "{span:?}");
+        let parent = lookup.spans.iter().find(|parent| parent.context().span_id() == span.parent());
         let caused = parent.is_some_and(|parent| {
-            let (ended, ending) = parent.end.as_ref().unwrap();
-            matches!(ending, Ending::Answered(_) | Ending::Failed(_)) && *ended <= span.sent
+            matches!(parent.ending(), Ending::Answered | Ending::Failed) && parent.ended <= span.started
         });
-        assert!(caused || span.parent == lookup.root.span_id(), "neither an answer nor the lookup led to it");
+        let is_first = span.parent() == root.context().span_id();
+        assert!(caused || is_first, "neither an answer nor the lookup led to it");
     }
-    assert_eq!(lookup.tree().len(), lookup.spans.len());
-    assert!(lookup.tree().iter().all(|(depth, _)| *depth > 0));
+    let rows = rows(&lookup.all);
+    assert_eq!(rows.len(), lookup.all.len());
+    assert!(rows.iter().all(|row| (row.depth == 0) == row.cause.is_none()));
+    assert_eq!(rows.iter().filter(|row| row.depth == 0).count(), 1, "all hangs under the operation");
+}
+
+/// Whether a message led to the end of this request.
+fn is_answered(span: &Span) -> bool {
+    match span.ending() {
+        Ending::Answered | Ending::Stored => true,
+        Ending::Failed => {
+            !span.failure().unwrap_or_default().starts_with("not sent")
+                && span.failure() != Some("it gave no token")
+        }
+        _ => false,
+    }
+}
+
+fn address_of(span: &Span) -> SocketAddrV4 {
+    span.address().parse().unwrap()
 }
 
 #[test]
@@ -97,7 +223,7 @@ fn lookups_in_a_real_network_find_the_true_closest() {
     }
     driver.run().unwrap();
     let mut traces = HashSet::new();
-    for lookup in driver.operations() {
+    for lookup in &driver.operations() {
         let finish = finish(lookup);
         assert!(matches!(finish.outcome, Outcome::Converged | Outcome::Exhausted), "{:?}", finish.outcome);
         let truth = testnet.closest(lookup.target, 8);
@@ -105,8 +231,8 @@ fn lookups_in_a_real_network_find_the_true_closest() {
         assert!(truth.iter().filter(found).count() >= 7, "{truth:?}\n{:?}", finish.closest);
         check_trace(lookup);
         // It did not all come from the bootstrap nodes: some answer led to a request.
-        assert!(lookup.tree().iter().any(|(depth, _)| *depth > 1));
-        traces.insert(lookup.root.trace_id());
+        assert!(rows(&lookup.all).iter().any(|row| row.depth > 1));
+        traces.insert(lookup.root().context().trace_id());
     }
     assert_eq!(traces.len(), 4, "each lookup is a trace of its own");
     let traffic = driver.traffic();
@@ -118,7 +244,7 @@ fn lookups_in_a_real_network_find_the_true_closest() {
 #[test]
 fn lost_datagrams_are_timed_out_and_asked_again() {
     let testnet = Testnet::start(12).unwrap();
-    let mut config = driver::config(LONG);
+    let mut config = engine::config(LONG);
     config.network.request_timeout = Duration::from_millis(500);
     config.network.soft_timeout = Duration::from_millis(100);
     let settings = Settings { drop: 0.3, ..Settings::default() };
@@ -131,8 +257,8 @@ fn lost_datagrams_are_timed_out_and_asked_again() {
     driver.run().unwrap();
     let lookups = driver.operations();
     let mut spans = lookups.iter().flat_map(|lookup| &lookup.spans);
-    assert!(spans.any(|span| matches!(span.end, Some((_, Ending::TimedOut)))));
-    lookups.into_iter().for_each(check_trace);
+    assert!(spans.any(|span| span.ending() == Ending::TimedOut));
+    lookups.iter().for_each(check_trace);
     assert!(driver.datagrams().dropped > 0);
 }
 
@@ -182,7 +308,7 @@ fn response(transaction: &[u8], from: Key160, nodes: &[Node]) -> Vec<u8> {
 }
 
 /// A driver that knows this peer, and has just asked it.
-fn asking(peer: &Peer, time: Duration) -> Driver {
+fn asking(peer: &Peer, time: Duration) -> Observed {
     let mut driver = driver(Settings::default());
     driver.tell(Stamped::new(Inbound::Connected { node: peer.node, round_trip: None }));
     driver.look_up(Key160::new([0; 20]), time);
@@ -208,10 +334,10 @@ fn an_answer_counts_only_from_the_address_that_was_asked_and_with_its_transactio
     let answer = response(&transaction, peer.node.0, &[]);
     driver.datagram(&answer, peer.node.1);
     let lookups = driver.operations();
-    let end = finish(lookups[0]);
+    let end = finish(&lookups[0]);
     assert_eq!(end.outcome, Outcome::Exhausted);
     assert_eq!(end.closest.iter().map(|contact| contact.node).collect::<Vec<_>>(), [peer.node]);
-    check_trace(driver.operations()[0]);
+    check_trace(&lookups[0]);
     driver.datagram(&answer, peer.node.1);
     assert_eq!(driver.datagrams().unexpected, 6, "the same answer twice");
 }
@@ -229,20 +355,16 @@ fn an_error_or_the_answer_of_another_node_is_a_failure() {
             Message { transaction, body }.encode().unwrap()
         };
         driver.datagram(&answer, peer.node.1);
-        let lookup = driver.operations()[0];
-        assert!(finish(lookup).closest.is_empty());
-        assert_eq!(finish(lookup).statistics.failure, 1);
-        let Some((_, Ending::Failed(failure))) = &lookup.spans[0].end else { panic!("{:?}", lookup.spans) };
+        let lookup = driver.operations().remove(0);
+        assert!(finish(&lookup).closest.is_empty());
+        assert_eq!(finish(&lookup).statistics.failure, 1);
+        let failure = lookup.spans[0].failure().unwrap();
         if other {
-            assert_eq!(*failure, Failure::OtherNode(Key160::new([9; 20])));
+            assert_eq!(failure, Failure::OtherNode(Key160::new([9; 20])).to_string());
         } else {
-            assert_eq!(*failure, Failure::Error { code: 202, text: "Server\x1b[2J Error".into() });
-            assert_eq!(
-                failure.to_string(),
-                r#"error 202 "Server\u{1b}[2J Error""#,
-                "it cannot clear the screen"
-            );
+            assert_eq!(failure, r#"error 202 "Server\u{1b}[2J Error""#, "it cannot clear the screen");
         }
+        check_trace(&lookup);
         assert_eq!(driver.datagrams().unexpected, 0);
     }
 }
@@ -254,11 +376,11 @@ fn what_the_system_refuses_to_send_is_a_failure_at_once() {
     let unreachable = (Key160::new([1; 20]), SocketAddrV4::new([192, 0, 2, 1].into(), 1));
     driver.tell(Stamped::new(Inbound::Connected { node: unreachable, round_trip: None }));
     driver.look_up(Key160::new([0; 20]), LONG);
-    assert_eq!(finish(driver.operations()[0]).outcome, Outcome::Exhausted);
+    let lookup = driver.operations().remove(0);
+    assert_eq!(finish(&lookup).outcome, Outcome::Exhausted);
     assert_eq!((driver.traffic().failed, driver.datagrams().unsendable), (1, 1));
-    let lookup = driver.operations()[0];
-    assert!(matches!(lookup.spans[0].end, Some((_, Ending::Failed(Failure::Unsendable(_))))), "{lookup:?}");
-    check_trace(lookup);
+    assert!(lookup.spans[0].failure().unwrap().starts_with("not sent: "), "{lookup:?}");
+    check_trace(&lookup);
 }
 
 #[test]
@@ -272,8 +394,13 @@ fn an_address_that_nothing_can_be_sent_to_is_not_asked() {
     let named: Vec<_> = named.chain([other.node]).collect();
     driver.datagram(&response(&transaction, peer.node.0, &named), peer.node.1);
     other.asked();
-    let lookup = driver.operations()[0];
-    assert_eq!(lookup.spans.iter().map(|span| span.node).collect::<Vec<_>>(), [peer.node, other.node]);
+    driver.abandon();
+    let lookup = driver.operations().remove(0);
+    assert_eq!(lookup.spans.iter().map(address_of).collect::<Vec<_>>(), [peer.node.1, other.node.1]);
+    assert_eq!(
+        [0, 1].map(|place: usize| lookup.spans[place].ending()),
+        [Ending::Answered, Ending::Abandoned]
+    );
     assert_eq!(driver.datagrams().unsendable, 0);
 }
 
@@ -299,16 +426,18 @@ fn a_short_deadline_ends_the_lookup_with_what_it_has_found() {
     assert!(driver.operations()[0].end.is_none());
     driver.run().unwrap();
 
-    let lookup = driver.operations()[0];
-    let end = finish(lookup);
+    let lookup = driver.operations().remove(0);
+    let end = finish(&lookup);
     assert_eq!(end.outcome, Outcome::DeadlineExceeded);
     assert_eq!(end.closest.iter().map(|contact| contact.node).collect::<Vec<_>>(), [peer.node]);
     assert!(end.statistics.ended.unwrap() >= lookup.deadline.unwrap());
     assert_eq!((end.statistics.requests, end.statistics.cancelled, end.statistics.timeouts), (3, 2, 0));
-    let endings: Vec<_> = lookup.spans.iter().map(|span| span.end.clone().unwrap().1).collect();
-    assert_eq!(endings, [Ending::Answered(2), Ending::Cancelled, Ending::Cancelled]);
-    assert_eq!(lookup.spans[1].parent, lookup.spans[0].context.span_id());
-    check_trace(lookup);
+    let endings: Vec<_> = lookup.spans.iter().map(Span::ending).collect();
+    assert_eq!(endings, [Ending::Answered, Ending::Cancelled, Ending::Cancelled]);
+    assert_eq!(lookup.spans[0].number("kad.closer"), Some(2));
+    assert_eq!(lookup.root().ending(), Ending::TimedOut);
+    assert_eq!(lookup.spans[1].parent(), lookup.spans[0].context().span_id());
+    check_trace(&lookup);
 
     driver.datagram(&response(&late, silent.node.0, &[]), silent.node.1);
     assert_eq!(driver.datagrams().unexpected, 1, "its transaction id is forgotten");
@@ -327,7 +456,10 @@ fn a_bootstrap_node_that_cannot_be_reached_is_named() {
     assert_eq!(driver.bootstrap(&[silent.node.1, known.1]).unwrap(), [silent.node.1]);
     answering.join().unwrap();
     driver.look_up(Key160::new([0; 20]), LONG);
-    assert_eq!(driver.operations()[0].spans[0].node, known, "the lookup begins with who answered");
+    driver.abandon();
+    let lookup = driver.operations().remove(0);
+    assert_eq!(address_of(&lookup.spans[0]), known.1, "the lookup begins with who answered");
+    assert_eq!(lookup.spans[0].key(), known.0.to_string());
 }
 
 #[test]
@@ -438,7 +570,8 @@ fn nodes_of_the_crate_mainline_store_with_ours_and_read_from_it() {
     let (driver, target, info_hash, port) = thread::scope(|scope| {
         let ours = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                driver.step(Some(driver.now() + Duration::from_millis(20))).unwrap();
+                let until = driver.now() + Duration::from_millis(20);
+                driver.step(Some(until)).unwrap();
             }
             driver
         });
@@ -482,17 +615,17 @@ fn their_client(testnet: &Testnet) -> mainline::Dht {
 }
 
 /// A driver in a network.
-fn in_network(testnet: &Testnet) -> Driver {
+fn in_network(testnet: &Testnet) -> Observed {
     let mut driver = driver(Settings::default());
     assert!(driver.bootstrap(&testnet.bootstrap()).unwrap().len() < 3);
     driver
 }
 
 /// Does this, and says what came of it.
-fn done(driver: &mut Driver, goal: Goal, target: Key160) -> Operation {
+fn done(driver: &mut Observed, goal: Goal, target: Key160) -> Observation {
     driver.begin(goal, target, LONG);
     driver.run().unwrap();
-    let operation = driver.take_ended(false).remove(0);
+    let operation = driver.take_ended().remove(0);
     check_trace(&operation);
     operation
 }
@@ -526,8 +659,8 @@ fn what_we_put_the_crate_mainline_gets_and_the_other_way_round() {
     let has = |node: &&Node| finish.stores.iter().any(|stored| stored.node == **node);
     assert!(truth.iter().filter(has).count() >= 7, "{truth:?}");
     // The stores hang under the answer that ended the lookup, not under the root.
-    let is_store = |(depth, span): &&(usize, &trace::Span)| span.asked == "put" && *depth > 1;
-    assert_eq!(put.tree().iter().filter(is_store).count(), finish.stores.len());
+    let is_store = |row: &&Row<'_>| row.span.asked() == "put" && row.depth > 1;
+    assert_eq!(rows(&put.all).iter().filter(is_store).count(), finish.stores.len());
 
     let theirs = their_client(&testnet);
     let id = mainline::Id::from_bytes(target.as_bytes()).unwrap();
@@ -537,7 +670,7 @@ fn what_we_put_the_crate_mainline_gets_and_the_other_way_round() {
     let found = done(&mut driver, get(), Key160::new(*target.as_bytes()));
     assert_eq!(found.found.item.as_deref(), Some(b"15:put by mainline".as_slice()));
     assert_eq!(self::finish(&found).outcome, Outcome::Quorum);
-    assert!(found.spans.iter().any(|span| span.had == Some(Had::Item)));
+    assert!(found.spans.iter().any(|span| span.text(HAD) == Some("the item")));
 }
 
 #[test]
@@ -562,7 +695,7 @@ fn whom_we_announce_the_crate_mainline_finds_and_the_other_way_round() {
     assert!(peers.contains(&ours[1]), "the last: {peers:?}");
 
     theirs.announce_peer(id, Some(9)).unwrap();
-    let found = done(&mut driver, Goal::Peers { quorum: None }, info_hash).found.peers;
+    let found = done(&mut driver, Goal::Peers { quorum: None }, info_hash).operation.found.peers;
     assert!(found.contains_key(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9)), "{found:?}");
     assert!(found.contains_key(&ours[1]), "{found:?}");
     let some = done(&mut driver, Goal::Peers { quorum: Some(2) }, info_hash);
@@ -580,26 +713,26 @@ fn an_optimistic_put_needs_the_size_of_the_network_and_leaves_nothing_undone() {
         driver.look_up(Key160::new(rand::random()), LONG);
     }
     driver.run().unwrap();
-    driver.take_ended(false);
+    driver.take_ended();
     assert!(driver.network_size().is_ok());
 
     let target = store::target(b"4:late");
     driver.begin(optimistic(b"4:late"), target, LONG);
     driver.run().unwrap();
     assert_eq!(driver.traffic().in_flight, 0, "it is not over before what it left to be done is");
-    let late = driver.take_ended(false).remove(0);
+    let late = driver.take_ended().remove(0);
     let finish = stores(&late);
     assert_eq!(finish.fell_back, None);
     assert!(finish.succeeded);
     let later = finish.stores.iter().filter(|stored| stored.end == StoreEnd::Background).count();
     let stored = finish.stores.iter().filter(|stored| stored.end == StoreEnd::Stored).count();
     assert!(stored >= 15 && stored + later == finish.stores.len(), "{finish:?}");
-    let spans = late.spans.iter().chain(&late.background).filter(|span| span.asked == "put");
-    let ends: Vec<_> = spans.map(|span| span.end.clone().unwrap().1).collect();
+    let spans = late.spans.iter().chain(&late.background).filter(|span| span.asked() == "put");
+    let ends: Vec<_> = spans.map(Span::ending).collect();
     assert!(ends.len() >= 20 && ends.iter().all(|end| *end == Ending::Stored), "{ends:?}");
     for span in &late.background {
-        assert!(late.led_to(span.link.as_ref().unwrap()), "{span:?}");
-        assert_ne!(span.context.trace_id(), late.root.trace_id(), "it is a trace of its own");
+        assert!(span.link().is_some(), "{span:?}");
+        assert_ne!(span.context().trace_id(), late.root().context().trace_id(), "it is a trace of its own");
     }
 }
 
@@ -613,7 +746,7 @@ fn what_follows_in_the_background_is_waited_for() {
         Some(Ok(token(b"t")))
     };
     let network = Scripted::start((0..24).map(|_| Box::new(slow) as Script).collect());
-    let mut config = driver::config(LONG);
+    let mut config = engine::config(LONG);
     // One store at a time: each that follows is led to by the one before.
     config.broadcast.parallel = 1;
     config.broadcast.return_share = 10;
@@ -626,15 +759,18 @@ fn what_follows_in_the_background_is_waited_for() {
         driver.look_up(Key160::new(rand::random()), LONG);
     }
     driver.run().unwrap();
-    driver.take_ended(false);
+    driver.take_ended();
     let target = store::target(b"2:it");
     driver.begin(Goal::Put { item: b"2:it".to_vec(), optimistic: true }, target, LONG);
     driver.run().unwrap();
     assert_eq!((driver.traffic().in_flight, driver.traffic().queued), (0, 0));
-    let put = driver.take_ended(false).remove(0);
+    let put = driver.take_ended().remove(0);
     assert_eq!(stores(&put).fell_back, None);
     assert!(put.background.len() >= 15, "{}", put.background.len());
-    assert!(put.background.iter().all(|span| put.led_to(span.link.as_ref().unwrap())));
+    assert!(put.background.iter().all(|span| span.started >= put.root().ended));
+    let depth = rows(&put.all).iter().map(|row| row.depth).max().unwrap();
+    assert!(depth > put.background.len(), "each hangs under the one before: {depth}");
+    assert_bars_fit(&put.all);
     let all: usize = network.nodes.iter().map(|node| network.stores_with(*node).len()).sum();
     assert_eq!(all, 20);
 }
@@ -659,10 +795,10 @@ fn a_crawl_finds_every_node() {
     assert!(dot.starts_with("digraph dht {\n") && dot.ends_with("}\n"));
 }
 
-fn done_unrecorded(driver: &mut Driver) -> Operation {
+fn done_unrecorded(driver: &mut Observed) -> Observation {
     driver.begin(Goal::Crawl { file: None }, Key160::new([0; 20]), LONG);
     driver.run().unwrap();
-    driver.take_ended(false).remove(0)
+    driver.take_ended().remove(0)
 }
 
 /// What a scripted node answers: nothing, an answer, or an error.
@@ -709,8 +845,8 @@ impl Scripted {
     }
 
     /// A driver that knows them.
-    fn driver(&self) -> Driver {
-        let mut config = driver::config(LONG);
+    fn driver(&self) -> Observed {
+        let mut config = engine::config(LONG);
         config.network.request_timeout = Duration::from_millis(1_500);
         config.network.min_timeout = Duration::from_millis(1_500);
         config.network.soft_timeout = Duration::from_secs(1);
@@ -803,7 +939,7 @@ fn an_item_that_is_not_the_one_asked_for_is_not_taken() {
     let network = Scripted::start(vec![Box::new(liar)]);
     let got = done(&mut network.driver(), get(), store::target(b"5:truth"));
     assert_eq!(got.found.item, None);
-    assert_eq!(got.spans[0].had, Some(Had::OtherItem));
+    assert_eq!(got.spans[0].text(HAD), Some("another item than that asked for"));
     assert_eq!(finish(&got).lacking().count(), 1);
 }
 
@@ -823,12 +959,13 @@ fn a_corrected_item_is_given_to_those_that_lacked_it_and_gave_a_token() {
     let target = store::target(item);
     driver.begin(Goal::Get { quorum: None, correct: true }, target, LONG);
     driver.run().unwrap();
-    let [got, corrected] = &driver.take_ended(false)[..] else { panic!("the search, and what it led to") };
+    let [got, corrected] = &driver.take_ended()[..] else { panic!("the search, and what it led to") };
     check_trace(got);
     check_trace(corrected);
     assert_eq!(got.found.item.as_deref(), Some(item.as_slice()));
-    assert_eq!(corrected.root.trace_id(), got.root.trace_id());
-    assert_eq!(corrected.parent, Some(got.root.span_id()));
+    assert_eq!(corrected.root().context().trace_id(), got.root().context().trace_id());
+    assert_eq!(corrected.root().parent(), got.root().context().span_id());
+    assert_eq!(got.root().parent(), SpanId::INVALID);
     let stored: HashSet<_> = stores(corrected).stores.iter().map(|stored| stored.node).collect();
     assert_eq!(stored, HashSet::from([network.nodes[1], network.nodes[2]]));
     assert!(stores(corrected).stores.iter().all(|stored| stored.end == StoreEnd::Stored));
@@ -838,11 +975,167 @@ fn a_corrected_item_is_given_to_those_that_lacked_it_and_gave_a_token() {
     assert_eq!(received, [vec![], of(b"lies"), of(b"lacks"), vec![]]);
 }
 
+/// Spans that a test makes: what each hangs under or links to, when it starts and ends in ms, and its attributes.
+type Made<'a> = (Option<(usize, bool)>, u64, u64, Vec<KeyValue>);
+
+/// Makes them, of the operation 0; the first is that of the operation itself.
+fn made(all: &[Made<'_>]) -> Vec<Span> {
+    let kept = Kept::new(false);
+    let provider = provider::provider(&kept).build();
+    let tracer = provider.tracer("test");
+    let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(1_000 + ms);
+    let mut started: Vec<(SdkSpan, u64)> = Vec::new();
+    for (from, start, end, attributes) in all {
+        let context = |place: usize| started[place].0.span_context().clone();
+        let (name, kind) =
+            if from.is_none() { ("kad find", SpanKind::Internal) } else { ("FIND_NODE", SpanKind::Client) };
+        let mut builder = SpanBuilder::from_name(name).with_kind(kind).with_start_time(at(*start));
+        let mut parent = opentelemetry::Context::new();
+        match from {
+            Some((place, true)) => builder = builder.with_links(vec![Link::with_context(context(*place))]),
+            Some((place, false)) => parent = parent.with_remote_span_context(context(*place)),
+            None => {}
+        }
+        let mut span = tracer.build_with_context(builder, &parent);
+        let background = matches!(from, Some((_, true)));
+        let owner = if background {
+            KeyValue::new("kad.owner", "background")
+        } else {
+            KeyValue::new("kad.operation", 0)
+        };
+        span.set_attributes(attributes.iter().cloned().chain([owner]));
+        started.push((span, *end));
+    }
+    for (mut span, end) in started {
+        span.end_with_timestamp(at(end));
+    }
+    kept.take(0, SystemTime::UNIX_EPOCH)
+}
+
+/// The attributes of a request that ended so.
+fn ended(query: &str, hop: i64, end: &str, error: Option<&'static str>) -> Vec<KeyValue> {
+    let mut all = trace::describe(&(Key160::new([1; 20]), SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7)));
+    all.extend([
+        KeyValue::new("krpc.query", query.to_owned()),
+        KeyValue::new("kad.hop", hop),
+        KeyValue::new("kad.end", end.to_owned()),
+    ]);
+    all.extend(error.map(|error| KeyValue::new("error.type", error)));
+    all
+}
+
+/// A lookup with one of everything, of which one thing begins and another ends after the operation.
+fn everything() -> Vec<Span> {
+    let named = KeyValue::new("kad.closer", 8);
+    let failure = KeyValue::new("krpc.failure", format!("error 202 \"<&> {}\"", "x".repeat(60)));
+    made(&[
+        (None, 0, 100, vec![KeyValue::new("kad.outcome", "converged"), KeyValue::new("kad.target", "2a")]),
+        (Some((0, false)), 0, 50, [ended("get", 1, "answered", None), vec![named]].concat()),
+        (Some((0, false)), 0, 75, ended("find_node", 1, "timed out", Some("timeout"))),
+        (Some((1, false)), 50, 50, [ended("put", 2, "failed", Some("failed")), vec![failure]].concat()),
+        (Some((1, false)), 50, 100, ended("find_node", 2, "operation ended", None)),
+        (Some((1, false)), 50, 150, ended("put", 2, "answered", None)),
+        (Some((5, true)), 150, 200, ended("put", 3, "abandoned", None)),
+    ])
+}
+
+#[test]
+fn the_bars_of_a_waterfall_stand_where_the_time_was() {
+    let expected = "      at ms   took ms  = answered, x timed out, ~ given up, ! failed
+      0.000   100.000 |========        | kad find: converged
+      0.000    50.000 |====            |  get 127.0.0.1:7 hop 1 named 8
+     50.000     0.000 |    !           |   put 127.0.0.1:7 hop 2 failed: error 202 \"<&> xxxxxxxxx...
+     50.000    50.000 |    ~~~~        |   127.0.0.1:7 hop 2 given up: operation ended
+     50.000   100.000 |    ========    |   put 127.0.0.1:7 hop 2 stored
+    150.000    50.000 |            ~~~~|    put 127.0.0.1:7 hop 3 later in flight
+      0.000    75.000 |xxxxxx          |  127.0.0.1:7 hop 1 timed out
+";
+    let spans = everything();
+    assert_eq!(Waterfall(&spans).to_string(), expected);
+    assert!(expected.lines().any(|line| line.len() == 100));
+    assert_bars_fit(&spans);
+    // An instant, and nothing at all.
+    assert!(Waterfall(&made(&[(None, 5, 5, Vec::new())])).to_string().contains("0.000     0.000 |= "));
+    assert_eq!(Waterfall(&[]).to_string().lines().count(), 1);
+}
+
+/// The lines of a waterfall are no longer than they may be, and say what the spans say.
+fn assert_bars_fit(spans: &[Span]) {
+    let text = Waterfall(spans).to_string();
+    let lines: Vec<_> = text.lines().skip(1).collect();
+    assert_eq!(lines.len(), spans.len());
+    let from = spans.iter().map(|span| span.started).min().unwrap();
+    let all = (spans.iter().map(|span| span.ended).max().unwrap() - from).as_secs_f64();
+    for (line, Row { span, .. }) in lines.into_iter().zip(rows(spans)) {
+        assert!(line.chars().count() <= 100, "{line}");
+        let (begin, end) = (line.find('|').unwrap() + 1, 1 + line[25..].find('|').unwrap() + 24);
+        let bar = &line[begin..end];
+        let share = |at: Instant| (at - from).as_secs_f64() / all * bar.len() as f64;
+        let drawn = bar.len() - bar.trim_start().len();
+        assert!((drawn as f64 - share(span.started)).abs() <= 1.0, "{line}");
+        assert!((bar.trim_end().len() as f64 - share(span.ended)).abs() <= 1.0, "{line}");
+        let rest = line[end + 1..].trim_start().trim_end_matches("...");
+        assert!(label(span).starts_with(rest), "{line}");
+    }
+}
+
+#[test]
+fn a_picture_is_well_formed_and_says_nothing_that_differs_from_run_to_run() {
+    let (one, other) = (everything(), everything());
+    assert_ne!(one[0].context(), other[0].context());
+    let svg = svg::svg(&[&one, &other]).unwrap();
+    assert_eq!(svg, svg::svg(&[&other, &one]).unwrap());
+    // Every element is closed, by the name that it was opened by, and what is text is escaped.
+    let mut open = Vec::new();
+    for piece in svg.split('<').skip(1) {
+        let (tag, text) = piece.split_once('>').unwrap();
+        assert!(
+            !text.contains('>') && text.matches('&').count() == text.matches(';').count() || tag == "style"
+        );
+        match tag.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop(), Some(name)),
+            None if tag.ends_with('/') => {}
+            None => open.push(tag.split(' ').next().unwrap()),
+        }
+        let attributes = tag.trim_end_matches('/').split_once(' ').map_or("", |(_, attributes)| attributes);
+        assert_eq!(attributes.matches('"').count(), 2 * attributes.matches('=').count(), "{tag}");
+    }
+    assert!(open.is_empty(), "{open:?}");
+    for (class, count) in [("operation", 1), ("answered", 2), ("late", 1), ("given", 2), ("failed", 1)] {
+        let rectangles = svg.matches(&format!("<rect class=\"{class}\"")).count();
+        assert_eq!(rectangles, 2 * count + 1, "{class}, with the legend");
+    }
+    assert_eq!(svg.matches("class=\"cause\"").count(), 2 * 6, "all but the operations hang under something");
+    assert!(svg.contains("error 202 \"&lt;&amp;&gt; xxx"));
+    assert!(svg.contains(">50</text>") && svg.contains(">0 ms</text>") && !svg.contains("NaN"));
+}
+
+#[test]
+fn a_node_that_runs_for_long_keeps_no_spans() {
+    let testnet = Testnet::start(12).unwrap();
+    let settings = Settings { serve: true, ..Settings::default() };
+    let mut driver = driver_with(engine::staying(engine::config(LONG), None), settings);
+    driver.bootstrap(&testnet.bootstrap()).unwrap();
+    let mut done = |goal: Goal| {
+        driver.begin(goal, Key160::new(rand::random()), LONG);
+        driver.run().unwrap();
+        driver.take_ended().remove(0)
+    };
+    for _ in 0..3 {
+        assert!(!done(Goal::Find).spans.is_empty());
+    }
+    let crawl = done(Goal::Crawl { file: None });
+    assert_eq!((crawl.spans.len(), crawl.root().number("kad.nodes") >= Some(11)), (0, true), "{crawl:?}");
+    assert!(driver.routing().include.passed > 0, "it has looked after its table");
+    driver.abandon();
+    assert_eq!(driver.kept.len(), 0);
+}
+
 #[test]
 fn upkeep_is_recorded_as_traces_that_link_to_what_led_to_them() {
     let (peer, neighbour) = (Peer::new(1), Peer::new(2));
-    let settings = Settings { serve: true, trace_upkeep: true, ..Settings::default() };
-    let mut driver = driver_with(driver::staying(driver::config(LONG), None), settings);
+    let settings = Settings { serve: true, ..Settings::default() };
+    let mut driver = observed(engine::staying(engine::config(LONG), None), settings, true);
     let address = peer.node.1;
     let peer = thread::spawn(move || peer.answer(&[]));
     driver.bootstrap(&[address]).unwrap();
@@ -850,9 +1143,9 @@ fn upkeep_is_recorded_as_traces_that_link_to_what_led_to_them() {
     let join = peer.asked();
     driver.datagram(&response(&join, peer.node.0, &[neighbour.node]), peer.node.1);
     let joined = driver.take_upkeep();
-    let joined = joined.iter().find(|span| span.owner.operation().is_some()).unwrap();
-    assert_eq!((joined.node, &joined.link), (peer.node, &None));
-    assert!(matches!(joined.end, Some((_, Ending::Answered(1)))), "{joined:?}");
+    let joined = joined.iter().find(|span| span.owner() == "join").unwrap();
+    assert_eq!((address_of(joined), joined.link()), (peer.node.1, None));
+    assert_eq!((joined.ending(), joined.number("kad.closer")), (Ending::Answered, Some(1)));
     // That the neighbour was named led to its check: another trace, with a link.
     let check = core::iter::from_fn(|| Some(neighbour.receive())).find(|message| {
         let checks = Query::FindNode { target: neighbour.node.0 };
@@ -860,11 +1153,11 @@ fn upkeep_is_recorded_as_traces_that_link_to_what_led_to_them() {
     });
     driver.datagram(&response(&check.unwrap().transaction, neighbour.node.0, &[peer.node]), neighbour.node.1);
     let upkeep = driver.take_upkeep();
-    let check = upkeep.iter().find(|span| span.owner == Owner::Include).unwrap();
-    assert_eq!(check.node, neighbour.node);
-    assert_eq!(check.link.as_ref(), Some(&joined.context));
-    assert_ne!(check.context.trace_id(), joined.context.trace_id());
-    assert!(driver.take_upkeep().iter().all(|span| span.context != check.context), "it is taken once");
+    let check = upkeep.iter().find(|span| span.owner() == "include").unwrap();
+    assert_eq!(address_of(check), neighbour.node.1);
+    assert_eq!(check.link(), Some(joined.context()));
+    assert_ne!(check.context().trace_id(), joined.context().trace_id());
+    assert!(driver.take_upkeep().iter().all(|span| span.context() != check.context()), "it is taken once");
 
     let mut untraced = staying(None);
     untraced.datagram(&ping(peer.node.0, false), peer.node.1);
@@ -872,9 +1165,9 @@ fn upkeep_is_recorded_as_traces_that_link_to_what_led_to_them() {
 }
 
 /// A driver that stays, and answers.
-fn staying(probe: Option<Duration>) -> Driver {
+fn staying(probe: Option<Duration>) -> Observed {
     let settings = Settings { serve: true, ..Settings::default() };
-    driver_with(driver::staying(driver::config(LONG), probe), settings)
+    driver_with(engine::staying(engine::config(LONG), probe), settings)
 }
 
 fn ping(from: Key160, read_only: bool) -> Vec<u8> {
@@ -910,7 +1203,8 @@ fn who_asks_us_something_is_checked_and_enters_the_table_only_then() {
     assert!(driver.table().get(&peer.node).is_some());
     // Nobody is asked on the word of a message that seems to come from ourselves.
     let sent = driver.traffic().sent;
-    driver.datagram(&ping(Key160::new([7; 20]), false), driver.address());
+    let own = driver.address();
+    driver.datagram(&ping(Key160::new([7; 20]), false), own);
     assert_eq!(driver.traffic().sent, sent);
 }
 
@@ -995,5 +1289,5 @@ fn whatever_comes_is_counted_and_does_no_harm() {
     let mut driver = driver.into_inner();
     assert!(driver.datagrams().malformed > 0);
     driver.datagram(&valid, peer.node.1);
-    assert_eq!(finish(driver.operations()[0]).closest.len(), 1);
+    assert_eq!(finish(&driver.operations()[0]).closest.len(), 1);
 }

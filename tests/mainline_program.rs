@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-/// All that the codec wants of the driver.
-mod driver {
+/// All that the codec wants of the rest.
+mod engine {
     pub(crate) type Node = (kad_proto::Key160, std::net::SocketAddrV4);
 }
 #[path = "../examples/mainline/krpc.rs"]
@@ -17,14 +17,15 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
 
-/// The program, which `cargo test` builds along with the tests.
+/// The program, which `cargo test --all-features` builds along with the tests.
 fn program() -> Command {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
     path.push("examples");
     path.push(format!("mainline{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.exists(), "{} is missing: run `cargo build --example mainline`", path.display());
+    let build = "cargo build --features record,telemetry --example mainline";
+    assert!(path.exists(), "{} is missing: run `{build}`", path.display());
     Command::new(path)
 }
 
@@ -54,7 +55,7 @@ fn help_names_every_option() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let options = "bootstrap load nodes port target queries put get announce announce-port peers crawl optimistic quorum \
-        correct deadline drop stay serve every probe trace-upkeep save json help";
+        correct deadline drop stay serve every probe trace-upkeep save svg record replay json help";
     for option in options.split(' ') {
         assert!(stdout(&output).contains(&format!("\n  --{option} ")), "{option}: {}", stdout(&output));
     }
@@ -63,7 +64,7 @@ fn help_names_every_option() {
 
 #[test]
 fn bad_arguments_are_named() {
-    let cases: [(&[&str], &str); 40] = [
+    let cases: [(&[&str], &str); 44] = [
         (&["--frobnicate"], "--frobnicate"),
         (&["target"], "target"),
         (&["-x"], "-x"),
@@ -103,6 +104,10 @@ fn bad_arguments_are_named() {
         (&["--announce-port", "0"], "--announce-port 0: not a number from 1 to 65535"),
         (&["--quorum", "1", "--put", "x"], "--quorum: only with --get or --peers"),
         (&["--correct", "--put", "x"], "--correct: only with --get"),
+        (&["--svg", "x", "--serve"], "--svg: not with --stay or --serve"),
+        (&["--replay", "x", "--nodes", "3"], "--nodes: not with --replay, which runs nothing"),
+        (&["--serve", "--replay", "x"], "--serve: not with --replay"),
+        (&["--replay", "/no such file"], "/no such file: "),
         (&["--optimistic", "--crawl"], "--optimistic: only with --put or --announce"),
     ];
     for (arguments, message) in cases {
@@ -490,4 +495,151 @@ fn a_node_leaves_when_its_time_is_over() {
     let output = run(&["--stay", "300ms", "--nodes", "8"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(stdout(&output).contains("\nrouting table after 0 s: "), "{}", stdout(&output));
+}
+
+/// A folder of its own, which is gone when this is dropped.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("kad-proto-{:x}", rand::random::<u64>()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.0.join(name)).unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The waterfalls of a text: the lines from that with an id, exclusive, to one that is no line of a waterfall.
+fn waterfalls(text: &str) -> Vec<Vec<&str>> {
+    let mut lines = text.lines();
+    let mut waterfalls = Vec::new();
+    while lines.any(|line| line.starts_with("  trace ")) {
+        waterfalls.push(lines.by_ref().take_while(|line| line.starts_with("    ")).collect());
+    }
+    waterfalls
+}
+
+#[test]
+fn what_is_recorded_is_replayed_to_the_same_traces() {
+    let folder = Folder::new();
+    let [file, run_svg, svg, again] = ["a.kadrec", "run.svg", "a.svg", "b.svg"].map(|name| folder.path(name));
+    let arguments = ["--nodes", "30", "--drop", "0.1", "--deadline", "1m", "--queries", "3"];
+    let does = ["--put", "hello", "--get", HELLO, "--correct", "--record", &file, "--svg", &run_svg];
+    let run = run(&[&arguments[..], &does].concat());
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
+    let drawn = waterfalls(stdout(&run));
+    assert!(drawn.len() >= 5, "lookups, a put, a get, and perhaps its correction: {drawn:?}");
+    assert!(drawn.iter().flatten().count() > 60);
+
+    let replayed = self::run(&["--replay", &file, "--svg", &svg]);
+    assert_eq!(replayed.status.code(), Some(0), "{replayed:?}");
+    assert_eq!(waterfalls(stdout(&replayed)), drawn);
+    let first = stdout(&replayed).lines().next().unwrap();
+    assert!(first.ends_with(" calls, no difference"), "{first}");
+    assert_eq!(folder.read("run.svg"), folder.read("a.svg"), "the picture of the run");
+
+    let second = self::run(&["--replay", &file, "--svg", &again]);
+    assert_eq!((second.stdout, folder.read("b.svg")), (replayed.stdout, folder.read("a.svg")));
+
+    let json = json(&self::run(&["--replay", &file, "--json"]));
+    assert_eq!((&json["exit"], &json["difference"]), (&0.into(), &Value::Null));
+    let operations = json["operations"].as_array().unwrap();
+    assert_eq!(operations.len(), drawn.len());
+    let names: Vec<_> = operations.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(&names[..5], ["kad find", "kad find", "kad find", "kad broadcast", "kad message"]);
+    for (operation, lines) in operations.iter().zip(&drawn) {
+        let spans = operation["spans"].as_array().unwrap();
+        // A line for the operation itself, and one above all.
+        assert_eq!(spans.len() + 2, lines.len());
+        assert!(spans.iter().all(|span| span["trace_id"] == operation["trace_id"]));
+    }
+    if let Some(correction) = operations.get(5) {
+        assert_eq!(correction["trace_id"], operations[4]["trace_id"], "it is a part of the trace of the get");
+    }
+}
+
+/// Where the frames of a recording begin: its construction, its calls, its end.
+fn frames(recording: &[u8]) -> Vec<usize> {
+    let mut places = vec![9];
+    while let Some(length) = places.last().and_then(|place| recording.get(*place..*place + 4)) {
+        let length = u32::from_le_bytes(length.try_into().unwrap()) as usize;
+        places.push(places.last().unwrap() + 8 + length);
+    }
+    places
+}
+
+#[test]
+fn a_file_that_cannot_be_replayed_or_comes_out_otherwise_is_an_error() {
+    let folder = Folder::new();
+    let file = folder.path("a.kadrec");
+    assert_eq!(run(&["--nodes", "8", "--record", &file]).status.code(), Some(0));
+    let whole = folder.read("a.kadrec");
+    let places = frames(&whole);
+    let mut damaged = whole.clone();
+    damaged[places[2] - 1] ^= 1;
+    let cut = &whole[..whole.len() - 5];
+    // Without its first contacts, the lookup asks others.
+    let other = [&whole[..places[2]], &whole[places[4]..]].concat();
+    let cases: [(&[u8], &str); 5] = [
+        (b"{}", "not a recording"),
+        (b"", "not a recording"),
+        (cut, "cut short after "),
+        (&damaged, "damaged after "),
+        (&whole[..3], "not a recording"),
+    ];
+    for (bytes, says) in cases {
+        std::fs::write(&file, bytes).unwrap();
+        let output = run(&["--replay", &file]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let line = format!("error: {file}: {says}");
+        assert!(stderr(&output).starts_with(&line), "{line}: {}", stderr(&output));
+    }
+    std::fs::write(&file, other).unwrap();
+    let output = run(&["--replay", &file]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stdout(&output).starts_with("call "), "{}", stdout(&output));
+    assert!(stdout(&output).contains("came out, and something else had:\n    "), "{}", stdout(&output));
+    let json = json(&run(&["--replay", &file, "--json"]));
+    assert_eq!(json["exit"], 1);
+    assert!(json["difference"].as_str().unwrap().starts_with("call "));
+}
+
+/// The recording that the documentation is about, and its picture: to be made again where the engine is meant to differ.
+#[test]
+fn the_recorded_lookup_of_the_documentation_has_this_picture() {
+    let folder = Folder::new();
+    let svg = folder.path("lookup.svg");
+    let output = run(&["--replay", "examples/mainline/lookup.kadrec", "--svg", &svg]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let picture = std::fs::read("src/telemetry/lookup.svg").unwrap();
+    assert!(folder.read("lookup.svg") == picture, "replay examples/mainline/lookup.kadrec to that file");
+    for what in ["timed out", " hop 3 ", " given up: superseded", "kad find: converged"] {
+        assert!(stdout(&output).contains(what), "{what}: {}", stdout(&output));
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_node_that_is_interrupted_has_recorded_what_it_was_told() {
+    let folder = Folder::new();
+    let file = folder.path("a.kadrec");
+    let mut serving = Running::start(&["--serve", "--nodes", "8", "--put", "hello", "--record", &file]);
+    serving.line("put of ");
+    serving.interrupt(0);
+    let output = run(&["--replay", &file]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stdout(&output).contains("\nkad broadcast of "), "{}", stdout(&output));
 }

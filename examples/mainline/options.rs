@@ -51,12 +51,20 @@ To stay:
   --trace-upkeep         list the requests of the routing maintenance, and what each links to
 In the end:
   --save FILE            write the id and the nodes of the routing table, as JSON
+  --svg FILE             draw the traces; not with --stay or --serve
+  --record FILE          write all that the engine was told, to be replayed; until then it is kept in memory. It holds all that
+                         peers said, addresses included
   --json                 print one JSON object to stdout, and all else to stderr; while it stays, one for each event too
   --help                 print this
 
+Instead of all this:
+  --replay FILE          tell a fresh engine what --record wrote, and compare what it says: show the first difference, or the
+                         traces of the operations once more; only with --svg and --json
+
 Exit code: 0 if all lookups came to an end of their own, and all else had success. 3 if an item or peers were not found
 though all was asked, or nobody has stored something. 2 if a lookup or a crawl ran into its deadline or found nobody, or the
-deadline is why there was no success. 1 for errors: bad arguments, no bootstrap node that answers. Of several, the highest.
+deadline is why there was no success. 1 for errors: bad arguments, no bootstrap node that answers, a replay that differs or of a file that
+cannot be replayed. Of several, the highest.
 ";
 
 #[derive(Clone, Debug)]
@@ -77,6 +85,9 @@ pub(crate) struct Options {
     pub(crate) probe: Option<Duration>,
     pub(crate) trace_upkeep: bool,
     pub(crate) save: Option<PathBuf>,
+    pub(crate) svg: Option<PathBuf>,
+    pub(crate) record: Option<PathBuf>,
+    pub(crate) replay: Option<PathBuf>,
     pub(crate) json: bool,
 }
 
@@ -117,6 +128,9 @@ impl Default for Options {
             probe: None,
             trace_upkeep: false,
             save: None,
+            svg: None,
+            record: None,
+            replay: None,
             json: false,
         }
     }
@@ -130,7 +144,13 @@ impl Options {
     pub(crate) fn parse(mut parser: Parser) -> Result<Option<Self>, lexopt::Error> {
         let mut options = Self::default();
         let mut manner = Manner::default();
+        let mut runs = None;
         while let Some(argument) = parser.next()? {
+            if let Arg::Long(name) = argument
+                && !matches!(name, "replay" | "svg" | "json" | "help")
+            {
+                runs.get_or_insert_with(|| name.to_owned());
+            }
             match argument {
                 Arg::Long("bootstrap") => {
                     let address = value(&mut parser, "--bootstrap", resolve)?;
@@ -193,27 +213,44 @@ impl Options {
                 Arg::Long("every") => options.every = Some(value(&mut parser, "--every", duration)?),
                 Arg::Long("probe") => options.probe = Some(value(&mut parser, "--probe", duration)?),
                 Arg::Long("save") => options.save = Some(parser.value()?.into()),
+                Arg::Long("svg") => options.svg = Some(parser.value()?.into()),
+                Arg::Long("record") => options.record = Some(parser.value()?.into()),
+                Arg::Long("replay") => options.replay = Some(parser.value()?.into()),
                 Arg::Long("json") => options.json = true,
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
                 other => return Err(other.unexpected()),
             }
         }
-        let joins = !options.bootstrap.is_empty() || options.load.is_some();
-        if options.nodes.is_some() && joins {
+        options.check(runs.as_deref())?;
+        manner.apply(&mut options.actions)?;
+        Ok(Some(options))
+    }
+
+    /// Whether the options go together. The first that has to do with a run, if any, is given.
+    fn check(&self, runs: Option<&str>) -> Result<(), String> {
+        if let (Some(_), Some(name)) = (&self.replay, runs) {
+            return Err(format!("--{name}: not with --replay, which runs nothing"));
+        }
+        if self.svg.is_some() && self.stay != Stay::No {
+            return Err(
+                "--svg: not with --stay or --serve; but what --record wrote can be drawn by --replay".into(),
+            );
+        }
+        let joins = !self.bootstrap.is_empty() || self.load.is_some();
+        if self.nodes.is_some() && joins {
             return Err("--nodes: no nodes are started with --bootstrap or --load".into());
         }
         let staying = [
-            (options.every.is_some(), "--every"),
-            (options.probe.is_some(), "--probe"),
-            (options.trace_upkeep, "--trace-upkeep"),
+            (self.every.is_some(), "--every"),
+            (self.probe.is_some(), "--probe"),
+            (self.trace_upkeep, "--trace-upkeep"),
         ];
         for (given, name) in staying {
-            if given && options.stay == Stay::No {
-                return Err(format!("{name}: only with --stay or --serve").into());
+            if given && self.stay == Stay::No {
+                return Err(format!("{name}: only with --stay or --serve"));
             }
         }
-        manner.apply(&mut options.actions)?;
-        Ok(Some(options))
+        Ok(())
     }
 
     /// What to look up: as many keys as were asked for.

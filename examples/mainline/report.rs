@@ -1,30 +1,46 @@
 //! What the program prints: of one operation, of the routing table, and of all that happened; as text or as JSON.
 
-use crate::driver::{Driver, Mainline};
+use crate::driver::Driver;
+use crate::engine::Mainline;
 use crate::goal::{Goal, Payload};
 use crate::map::Map;
+use crate::operation::{End, Operation};
 use crate::testnet::Testnet;
-use crate::trace::{End, Ending, Operation, Span};
+use crate::trace::{Ending, HAD, Kept, Span};
+use crate::waterfall::{Waterfall, label, rows};
 use core::fmt;
 use core::time::Duration;
 use kad_proto::broadcast::{BroadcastFinish, StoreEnd, Stored};
 use kad_proto::coordinator::Outbound;
 use kad_proto::table::Record;
 use kad_proto::{Finish, Instant, Key, Key160, Outcome, RoutingTable, Statistics};
-use opentelemetry::trace::SpanId;
+use opentelemetry::trace::{SpanContext, SpanId};
 use serde_json::{Value, json};
 use std::{fs, io};
 
 /// Of one operation.
 pub(crate) struct Report<'a> {
-    pub(crate) operation: &'a Operation,
+    pub(crate) operation: Operation,
+    /// Those that have ended, in the order of their start.
+    pub(crate) spans: Vec<Span>,
     /// Our own key.
     pub(crate) local: Key160,
     /// The network, where its nodes are known.
     pub(crate) testnet: Option<&'a Testnet>,
 }
 
-impl Report<'_> {
+impl<'a> Report<'a> {
+    /// Takes the spans of an operation of this driver.
+    pub(crate) fn new(
+        operation: Operation,
+        kept: &Kept,
+        driver: &Driver,
+        testnet: Option<&'a Testnet>,
+    ) -> Self {
+        let spans = kept.take(operation.tag, driver.origin());
+        Self { operation, spans, local: driver.local(), testnet }
+    }
+
     /// 0 if it had success: a lookup or a crawl if it came to an end of its own or was stopped. 2 if it had none, or only in
     /// part, because it ran into its deadline; and where a lookup or a crawl found nobody. 3 if it found nothing, or nobody has
     /// stored something, though all was asked. 1 if it was refused.
@@ -89,18 +105,18 @@ impl Report<'_> {
         }
     }
 
+    /// The span of the store with a node.
+    fn store_span(&self, stored: &Stored<Mainline>) -> Option<&Span> {
+        let (key, address) = (stored.node.0.to_string(), stored.node.1.to_string());
+        let of = |span: &&Span| span.is_store() && span.key() == key && span.address() == address;
+        self.spans.iter().rev().find(of)
+    }
+
     /// Why a store was not done, if so.
     fn reason(&self, stored: &Stored<Mainline>) -> Option<String> {
         match &stored.end {
             StoreEnd::Rejected(Payload::Refused(failure)) => Some(failure.to_string()),
-            StoreEnd::Failed => {
-                let of = |span: &&Span| span.node == stored.node && !is_asked_to_find(span);
-                let span = self.operation.spans.iter().rev().find(of)?;
-                match &span.end {
-                    Some((_, Ending::Failed(failure))) => Some(failure.to_string()),
-                    _ => None,
-                }
-            }
+            StoreEnd::Failed => self.store_span(stored)?.failure().map(Into::into),
             _ => None,
         }
     }
@@ -110,16 +126,15 @@ impl Report<'_> {
         if stored.end != StoreEnd::Background {
             return (store_end(&stored.end), self.reason(stored));
         }
-        let of = |span: &&Span| span.node == stored.node && !is_asked_to_find(span);
-        // One that was under way then still has its span in the operation.
-        let mut spans = self.operation.background.iter().chain(&self.operation.spans);
-        match spans.find(of).and_then(|span| span.end.as_ref()) {
-            Some((_, Ending::Stored)) => ("stored later", None),
-            Some((_, Ending::Failed(failure))) => ("failed later", Some(failure.to_string())),
-            Some((_, Ending::TimedOut)) => ("timed out later", None),
-            Some((_, Ending::Cancelled)) => ("cancelled later", None),
-            _ => ("left to be done", None),
-        }
+        let Some(span) = self.store_span(stored) else { return ("left to be done", None) };
+        let end = match span.ending() {
+            Ending::Answered | Ending::Stored => "stored later",
+            Ending::Failed => "failed later",
+            Ending::TimedOut => "timed out later",
+            Ending::Cancelled => "cancelled later",
+            Ending::Abandoned => "left to be done",
+        };
+        (end, span.failure().map(Into::into))
     }
 
     /// With how many nodes it was stored, later ones included.
@@ -129,16 +144,19 @@ impl Report<'_> {
     }
 
     pub(crate) fn json(&self) -> Value {
-        let operation = self.operation;
+        let operation = &self.operation;
+        let id =
+            |span: Option<SpanId>| span.filter(|span| *span != SpanId::INVALID).map(|span| span.to_string());
+        let root = self.spans.iter().find(|span| !span.is_request());
         let value = json!({
             "event": operation.goal.name(),
             "target": operation.target.to_string(),
-            "trace_id": operation.root.trace_id().to_string(),
-            "span_id": operation.root.span_id().to_string(),
-            "parent_id": operation.parent.map(|parent| parent.to_string()),
+            "trace_id": operation.span.as_ref().map(|span| span.trace_id().to_string()),
+            "span_id": id(operation.span.as_ref().map(SpanContext::span_id)),
+            "parent_id": id(root.map(Span::parent)),
             "started_us": at(operation.started),
             "deadline_us": operation.deadline.map(at),
-            "spans": operation.tree().iter().map(|(_, span)| span_json(span)).collect::<Vec<_>>(),
+            "spans": requests_json(&self.spans, false),
         });
         let end = match operation.end.as_ref().map(|end| (end, end.figures())) {
             Some((end, Ok((outcome, statistics)))) => {
@@ -212,7 +230,7 @@ impl Report<'_> {
                     "reason": reason,
                 })
             }).collect::<Vec<_>>(),
-            "background": self.operation.background.iter().map(span_json).collect::<Vec<_>>(),
+            "background": requests_json(&self.spans, true),
         })
     }
 
@@ -281,7 +299,7 @@ impl Report<'_> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let operation = self.operation;
+        let operation = &self.operation;
         match (&operation.goal, self.item()) {
             (Goal::Crawl { .. }, _) => writeln!(f, "\ncrawl")?,
             (Goal::Put { .. } | Goal::Correct { .. }, Some(item)) => {
@@ -308,51 +326,23 @@ impl fmt::Display for Report<'_> {
         if let Goal::Crawl { file: Some(path) } = &operation.goal {
             writeln!(f, "  drawn into {}", path.display())?;
         }
-        writeln!(f, "  trace {}", operation.root.trace_id())?;
-        write!(f, "    {} {}", operation.root.span_id(), operation.goal.name())?;
-        match operation.parent {
-            Some(parent) => writeln!(f, ", under {parent}")?,
-            None => writeln!(f)?,
+        if let Some(span) = self.spans.iter().find(|span| !span.is_request()) {
+            write!(f, "{}", Ids(span))?;
         }
-        for (depth, span) in operation.tree() {
-            write!(f, "    {:indent$}{} ", "", span.context.span_id(), indent = 2 * depth)?;
-            write_span(f, span)?;
-        }
-        for span in &operation.background {
-            write!(f, "  trace {}{}\n    {} ", span.context.trace_id(), Link(span), span.context.span_id())?;
-            write_span(f, span)?;
-        }
-        Ok(())
+        write!(f, "{}", Waterfall(&self.spans))
     }
 }
 
-/// What a request asked of whom, and what came of it: the rest of a line.
-fn write_span(f: &mut fmt::Formatter<'_>, span: &Span) -> fmt::Result {
-    if span.asked != "find_node" {
-        write!(f, "{} ", span.asked)?;
-    }
-    write!(f, "{} hop {}", span.node.1, span.hop)?;
-    let Some((_, ending)) = &span.end else { return writeln!(f, " in flight") };
-    write!(f, " {ending} after {}", Millis(span.elapsed().unwrap_or_default()))?;
-    match ending {
-        Ending::Answered(named) => write!(f, ", named {named}")?,
-        Ending::Failed(failure) => write!(f, ": {failure}")?,
-        _ => {}
-    }
-    match span.had {
-        Some(had) => writeln!(f, ", had {had}"),
-        None => writeln!(f),
-    }
-}
+/// Which span an operation is: a line.
+pub(crate) struct Ids<'a>(pub(crate) &'a Span);
 
-/// Where a trace comes from, if that is known.
-struct Link<'a>(&'a Span);
-
-impl fmt::Display for Link<'_> {
+impl fmt::Display for Ids<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0.link {
-            Some(link) => write!(f, ", linked to {} of {}", link.span_id(), link.trace_id()),
-            None => Ok(()),
+        let context = self.0.context();
+        write!(f, "  trace {} span {}", context.trace_id(), context.span_id())?;
+        match self.0.parent() {
+            SpanId::INVALID => writeln!(f),
+            parent => writeln!(f, ", under {parent}"),
         }
     }
 }
@@ -362,31 +352,21 @@ pub(crate) struct Upkeep<'a>(pub(crate) &'a Span);
 
 impl Upkeep<'_> {
     pub(crate) fn json(&self) -> Value {
-        joined(span_json(self.0), json!({ "event": "upkeep", "owner": owner(self.0) }))
+        joined(span_json(self.0), json!({ "event": "upkeep", "owner": self.0.owner() }))
     }
 }
 
 impl fmt::Display for Upkeep<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Span { context, parent, .. } = self.0;
-        write!(f, "upkeep {}/{} {} ", context.trace_id(), context.span_id(), owner(self.0))?;
-        write_span(f, self.0)?;
-        match &self.0.link {
-            Some(link) => writeln!(f, "    linked to {}/{}", link.trace_id(), link.span_id()),
-            None if *parent != SpanId::INVALID => writeln!(f, "    under {parent}"),
-            None => Ok(()),
+        let (span, context) = (self.0, self.0.context());
+        write!(f, "upkeep {}/{} {} ", context.trace_id(), context.span_id(), span.owner())?;
+        writeln!(f, "{}, after {}", label(span), Millis(span.elapsed()))?;
+        match (span.link(), span.parent()) {
+            (Some(link), _) => writeln!(f, "    linked to {}/{}", link.trace_id(), link.span_id()),
+            (None, SpanId::INVALID) => Ok(()),
+            (None, parent) => writeln!(f, "    under {parent}"),
         }
     }
-}
-
-/// Whose work it is. The only operation without a record is that of joining.
-fn owner(span: &Span) -> String {
-    if span.owner.operation().is_some() { "join".into() } else { span.owner.to_string() }
-}
-
-/// Whether a request was to find something, rather than to store it.
-fn is_asked_to_find(span: &Span) -> bool {
-    !matches!(span.asked, "put" | "announce_peer")
 }
 
 /// Whether an operation has come to an end that is not forced upon it by time.
@@ -616,29 +596,34 @@ pub(crate) fn joined(mut json: Value, more: Value) -> Value {
     json
 }
 
+/// The requests of an operation, those that led to others first: its own, or what it left to be done after its end.
+pub(crate) fn requests_json(spans: &[Span], background: bool) -> Vec<Value> {
+    let rows = rows(spans).into_iter().map(|row| row.span);
+    rows.filter(|span| span.is_request() && span.is_background() == background).map(span_json).collect()
+}
+
 fn span_json(span: &Span) -> Value {
-    let ending = span.end.as_ref().map(|(_, ending)| ending);
+    let ending = span.ending().text();
     json!({
-        "span_id": span.context.span_id().to_string(),
-        "trace_id": span.context.trace_id().to_string(),
-        "parent_id": span.parent.to_string(),
-        "link": span.link.as_ref().map(|link| json!({
+        "span_id": span.context().span_id().to_string(),
+        "trace_id": span.context().trace_id().to_string(),
+        "parent_id": span.parent().to_string(),
+        "link": span.link().map(|link| json!({
             "trace_id": link.trace_id().to_string(),
             "span_id": link.span_id().to_string(),
         })),
-        "asked": span.asked,
-        "had": span.had.map(|had| had.to_string()),
-        "key": span.node.0.to_string(),
-        "address": span.node.1.to_string(),
-        "hop": span.hop,
-        "sent_us": at(span.sent),
-        "deadline_us": span.deadline.map(at),
-        "elapsed_us": span.elapsed().map(micros),
-        "outcome": ending.map(ToString::to_string),
-        "reason": match ending {
-            Some(Ending::Failed(failure)) => Some(failure.to_string()),
-            _ => None,
-        },
+        "asked": span.asked(),
+        "had": span.text(HAD),
+        "key": span.key(),
+        "address": span.address(),
+        "hop": span.hop(),
+        "sent_us": at(span.started),
+        "deadline_us": span.deadline().map(at),
+        "elapsed_us": ending.map(|_| micros(span.elapsed())),
+        "outcome": ending,
+        "reason": span.failure(),
+        "request_bytes": span.number("kad.request.size"),
+        "response_bytes": span.number("kad.response.size"),
     })
 }
 
@@ -659,7 +644,7 @@ fn text(outcome: Outcome) -> String {
 }
 
 /// Microseconds since the driver began.
-fn at(instant: Instant) -> u64 {
+pub(crate) fn at(instant: Instant) -> u64 {
     instant.as_nanos() / 1_000
 }
 

@@ -5,6 +5,7 @@ use crate::driver::Driver;
 use crate::options::{Options, Stay};
 use crate::report::{News, Occupancy, Report, Upkeep};
 use crate::testnet::Testnet;
+use crate::trace::Kept;
 use core::time::Duration;
 use std::error::Error;
 use std::io::{self, Write};
@@ -23,6 +24,7 @@ pub(crate) fn stay<'a>(
     agenda: &mut Agenda<'a>,
     options: &'a Options,
     testnet: Option<&Testnet>,
+    kept: &Kept,
 ) -> Result<u8, Box<dyn Error>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let (flag, wake) = (Arc::clone(&interrupted), driver.waker()?);
@@ -43,12 +45,13 @@ pub(crate) fn stay<'a>(
         let is_over = interrupted.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end);
         if is_over {
             driver.stop();
+            driver.abandon();
         } else if !agenda.go_on(driver) && again.is_some_and(|again| now >= again) {
             again = options.every.map(|every| now + every);
             *agenda = Agenda::new(options);
             agenda.go_on(driver);
         }
-        code = code.max(print(driver, options, testnet, is_over)?);
+        code = code.max(print(driver, options, testnet, kept, is_over)?);
         if is_over || now >= show {
             show = now + SHOW;
             let occupancy = Occupancy { table: driver.table(), now, room: driver.bucket_size() };
@@ -68,7 +71,13 @@ pub(crate) fn stay<'a>(
 }
 
 /// Prints what happened since the last time. Says the worst exit code of what ended.
-fn print(driver: &mut Driver, options: &Options, testnet: Option<&Testnet>, is_over: bool) -> io::Result<u8> {
+fn print(
+    driver: &mut Driver,
+    options: &Options,
+    testnet: Option<&Testnet>,
+    kept: &Kept,
+    is_over: bool,
+) -> io::Result<u8> {
     let mut code = 0;
     for (now, news) in driver.take_news() {
         let news = News { now, said: &news };
@@ -78,7 +87,7 @@ fn print(driver: &mut Driver, options: &Options, testnet: Option<&Testnet>, is_o
             write!(io::stdout(), "{news}")?;
         }
     }
-    for span in driver.take_upkeep() {
+    for span in kept.take_upkeep(driver.origin()) {
         let upkeep = Upkeep(&span);
         if options.json {
             writeln!(io::stdout(), "{}", upkeep.json())?;
@@ -87,7 +96,7 @@ fn print(driver: &mut Driver, options: &Options, testnet: Option<&Testnet>, is_o
         }
     }
     for operation in driver.take_ended(is_over) {
-        let report = Report { operation: &operation, local: driver.local(), testnet };
+        let report = Report::new(operation, kept, driver, testnet);
         code = code.max(report.exit_code());
         report.draw()?;
         if options.json {

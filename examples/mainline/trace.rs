@@ -1,256 +1,323 @@
-//! The record of each operation, as spans: what a tracing SDK would keep, made by hand.
+//! Finished spans, as this program keeps and reads them.
 //!
-//! One trace per operation: a root span for it, and one span for each request. The parent of a request's span is
-//! whatever the engine stamped on the request; the answer is handed in stamped with the request's own span. What comes
-//! out is the causal tree: every request hangs under the answer that led to it. (Its hop tells something else: the
-//! length of the chain of who first named whom.)
-//!
-//! What the engine stamps with a link has no parent: it is a trace of its own, of one span, that says where it comes from.
+//! `kad_proto::telemetry::Traced` makes them: one trace for each operation, whose tree says which answer led to which request.
+//! (A hop is something else: the length of the chain of who first named whom.) What the engine does aside is a trace of
+//! its own, with a link to what led to it.
 
-use crate::driver::{Mainline, Node};
-use crate::goal::{Found, Goal};
-use core::fmt;
+use crate::driver::JOIN;
+use crate::engine::Node;
 use core::time::Duration;
-use kad_proto::broadcast::BroadcastFinish;
-use kad_proto::crawl::CrawlFinish;
-use kad_proto::{Context, Finish, Instant, Key160, Outcome, Owner, RefusedBecause, Statistics};
-use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
-use std::io::ErrorKind;
+use kad_proto::Instant;
+use opentelemetry::trace::{Span as _, SpanContext, SpanId, SpanKind, TraceId};
+use opentelemetry::{Context, KeyValue, Value};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{Span as Started, SpanData, SpanProcessor};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
-/// One operation: its root span, and the spans of its requests in the order in which they were sent.
-#[derive(Clone, Debug)]
-pub(crate) struct Operation {
-    pub(crate) goal: Goal,
-    pub(crate) target: Key160,
-    pub(crate) root: SpanContext,
-    /// What the root itself hangs under, where another operation led to this one.
-    pub(crate) parent: Option<SpanId>,
-    pub(crate) started: Instant,
-    /// The deadline that the engine gave it.
-    pub(crate) deadline: Option<Instant>,
-    /// None of a crawl: there are too many.
-    pub(crate) spans: Vec<Span>,
-    /// Those of what an optimistic broadcast left to be done after its end, each a trace of its own.
-    pub(crate) background: Vec<Span>,
-    pub(crate) found: Found,
-    /// How it ended, once it has.
-    pub(crate) end: Option<End>,
+/// The query of a request, as the protocol calls it.
+pub(crate) const ASKED: &str = "krpc.query";
+/// What an answer had besides nodes.
+pub(crate) const HAD: &str = "krpc.had";
+/// Why a request failed, in words.
+pub(crate) const FAILURE: &str = "krpc.failure";
+
+const OPERATION: &str = "kad.operation";
+const NODE: &str = "kad.node";
+const ADDRESS: &str = "network.peer.address";
+const PORT: &str = "network.peer.port";
+
+/// A node, as attributes of spans.
+pub(crate) fn describe((key, address): &Node) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new(NODE, key.to_string()),
+        KeyValue::new(ADDRESS, address.ip().to_string()),
+        KeyValue::new(PORT, i64::from(address.port())),
+    ]
 }
 
-/// How an operation ended.
+/// A span processor that keeps finished spans in memory until they are taken: all of an operation, but of a crawl only that of
+/// the crawl itself (there are too many); and those of the routing maintenance, if that is wanted.
 #[derive(Clone, Debug)]
-pub(crate) enum End {
-    Lookup(Finish<Mainline>),
-    Broadcast(BroadcastFinish<Mainline>),
-    Crawl(CrawlFinish<Mainline>),
-    Refused(RefusedBecause),
+pub(crate) struct Kept(Arc<Mutex<Spans>>);
+
+#[derive(Debug)]
+struct Spans {
+    upkeep_is_wanted: bool,
+    started: u64,
+    /// Of the spans that have not ended: the how manieth to start each was.
+    open: HashMap<SpanId, u64>,
+    crawls: HashSet<TraceId>,
+    /// By tag.
+    operations: BTreeMap<i64, Vec<(u64, SpanData)>>,
+    /// The operation that each trace comes from.
+    traces: HashMap<TraceId, i64>,
+    upkeep: Vec<(u64, SpanData)>,
 }
 
-impl End {
-    /// Its outcome and its statistics, if it was begun at all.
-    pub(crate) const fn figures(&self) -> Result<(Outcome, &Statistics), RefusedBecause> {
-        match self {
-            Self::Lookup(finish) => Ok((finish.outcome, &finish.statistics)),
-            Self::Broadcast(finish) => Ok((finish.outcome, &finish.statistics)),
-            Self::Crawl(finish) => Ok((finish.outcome, &finish.statistics)),
-            Self::Refused(reason) => Err(*reason),
-        }
+impl Kept {
+    /// Keeps the spans of operations, and those of the routing maintenance if that is wanted.
+    pub(crate) fn new(upkeep_is_wanted: bool) -> Self {
+        Self(Arc::new(Mutex::new(Spans {
+            upkeep_is_wanted,
+            started: 0,
+            open: HashMap::new(),
+            crawls: HashSet::new(),
+            operations: BTreeMap::new(),
+            traces: HashMap::new(),
+            upkeep: Vec::new(),
+        })))
+    }
+
+    fn spans(&self) -> MutexGuard<'_, Spans> {
+        // Nobody panics with it in hand.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the finished spans of an operation, in the order of their start; the engine's time began at `origin`.
+    pub(crate) fn take(&self, operation: u64, origin: SystemTime) -> Vec<Span> {
+        let Ok(tag) = i64::try_from(operation) else { return Vec::new() };
+        let mut spans = self.spans();
+        spans.traces.retain(|_, of| *of != tag);
+        in_order(spans.operations.remove(&tag).unwrap_or_default(), origin)
+    }
+
+    /// The same of all operations, in the order of their tags.
+    pub(crate) fn take_all(&self, origin: SystemTime) -> Vec<Vec<Span>> {
+        let mut spans = self.spans();
+        spans.traces.clear();
+        let operations = core::mem::take(&mut spans.operations);
+        operations.into_values().map(|spans| in_order(spans, origin)).collect()
+    }
+
+    /// Takes the finished spans of the routing maintenance.
+    pub(crate) fn take_upkeep(&self, origin: SystemTime) -> Vec<Span> {
+        in_order(core::mem::take(&mut self.spans().upkeep), origin)
+    }
+
+    /// What it would take of an operation.
+    #[cfg(test)]
+    pub(crate) fn get(&self, operation: u64, origin: SystemTime) -> Vec<Span> {
+        let tag = i64::try_from(operation).unwrap_or(i64::MAX);
+        in_order(self.spans().operations.get(&tag).cloned().unwrap_or_default(), origin)
+    }
+
+    /// Of how many spans it knows something.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        let spans = self.spans();
+        let finished: usize = spans.operations.values().map(Vec::len).sum();
+        finished + spans.upkeep.len() + spans.traces.len() + spans.crawls.len() + spans.open.len()
     }
 }
 
-/// One request.
+fn in_order(mut spans: Vec<(u64, SpanData)>, origin: SystemTime) -> Vec<Span> {
+    spans.sort_unstable_by_key(|(number, _)| *number);
+    spans.into_iter().map(|(_, data)| Span::new(data, origin)).collect()
+}
+
+impl SpanProcessor for Kept {
+    fn on_start(&self, span: &mut Started, _: &Context) {
+        let is_crawl = span.exported_data().is_some_and(|data| data.name == "kad crawl");
+        let (context, mut spans) = (span.span_context(), self.spans());
+        let number = spans.started;
+        spans.started += 1;
+        spans.open.insert(context.span_id(), number);
+        if is_crawl {
+            spans.crawls.insert(context.trace_id());
+        }
+    }
+
+    fn on_end(&self, span: SpanData) {
+        let mut spans = self.spans();
+        let (context, is_request) = (&span.span_context, span.span_kind == SpanKind::Client);
+        let (trace, number) = (context.trace_id(), spans.open.remove(&context.span_id()));
+        let is_of_crawl = spans.crawls.contains(&trace);
+        if is_of_crawl && is_request {
+            return;
+        }
+        if is_of_crawl {
+            spans.crawls.remove(&trace);
+        }
+        let aside = text(&span, "kad.owner") == Some("background");
+        let origin = span.links.first().filter(|_| aside).map(|link| link.span_context.trace_id());
+        let own = integer(&span, OPERATION).filter(|tag| i64::try_from(JOIN).unwrap_or(i64::MAX) != *tag);
+        let tag = own.or_else(|| spans.traces.get(&origin?).copied());
+        let kept = (number.unwrap_or(u64::MAX), span);
+        if let Some(tag) = tag {
+            spans.traces.entry(trace).or_insert(tag);
+            spans.operations.entry(tag).or_default().push(kept);
+        } else if spans.upkeep_is_wanted && is_request {
+            spans.upkeep.push(kept);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+fn value<'a>(span: &'a SpanData, name: &str) -> Option<&'a Value> {
+    let of_name = span.attributes.iter().find(|attribute| attribute.key.as_str() == name);
+    of_name.map(|attribute| &attribute.value)
+}
+
+fn text<'a>(span: &'a SpanData, name: &str) -> Option<&'a str> {
+    match value(span, name)? {
+        Value::String(text) => Some(text.as_str()),
+        _ => None,
+    }
+}
+
+fn integer(span: &SpanData, name: &str) -> Option<i64> {
+    match value(span, name)? {
+        Value::I64(number) => Some(*number),
+        _ => None,
+    }
+}
+
+/// A finished span: of an operation or of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
-    pub(crate) context: SpanContext,
-    /// Invalid where it has none.
-    pub(crate) parent: SpanId,
-    /// Where it comes from, without being a part of it.
-    pub(crate) link: Option<SpanContext>,
-    pub(crate) owner: Owner,
-    pub(crate) node: Node,
-    /// The query, as the protocol calls it.
-    pub(crate) asked: &'static str,
-    pub(crate) hop: u32,
-    pub(crate) sent: Instant,
-    pub(crate) deadline: Option<Instant>,
-    /// What the answer had besides nodes.
-    pub(crate) had: Option<Had>,
-    /// When and how it ended, once it has.
-    pub(crate) end: Option<(Instant, Ending)>,
+    data: SpanData,
+    pub(crate) started: Instant,
+    pub(crate) ended: Instant,
 }
 
-/// What an answer had besides nodes.
+/// How a span ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Had {
-    Item,
-    /// An item that is not the one that was asked for.
-    OtherItem,
-    /// So many that may be reached.
-    Peers(usize),
-}
-
-impl fmt::Display for Had {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Item => f.write_str("the item"),
-            Self::OtherItem => f.write_str("another item than that asked for"),
-            Self::Peers(1) => f.write_str("1 peer"),
-            Self::Peers(peers) => write!(f, "{peers} peers"),
-        }
-    }
-}
-
-/// How a request ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// The node answered, and named this many nodes.
-    Answered(usize),
+    /// The node answered. Of an operation: it came to an end of its own.
+    Answered,
     /// The node has stored it.
     Stored,
-    Failed(Failure),
-    /// It ran into its own timeout.
+    /// The node refused, could not be asked, or answered something else. Of an operation: it was refused.
+    Failed,
+    /// It ran into its own timeout. Of an operation: into its deadline.
     TimedOut,
-    /// It was given up because the operation, or its lookup, ended.
+    /// It was given up for another reason.
     Cancelled,
-}
-
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Answered(_) => "answered",
-            Self::Stored => "stored",
-            Self::Failed(_) => "failed",
-            Self::TimedOut => "timed out",
-            Self::Cancelled => "cancelled",
-        })
-    }
-}
-
-/// Why a request failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// The node answered with an error.
-    Error { code: i64, text: String },
-    /// Another node than the one that is said to live there answered.
-    OtherNode(Key160),
-    /// The node has given us no token to store with it by.
-    NoToken,
-    /// The datagram could not be sent.
-    Unsendable(ErrorKind),
-    /// The engine asks for something that this driver does not know.
-    Unknown,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // A stranger's words, which are not to control a terminal or to fill it.
-            Self::Error { code, text } => {
-                let text: String = text.chars().take(80).collect();
-                write!(f, "error {code} \"{}\"", text.escape_debug())
-            }
-            Self::OtherNode(key) => write!(f, "node {key} lives there"),
-            Self::NoToken => f.write_str("it gave no token"),
-            Self::Unknown => f.write_str("not sent: unknown"),
-            Self::Unsendable(kind) => write!(f, "not sent: {kind}"),
-        }
-    }
-}
-
-impl Operation {
-    /// An operation that begins now, with a trace of its own, or as a part of that of another.
-    pub(crate) fn new(goal: Goal, target: Key160, started: Instant, under: Option<&SpanContext>) -> Self {
-        Self {
-            goal,
-            target,
-            root: under.map_or_else(root, child),
-            parent: under.map(SpanContext::span_id),
-            started,
-            deadline: None,
-            spans: Vec::new(),
-            background: Vec::new(),
-            found: Found::default(),
-            end: None,
-        }
-    }
-
-    /// Whether what links to this span was led to by this operation.
-    pub(crate) fn led_to(&self, link: &SpanContext) -> bool {
-        let mut traces = self.background.iter().map(|span| span.context.trace_id());
-        self.root.trace_id() == link.trace_id() || traces.any(|trace| trace == link.trace_id())
-    }
-
-    /// Whether there is nothing more to come of it.
-    pub(crate) fn is_over(&self) -> bool {
-        let mut spans = self.spans.iter().chain(&self.background);
-        self.end.is_some() && spans.all(|span| span.end.is_some())
-    }
-
-    /// The spans as a tree: each with its depth, parents before their children. The root's children have depth 1; a
-    /// span whose parent is not in this operation, which the engine rules out, would have depth 0.
-    pub(crate) fn tree(&self) -> Vec<(usize, &Span)> {
-        let known =
-            |id| id == self.root.span_id() || self.spans.iter().any(|span| span.context.span_id() == id);
-        let mut open: Vec<(usize, &Span)> =
-            self.spans.iter().rev().filter(|span| !known(span.parent)).map(|span| (0, span)).collect();
-        let under = |id| self.spans.iter().rev().filter(move |span| span.parent == id);
-        open.extend(under(self.root.span_id()).map(|span| (1, span)));
-        let mut tree = Vec::with_capacity(self.spans.len());
-        while let Some((depth, span)) = open.pop() {
-            tree.push((depth, span));
-            open.extend(under(span.context.span_id()).map(|child| (depth + 1, child)));
-        }
-        tree
-    }
+    /// It had not ended when the program left.
+    Abandoned,
 }
 
 impl Span {
-    /// That of a request that is sent now: under the span that the engine stamped on it, or with a link to it.
-    pub(crate) fn new(
-        stamp: &Context,
-        (owner, node, hop): (Owner, Node, u32),
-        asked: &'static str,
-        (sent, deadline): (Instant, Option<Instant>),
-    ) -> Self {
-        let parent = stamp.parent();
-        Self {
-            context: parent.map_or_else(root, child),
-            parent: parent.map_or(SpanId::INVALID, SpanContext::span_id),
-            link: stamp.link().cloned(),
-            owner,
-            node,
-            asked,
-            hop,
-            sent,
-            deadline,
-            had: None,
-            end: None,
+    fn new(data: SpanData, origin: SystemTime) -> Self {
+        let since = |time: SystemTime| Instant::ORIGIN + time.duration_since(origin).unwrap_or_default();
+        let (started, ended) = (since(data.start_time), since(data.end_time));
+        Self { data, started, ended }
+    }
+
+    /// Its ids.
+    pub(crate) fn context(&self) -> &SpanContext {
+        &self.data.span_context
+    }
+
+    /// What it hangs under; invalid where that is nothing.
+    pub(crate) fn parent(&self) -> SpanId {
+        self.data.parent_span_id
+    }
+
+    /// Where it comes from, without being a part of it.
+    pub(crate) fn link(&self) -> Option<&SpanContext> {
+        self.data.links.first().map(|link| &link.span_context)
+    }
+
+    /// Whether it is a request, rather than an operation.
+    pub(crate) fn is_request(&self) -> bool {
+        self.data.span_kind == SpanKind::Client
+    }
+
+    /// Whether it is what a broadcast left to be done after its end.
+    pub(crate) fn is_background(&self) -> bool {
+        self.text("kad.owner") == Some("background")
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.data.name
+    }
+
+    /// An attribute that is a text.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        text(&self.data, name)
+    }
+
+    /// An attribute that is a whole number.
+    pub(crate) fn number(&self, name: &str) -> Option<i64> {
+        integer(&self.data, name)
+    }
+
+    /// The query.
+    pub(crate) fn asked(&self) -> &str {
+        self.text(ASKED).unwrap_or_default()
+    }
+
+    /// Whether it was to store something, rather than to find it.
+    pub(crate) fn is_store(&self) -> bool {
+        matches!(self.asked(), "put" | "announce_peer")
+    }
+
+    /// The node's key.
+    pub(crate) fn key(&self) -> &str {
+        self.text(NODE).unwrap_or_default()
+    }
+
+    /// The node's address.
+    pub(crate) fn address(&self) -> String {
+        format!("{}:{}", self.text(ADDRESS).unwrap_or_default(), self.number(PORT).unwrap_or_default())
+    }
+
+    pub(crate) fn hop(&self) -> i64 {
+        self.number("kad.hop").unwrap_or_default()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let Value::F64(seconds) = value(&self.data, "kad.deadline.remaining")? else { return None };
+        Some(self.started + Duration::try_from_secs_f64(*seconds).ok()?)
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.ended - self.started
+    }
+
+    /// Whose work it is. The only operation of this program that shows nothing else is that of joining.
+    pub(crate) fn owner(&self) -> &str {
+        self.text("kad.owner").unwrap_or("join")
+    }
+
+    /// Why it failed, if it did.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.text(FAILURE).filter(|_| self.ending() == Ending::Failed)
+    }
+
+    /// How it ended.
+    pub(crate) fn ending(&self) -> Ending {
+        match (self.text("kad.end"), self.text("error.type")) {
+            (Some("answered"), _) if self.is_store() => Ending::Stored,
+            (Some("answered"), _) | (None, None) => Ending::Answered,
+            (Some("failed" | "rejected"), _) | (None, Some("refused")) => Ending::Failed,
+            (Some("timed out"), _) | (None, Some(_)) => Ending::TimedOut,
+            (Some("abandoned"), _) => Ending::Abandoned,
+            (Some(_), _) => Ending::Cancelled,
         }
     }
+}
 
-    /// How long the request was in flight, if it has ended.
-    pub(crate) fn elapsed(&self) -> Option<Duration> {
-        self.end.as_ref().map(|(ended, _)| *ended - self.sent)
+impl Ending {
+    /// In words; `None` where it has not ended.
+    pub(crate) const fn text(self) -> Option<&'static str> {
+        match self {
+            Self::Answered => Some("answered"),
+            Self::Stored => Some("stored"),
+            Self::Failed => Some("failed"),
+            Self::TimedOut => Some("timed out"),
+            Self::Cancelled => Some("cancelled"),
+            Self::Abandoned => None,
+        }
     }
-}
-
-/// The first span of a trace.
-pub(crate) fn root() -> SpanContext {
-    SpanContext::new(
-        TraceId::from_bytes(rand::random()),
-        span_id(),
-        TraceFlags::SAMPLED,
-        false,
-        TraceState::NONE,
-    )
-}
-
-/// A span under this one.
-fn child(parent: &SpanContext) -> SpanContext {
-    let (trace, flags, state) = (parent.trace_id(), parent.trace_flags(), parent.trace_state().clone());
-    SpanContext::new(trace, span_id(), flags, false, state)
-}
-
-fn span_id() -> SpanId {
-    SpanId::from_bytes(rand::random())
 }
