@@ -1031,7 +1031,7 @@ fn everything() -> Vec<Span> {
     made(&[
         (None, 0, 100, vec![KeyValue::new("kad.outcome", "converged"), KeyValue::new("kad.target", "2a")]),
         (Some((0, false)), 0, 50, [ended("get", 1, "answered", None), vec![named]].concat()),
-        (Some((0, false)), 0, 75, ended("find_node", 1, "timed out", Some("timeout"))),
+        (Some((0, false)), 0, 70, ended("find_node", 1, "timed out", Some("timeout"))),
         (Some((1, false)), 50, 50, [ended("put", 2, "failed", Some("failed")), vec![failure]].concat()),
         (Some((1, false)), 50, 100, ended("find_node", 2, "operation ended", None)),
         (Some((1, false)), 50, 150, ended("put", 2, "answered", None)),
@@ -1048,7 +1048,7 @@ fn the_bars_of_a_waterfall_stand_where_the_time_was() {
      50.000    50.000 |    ~~~~        |   127.0.0.1:7 hop 2 given up: operation ended
      50.000   100.000 |    ========    |   put 127.0.0.1:7 hop 2 stored
     150.000    50.000 |            ~~~~|    put 127.0.0.1:7 hop 3 later in flight
-      0.000    75.000 |xxxxxx          |  127.0.0.1:7 hop 1 timed out
+      0.000    70.000 |xxxxxx          |  127.0.0.1:7 hop 1 timed out
 ";
     let spans = everything();
     assert_eq!(Waterfall(&spans).to_string(), expected);
