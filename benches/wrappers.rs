@@ -1,7 +1,7 @@
 //! What it costs to have a coordinator traced, measured and recorded: lookups of the common workload, whose answers name 20
 //! nodes of 32 bytes each, by a coordinator as it is and by each of the wrappers around it.
 //!
-//! `cargo bench --features record,telemetry --bench wrappers [-- WHICH N]`; with arguments it does 50 lookups N times and nothing else,
+//! `cargo bench --all-features --bench wrappers [-- WHICH N]`; with arguments it does 50 lookups N times and nothing else,
 //! to be counted by callgrind: see `benches/instructions`. WHICH is `plain`, or `off`, `nothing`, `unsampled`, `spans` (what a
 //! `Traced` has for a tracer), `metrics`, or `ring` (a recorder).
 

@@ -24,7 +24,7 @@ fn program() -> Command {
     path.pop();
     path.push("examples");
     path.push(format!("mainline{}", std::env::consts::EXE_SUFFIX));
-    let build = "cargo build --features record,telemetry --example mainline";
+    let build = "cargo build --all-features --example mainline";
     assert!(path.exists(), "{} is missing: run `{build}`", path.display());
     Command::new(path)
 }

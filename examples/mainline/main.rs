@@ -1,6 +1,6 @@
 //! A real DHT: the engine `kad-proto` over UDP, speaking `BitTorrent`'s protocol.
 //!
-//! `cargo run --release --features record,telemetry --example mainline` starts a network of the independent crate `mainline` on
+//! `cargo run --release --all-features --example mainline` starts a network of the independent crate `mainline` on
 //! loopback and looks up a random key in it; `-- --help` tells what else it does: it stores, finds, maps, and stays. To learn how
 //! the engine is embedded, read `driver.rs`; where its spans go, `provider.rs` and `trace.rs`.
 

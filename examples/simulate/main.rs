@@ -1,5 +1,5 @@
 //! Simulates a network and prints what came of its lookups:
-//! `cargo run --release --features record,sim --example simulate -- --help`.
+//! `cargo run --release --all-features --example simulate -- --help`.
 
 // Figures and plots: small numbers.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]

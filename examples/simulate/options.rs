@@ -116,7 +116,7 @@ impl Changes {
             if argument.chars().all(plain) { argument } else { format!("'{argument}'") }
         });
         let arguments: Vec<_> = quoted.chain(["--check --seed {seed}".to_owned()]).collect();
-        format!("cargo run --release --features record,sim --example simulate -- {}", arguments.join(" "))
+        format!("cargo run --release --all-features --example simulate -- {}", arguments.join(" "))
     }
 }
 

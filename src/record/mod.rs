@@ -69,7 +69,7 @@
 //!
 //! Of an answer that names 20 nodes of 32 bytes: 690 bytes, of which 661 are the nodes; 8,600 instructions, some 1 µs where the
 //! coordinator itself takes 0.8 µs; no allocation once the ring has been full, or but for the growth of what keeps everything
-//! (`tests/memory.rs`). With the text it takes some 35 µs. (`cargo bench --features record,telemetry --bench wrappers`, on a 2-core
+//! (`tests/memory.rs`). With the text it takes some 35 µs. (`cargo bench --all-features --bench wrappers`, on a 2-core
 //! virtual machine with others at work.) A span context takes 27 bytes and its trace state.
 //!
 //! # From a recording to a test
@@ -77,12 +77,12 @@
 //! In the repository of this crate, for nodes of the simulator and for the networks with 8-bit keys of its own tests:
 //!
 //! ```sh
-//! cp FILE tests/recordings/        # a regression test: replayed by `cargo test --features record,sim`, no difference allowed
+//! cp FILE tests/recordings/        # a regression test: replayed by `cargo test --all-features`, no difference allowed
 //! cp FILE fuzz/corpus/recording/   # a seed for the fuzzer: replayed by that too, and mutated by `cargo fuzz run recording`
 //! ```
 //!
 //! A node of the simulator is recorded by `sim::World::record` (feature `sim`), or by
-//! `cargo run --release --features record,sim --example simulate -- under-fire --record NODE=FILE`.
+//! `cargo run --release --all-features --example simulate -- under-fire --record NODE=FILE`.
 //!
 //! In yours, `assert!(replay::<Yours>(include_bytes!("FILE"))?.difference.is_none())` is the whole test. Where a change of
 //! the engine is meant to change what comes out, [`Recording::again`] records the same calls anew.

@@ -105,7 +105,7 @@ impl Default for Scenario {
             keep: 16,
             health: None,
             check: cfg!(debug_assertions),
-            replay: "cargo run --release --features record,sim --example simulate -- --check --seed {seed}"
+            replay: "cargo run --release --all-features --example simulate -- --check --seed {seed}"
                 .to_owned(),
         }
     }
