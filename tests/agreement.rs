@@ -8,6 +8,8 @@
 mod driver;
 #[path = "../examples/mainline/engine.rs"]
 mod engine;
+#[path = "../examples/mainline/family.rs"]
+mod family;
 #[path = "../examples/mainline/goal.rs"]
 mod goal;
 #[path = "../examples/mainline/krpc.rs"]
@@ -90,7 +92,7 @@ impl Peer {
         Self { handle, socket, address }
     }
 
-    fn node(&self) -> engine::Node {
+    fn node(&self) -> family::Node {
         (wide(self.handle.key()), self.address)
     }
 

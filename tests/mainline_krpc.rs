@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 /// All that the codec wants of the rest.
-mod engine {
+mod family {
     pub(crate) type Node = (kad_proto::Key160, std::net::SocketAddrV4);
 }
 #[path = "../examples/mainline/krpc.rs"]

@@ -7,6 +7,8 @@
 mod driver;
 #[path = "../examples/mainline/engine.rs"]
 mod engine;
+#[path = "../examples/mainline/family.rs"]
+mod family;
 #[path = "../examples/mainline/goal.rs"]
 #[allow(dead_code)]
 mod goal;
@@ -37,8 +39,8 @@ mod trace;
 mod waterfall;
 
 use driver::{Driver, Settings};
-use engine::{Mainline, Node};
-use goal::{Failure, Goal, Payload};
+use family::{Failure, Mainline, Node, Payload};
+use goal::Goal;
 use kad_proto::broadcast::{BroadcastFinish, StoreEnd};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::crawl::Reach;

@@ -572,12 +572,20 @@ fn folder(name: &str) -> Vec<PathBuf> {
     paths
 }
 
+/// Those of the folder, and the real lookup of the documentation.
+fn recordings() -> Vec<PathBuf> {
+    let lookup = Path::new(env!("CARGO_MANIFEST_DIR")).join(LOOKUP);
+    folder("tests/recordings").into_iter().chain([lookup]).collect()
+}
+
+const LOOKUP: &str = "examples/mainline/lookup.kadrec";
+
 /// Each is replayed and shows no difference. Where a change is meant to make one, `KAD_RECORD=1` records them anew.
 #[test]
 fn of_the_folder_of_recordings() {
     renewed();
-    let paths = folder("tests/recordings");
-    assert!(paths.len() >= 3, "{} files", paths.len());
+    let paths = recordings();
+    assert!(paths.len() >= 4, "{} files", paths.len());
     for path in paths {
         let replayed = check(&std::fs::read(&path).unwrap());
         if !cfg!(feature = "sim") && matches!(replayed, Err(ReplayError::KeyBits { found: 64, .. })) {
@@ -614,7 +622,7 @@ fn renewed() {
 
 fn renew() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for path in folder("tests/recordings") {
+    for path in recordings() {
         let bytes = std::fs::read(&path).unwrap();
         // What is of another format is left, and fails.
         if let Ok(again) = again(&bytes) {
@@ -628,6 +636,7 @@ fn renew() {
         let recorder = life(100 + seed, 4 + seed as usize, seed == 3);
         std::fs::write(root.join(format!("fuzz/corpus/recording/life-{seed:02}")), recorder.bytes()).unwrap();
     }
+    std::fs::copy(root.join(LOOKUP), root.join("fuzz/corpus/recording/mainline-lookup")).unwrap();
     #[cfg(feature = "sim")]
     simulated::renew(root);
 }

@@ -3,8 +3,9 @@
 //! The heart is [`Driver::step`], which is the whole loop of an embedder: wait for a datagram, but only until the engine
 //! wants to be woken; tell the engine what came, or that time passed; do everything that it says.
 
-use crate::engine::{Engine, Mainline, Node};
-use crate::goal::{self, Asks, Failure, Found, Goal, Payload};
+use crate::engine::Engine;
+use crate::family::{Failure, Mainline, Node, Payload};
+use crate::goal::{self, Asks, Found, Goal};
 use crate::krpc::{Answer, Body, Message, Query};
 use crate::operation::{End, Operation};
 use crate::serving;

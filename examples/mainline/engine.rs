@@ -1,45 +1,10 @@
-//! The engine for this network: its types, its configuration, and the recorder that may be around it.
+//! The engine for this network: its configuration, and the recorder that may be around it.
 
-use crate::goal::Payload;
+use crate::family::Mainline;
 use core::time::Duration;
 use kad_proto::coordinator::{Inbound, Outbound};
-
 use kad_proto::record::{Keep, Recorder};
-use kad_proto::{
-    Batch, Config, ConfigError, Coordinator, Family, Group, Instant, Key160, Machine, RoutingConfig, Stamped,
-};
-use std::net::SocketAddrV4;
-
-/// A node's id and address.
-pub(crate) type Node = (Key160, SocketAddrV4);
-
-/// The types of `BitTorrent`'s DHT.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Mainline;
-
-impl Family for Mainline {
-    type Key = Key160;
-    type Node = Node;
-    type Message = Payload;
-
-    fn key(node: &Node) -> Key160 {
-        node.0
-    }
-
-    /// Nodes of one /24 network are likely to be in one hand: the routing table admits only a few of them. On
-    /// loopback all nodes would be of one group, and a test network would never get into the table, so there the
-    /// limits do not apply.
-    fn group((_, address): &Node) -> Option<Group> {
-        let ip = *address.ip();
-        (!ip.is_loopback()).then(|| Group(u64::from(u32::from(ip) >> 8)))
-    }
-
-    /// Nothing can be sent to the others.
-    fn admits((_, address): &Node) -> bool {
-        let ip = address.ip();
-        address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast()
-    }
-}
+use kad_proto::{Batch, Config, ConfigError, Coordinator, Instant, Key160, Machine, RoutingConfig, Stamped};
 
 /// The engine's configuration for this driver, with operations that take up to `longest`.
 pub(crate) fn config(longest: Duration) -> Config {

@@ -1,13 +1,11 @@
 //! What this program wants of the network, and how it puts that to the engine.
 
-use crate::engine::{Mainline, Node};
+use crate::family::{Failure, Mainline, Node, Payload};
 use crate::krpc::Query;
-use core::fmt;
 use kad_proto::broadcast::StartBroadcast;
 use kad_proto::coordinator::Inbound;
 use kad_proto::crawl::StartCrawl;
 use kad_proto::{Ask, Key160, RequestId, Start};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
@@ -29,50 +27,6 @@ pub(crate) enum Goal {
     Correct { item: Vec<u8>, tokens: Vec<(Node, Vec<u8>)> },
     /// Map the network; draw it into this file.
     Crawl { file: Option<PathBuf> },
-}
-
-/// What the engine carries for this driver: what to ask, and what nodes said that it has to know again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Payload {
-    Get,
-    GetPeers,
-    Put(Vec<u8>),
-    Announce(Option<u16>),
-    /// What a node gave us, and wants back with a store.
-    Token(Vec<u8>),
-    /// Why a node did not do what it was asked to.
-    Refused(Failure),
-}
-
-/// Why a request failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Failure {
-    /// The node answered with an error.
-    Error { code: i64, text: String },
-    /// Another node than the one that is said to live there answered.
-    OtherNode(Key160),
-    /// The node has given us no token to store with it by.
-    NoToken,
-    /// The datagram could not be sent.
-    Unsendable(String),
-    /// The engine asks for something that this driver does not know.
-    Unknown,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // A stranger's words, which are not to control a terminal or to fill it.
-            Self::Error { code, text } => {
-                let text: String = text.chars().take(80).collect();
-                write!(f, "error {code} \"{}\"", text.escape_debug())
-            }
-            Self::OtherNode(key) => write!(f, "node {key} lives there"),
-            Self::NoToken => f.write_str("it gave no token"),
-            Self::Unknown => f.write_str("not sent: unknown"),
-            Self::Unsendable(why) => write!(f, "not sent: {}", why.escape_debug()),
-        }
-    }
 }
 
 /// What the engine is told of a request that failed. A node that says that it does not do what it was asked to lives, and so

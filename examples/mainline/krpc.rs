@@ -3,7 +3,7 @@
 //! What it takes to look up nodes and to be one (BEP 5), peers included, and to store and get immutable items (BEP 44).
 //! Everything that comes in is from strangers: [`Message::decode`] takes any bytes and says what is wrong with them.
 
-use crate::engine::Node;
+use crate::family::Node;
 use core::fmt;
 use kad_proto::Key160;
 use serde::{Deserialize, Serialize};

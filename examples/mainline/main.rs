@@ -7,6 +7,7 @@
 mod agenda;
 mod driver;
 mod engine;
+mod family;
 mod goal;
 mod krpc;
 mod map;

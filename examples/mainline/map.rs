@@ -1,6 +1,6 @@
 //! The map that a crawl has made: in numbers, and as a drawing for Graphviz.
 
-use crate::engine::Mainline;
+use crate::family::Mainline;
 use core::fmt::{self, Write};
 use kad_proto::crawl::{CrawlFinish, Crawled, Reach};
 use kad_proto::{Key, Key160};

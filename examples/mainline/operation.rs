@@ -1,6 +1,6 @@
 //! The record of each operation: what it is for, what it has found, and how it ended.
 
-use crate::engine::Mainline;
+use crate::family::Mainline;
 use crate::goal::{Found, Goal};
 use kad_proto::broadcast::BroadcastFinish;
 use kad_proto::crawl::CrawlFinish;

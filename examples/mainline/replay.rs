@@ -3,8 +3,9 @@
 //! Where the spans of a run were in their traces is not taken from the recording, but found again by the engine. A recording
 //! has what the engine was told: not how many peers an answer named, nor why a request to find something failed.
 
-use crate::engine::{Engine, Mainline};
-use crate::goal::{Asks, Payload};
+use crate::engine::Engine;
+use crate::family::{Mainline, Payload};
+use crate::goal::Asks;
 use crate::options::Options;
 use crate::report::{Ids, at, requests_json};
 use crate::svg::svg;

@@ -1,8 +1,8 @@
 //! What the program prints: of one operation, of the routing table, and of all that happened; as text or as JSON.
 
 use crate::driver::Driver;
-use crate::engine::Mainline;
-use crate::goal::{Goal, Payload};
+use crate::family::{Mainline, Payload};
+use crate::goal::Goal;
 use crate::map::Map;
 use crate::operation::{End, Operation};
 use crate::testnet::Testnet;

@@ -1,6 +1,6 @@
 //! What a node keeps from one run to the next: its id, and the nodes of its routing table. A file of JSON.
 
-use crate::engine::Mainline;
+use crate::family::Mainline;
 use core::time::Duration;
 use kad_proto::Key160;
 use kad_proto::table::Saved;

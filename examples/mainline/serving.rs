@@ -1,6 +1,6 @@
 //! What this node answers to others.
 
-use crate::engine::{Mainline, Node};
+use crate::family::{Mainline, Node};
 use crate::krpc::{Answer, Query};
 use crate::store::{Refusal, Store};
 use kad_proto::{Key160, RoutingTable};

@@ -1,6 +1,6 @@
 //! A network to look things up in: nodes of the independent crate `mainline`, on loopback, in this process.
 
-use crate::engine::Node;
+use crate::family::Node;
 use kad_proto::{Key, Key160};
 use std::io;
 use std::net::SocketAddrV4;

@@ -5,7 +5,7 @@
 //! its own, with a link to what led to it.
 
 use crate::driver::JOIN;
-use crate::engine::Node;
+use crate::family::Node;
 use core::time::Duration;
 use kad_proto::Instant;
 use opentelemetry::trace::{Span as _, SpanContext, SpanId, SpanKind, TraceId};

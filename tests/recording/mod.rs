@@ -1,5 +1,9 @@
 //! What any bytes must keep that claim to be a recording: what the tests, the replay of the corpus and the fuzz target share.
 
+#[path = "../../examples/mainline/family.rs"]
+#[allow(dead_code)] // the program uses all of it
+mod family;
+
 use kad_proto::record::{Recordable, Recording, ReplayError, Replayed, replay};
 use kad_proto::{Family, Group, Key, Key8};
 
@@ -45,6 +49,7 @@ macro_rules! of_its_family {
         match width($bytes) {
             #[cfg(feature = "sim")]
             64 => $function::<kad_proto::sim::Net>($bytes),
+            160 => $function::<family::Mainline>($bytes),
             _ => $function::<Eight>($bytes),
         }
     };
