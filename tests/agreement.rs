@@ -5,6 +5,7 @@
 #![allow(dead_code)] // of the example, only the driver is wanted
 
 #[path = "../examples/mainline/driver.rs"]
+#[allow(dead_code)]
 mod driver;
 #[path = "../examples/mainline/engine.rs"]
 mod engine;

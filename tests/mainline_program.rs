@@ -55,7 +55,7 @@ fn help_names_every_option() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let options = "bootstrap load nodes port target queries put get announce announce-port peers crawl optimistic quorum \
-        correct deadline drop stay serve every probe trace-upkeep save svg record replay json help";
+        correct deadline drop stay serve every probe trace-upkeep save svg record otlp replay json help";
     for option in options.split(' ') {
         assert!(stdout(&output).contains(&format!("\n  --{option} ")), "{option}: {}", stdout(&output));
     }

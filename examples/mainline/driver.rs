@@ -626,6 +626,12 @@ impl Driver {
         self.engine.abandon(now);
     }
 
+    /// Has the metrics, if there are any, say how the engine is now.
+    pub(crate) fn measure(&mut self) {
+        let now = self.now();
+        self.engine.measure(now);
+    }
+
     /// What the engine was told so far, if that is recorded.
     pub(crate) fn recording(&self) -> Option<Vec<u8>> {
         self.engine.machine().recording()

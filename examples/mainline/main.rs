@@ -13,6 +13,9 @@ mod krpc;
 mod map;
 mod operation;
 mod options;
+#[cfg(feature = "otlp")]
+#[path = "../mainline-otlp/otlp.rs"]
+mod otlp;
 mod provider;
 mod replay;
 mod report;
@@ -30,8 +33,8 @@ use driver::{Driver, Settings};
 use goal::Goal;
 use kad_proto::coordinator::Inbound;
 use kad_proto::{Key160, Stamped};
-use opentelemetry::trace::TracerProvider;
 use options::{HELP, Options, Stay};
+use provider::Providers;
 use report::{Report, Totals, joined};
 use serde_json::json;
 use std::error::Error;
@@ -95,14 +98,14 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let stays = options.stay != Stay::No;
     let config = engine::config(options.deadline);
     let kept = Kept::new(options.trace_upkeep);
-    let provider = provider::provider(&kept).build();
+    let providers = Providers::new(&kept, options.otlp.as_deref())?;
     let mut driver = Driver::new(
         SocketAddrV4::new(ip, options.port),
         id,
         if stays { engine::staying(config, options.probe) } else { config },
         Settings { drop: options.drop, serve: stays, record: options.record.is_some() },
-        provider.tracer("mainline"),
-        None,
+        providers.tracer(),
+        providers.metrics(),
     )?;
     let does = if stays { "serving" } else { "listening" };
     say(format!("{does} on {} as node {}", driver.address(), driver.local()))?;
@@ -113,6 +116,11 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     // Above all where something went wrong.
     if let (Some(path), Some(recording)) = (&options.record, driver.recording()) {
         write_file(path, &recording)?;
+    }
+    driver.abandon();
+    driver.measure();
+    if let (Some(collector), Err(error)) = (&options.otlp, providers.flush()) {
+        return Err(format!("--otlp {collector}: {error}").into());
     }
     done
 }

@@ -54,6 +54,8 @@ In the end:
   --svg FILE             draw the traces; not with --stay or --serve
   --record FILE          write all that the engine was told, to be replayed; until then it is kept in memory. It holds all that
                          peers said, addresses included
+  --otlp URL             send spans and metrics to this collector, as they come: http://127.0.0.1:4318. Only in the package
+                         `mainline-otlp`: cargo run --release --package mainline-otlp -- --otlp URL
   --json                 print one JSON object to stdout, and all else to stderr; while it stays, one for each event too
   --help                 print this
 
@@ -87,6 +89,8 @@ pub(crate) struct Options {
     pub(crate) save: Option<PathBuf>,
     pub(crate) svg: Option<PathBuf>,
     pub(crate) record: Option<PathBuf>,
+    /// Where a collector is.
+    pub(crate) otlp: Option<String>,
     pub(crate) replay: Option<PathBuf>,
     pub(crate) json: bool,
 }
@@ -130,6 +134,7 @@ impl Default for Options {
             save: None,
             svg: None,
             record: None,
+            otlp: None,
             replay: None,
             json: false,
         }
@@ -215,6 +220,7 @@ impl Options {
                 Arg::Long("save") => options.save = Some(parser.value()?.into()),
                 Arg::Long("svg") => options.svg = Some(parser.value()?.into()),
                 Arg::Long("record") => options.record = Some(parser.value()?.into()),
+                Arg::Long("otlp") => options.otlp = Some(parser.value()?.string()?),
                 Arg::Long("replay") => options.replay = Some(parser.value()?.into()),
                 Arg::Long("json") => options.json = true,
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
@@ -235,6 +241,10 @@ impl Options {
             return Err(
                 "--svg: not with --stay or --serve; but what --record wrote can be drawn by --replay".into(),
             );
+        }
+        if self.otlp.is_some() && !cfg!(feature = "otlp") {
+            let build = "cargo run --release --package mainline-otlp -- --otlp URL";
+            return Err(format!("--otlp: this program was built without an exporter; {build}"));
         }
         let joins = !self.bootstrap.is_empty() || self.load.is_some();
         if self.nodes.is_some() && joins {

@@ -11,14 +11,14 @@ use crate::report::{Ids, at, requests_json};
 use crate::svg::svg;
 use crate::trace::{self, Kept, Span};
 use crate::waterfall::Waterfall;
-use crate::{exit, provider, write_file};
+use crate::{exit, write_file};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::record::{Call, Recording};
 use kad_proto::telemetry::{Spans, Traced};
 use kad_proto::{Context, Instant, Machine, RequestId, Stamped};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span as _, SpanContext, SpanId, TraceId, TracerProvider};
-use opentelemetry_sdk::trace::{IdGenerator, SdkTracer};
+use opentelemetry_sdk::trace::{IdGenerator, SdkTracer, SdkTracerProvider};
 use serde_json::json;
 use std::collections::HashMap;
 use std::error::Error;
@@ -97,7 +97,10 @@ fn operation_json(spans: &[Span]) -> serde_json::Value {
 /// The spans of each operation of a recording.
 fn traces(recording: &Recording<'_, Mainline>) -> Result<Vec<Vec<Span>>, Box<dyn Error>> {
     let (kept, origin) = (Kept::new(false), SystemTime::UNIX_EPOCH);
-    let provider = provider::provider(&kept).with_id_generator(Counted::default()).build();
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(kept.clone())
+        .with_id_generator(Counted::default())
+        .build();
     let spans = Spans::new(provider.tracer("mainline"), origin).describe_nodes(trace::describe);
     let engine = Engine::new(recording.local(), recording.config().clone(), false)?;
     let mut again =
