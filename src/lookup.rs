@@ -192,6 +192,11 @@ impl<F: Family> Lookup<F> {
         }
     }
 
+    /// Whether the node, which is asked now, had been silent: until now it was not [live](Self::look_at_live).
+    pub(crate) fn is_back(&mut self, spot: Spot) -> bool {
+        self.paths.get_mut(usize::from(spot.path)).is_some_and(|path| path.is_back(spot))
+    }
+
     /// The node answered after this time, named these nodes, and had the value that is looked for or not. Says how many other requests to it are superseded.
     pub(crate) fn answered(&mut self, spot: Spot, elapsed: Duration, closer: &[F::Node], value: bool) -> u8 {
         let (number, paths) = (usize::from(spot.path), self.paths.as_mut_slice());

@@ -273,6 +273,11 @@ impl<F: Family> Path<F> {
         tries == 0
     }
 
+    /// Whether the candidate, which is asked now, ran into its time-out before, and no request to it was left.
+    pub(crate) fn is_back(&mut self, spot: Spot) -> bool {
+        self.rank_mut(spot).is_some_and(|rank| rank.tries > 1 && rank.pending == 1)
+    }
+
     /// A request to the candidate was answered. Says how many others to it are superseded.
     pub(crate) fn answered(&mut self, spot: Spot) -> u8 {
         let Some(rank) = self.rank_mut(spot) else { return 0 };

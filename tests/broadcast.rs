@@ -614,3 +614,27 @@ fn what_time_tells_of_the_network_is_known_before_the_event() {
     let stores = |out: &Stamped<Outbound<Tiny>>| matches!(&out.event, Outbound::Request(it) if is_store(it));
     assert!(out.iter().any(stores), "it stores at once, as it knows how large the network is: {out:?}");
 }
+
+#[test]
+fn who_is_asked_again_after_silence_is_stored_with_in_the_same_call() {
+    // Together, two nodes are near enough where their distances sum up to less than 0xc7.
+    let mut net = Net::new(pool(2, BroadcastConfig::default()), []);
+    net.start(optimistic(1, 0, 10, &[0x60, 0xa0]));
+    net.now = at(10);
+    net.names(0xa0, &[0x20, 0x28]);
+    assert!(
+        [0x20, 0x28].iter().all(|key| net.open.iter().any(|(_, it)| it.node == node(*key) && is_store(it)))
+    );
+    // While nobody else is needed, a node is silent; then it is.
+    net.tick(at(2_000));
+    let store = net.take(0x20, true);
+    let out = net.call(Stamped::new(Inbound::Failed(store)));
+    let asked = |store| {
+        let requests = out.iter().filter_map(|out| match &out.event {
+            Outbound::Request(request) if is_store(request) == store => Some(request.node),
+            _ => None,
+        });
+        requests.collect::<Vec<_>>()
+    };
+    assert_eq!((asked(false), asked(true)), (vec![node(0x28), node(0x60)], vec![node(0x60)]));
+}

@@ -69,7 +69,15 @@ impl<F: Family> Optimistic<F> {
 
     /// Asks on, unless there is no need to.
     pub(crate) fn look(&mut self) -> Option<Look<F>> {
-        (!self.stopped && self.budget > 0).then(|| Look::of(0, self.lookup.next()))
+        if self.stopped || self.budget == 0 {
+            return None;
+        }
+        let look = Look::of(0, self.lookup.next());
+        // Who had been silent may be in the window again, from now on and not only when something else happens.
+        if let Look::Ask { spot, .. } = look {
+            self.stale |= self.lookup.is_back(spot);
+        }
+        Some(look)
     }
 
     /// A store has failed; by this node, where it is silent.

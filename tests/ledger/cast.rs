@@ -703,7 +703,11 @@ impl<const N: usize> Matter<N> for Cast<N> {
                     !self.exact || !unqueued || !eager.stopped,
                     "optimistic: looks for nobody beyond the set threshold"
                 );
-                (eager.known.asks(now, request, soft, unqueued), counts)
+                // Whoever was silent is in the window again.
+                eager.stale |= eager.known.is_silent(&request.node);
+                let first = eager.known.asks(now, request, soft, unqueued);
+                self.look_at_window(now);
+                (first, counts)
             }
             Plan::Sweep(tour) => {
                 let hops = tour.named.get(&request.node).expect("sweep: asks nodes that were named");

@@ -140,6 +140,11 @@ impl<const N: usize> Known<N> {
         self.entries.get(peer).is_some_and(Entry::answered)
     }
 
+    /// Whether a node has been silent, and has not been asked again since.
+    pub(crate) fn is_silent(&self, peer: &Peer<N>) -> bool {
+        self.entries.get(peer).is_some_and(|entry| entry.state == State::Missed)
+    }
+
     /// How far away a node is, by each naming.
     pub(crate) fn hops(&self, peer: &Peer<N>) -> Option<&[u32]> {
         self.entries.get(peer).map(|entry| &entry.hops[..])
