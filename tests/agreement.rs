@@ -5,7 +5,6 @@
 #![allow(dead_code)] // of the example, only the driver is wanted
 
 #[path = "../examples/mainline/driver.rs"]
-#[allow(dead_code)]
 mod driver;
 #[path = "../examples/mainline/engine.rs"]
 mod engine;
@@ -132,7 +131,7 @@ fn the_same_nodes_are_asked_over_udp_and_in_the_simulator() {
 
         let id = wide(lookup.starter.key());
         let (address, kept) = (SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), Kept::new(false));
-        let tracer = provider::provider(&kept).build().tracer("test");
+        let tracer = provider::Providers::new(&kept, None).unwrap().tracer();
         let mut driver = Driver::new(address, id, config(), Settings::default(), tracer, None).unwrap();
         for known in world.engine(lookup.starter).unwrap().table().iter() {
             let node = peer(&peers, *known.node()).node();

@@ -21,6 +21,7 @@ mod map;
 #[allow(dead_code)]
 mod operation;
 #[path = "../examples/mainline/provider.rs"]
+#[allow(dead_code)]
 mod provider;
 #[path = "../examples/mainline/saved.rs"]
 mod saved;
@@ -48,9 +49,7 @@ use kad_proto::table::Saved;
 use kad_proto::{Config, Finish, Instant, Key160, Outcome, Stamped};
 use krpc::{Answer, Body, Message, Query};
 use opentelemetry::KeyValue;
-use opentelemetry::trace::{
-    Link, Span as _, SpanBuilder, SpanId, SpanKind, TraceContextExt, Tracer, TracerProvider,
-};
+use opentelemetry::trace::{Link, Span as _, SpanBuilder, SpanId, SpanKind, TraceContextExt, Tracer};
 use opentelemetry_sdk::trace::Span as SdkSpan;
 use operation::{End, Operation};
 use proptest::prelude::*;
@@ -156,7 +155,7 @@ fn driver_with(config: Config, settings: Settings) -> Observed {
 fn observed(config: Config, settings: Settings, upkeep: bool) -> Observed {
     let (any_port, id) = (SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), Key160::new(rand::random()));
     let kept = Kept::new(upkeep);
-    let tracer = provider::provider(&kept).build().tracer("test");
+    let tracer = provider::Providers::new(&kept, None).unwrap().tracer();
     Observed { driver: Driver::new(any_port, id, config, settings, tracer, None).unwrap(), kept }
 }
 
@@ -983,8 +982,8 @@ type Made<'a> = (Option<(usize, bool)>, u64, u64, Vec<KeyValue>);
 /// Makes them, of the operation 0; the first is that of the operation itself.
 fn made(all: &[Made<'_>]) -> Vec<Span> {
     let kept = Kept::new(false);
-    let provider = provider::provider(&kept).build();
-    let tracer = provider.tracer("test");
+    let providers = provider::Providers::new(&kept, None).unwrap();
+    let tracer = providers.tracer();
     let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(1_000 + ms);
     let mut started: Vec<(SdkSpan, u64)> = Vec::new();
     for (from, start, end, attributes) in all {
