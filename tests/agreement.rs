@@ -30,7 +30,6 @@ use kad_proto::coordinator::Inbound;
 use kad_proto::sim::{Handle, Key64, Latency, Link, Scenario, Workload, World};
 use kad_proto::{Config, Family, Key160, Stamped};
 use krpc::{Answer, Body, Message, Query};
-use opentelemetry::trace::TracerProvider;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 use trace::Kept;
