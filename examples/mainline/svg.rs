@@ -12,12 +12,13 @@ const ROW: f64 = 16.0;
 const MARGIN: f64 = 12.0;
 
 const STYLE: &str = "
+  .paper { fill: #ffffff; }
   text { font: 10px ui-monospace, Menlo, Consolas, monospace; fill: #24292f; white-space: pre; }
   .grid { stroke: #d0d7de; stroke-width: 0.5; } .cause { stroke: #8c959f; stroke-width: 0.8; fill: none; }
   .operation { fill: #8c959f; } .answered { fill: #2da44e; } .late { fill: #bf8700; }
   .given { fill: #a475f9; } .failed { fill: #cf222e; }
   @media (prefers-color-scheme: dark) {
-    text { fill: #c9d1d9; } .grid { stroke: #30363d; } .cause { stroke: #6e7681; }
+    .paper { fill: #0d1117; } text { fill: #c9d1d9; } .grid { stroke: #30363d; } .cause { stroke: #6e7681; }
     .operation { fill: #6e7681; } .answered { fill: #3fb950; } .late { fill: #d29922; }
     .given { fill: #a371f7; } .failed { fill: #f85149; }
   }
@@ -67,7 +68,7 @@ pub(crate) fn svg(operations: &[&[Span]]) -> Result<String, fmt::Error> {
     let (width, height) = (left + BARS + 4.0 * MARGIN, y + ROW + MARGIN);
     Ok(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.1} {height:.1}\" width=\"{width:.1}\" \
-         height=\"{height:.1}\">\n<style>{STYLE}</style>\n{body}</svg>\n"
+         height=\"{height:.1}\">\n<style>{STYLE}</style>\n<rect class=\"paper\" width=\"100%\" height=\"100%\"/>\n{body}</svg>\n"
     ))
 }
 
