@@ -113,9 +113,14 @@ fn weather(seeds: impl Iterator<Item = u64>, nodes: u32) -> World {
     last.unwrap()
 }
 
+/// Seeds from this one on: fewer where nothing is optimised, but where arithmetic is checked for overflow.
+fn some(from: u64, count: u64) -> std::ops::Range<u64> {
+    from..from + if cfg!(debug_assertions) { count / 4 } else { count }
+}
+
 #[test]
 fn invariants_hold_with_everything_turned_on() {
-    weather(0..200, 30);
+    weather(some(0, 200), 30);
 }
 
 /// The same, in which records are stored.
@@ -151,21 +156,22 @@ fn publishing(seed: u64, nodes: u32) -> World {
 
 #[test]
 fn invariants_hold_while_records_are_stored() {
-    let worlds = (0..60).map(|seed| publishing(seed, 30));
-    let (mut held, mut left) = (0, 0);
+    let worlds = some(0, 120).map(|seed| publishing(seed, 30));
+    let (mut held, mut left, mut count) = (0, 0, 0);
     for world in worlds {
+        count += 1;
         let nodes = 0..world.scenario().nodes;
         held += nodes.map(|index| world.held(world.handle(index)).count()).sum::<usize>();
         // Requests that were in flight when their broadcast returned.
         let ended = world.broadcasts().iter().filter_map(|broadcast| broadcast.ending.as_ref());
         left += ended.map(|ending| ending.statistics.in_flight()).sum::<u32>();
     }
-    assert!(held > 5_000 && left > 50, "{held} {left}");
+    assert!(held > 80 * count && left > 20, "{held} {left} in {count}");
 }
 
 #[test]
 fn invariants_hold_with_everything_turned_on_and_more_nodes() {
-    weather(200..280, 70);
+    weather(some(200, 80), 70);
 }
 
 #[test]
