@@ -26,7 +26,7 @@ use kad_proto::{Batch, Config, Coordinator, Instant, Key256, Machine, RoutingCon
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::trace::noop::NoopTracer;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant as Clock, SystemTime};
@@ -99,7 +99,7 @@ fn recorder(keep: Keep) -> Recorder<Plain> {
     Recorder::new(LOCAL, config(), keep).unwrap()
 }
 
-/// Spans that are made and thrown away, or not even made.
+/// Spans that are made and, as nobody processes them, thrown away; or not even made.
 fn traced(sampler: Sampler) -> Traced<Plain, SdkTracer> {
     let tracer = SdkTracerProvider::builder().with_sampler(sampler).build().tracer("bench");
     Traced::new(plain(), tracer, SystemTime::now())
@@ -115,7 +115,12 @@ fn off() -> Traced<Plain, NoopTracer> {
 }
 
 fn measured() -> Traced<Plain, NoopTracer> {
-    off().with_metrics(Metrics::new(&SdkMeterProvider::builder().build().meter("bench")))
+    let reader = PeriodicReader::builder(InMemoryMetricExporter::default()).build();
+    let provider = SdkMeterProvider::builder().with_reader(reader).build();
+    let measured = off().with_metrics(Metrics::new(&provider.meter("bench")));
+    // Where the last of it is dropped, nothing is counted any more; this is for as long as the program runs.
+    std::mem::forget(provider);
+    measured
 }
 
 const RING: Keep = Keep::Last { bytes: 1_000_000 };

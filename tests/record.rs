@@ -554,6 +554,79 @@ fn what_refuses_to_be_written_ends_the_recording_and_nothing_else() {
     assert_eq!(replay::<Refusing>(&recorder.bytes()), Err(ReplayError::Unrecorded { calls: 1 }));
 }
 
+/// Its groups are asked for a node that makes it panic.
+#[derive(Clone, Debug, PartialEq)]
+struct Fragile;
+
+impl kad_proto::Family for Fragile {
+    type Key = Key8;
+    type Node = Key8;
+    type Message = ();
+
+    fn key(node: &Key8) -> Key8 {
+        *node
+    }
+
+    fn admits(node: &Key8) -> bool {
+        assert_ne!(*node, Key8::new([0x66]), "a bug of the caller's");
+        true
+    }
+}
+
+#[test]
+fn the_call_that_crashed_is_the_last_one_and_crashes_again() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    for text in [false, true] {
+        let mut recorder = Recorder::<Fragile>::new(Key8::new([0]), Config::default(), Keep::All).unwrap();
+        if text {
+            recorder = recorder.with_text();
+        }
+        let discovered = |key| Stamped::new(Inbound::Discovered(Key8::new([key])));
+        let _ = recorder.handle(Instant::ORIGIN, discovered(0x55));
+        let taken = recorder.take();
+        let _ = recorder.handle(Instant::ORIGIN, discovered(0x56));
+        let crash = catch_unwind(AssertUnwindSafe(|| {
+            recorder.handle(Instant::from_secs(1), discovered(0x66)).into_vec()
+        }));
+        assert!(crash.is_err());
+        let bytes = [taken, recorder.bytes()].concat();
+        let recording = Recording::<Fragile>::open(&bytes).unwrap();
+        let calls: Vec<_> = recording.calls().map(|call| call.unwrap()).collect();
+        let last = calls.last().unwrap();
+        assert_eq!((calls.len(), last.number, last.now), (3, 3, Instant::from_secs(1)));
+        assert_eq!(last.event, discovered(0x66));
+        let again = catch_unwind(AssertUnwindSafe(|| recording.replay()));
+        assert!(again.is_err(), "{again:?}");
+    }
+    // On a machine that does not crash there is nothing to compare it with.
+    let mut recorder = Recorder::<Fragile>::new(Key8::new([0]), Config::default(), Keep::All).unwrap();
+    let event = Inbound::Discovered(Key8::new([0x66]));
+    let crash = catch_unwind(AssertUnwindSafe(|| recorder.handle(Instant::ORIGIN, event.into()).into_vec()));
+    assert!(crash.is_err());
+    let replayed = Recording::<Fragile>::open(&recorder.bytes()).unwrap().replay_on(Deaf).unwrap();
+    assert_eq!((replayed.calls, replayed.difference), (1, None));
+}
+
+/// Says nothing.
+struct Deaf;
+
+impl Machine for Deaf {
+    type Inbound = Inbound<Fragile>;
+    type Outbound = Outbound<Fragile>;
+
+    fn handle_into(
+        &mut self,
+        _: Instant,
+        _: Stamped<Inbound<Fragile>>,
+        _: &mut kad_proto::Batch<Outbound<Fragile>>,
+    ) {
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+}
+
 #[test]
 fn keys_are_text_to_people() {
     let key = Key160::new([0xab; 20]);

@@ -687,6 +687,32 @@ fn scenarios_are_judged() {
     assert!(requests > 1_000 && deep > 100 && linked > 100, "{requests}, {deep}, {linked}");
 }
 
+#[test]
+fn a_broadcast_that_falls_short_is_an_error_and_one_that_does_not_is_none() {
+    let run = |dead: fn(&Key8) -> bool, success, deadline| {
+        let mut net = Net::new(quiet(), Sampler::AlwaysOn);
+        net.dead = dead;
+        let nodes = vec![node(0x40), node(0x44)];
+        let start = StartBroadcast::fixed(3, node(0x42), "it", nodes).with_success(success);
+        net.call(Stamped::new(Inbound::Broadcast(start)).by(deadline));
+        net.run(Instant::FAR_FUTURE);
+        let spans = net.spans();
+        let broadcast = spans.iter().find(|span| span.name == "kad broadcast").unwrap();
+        (text(broadcast, "kad.outcome"), text(broadcast, "error.type"), broadcast.status.clone())
+    };
+    let (all, one) = (Success::Share(100), Success::Share(50));
+    let half_dead: fn(&Key8) -> bool = |node| node.as_bytes()[0] == 0x44;
+    let late = Instant::from_secs(60);
+    assert_eq!(run(|_| false, all, late), ("complete".into(), String::new(), Status::Unset));
+    assert_eq!(run(half_dead, one, late), ("complete".into(), String::new(), Status::Unset));
+    let short = ("complete".into(), "unsuccessful".into(), Status::error("unsuccessful"));
+    assert_eq!(run(half_dead, all, late), short);
+    let soon = Instant::from_millis(500);
+    let late = "deadline exceeded".to_owned();
+    assert_eq!(run(half_dead, all, soon), (late.clone(), late.clone(), Status::error("deadline exceeded")));
+    assert_eq!(run(half_dead, one, soon), (late, String::new(), Status::Unset));
+}
+
 /// What was exported last: each point by its instrument and attributes; of a histogram how many there were, and their sum.
 fn exported(provider: &SdkMeterProvider, exporter: &InMemoryMetricExporter) -> BTreeMap<String, f64> {
     exporter.reset();

@@ -7,6 +7,7 @@
 //!   CONSTRUCTION  version of the crate, bits of a key, own key, configuration, nodes of the table, round trips
 //!   CALL          now, stamped inbound event, digest of what came out (u64), its text, if any, up to the end
 //!   GAP           how many calls are not there
+//!   OPEN          now, stamped inbound event: of a call that had not returned when the recording was closed
 //!   END           how many calls there were, whether all could be recorded
 //! ```
 //!
@@ -25,6 +26,7 @@ pub(super) const CONSTRUCTION: u8 = 0;
 pub(super) const CALL: u8 = 1;
 pub(super) const GAP: u8 = 2;
 pub(super) const END: u8 = 3;
+pub(super) const OPEN: u8 = 4;
 
 /// Bytes of a frame before its payload.
 pub(super) const PREFIX: usize = 8;

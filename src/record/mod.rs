@@ -65,6 +65,9 @@
 //! once its beginning is gone, and [says so](ReplayError::Partial). A bounded recorder whose pieces are taken before it has
 //! dropped anything loses nothing.
 //!
+//! Where a call panics (in the code of the caller's types: the engine's own does not) and the program catches that, the call is
+//! the last one of the recording, and a replay makes it again.
+//!
 //! # What it costs
 //!
 //! Of an answer that names 20 nodes of 32 bytes: 690 bytes, of which 661 are the nodes; 8,600 instructions, some 1 µs where the
@@ -74,7 +77,8 @@
 //!
 //! # From a recording to a test
 //!
-//! In the repository of this crate, for nodes of the simulator and for the networks with 8-bit keys of its own tests:
+//! In the repository of this crate, for what `examples/mainline --record FILE` wrote, for nodes of the simulator, and for the network
+//! with 8-bit keys of its own tests:
 //!
 //! ```sh
 //! cp FILE tests/recordings/        # a regression test: replayed by `cargo test --all-features`, no difference allowed

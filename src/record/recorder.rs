@@ -2,7 +2,7 @@
 
 use super::Recordable;
 use super::beginning::Beginning;
-use super::format::{CALL, CONSTRUCTION, END, FORMAT, GAP, MAGIC, PREFIX, hash, prefix, write};
+use super::format::{CALL, CONSTRUCTION, END, FORMAT, GAP, MAGIC, OPEN, PREFIX, hash, prefix, write};
 use crate::coordinator::{Config, Coordinator, Inbound, Outbound};
 use crate::error::ConfigError;
 use crate::key::Key;
@@ -68,7 +68,7 @@ impl<F: Recordable> Recorder<F> {
     }
 
     /// The recording as it stands, closed: what a file is made of. Where parts of it have been [taken](Recorder::take), they come
-    /// before.
+    /// before. A call that has not returned, as something of the caller's has panicked in it, is the last one.
     pub fn bytes(&self) -> Vec<u8> {
         self.tape.bytes()
     }
@@ -191,6 +191,8 @@ struct Log {
     /// The payload of the call that goes on.
     payload: Vec<u8>,
     calls: u64,
+    /// How many bytes of the payload are what the call was told, until it has returned.
+    open: Option<usize>,
     /// Calls before those in `frames` that are not there, since something was taken.
     lost: u64,
     /// All could be written so far.
@@ -203,16 +205,18 @@ impl Log {
         let whole = construction(&mut payload);
         let mut head = [&MAGIC[..], &[FORMAT]].concat();
         append(&payload, &mut head);
-        Self { keep, head, frames: VecDeque::new(), payload, calls: 0, lost: 0, whole }
+        Self { keep, head, frames: VecDeque::new(), payload, calls: 0, open: None, lost: 0, whole }
     }
 
     fn begin(&mut self, call: impl FnOnce(&mut Vec<u8>) -> bool) {
         self.payload.clear();
         self.whole = self.whole && call(&mut self.payload);
+        self.open = Some(self.payload.len());
     }
 
     fn end(&mut self, said: impl FnOnce(&mut Vec<u8>) -> bool) {
         self.whole = self.whole && said(&mut self.payload);
+        self.open = None;
         if !self.whole {
             return;
         }
@@ -267,8 +271,12 @@ impl Log {
     }
 
     fn close(&self, bytes: &mut Vec<u8>) {
+        let told = self.open.filter(|_| self.whole).and_then(|length| self.payload.get(1..length));
+        if let Some(told) = told {
+            append(&[&[OPEN], told].concat(), bytes);
+        }
         let mut payload = Vec::new();
-        write(&(END, self.calls, self.whole), &mut payload);
+        write(&(END, self.calls + u64::from(told.is_some()), self.whole), &mut payload);
         append(&payload, bytes);
     }
 }

@@ -87,7 +87,7 @@ impl World {
 
     /// The recordings of node `index` as they stand, closed: one for each life, the first one first, as a node that
     /// keeps its table itself begins anew whenever it comes. None where it was never there, or is not
-    /// [recorded](World::record).
+    /// [recorded](World::record). What is kept is kept of each life.
     pub fn recordings(&self, index: u32) -> Vec<Vec<u8>> {
         let lives = self.tapes.nodes.get(&index).map(|taped| taped.lives.as_slice());
         lives.unwrap_or_default().iter().map(Tape::bytes).collect()
@@ -95,6 +95,9 @@ impl World {
 
     /// A recorded node has an engine that was told nothing yet: its tape begins.
     pub(crate) fn tape(&mut self, index: u32) {
+        if !self.tapes.nodes.contains_key(&index) {
+            return;
+        }
         let round_trips = self.measured(index);
         let engine = self.nodes.get(index as usize).and_then(|node| node.engine.as_ref());
         if let Some(taped) = self.tapes.nodes.get_mut(&index)

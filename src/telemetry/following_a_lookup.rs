@@ -28,40 +28,42 @@
 //! chain of answers was that led to it; its hop tells something else, the length of the chain of who first named whom (`:38388` had been
 //! named by the first seed already: hop 2, at depth 4).
 //!
-//! **2.2 ms: twelve at once.** The answer of `:38388` brings nothing nearer than the four nearest nodes, which have been asked by now.
-//! The lookup widens from alpha to k = 20 requests, and all that it sends at this moment hangs under this one answer.
+//! **2.2 ms: twelve at once.** The answer of `:38388` is the third in a row (after those of `:40463` and `:47370`) that names nobody new
+//! among the k nearest: the lookup stalls, and widens from alpha to k = 20 requests. All that it sends at this moment hangs under
+//! this one answer.
 //!
-//! **2.2 to 86 ms: silence.** Nine of the twelve answer within a millisecond, and so does everybody else; the datagrams to three are lost.
-//! Nothing is sent meanwhile, as nothing happens: the twenty nearest have answered, or are being waited for.
+//! **2.2 to 86 ms: silence.** Nine of the twelve answer within a millisecond. The datagrams to or from the other three are lost, as is what was
+//! said to or by the third seed. Nothing is sent meanwhile: the twenty nearest have answered, or are being waited for.
 //!
 //! **86 ms: the soft limit.** Time-outs follow the round trips that were observed, and never go below 250 ms here; the soft limit is a
-//! third of that. The three silent nodes have their slots taken away, and are asked once more, as a lost datagram is not a dead node.
+//! third of that. The three silent ones of the twelve have their slots taken away, and are asked once more, as a lost datagram is not a dead node.
 //! No answer caused these requests: they hang under the root ([rule 2](crate::context)).
 //!
 //! **86 ms: two are alive.** `:40717` and `:39986` answer the second request. The first one to each is given up at once:
-//! `superseded`, which is no error and is not held against the node. From the answer of `:40717` two more nodes become known. As
-//! two others are silent still, both are asked in their stead, and one of them names `:45357`, which is nearer: hop 4.
+//! `superseded`, which is no error and is not held against the node. From the answer of `:40717` others become known. As
+//! two nodes are silent still, two of these are asked in their stead, and one of them names `:45357`, which is nearer: hop 4.
 //!
-//! **170 ms: one more silent node** is asked again, and answers.
+//! **170 ms: one more soft limit.** `:45357` is asked again, and `:58925` in its stead; both answer. Both hang under the root.
 //!
 //! **250 ms: the third seed.** `:35037` was asked at 0 ms, when no round trip had been measured yet: its soft limit was the configured
 //! 250 ms, its deadline 1 s. It has been silent until now, is asked again, and answers.
 //!
-//! **253 ms: the end.** `:58433` was asked twice, and both requests run into their deadline at this moment (a repeated
-//! request has the time that the first has left): `timed out`, two spans with the status of an error, `error.type` `timeout`. It is no longer counted upon;
+//! **253 ms: the end.** `:58433` was asked twice. A request that is repeated after a soft limit has the time-out less that limit, so that
+//! both are due at about the same time, here within half a millisecond, and the driver's wake-up notices them in one call: `timed
+//! out`, two spans with the status of an error, `error.type` `timeout`. The node is no longer counted upon;
 //! the twenty nearest nodes that live have answered, and the root ends: `kad.outcome` `converged`, with
 //! `kad.requests` 29, `kad.success` 23, `kad.timeouts` 2, `kad.cancelled` 4, `kad.hops` 4 and the nodes found as `kad.closest`.
 //!
 //! # What is not seen
 //!
 //! The nodes that answered, and those that they named, are of use to the routing table too. Where a node keeps one, its checks are traces of
-//! their own: they are not this lookup's work, do not end with it, and have no part of its deadline. Each has a span link to the
-//! request whose answer led to it ([rule 4](crate::context)), and collectors show that on both ends.
+//! their own: they are not this lookup's work, do not end with it, and have no part of its deadline. A check that this lookup
+//! led to has a span link to the request whose answer named the node ([rule 4](crate::context)).
 //! `cargo run --release --all-features --example mainline -- --stay 10s --trace-upkeep` lists them.
 //!
 //! # In a tool that you have
 //!
-//! The example sends its spans and metrics to any collector that takes OTLP over HTTP (it is another package then, for what
+//! The example sends its spans and metrics to a collector that takes OTLP over HTTP, without TLS (it is another package then, for what
 //! the exporter depends on):
 //!
 //! ```sh

@@ -20,19 +20,24 @@ use opentelemetry::metrics::{Counter, Histogram, Meter};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Instruments of a meter, for a [`Traced`](super::Traced) coordinator. The engine keeps plain numbers, which can be read without
-/// any of this; here they are counted on and exported. Two coordinators of a program want a meter each.
+/// Instruments of a meter, for a [`Traced`](super::Traced) coordinator. What is observable is read from the plain numbers that the
+/// engine keeps, which can be read without any of this: [`traffic`](Coordinator::traffic), [`routing`](Coordinator::routing),
+/// [`explored`](Coordinator::explored), [`table`](Coordinator::table) and the like. The others are counted from events: what the
+/// engine says of each operation and request, and to whom it belongs.
+///
+/// Two coordinators of a program want a meter each, of names or attributes of their own, as OpenTelemetry takes two meters of one
+/// name for the same; and so does one that takes the place of another. Once this is dropped, nothing is observed any more.
 ///
 /// | instrument | kind, unit | attributes | what |
 /// | --- | --- | --- | --- |
-/// | `kad.requests.sent` | counter | `kad.owner` | requests |
+/// | `kad.requests.sent` | counter | `kad.owner` | requests: of an `operation`, or else as [spans](super#spans) say it |
 /// | `kad.requests.ended` | counter | `kad.owner`, `kad.end` | how they ended: `answered`, `failed`, `rejected`, `timed out`, or why else they were given up (cancelled): `operation ended`, `lookup ended`, `superseded`, `unneeded` |
 /// | `rpc.client.call.duration` | histogram, s | `rpc.system.name`, `rpc.method`, `error.type` | requests, from being sent to their end; those that were given up for another reason than time are not in it |
 /// | `kad.requests.in_flight`, `kad.requests.queued` | observable gauge | | requests that have not ended, that wait for capacity |
-/// | `kad.replies.late`, `kad.replies.unknown` | observable counter | | replies for requests that had ended, and ids that were made up |
+/// | `kad.replies.late`, `kad.replies.unknown` | observable counter | | replies for requests that had ended, and ids that were made up (of requests, and of operations to be stopped) |
 /// | `kad.operations.live`, `kad.operations.running` | observable gauge | | operations of the caller |
 /// | `kad.operations.refused` | counter | `kad.operation.kind` | starts that were not accepted |
-/// | `kad.operation.duration` | histogram, s | `kad.operation.kind`, `kad.outcome` | from start to finish |
+/// | `kad.operation.duration` | histogram, s | `kad.operation.kind`, `kad.outcome` | operations of the caller, from start to finish: `find`, `message`, `bootstrap`, `crawl`, `broadcast` |
 /// | `kad.operation.requests`, `kad.operation.hops` | histogram | the same | what it took |
 /// | `kad.broadcasts` | counter | `kad.outcome`, `kad.succeeded` | broadcasts that ended |
 /// | `kad.table.nodes` | observable gauge | `kad.cpl` | nodes of the routing table, by common prefix length |
@@ -94,6 +99,7 @@ struct Numbers {
 /// Boundaries of histograms: those that the semantic conventions advise for calls, and what operations take longer.
 const SECONDS: [f64; 17] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0];
+const LAGS: [f64; 10] = [0.0, 0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 1.0, 10.0];
 const REQUESTS: [f64; 12] = [0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0, 300.0, 1_000.0, 10_000.0];
 const HOPS: [f64; 9] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0];
 
@@ -149,7 +155,7 @@ impl Metrics {
             requests: numbers_of("kad.operation.requests", &REQUESTS),
             hops: numbers_of("kad.operation.hops", &HOPS),
             broadcasts: counter("kad.broadcasts"),
-            lag: seconds("kad.wakeup.lag"),
+            lag: meter.f64_histogram("kad.wakeup.lag").with_unit("s").with_boundaries(LAGS.into()).build(),
             numbers,
             due: Instant::ORIGIN,
             open: HashMap::new(),
@@ -299,8 +305,11 @@ impl Observed<'_> {
         &self,
         read: impl Fn(&Numbers) -> Points + Send + Sync + 'static,
     ) -> impl Fn() -> Points + Send + Sync + 'static {
-        let numbers = Arc::clone(self.numbers);
-        move || read(&numbers.lock().unwrap_or_else(PoisonError::into_inner))
+        let numbers = Arc::downgrade(self.numbers);
+        move || {
+            let numbers = numbers.upgrade();
+            numbers.map_or_else(Points::new, |it| read(&it.lock().unwrap_or_else(PoisonError::into_inner)))
+        }
     }
 }
 

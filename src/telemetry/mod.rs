@@ -23,14 +23,14 @@
 //! | --- | --- | --- |
 //! | `rpc.system.name` | requests | `kademlia` |
 //! | `rpc.method` | requests | as the name of the span |
-//! | `error.type` | requests, operations | why it failed: `timeout`, `failed`, `rejected`; `refused`, `deadline exceeded`. Its status is an error then |
-//! | `kad.operation` | operations and their requests | the tag |
+//! | `error.type` | requests, operations | why it failed: `timeout`, `failed`, `rejected`; `refused`, `deadline exceeded`, `unsuccessful`: a broadcast that has not met its [success](crate::broadcast::Success), while one that has is no error whatever its time. Its status is an error then |
+//! | `kad.operation` | operations and their requests | the tag, up to 2^63 - 1 |
 //! | `kad.owner` | requests that are side effects | `bootstrap`, `explore`, `include`, `probe`, `background` |
-//! | `kad.target` | all | the key that is approached, or asked about |
+//! | `kad.target` | all but crawls | the key that is approached, or asked about; of a broadcast that of its first record |
 //! | `kad.node` | requests | the node, by its `Debug`; [others](Spans::describe_nodes) in its stead, `network.peer.address` say |
 //! | `kad.hop` | requests | length of the causal chain of who first named whom |
 //! | `kad.deadline.remaining` | all | seconds from its begin to its deadline |
-//! | `kad.end` | requests | how it ended: `answered`, `failed`, `rejected`, `timed out`, or why else it was given up: `operation ended`, `lookup ended`, `superseded` by another request to the node, `unneeded`; `abandoned`, where [the program ended](Traced::abandon) |
+//! | `kad.end` | requests, and operations that are abandoned | how it ended: `answered`, `failed`, `rejected`, `timed out`, or why else it was given up: `operation ended`, `lookup ended`, `superseded` by another request to the node, `unneeded`; `abandoned`, where [the program ended](Traced::abandon) |
 //! | `kad.closer` | requests that were answered | how many nodes the answer names |
 //! | `kad.request.size`, `kad.response.size` | requests | bytes, where the driver [says so](Traced::request_span) |
 //! | `kad.outcome` | operations | how it ended |
@@ -40,7 +40,8 @@
 //! | `kad.stores`, `kad.stored`, `kad.succeeded` | broadcasts | with how many nodes it was to store, how many have, and whether that was enough |
 //!
 //! Those that begin with `rpc`, `error` or `network` are OpenTelemetry's semantic conventions. Samplers are shown `rpc.system.name`,
-//! `rpc.method`, `kad.operation` and `kad.owner`: one that keeps what has no owner keeps operations, and drops the upkeep.
+//! `rpc.method`, `kad.operation` and `kad.owner`: one that keeps what has no owner keeps operations, and drops the upkeep (and what optimistic broadcasts do after their
+//! finish, which has the owner `background`).
 //!
 //! # Metrics
 //!
@@ -52,14 +53,14 @@
 //!
 //! # What it costs
 //!
-//! Instructions of a lookup of 23 requests, which is 189,000 by the coordinator as it is (`benches/instructions`):
+//! Instructions of a lookup of 23 requests, which is 192,000 by the coordinator as it is (`benches/instructions`):
 //!
 //! | | more |
 //! | --- | --- |
 //! | [off](Traced::off), or no tracer installed | 900: the event is moved once more by each call |
-//! | sampled out | 69,000 |
-//! | all spans made by OpenTelemetry's SDK and thrown away | 790,000, of which most is the text of attributes |
-//! | [metrics](Metrics), by OpenTelemetry's SDK | 48,000 |
+//! | sampled out | 66,000 |
+//! | all spans made by OpenTelemetry's SDK, without a span processor | 785,000, of which most is the text of attributes |
+//! | [metrics](Metrics), by OpenTelemetry's SDK | 122,000 |
 
 pub mod following_a_lookup;
 mod metrics;

@@ -50,6 +50,9 @@ pub struct Spans<F: Family, T> {
     describe: fn(&F::Node) -> Vec<KeyValue>,
 }
 
+/// The `error.type` of an operation that ran into its deadline.
+const LATE: &str = "deadline exceeded";
+
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestEnd {
@@ -243,7 +246,8 @@ impl<F: Family, T: Tracer> Spans<F, T> {
             let closest = Value::Array(Array::String(finish.closest.iter().map(name).collect()));
             span.set_attribute(KeyValue::new("kad.closest", closest));
         }
-        self.operation_ended(now, span, finish.outcome, &finish.statistics);
+        let late = finish.outcome == Outcome::DeadlineExceeded;
+        self.operation_ended(now, span, (finish.outcome, &finish.statistics), late.then_some(LATE));
     }
 
     /// Ends the span of a crawl.
@@ -256,10 +260,11 @@ impl<F: Family, T: Tracer> Spans<F, T> {
             ("kad.edges", counts.edges),
         ];
         span.set_attributes(found.map(|(name, count)| KeyValue::new(name, i64::from(count))));
-        self.operation_ended(now, span, finish.outcome, &finish.statistics);
+        let late = finish.outcome == Outcome::DeadlineExceeded;
+        self.operation_ended(now, span, (finish.outcome, &finish.statistics), late.then_some(LATE));
     }
 
-    /// Ends the span of a broadcast.
+    /// Ends the span of a broadcast. Whether that is an error is decided by its success, not by its time.
     pub fn broadcast_ended(&self, now: Instant, mut span: T::Span, finish: &BroadcastFinish<F>) {
         let stored = finish.stores.iter().filter(|stored| stored.end == StoreEnd::Stored).count();
         span.set_attributes([
@@ -267,10 +272,18 @@ impl<F: Family, T: Tracer> Spans<F, T> {
             KeyValue::new("kad.stored", count(stored)),
             KeyValue::new("kad.succeeded", finish.succeeded),
         ]);
-        self.operation_ended(now, span, finish.outcome, &finish.statistics);
+        let late = finish.outcome == Outcome::DeadlineExceeded;
+        let error = (!finish.succeeded).then_some(if late { LATE } else { "unsuccessful" });
+        self.operation_ended(now, span, (finish.outcome, &finish.statistics), error);
     }
 
-    fn operation_ended(&self, now: Instant, mut span: T::Span, outcome: Outcome, statistics: &Statistics) {
+    fn operation_ended(
+        &self,
+        now: Instant,
+        mut span: T::Span,
+        (outcome, statistics): (Outcome, &Statistics),
+        error: Option<&'static str>,
+    ) {
         if span.is_recording() {
             span.set_attribute(KeyValue::new("kad.outcome", outcome.to_string()));
             let Statistics { requests, success, failure, timeouts, cancelled, hops, .. } = *statistics;
@@ -284,8 +297,7 @@ impl<F: Family, T: Tracer> Spans<F, T> {
             ];
             span.set_attributes(sums.map(|(name, sum)| KeyValue::new(name, i64::from(sum))));
         }
-        let late = outcome == Outcome::DeadlineExceeded;
-        self.end(now, span, late.then_some("deadline exceeded"));
+        self.end(now, span, error);
     }
 
     /// Ends a span. As OpenTelemetry wants of libraries, only an error is given a status.

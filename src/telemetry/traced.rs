@@ -120,7 +120,8 @@ impl<F: Family, T: Tracer, M: AsRef<Coordinator<F>>> Traced<F, T, M> {
     }
 
     /// Ends all spans that are open, with `kad.end` `abandoned`: for a program that ends. They would end when this is dropped,
-    /// at the time that the tracer takes it for. What they were of goes on, and has no span any more.
+    /// at the time that the tracer takes it for. What they were of goes on; what it asks
+    /// from then on hangs under spans that have ended.
     pub fn abandon(&mut self, now: Instant) {
         let now = self.clock.advance(now);
         let Some(tracing) = &mut self.tracing else { return };
