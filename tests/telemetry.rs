@@ -901,6 +901,11 @@ fn metrics_are_read_without_being_told_to() {
     }
     net.machine.measure(net.now);
     assert_eq!(exported(&provider, &exporter)[&of], 0.0);
+
+    // An engine that is gone has no numbers.
+    drop(net);
+    let after = exported(&provider, &exporter);
+    assert!(!after.contains_key(&of) && !after.contains_key("kad.requests.in_flight"), "{after:?}");
 }
 
 #[cfg(feature = "record")]
