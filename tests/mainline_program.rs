@@ -64,7 +64,7 @@ fn help_names_every_option() {
 
 #[test]
 fn bad_arguments_are_named() {
-    let cases: [(&[&str], &str); 44] = [
+    let cases: [(&[&str], &str); 45] = [
         (&["--frobnicate"], "--frobnicate"),
         (&["target"], "target"),
         (&["-x"], "-x"),
@@ -108,6 +108,7 @@ fn bad_arguments_are_named() {
         (&["--replay", "x", "--nodes", "3"], "--nodes: not with --replay, which runs nothing"),
         (&["--serve", "--replay", "x"], "--serve: not with --replay"),
         (&["--replay", "/no such file"], "/no such file: "),
+        (&["--record", "/no such folder/x"], "/no such folder/x: "),
         (&["--optimistic", "--crawl"], "--optimistic: only with --put or --announce"),
     ];
     for (arguments, message) in cases {
@@ -642,4 +643,46 @@ fn a_node_that_is_interrupted_has_recorded_what_it_was_told() {
     let output = run(&["--replay", &file]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(stdout(&output).contains("\nkad broadcast of "), "{}", stdout(&output));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_recording_that_cannot_be_written_hides_nothing() {
+    let arguments = ["--nodes", "12", "--json", "--deadline", "1m", "--record", "/dev/full"];
+    for (does, code) in [(&["--put", "hello"][..], 1), (&["--get", NOWHERE], 3)] {
+        let output = run(&[&arguments[..], does].concat());
+        assert_eq!(output.status.code(), Some(code), "the highest: {output:?}");
+        assert!(stderr(&output).contains("error: /dev/full: "), "{}", stderr(&output));
+        assert_eq!(json(&output)["event"], "report", "and nothing else");
+    }
+    let output = run(&["--json", "--bootstrap", &closed().to_string(), "--record", "/dev/full"]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors: Vec<_> = stderr(&output).lines().filter(|line| line.starts_with("error: ")).collect();
+    assert!(errors[0].contains("no bootstrap node answered"), "{errors:?}");
+    assert!(errors[1].contains("/dev/full: "), "{errors:?}");
+    assert!(json(&output)["error"].as_str().unwrap().starts_with("no bootstrap node answered"));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_node_that_stays_records_in_pieces_and_one_that_is_killed_leaves_those() {
+    let folder = Folder::new();
+    let files = ["a.kadrec", "b.kadrec"].map(|name| folder.path(name));
+    let [mut ended, mut killed] =
+        files.each_ref().map(|file| Running::start(&["--serve", "--nodes", "8", "--record", file]));
+    ended.line("routing table after 5 s");
+    killed.line("routing table after 5 s");
+    let written = folder.read("a.kadrec").len();
+    ended.interrupt(0);
+    assert!((1_000..folder.read("a.kadrec").len()).contains(&written), "{written} bytes before the end");
+    let output = run(&["--replay", &files[0]]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stdout(&output).lines().next().unwrap().ends_with(" calls, no difference"), "{output:?}");
+
+    drop(killed);
+    let output = run(&["--replay", &files[1]]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let (_, calls) = stderr(&output).split_once("cut short after ").unwrap();
+    let calls: u64 = calls.split(' ').next().unwrap().parse().unwrap();
+    assert!(calls > 10, "{calls} calls");
 }

@@ -2,6 +2,7 @@
 example sends its traces and metrics: check.py PROGRAM"""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -17,17 +18,23 @@ KINDS = {"/v1/traces": ExportTraceServiceRequest, "/v1/metrics": ExportMetricsSe
 
 
 class Collector:
-    """What came in: spans, the latest points of each metric, and the names of the services that sent them."""
+    """What came in: spans, the latest points of each metric, and the names of the services that sent them. So many times at
+    first it takes no spans."""
 
-    def __init__(self):
+    def __init__(self, refusals=0):
         self.spans, self.metrics, self.services, self.requests = [], {}, set(), []
+        self.refusals = refusals
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                collector.take(self.path, self.headers["Content-Type"], body)
-                self.send_response(200)
+                if self.path == "/v1/traces" and collector.refusals > 0:
+                    collector.refusals -= 1
+                    self.send_response(503)
+                else:
+                    collector.take(self.path, self.headers["Content-Type"], body)
+                    self.send_response(200)
                 self.send_header("Content-Type", "application/x-protobuf")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -79,14 +86,18 @@ def check(holds, what):
         sys.exit(1)
 
 
-def run(*arguments, code=0):
-    collector = Collector()
+def run(*arguments, code=0, refusals=0):
+    """A run, with its collector: what that took, the report, and what was printed as an error."""
+    collector = Collector(refusals)
     done = subprocess.run(
-        [PROGRAM, "--json", "--otlp", collector.url, *arguments], capture_output=True, text=True, timeout=120
+        [PROGRAM, "--json", "--otlp", collector.url, *arguments], capture_output=True, text=True, timeout=120,
+        # Spans are sent while the program stays.
+        env={**os.environ, "OTEL_BSP_SCHEDULE_DELAY": "500"},
     )
     if done.returncode != code:
         sys.exit(f"{arguments}: exit code {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}")
-    return collector, json.loads(done.stdout)
+    # The report is the last of what a program prints that stays.
+    return collector, json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
 def of(spans, name):
@@ -94,7 +105,7 @@ def of(spans, name):
 
 
 # One lookup.
-collector, said = run("--nodes", "60", "--drop", "0.1")
+collector, said, _ = run("--nodes", "60", "--drop", "0.1")
 (lookup,) = said["lookups"]
 check({path for path, _ in collector.requests} == set(KINDS), "spans and metrics arrive")
 check({kind for _, kind in collector.requests} == {"application/x-protobuf"}, "as OTLP/HTTP")
@@ -145,21 +156,21 @@ calls = sum(point.count for point in collector.metrics["rpc.client.call.duration
 check(calls == ends["answered"] + ends["timed out"], f"and {calls} calls")
 
 # Ten at once.
-collector, said = run("--queries", "10")
+collector, said, _ = run("--queries", "10")
 traces = defaultdict(set)
 for span in collector.spans:
     traces[span.trace_id].add(attributes(span)["kad.operation"])
 check(len(traces) == 10 and all(len(tags) == 1 for tags in traces.values()), "ten lookups are ten traces")
 
 # Out of time.
-collector, said = run("--deadline", "1ms", "--nodes", "60", "--drop", "0.5", code=2)
+collector, said, _ = run("--deadline", "1ms", "--nodes", "60", "--drop", "0.5", code=2)
 (root,) = of(collector.spans, "kad find")
 check(root.status.code == Status.STATUS_CODE_ERROR, f"a lookup that runs out of time is an error: {root.status.message}")
 check(attributes(root)["error.type"] == attributes(root)["kad.outcome"] == "deadline exceeded", "of that type")
 check(len(attributes(root)["kad.closest"]) == len(said["lookups"][0]["closest"]), "with its partial result")
 
 # A store.
-collector, said = run("--put", "hello")
+collector, said, _ = run("--put", "hello")
 (root,) = of(collector.spans, "kad broadcast")
 stores = of(collector.spans, "STORE")
 check(len(stores) == attributes(root)["kad.stored"] == said["actions"][0]["stored"], f"a put is a trace with {len(stores)} stores")
@@ -167,7 +178,30 @@ check({span.trace_id for span in collector.spans} == {root.trace_id}, "and no ot
 succeeded = [attributes(point) for point in collector.metrics["kad.broadcasts"]]
 check(succeeded == [{"kad.outcome": "complete", "kad.succeeded": True}], "which the metrics count")
 
+# A node that stays.
+collector, said, _ = run("--stay", "3s", "--queries", "1")
+owned = [span for span in collector.spans if "kad.owner" in attributes(span)]
+owners = sorted({attributes(span)["kad.owner"] for span in owned})
+check(owned and all(span.parent_span_id == b"" for span in owned), f"the {len(owned)} requests of {owners} hang under nothing")
+ids = {span.span_id for span in collector.spans}
+links = [link for span in owned for link in span.links]
+check(links and all(link.span_id in ids for link in links), f"{len(links)} of them link to what led to them, which arrived")
+check(collector.sum("kad.table.nodes") > 0, f"the gauges: {collector.sum('kad.table.nodes')} nodes in the table")
+check("kad.requests.in_flight" in collector.metrics, f"and {collector.sum('kad.requests.in_flight')} requests in flight")
+
+# A collector that is out of order for a while: as long as the exporter tries once more, and no longer.
+collector, said, _ = run("--stay", "5s", refusals=1)
+check(of(collector.spans, "kad find"), "spans that are not taken at first are sent once more")
+collector, said, errors = run("--stay", "8s", refusals=4, code=1)
+check(said["event"] == "report" and said["exit"] == 0, "the report is that of what was done")
+check(not of(collector.spans, "kad find") and collector.metrics, "in the end all else arrives")
+(error,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+check("spans were not taken by the collector, the first because: its answer is 503" in error, error)
+done = subprocess.run([PROGRAM, "--otlp", "https://127.0.0.1:1"], capture_output=True, text=True, timeout=120)
+check(done.returncode == 1 and not done.stdout and "there is no TLS in this build" in done.stderr, done.stderr.splitlines()[0])
+
 # Nobody there.
 done = subprocess.run([PROGRAM, "--otlp", "http://127.0.0.1:1"], capture_output=True, text=True, timeout=120)
 check(done.returncode == 1 and "--otlp http://127.0.0.1:1: " in done.stderr, done.stderr.strip())
+check("metrics: " in done.stderr, "which does not keep the metrics from being sent")
 check("kad find: converged" in done.stdout, "the lookup has come to its end all the same")

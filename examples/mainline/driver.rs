@@ -632,7 +632,12 @@ impl Driver {
         self.engine.measure(now);
     }
 
-    /// What the engine was told so far, if that is recorded.
+    /// Takes what the engine was told since the last time, if that is recorded.
+    pub(crate) fn take_recording(&mut self) -> Option<Vec<u8>> {
+        self.engine.machine_mut().take_recording()
+    }
+
+    /// The rest of it, which closes the recording.
     pub(crate) fn recording(&self) -> Option<Vec<u8>> {
         self.engine.machine().recording()
     }

@@ -56,7 +56,15 @@ impl Engine {
         Coordinator::new(id, config).map(Self::Plain)
     }
 
-    /// All that was recorded, as a file.
+    /// Takes what was recorded since the last time: the next piece of a file.
+    pub(crate) fn take_recording(&mut self) -> Option<Vec<u8>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Recorded(recorder) => Some(recorder.take()),
+        }
+    }
+
+    /// The rest of what was recorded: the last piece of a file, or all of it where none was taken.
     pub(crate) fn recording(&self) -> Option<Vec<u8>> {
         match self {
             Self::Plain(_) => None,

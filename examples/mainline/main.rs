@@ -38,9 +38,10 @@ use provider::Providers;
 use report::{Report, Totals, joined};
 use serde_json::json;
 use std::error::Error;
+use std::fs::File;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 use testnet::Testnet;
@@ -57,23 +58,30 @@ fn main() -> ExitCode {
     };
     let done = match &options.replay {
         Some(path) => replay::replay(path, &options),
-        None => run(&options),
+        None => run(&options).map(exit),
     };
-    done.unwrap_or_else(|error| {
-        let _ = writeln!(io::stderr(), "error: {error}");
-        if options.json {
-            let _ =
-                writeln!(io::stdout(), "{}", serde_json::json!({ "error": error.to_string(), "exit": 1 }));
-        }
-        exit(1)
-    })
+    done.unwrap_or_else(|error| exit(fail(error.as_ref(), options.json)))
+}
+
+/// Says that all of it failed. Says the exit code.
+fn fail(error: &dyn Error, in_json: bool) -> u8 {
+    let _ = writeln!(io::stderr(), "error: {error}");
+    if in_json {
+        let _ = writeln!(io::stdout(), "{}", json!({ "error": error.to_string(), "exit": 1 }));
+    }
+    1
 }
 
 fn exit(code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+/// Runs, reports, and then sees to what others read afterwards. Says the exit code.
+///
+/// # Errors
+/// Where it could not begin.
+fn run(options: &Options) -> Result<u8, Box<dyn Error>> {
+    let mut tape = options.record.as_deref().map(Tape::create).transpose()?;
     let say = |text: String| -> io::Result<()> {
         if options.json { writeln!(io::stderr(), "{text}") } else { writeln!(io::stdout(), "{text}") }
     };
@@ -112,17 +120,23 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
 
     let is_alone = known.is_empty();
     driver.tell(Stamped::new(Inbound::Restore(known)));
-    let done = work(&mut driver, options, (&bootstrap, is_alone), testnet.as_ref(), &kept, &say);
-    // Above all where something went wrong.
-    if let (Some(path), Some(recording)) = (&options.record, driver.recording()) {
-        write_file(path, &recording)?;
+    let done = work(&mut driver, options, (&bootstrap, is_alone), testnet.as_ref(), &kept, &mut tape, &say);
+    let mut code = done.unwrap_or_else(|error| fail(error.as_ref(), options.json));
+    // All of it, above all where something went wrong. What was reported stays reported.
+    let mut failures = Vec::new();
+    if let Some(tape) = &mut tape {
+        failures.extend(tape.append(driver.recording()).err());
     }
     driver.abandon();
     driver.measure();
     if let (Some(collector), Err(error)) = (&options.otlp, providers.flush()) {
-        return Err(format!("--otlp {collector}: {error}").into());
+        failures.push(format!("--otlp {collector}: {error}"));
     }
-    done
+    for failure in failures {
+        let _ = writeln!(io::stderr(), "error: {failure}");
+        code = code.max(1);
+    }
+    Ok(code)
 }
 
 /// Does what the options say, from the first contact on, and reports it. Says the exit code.
@@ -132,8 +146,9 @@ fn work(
     (bootstrap, is_alone): (&[SocketAddrV4], bool),
     testnet: Option<&Testnet>,
     kept: &Kept,
+    tape: &mut Option<Tape>,
     say: &dyn Fn(String) -> io::Result<()>,
-) -> Result<ExitCode, Box<dyn Error>> {
+) -> Result<u8, Box<dyn Error>> {
     let silent = driver.bootstrap(bootstrap)?;
     if is_alone && silent.len() == bootstrap.len() {
         return Err(format!("no bootstrap node answered: {}", list(&silent)).into());
@@ -149,7 +164,7 @@ fn work(
             driver.run()?;
         }
     } else {
-        code = stay::stay(driver, &mut agenda, options, testnet, kept)?;
+        code = stay::stay(driver, &mut agenda, options, testnet, kept, tape)?;
     }
     if let Some(path) = &options.save {
         saved::write(path, driver.local(), &driver.snapshot())
@@ -183,7 +198,33 @@ fn work(
         }
         write!(io::stdout(), "{}", Totals(driver))?;
     }
-    Ok(exit(code))
+    Ok(code)
+}
+
+/// The file of a recording, which is written as the program runs.
+struct Tape {
+    path: PathBuf,
+    file: File,
+}
+
+impl Tape {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// Where it cannot be created, which names it.
+    fn create(path: &Path) -> Result<Self, String> {
+        let file = File::create(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Writes the next piece, if there is one.
+    ///
+    /// # Errors
+    /// Those of the file, which name it.
+    fn append(&mut self, piece: Option<Vec<u8>>) -> Result<(), String> {
+        let written = self.file.write_all(&piece.unwrap_or_default());
+        written.map_err(|error| format!("{}: {error}", self.path.display()))
+    }
 }
 
 /// Writes a file; an error names it.

@@ -52,10 +52,11 @@ To stay:
 In the end:
   --save FILE            write the id and the nodes of the routing table, as JSON
   --svg FILE             draw the traces; not with --stay or --serve
-  --record FILE          write all that the engine was told, to be replayed; until then it is kept in memory. It holds all that
-                         peers said, addresses included
-  --otlp URL             send spans and metrics to this collector, as they come: http://127.0.0.1:4318. Only in the package
-                         `mainline-otlp`: cargo run --release --package mainline-otlp -- --otlp URL
+  --record FILE          write all that the engine was told, to be replayed: in the end, and every 5 s while it stays. It holds
+                         all that peers said, addresses included
+  --otlp URL             send spans and metrics to this collector, as they come: http://127.0.0.1:4318. At most 65,536 spans
+                         wait to be sent; more are lost. Only in the package `mainline-otlp`:
+                         cargo run --release --package mainline-otlp -- --otlp URL
   --json                 print one JSON object to stdout, and all else to stderr; while it stays, one for each event too
   --help                 print this
 
@@ -65,8 +66,9 @@ Instead of all this:
 
 Exit code: 0 if all lookups came to an end of their own, and all else had success. 3 if an item or peers were not found
 though all was asked, or nobody has stored something. 2 if a lookup or a crawl ran into its deadline or found nobody, or the
-deadline is why there was no success. 1 for errors: bad arguments, no bootstrap node that answers, a replay that differs or of a file that
-cannot be replayed. Of several, the highest.
+deadline is why there was no success. 1 for errors: bad arguments, no bootstrap node that answers, a recording that cannot be
+written, spans or metrics that the collector did not take, a replay that differs or of a file that cannot be replayed. Of
+several, the highest.
 ";
 
 #[derive(Clone, Debug)]
@@ -245,6 +247,10 @@ impl Options {
         if self.otlp.is_some() && !cfg!(feature = "otlp") {
             let build = "cargo run --release --package mainline-otlp -- --otlp URL";
             return Err(format!("--otlp: this program was built without an exporter; {build}"));
+        }
+        let has_tls = |url: &str| url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+        if let Some(url) = self.otlp.as_deref().filter(|url| has_tls(url)) {
+            return Err(format!("--otlp {url}: there is no TLS in this build, only http://"));
         }
         let joins = !self.bootstrap.is_empty() || self.load.is_some();
         if self.nodes.is_some() && joins {

@@ -8,6 +8,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The providers of this program.
 #[derive(Debug)]
@@ -15,6 +16,15 @@ pub(crate) struct Providers {
     spans: SdkTracerProvider,
     /// Where somebody wants metrics.
     meters: Option<SdkMeterProvider>,
+    lost: Arc<Mutex<Lost>>,
+}
+
+/// The spans that the collector did not take, however often it was asked to. (Metrics say it again the next time.)
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    pub(crate) spans: usize,
+    /// Of the first of them.
+    pub(crate) why: Option<String>,
 }
 
 impl Providers {
@@ -26,9 +36,10 @@ impl Providers {
         let resource = Resource::builder().with_service_name("mainline").build();
         let spans =
             SdkTracerProvider::builder().with_resource(resource.clone()).with_span_processor(kept.clone());
-        let Some(collector) = collector else { return Ok(Self { spans: spans.build(), meters: None }) };
-        let (processor, meters) = exporters(collector, resource)?;
-        Ok(Self { spans: spans.with_span_processor(processor).build(), meters: Some(meters) })
+        let lost = Arc::default();
+        let Some(collector) = collector else { return Ok(Self { spans: spans.build(), meters: None, lost }) };
+        let (processor, meters) = exporters(collector, resource, &lost)?;
+        Ok(Self { spans: spans.with_span_processor(processor).build(), meters: Some(meters), lost })
     }
 
     pub(crate) fn tracer(&self) -> SdkTracer {
@@ -42,10 +53,18 @@ impl Providers {
     /// Sends what has not been sent. To be called in the end.
     ///
     /// # Errors
-    /// Where the collector does not take it.
-    pub(crate) fn flush(&self) -> Result<(), Box<dyn Error>> {
-        self.spans.force_flush()?;
-        Ok(self.meters.as_ref().map_or(Ok(()), SdkMeterProvider::force_flush)?)
+    /// Where the collector does not take it, or did not take earlier spans.
+    pub(crate) fn flush(&self) -> Result<(), String> {
+        let spans = self.spans.force_flush().err().map(|error| format!("spans: {error}"));
+        let metrics = self.meters.as_ref().and_then(|meters| meters.force_flush().err());
+        let Lost { spans: count, why } = &*self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = why
+            .as_ref()
+            .map(|why| format!("{count} spans were not taken by the collector, the first because: {why}"));
+        // Those that just failed are among the lost.
+        let failures = [lost.or(spans), metrics.map(|error| format!("metrics: {error}"))];
+        let failures: Vec<_> = failures.into_iter().flatten().collect();
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     }
 }
 
@@ -53,6 +72,6 @@ impl Providers {
 use crate::otlp::exporters;
 
 #[cfg(not(feature = "otlp"))]
-fn exporters(_: &str, _: Resource) -> Result<(Kept, SdkMeterProvider), Box<dyn Error>> {
+fn exporters(_: &str, _: Resource, _: &Mutex<Lost>) -> Result<(Kept, SdkMeterProvider), Box<dyn Error>> {
     Err("built without an exporter".into())
 }

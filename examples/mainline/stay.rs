@@ -1,5 +1,6 @@
 //! Staying in the network: answering others, doing things again, and showing how the routing table fills.
 
+use crate::Tape;
 use crate::agenda::Agenda;
 use crate::driver::Driver;
 use crate::options::{Options, Stay};
@@ -12,19 +13,20 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How often the routing table is shown.
+/// How often the routing table is shown, and what was recorded written.
 const SHOW: Duration = Duration::from_secs(5);
 
-/// Stays for as long as the options say, or until interrupted. Prints what happens. Says the exit code.
+/// Stays for as long as the options say, or until interrupted. Prints what happens, and writes what is recorded. Says the exit code.
 ///
 /// # Errors
-/// That of the socket or of the output; and where there is no way to notice an interruption.
+/// That of the socket, of the recording or of the output; and where there is no way to notice an interruption.
 pub(crate) fn stay<'a>(
     driver: &mut Driver,
     agenda: &mut Agenda<'a>,
     options: &'a Options,
     testnet: Option<&Testnet>,
     kept: &Kept,
+    tape: &mut Option<Tape>,
 ) -> Result<u8, Box<dyn Error>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let (flag, wake) = (Arc::clone(&interrupted), driver.waker()?);
@@ -54,6 +56,9 @@ pub(crate) fn stay<'a>(
         code = code.max(print(driver, options, testnet, kept, is_over)?);
         if is_over || now >= show {
             show = now + SHOW;
+            if let Some(tape) = tape {
+                tape.append(driver.take_recording())?;
+            }
             let occupancy = Occupancy { table: driver.table(), now, room: driver.bucket_size() };
             if options.json {
                 writeln!(io::stdout(), "{}", occupancy.json())?;

@@ -11,16 +11,27 @@ const BARS: f64 = 560.0;
 const ROW: f64 = 16.0;
 const MARGIN: f64 = 12.0;
 
+/// Of this picture alone: a page that has it within itself would else take all of that for its own.
 const STYLE: &str = "
-  .paper { fill: #ffffff; }
-  text { font: 10px ui-monospace, Menlo, Consolas, monospace; fill: #24292f; white-space: pre; }
-  .grid { stroke: #d0d7de; stroke-width: 0.5; } .cause { stroke: #8c959f; stroke-width: 0.8; fill: none; }
-  .operation { fill: #8c959f; } .answered { fill: #2da44e; } .late { fill: #bf8700; }
-  .given { fill: #a475f9; } .failed { fill: #cf222e; }
+  .kad-lookup .paper { fill: #ffffff; }
+  .kad-lookup text { font: 10px ui-monospace, Menlo, Consolas, monospace; fill: #24292f; white-space: pre; }
+  .kad-lookup .grid { stroke: #d0d7de; stroke-width: 0.5; }
+  .kad-lookup .cause { stroke: #8c959f; stroke-width: 0.8; fill: none; }
+  .kad-lookup .operation { fill: #8c959f; }
+  .kad-lookup .answered { fill: #2da44e; }
+  .kad-lookup .late { fill: #bf8700; }
+  .kad-lookup .given { fill: #a475f9; }
+  .kad-lookup .failed { fill: #cf222e; }
   @media (prefers-color-scheme: dark) {
-    .paper { fill: #0d1117; } text { fill: #c9d1d9; } .grid { stroke: #30363d; } .cause { stroke: #6e7681; }
-    .operation { fill: #6e7681; } .answered { fill: #3fb950; } .late { fill: #d29922; }
-    .given { fill: #a371f7; } .failed { fill: #f85149; }
+    .kad-lookup .paper { fill: #0d1117; }
+    .kad-lookup text { fill: #c9d1d9; }
+    .kad-lookup .grid { stroke: #30363d; }
+    .kad-lookup .cause { stroke: #6e7681; }
+    .kad-lookup .operation { fill: #6e7681; }
+    .kad-lookup .answered { fill: #3fb950; }
+    .kad-lookup .late { fill: #d29922; }
+    .kad-lookup .given { fill: #a371f7; }
+    .kad-lookup .failed { fill: #f85149; }
   }
 ";
 
@@ -67,8 +78,8 @@ pub(crate) fn svg(operations: &[&[Span]]) -> Result<String, fmt::Error> {
     }
     let (width, height) = (left + BARS + 4.0 * MARGIN, y + ROW + MARGIN);
     Ok(format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.1} {height:.1}\" width=\"{width:.1}\" \
-         height=\"{height:.1}\">\n<style>{STYLE}</style>\n<rect class=\"paper\" width=\"100%\" height=\"100%\"/>\n{body}</svg>\n"
+        "<svg class=\"kad-lookup\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.1} {height:.1}\" \
+         width=\"{width:.1}\" height=\"{height:.1}\" style=\"max-width:100%;height:auto\">\n<style>{STYLE}</style>\n<rect class=\"paper\" width=\"100%\" height=\"100%\"/>\n{body}</svg>\n"
     ))
 }
 

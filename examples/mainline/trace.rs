@@ -8,7 +8,7 @@ use crate::driver::JOIN;
 use crate::family::Node;
 use core::time::Duration;
 use kad_proto::Instant;
-use opentelemetry::trace::{Span as _, SpanContext, SpanId, SpanKind, TraceId};
+use opentelemetry::trace::{Span as _, SpanContext, SpanId, SpanKind, TraceContextExt, TraceId};
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span as Started, SpanData, SpanProcessor};
@@ -40,10 +40,10 @@ pub(crate) fn describe((key, address): &Node) -> Vec<KeyValue> {
 /// A span processor that keeps finished spans in memory until they are taken: all of an operation, but of a crawl only that of
 /// the crawl itself (there are too many); and those of the routing maintenance, if that is wanted.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept(Arc<Mutex<Spans>>);
+pub(crate) struct Kept(Arc<Mutex<Store>>);
 
 #[derive(Debug)]
-struct Spans {
+struct Store {
     upkeep_is_wanted: bool,
     started: u64,
     /// Of the spans that have not ended: the how manieth to start each was.
@@ -59,7 +59,7 @@ struct Spans {
 impl Kept {
     /// Keeps the spans of operations, and those of the routing maintenance if that is wanted.
     pub(crate) fn new(upkeep_is_wanted: bool) -> Self {
-        Self(Arc::new(Mutex::new(Spans {
+        Self(Arc::new(Mutex::new(Store {
             upkeep_is_wanted,
             started: 0,
             open: HashMap::new(),
@@ -70,7 +70,7 @@ impl Kept {
         })))
     }
 
-    fn spans(&self) -> MutexGuard<'_, Spans> {
+    fn spans(&self) -> MutexGuard<'_, Store> {
         // Nobody panics with it in hand.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,8 +79,15 @@ impl Kept {
     pub(crate) fn take(&self, operation: u64, origin: SystemTime) -> Vec<Span> {
         let Ok(tag) = i64::try_from(operation) else { return Vec::new() };
         let mut spans = self.spans();
-        spans.traces.retain(|_, of| *of != tag);
-        in_order(spans.operations.remove(&tag).unwrap_or_default(), origin)
+        let taken = spans.operations.remove(&tag).unwrap_or_default();
+        for (_, span) in &taken {
+            // It may be that of another operation, which led to this one.
+            let trace = span.span_context.trace_id();
+            if spans.traces.get(&trace) == Some(&tag) {
+                spans.traces.remove(&trace);
+            }
+        }
+        in_order(taken, origin)
     }
 
     /// The same of all operations, in the order of their tags.
@@ -118,8 +125,10 @@ fn in_order(mut spans: Vec<(u64, SpanData)>, origin: SystemTime) -> Vec<Span> {
 }
 
 impl SpanProcessor for Kept {
-    fn on_start(&self, span: &mut Started, _: &Context) {
-        let is_crawl = span.exported_data().is_some_and(|data| data.name == "kad crawl");
+    fn on_start(&self, span: &mut Started, parent: &Context) {
+        // What this program crawls hangs under nothing; most spans hang under another, and need not be copied for their name.
+        let is_crawl =
+            !parent.has_active_span() && span.exported_data().is_some_and(|data| data.name == "kad crawl");
         let (context, mut spans) = (span.span_context(), self.spans());
         let number = spans.started;
         spans.started += 1;
