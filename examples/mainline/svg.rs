@@ -79,7 +79,7 @@ pub(crate) fn svg(operations: &[&[Span]]) -> Result<String, fmt::Error> {
     let (width, height) = (left + BARS + 4.0 * MARGIN, y + ROW + MARGIN);
     Ok(format!(
         "<svg class=\"kad-lookup\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.1} {height:.1}\" \
-         width=\"{width:.1}\" height=\"{height:.1}\" style=\"max-width:100%;height:auto\">\n<style>{STYLE}</style>\n<rect class=\"paper\" width=\"100%\" height=\"100%\"/>\n{body}</svg>\n"
+         width=\"{width:.1}\" height=\"{height:.1}\" style=\"max-width:100%\">\n<style>{STYLE}</style>\n<rect class=\"paper\" width=\"100%\" height=\"100%\"/>\n{body}</svg>\n"
     ))
 }
 
