@@ -187,17 +187,25 @@ impl Owner {
             _ => None,
         }
     }
+
+    /// In a word, which all operations share.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Operation(_) => "operation",
+            Self::Bootstrap => "bootstrap",
+            Self::Explore => "explore",
+            Self::Include => "include",
+            Self::Probe => "probe",
+            Self::Background => "background",
+        }
+    }
 }
 
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Operation(id) => write!(f, "operation {}", id.tag()),
-            Self::Bootstrap => f.write_str("bootstrap"),
-            Self::Explore => f.write_str("explore"),
-            Self::Include => f.write_str("include"),
-            Self::Probe => f.write_str("probe"),
-            Self::Background => f.write_str("background"),
+            Self::Operation(id) => write!(f, "{} {}", self.name(), id.tag()),
+            _ => f.write_str(self.name()),
         }
     }
 }

@@ -3,6 +3,8 @@
 #![cfg(feature = "record")]
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[macro_use]
+mod beside;
 mod model;
 mod recording;
 mod upkeep;
@@ -11,14 +13,12 @@ use kad_proto::broadcast::{StartBroadcast, Success};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::crawl::StartCrawl;
 use kad_proto::record::{Call, Keep, Recordable, Recorder, Recording, ReplayError, replay};
-use kad_proto::routing::RoutingCounts;
 use kad_proto::table::Saved;
 use kad_proto::{
-    Bits, Carried, Config, ConfigError, Coordinator, Instant, Key8, Key160, Machine, OperationId, Record,
-    RequestId, RoutingConfig, RoutingTable, Stamped, Start, Traffic,
+    Carried, Config, ConfigError, Coordinator, Instant, Key8, Key160, Machine, Record, RequestId,
+    RoutingConfig, Stamped, Start,
 };
 use model::ledger::net::context;
-use model::ledger::subject as lookups;
 use model::{Kind, Net, Peer, Random, decode, run_on};
 use proptest::prelude::*;
 use recording::{Eight, again, begins, check};
@@ -88,71 +88,7 @@ impl<F: Recordable> Drop for Taped<F> {
     }
 }
 
-impl<const N: usize> lookups::Subject<N> for Taped<Net<N>> {
-    fn build(local: Bits<N>, config: Config) -> Result<Self, ConfigError> {
-        Self::new(local, config)
-    }
-
-    fn handle(&mut self, now: Instant, event: lookups::In<N>) -> Vec<lookups::Out<N>> {
-        self.call(now, event)
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        Machine::poll_timeout(&self.recorder)
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.plain.traffic()
-    }
-
-    fn counts(&self) -> Option<(usize, usize)> {
-        Some((self.plain.operations(), self.plain.running()))
-    }
-
-    fn table(&self) -> Option<&RoutingTable<Net<N>>> {
-        Some(self.plain.table())
-    }
-}
-
-impl upkeep::subject::Subject for Taped<Grouped> {
-    const LOOKUPS: bool = true;
-
-    fn build(config: Config) -> Self {
-        Self::new(upkeep::LOCAL, config).unwrap()
-    }
-
-    fn handle(&mut self, now: Instant, event: upkeep::subject::In) -> Vec<upkeep::subject::Out> {
-        self.call(now, event)
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        Machine::poll_timeout(&self.recorder)
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.plain.traffic()
-    }
-
-    fn counts(&self) -> RoutingCounts {
-        self.plain.routing()
-    }
-
-    fn table(&self) -> &RoutingTable<Grouped> {
-        self.plain.table()
-    }
-
-    fn probes(&self, node: &Key8) -> Option<bool> {
-        self.plain.probes(node)
-    }
-
-    fn snapshot(&self, now: Instant) -> Vec<Saved<Grouped>> {
-        self.plain.snapshot(now)
-    }
-
-    fn operation(&self, tag: u64) -> Option<OperationId> {
-        self.plain.operation(tag)
-    }
-}
+beside!(Taped);
 
 /// A life of a small node, in which everything happens that a node can be told; and the calls, as they were.
 fn life(seed: u64, calls: usize, text: bool) -> Recorder<Eight> {

@@ -3,20 +3,18 @@
 #![cfg(feature = "telemetry")]
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[macro_use]
+mod beside;
 mod model;
 mod upkeep;
 
 use kad_proto::broadcast::{StartBroadcast, Success};
 use kad_proto::coordinator::{Inbound, Outbound};
-use kad_proto::netsize::NotEnoughData;
-use kad_proto::routing::RoutingCounts;
-use kad_proto::table::Saved;
 use kad_proto::telemetry::{Metrics, Spans, Traced};
 use kad_proto::{
-    Ask, Bits, Config, ConfigError, Context, Coordinator, Family, Instant, Key, Key8, Machine, NetworkConfig,
-    OperationId, Request, RequestId, RoutingConfig, RoutingTable, SpanContext, Stamped, Start, Traffic,
+    Ask, Config, ConfigError, Context, Coordinator, Family, Instant, Key, Key8, Machine, NetworkConfig,
+    Request, RequestId, RoutingConfig, SpanContext, Stamped, Start,
 };
-use model::ledger::subject as lookups;
 use model::{Kind, decode, run_on};
 use opentelemetry::trace::noop::{NoopSpan, NoopTracer};
 use opentelemetry::trace::{
@@ -587,75 +585,7 @@ impl<F: Family> Drop for Watch<F> {
     }
 }
 
-impl<const N: usize> lookups::Subject<N> for Watched<model::Net<N>> {
-    fn build(local: Bits<N>, config: Config) -> Result<Self, ConfigError> {
-        Self::new(local, config)
-    }
-
-    fn handle(&mut self, now: Instant, event: lookups::In<N>) -> Vec<lookups::Out<N>> {
-        self.call(now, event)
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        Machine::poll_timeout(&self.plain)
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.plain.traffic()
-    }
-
-    fn counts(&self) -> Option<(usize, usize)> {
-        Some((self.plain.operations(), self.plain.running()))
-    }
-
-    fn table(&self) -> Option<&RoutingTable<model::Net<N>>> {
-        Some(self.plain.table())
-    }
-
-    fn size(&self, now: Instant) -> Result<u64, NotEnoughData> {
-        self.plain.network_size(now).map(|size| size.nodes())
-    }
-}
-
-impl upkeep::subject::Subject for Watched<Grouped> {
-    const LOOKUPS: bool = true;
-
-    fn build(config: Config) -> Self {
-        Self::new(upkeep::LOCAL, config).unwrap()
-    }
-
-    fn handle(&mut self, now: Instant, event: upkeep::subject::In) -> Vec<upkeep::subject::Out> {
-        self.call(now, event)
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        Machine::poll_timeout(&self.plain)
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.plain.traffic()
-    }
-
-    fn counts(&self) -> RoutingCounts {
-        self.plain.routing()
-    }
-
-    fn table(&self) -> &RoutingTable<Grouped> {
-        self.plain.table()
-    }
-
-    fn probes(&self, node: &Key8) -> Option<bool> {
-        self.plain.probes(node)
-    }
-
-    fn snapshot(&self, now: Instant) -> Vec<Saved<Grouped>> {
-        self.plain.snapshot(now)
-    }
-
-    fn operation(&self, tag: u64) -> Option<OperationId> {
-        self.plain.operation(tag)
-    }
-}
+beside!(Watched);
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 24 } else { 1_000 }))]

@@ -1,7 +1,7 @@
 //! [`Metrics`]: the engine's plain numbers as instruments.
 
 use super::RequestEnd;
-use super::spans::{kind, method, name};
+use super::spans::{kind, method};
 use super::traced::ended;
 use crate::Coordinator;
 use crate::coordinator::{Inbound, Outbound};
@@ -330,5 +330,5 @@ fn ends<const N: usize>(ends: [(&'static str, u64); N]) -> Points {
 
 /// Whose work it is: all operations under one name, as there are too many of them.
 fn of(owner: Owner) -> KeyValue {
-    KeyValue::new("kad.owner", name(owner))
+    KeyValue::new("kad.owner", owner.name())
 }

@@ -161,8 +161,8 @@ impl<F: Family, T: Tracer> Spans<F, T> {
             KeyValue::new("rpc.system.name", "kademlia"),
             KeyValue::new("rpc.method", method),
             match request.owner {
-                Owner::Operation(id) => KeyValue::new("kad.operation", number(id.tag())),
-                owner => KeyValue::new("kad.owner", name(owner)),
+                Owner::Operation(id) => KeyValue::new("kad.operation", whole(id.tag())),
+                owner => KeyValue::new("kad.owner", owner.name()),
             },
         ];
         let attributes = || {
@@ -181,7 +181,7 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         if span.is_recording() {
             span.set_attribute(KeyValue::new("kad.end", end.to_string()));
             if let RequestEnd::Answered { closer } = end {
-                span.set_attribute(KeyValue::new("kad.closer", count(closer)));
+                span.set_attribute(KeyValue::new("kad.closer", whole(closer)));
             }
         }
         self.end(now, span, end.error());
@@ -216,7 +216,7 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         target: Option<F::Key>,
         context: &Context,
     ) -> T::Span {
-        let for_samplers = vec![KeyValue::new("kad.operation", number(tag))];
+        let for_samplers = vec![KeyValue::new("kad.operation", whole(tag))];
         let attributes = || {
             let target = target.map(|target| KeyValue::new("kad.target", format!("{target:?}")));
             target.into_iter().collect()
@@ -268,8 +268,8 @@ impl<F: Family, T: Tracer> Spans<F, T> {
     pub fn broadcast_ended(&self, now: Instant, mut span: T::Span, finish: &BroadcastFinish<F>) {
         let stored = finish.stores.iter().filter(|stored| stored.end == StoreEnd::Stored).count();
         span.set_attributes([
-            KeyValue::new("kad.stores", count(finish.stores.len())),
-            KeyValue::new("kad.stored", count(stored)),
+            KeyValue::new("kad.stores", whole(finish.stores.len())),
+            KeyValue::new("kad.stored", whole(stored)),
             KeyValue::new("kad.succeeded", finish.succeeded),
         ]);
         let late = finish.outcome == Outcome::DeadlineExceeded;
@@ -334,18 +334,6 @@ fn kind_of<F: Family>(start: &Start<F>, local: F::Key) -> &'static str {
     }
 }
 
-/// Whose work a request is.
-pub(super) const fn name(owner: Owner) -> &'static str {
-    match owner {
-        Owner::Operation(_) => "operation",
-        Owner::Bootstrap => "bootstrap",
-        Owner::Explore => "explore",
-        Owner::Include => "include",
-        Owner::Probe => "probe",
-        Owner::Background => "background",
-    }
-}
-
 /// What a request is called.
 pub(super) const fn method<F: Family>(ask: &Ask<F>) -> &'static str {
     match ask {
@@ -363,10 +351,7 @@ fn remaining<S: Span>(span: &mut S, now: Instant, deadline: Option<Instant>) {
     }
 }
 
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn number(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+/// As large a number as an attribute can be.
+fn whole(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
