@@ -1,4 +1,4 @@
-//! The common workload for speed:
+//! Speed of the common workload:
 //! `cargo bench --bench workload [-- lookup | broadcast | pool [LIVE] | upkeep | table | once N]`.
 //!
 //! `once N` does N lookups and nothing else, to be counted by callgrind: see `benches/instructions`.
@@ -17,11 +17,11 @@ mod ideal;
 
 use ideal::{Ideal, Plain, SplitMix};
 use kad_proto::broadcast::{self, StartBroadcast, Strategy};
-use kad_proto::query::{Inbound, Outbound};
+use kad_proto::lookups::query::{Inbound, Outbound};
 use kad_proto::{
     Ask, Batch, BroadcastConfig, BroadcastPool, Config, Coordinator, Instant, Key256, Machine, NetworkConfig,
-    Outcome, PoolConfig, Query, QueryConfig, QueryPool, RequestId, RoutingConfig, RoutingTable, Stamped,
-    Start, TableConfig, coordinator,
+    Outcome, PoolConfig, Query, QueryConfig, QueryPool, RequestId, Response, RoutingConfig, RoutingInbound,
+    RoutingTable, Secret, Stamped, Start, TableConfig, coordinator,
 };
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -33,7 +33,7 @@ const ROUNDS: usize = 25;
 const CROWDS: [usize; 4] = [1, 100, 1_000, 10_000];
 const NOW: Instant = Instant::ORIGIN;
 
-/// One lookup with all that it will be told, in order.
+/// One lookup with all answers that it will get, in order.
 #[derive(Clone)]
 struct Script {
     target: Key256,
@@ -44,7 +44,7 @@ struct Script {
     recalled: usize,
 }
 
-/// What a machine under test has to offer.
+/// The parts of a machine that the benches use.
 trait Driven {
     type Out;
     fn start(&mut self, tag: u64, target: Key256, seeds: Vec<Key256>, out: &mut Batch<Self::Out>);
@@ -68,13 +68,17 @@ macro_rules! driven {
                 self.handle_into(NOW, Stamped::new($inbound::Start(start)), out);
             }
             fn answer(&mut self, request: RequestId, closer: Vec<Key256>, out: &mut Batch<Self::Out>) {
-                self.handle_into(NOW, Stamped::new($inbound::Answered { request, closer }), out);
+                self.handle_into(
+                    NOW,
+                    Stamped::new($inbound::Response(Response::answered(request, closer))),
+                    out,
+                );
             }
             fn said(event: Self::Out) -> Said {
                 match event {
                     $outbound::Request(request) => Said::Request(request.id, request.node),
-                    $outbound::Progress(progress) => match progress.reply {
-                        kad_proto::Reply::Answered { closer } => Said::Progress(closer),
+                    $outbound::Progress(progress) => match progress.outcome {
+                        kad_proto::RequestOutcome::Answered { closer } => Said::Progress(closer),
                         _ => Said::Other,
                     },
                     $outbound::Finished(finish) => Said::Finished(finish),
@@ -90,8 +94,8 @@ driven!(Query<Plain>, Inbound, Outbound);
 driven!(QueryPool<Plain>, Inbound, Outbound);
 driven!(Coordinator<Plain>, CoordinatorIn, CoordinatorOut);
 
-/// Runs a lookup to its end. `answer` says what the node answers; `keep` takes the vectors that come back, so
-/// that freeing what the caller handed in is not counted.
+/// Runs a lookup to its end. `answer` returns the answer of a node; `keep` takes the vectors that come back, so
+/// that freeing the caller's vectors is not counted.
 fn run<M: Driven>(
     machine: &mut M,
     queue: &mut VecDeque<(RequestId, Key256)>,
@@ -120,15 +124,20 @@ fn run<M: Driven>(
 }
 
 fn query() -> Query<Plain> {
-    Query::new(Key256::new([0; 32]), QueryConfig::default(), NetworkConfig::default()).unwrap()
-}
-
-fn coordinator() -> Coordinator<Plain> {
-    Coordinator::new(Key256::new([0; 32]), Config { routing: RoutingConfig::off(), ..Config::default() })
+    Query::new(Key256::new([0; 32]), QueryConfig::default(), NetworkConfig::default(), &Secret::from_seed(0))
         .unwrap()
 }
 
-/// Plays every lookup once, and writes down what it is told.
+fn coordinator() -> Coordinator<Plain> {
+    Coordinator::new(
+        Key256::new([0; 32]),
+        Config { routing: RoutingConfig::off(), ..Config::default() },
+        &Secret::from_seed(0),
+    )
+    .unwrap()
+}
+
+/// Plays every lookup once, and records the answers that it gets.
 fn scripts(network: &Ideal, count: usize) -> Vec<Script> {
     let mut machine = query();
     let play = |(target, from): (Key256, usize)| {
@@ -146,13 +155,13 @@ fn scripts(network: &Ideal, count: usize) -> Vec<Script> {
         assert_eq!(finish.outcome, Outcome::Converged);
         let truth = network.truth(&target);
         let recalled = finish.closest.iter().filter(|contact| truth.contains(&contact.node)).count();
-        let statistics = finish.statistics;
-        Script { target, seeds, answers, requests: statistics.requests, hops: statistics.hops, recalled }
+        let stats = finish.stats;
+        Script { target, seeds, answers, requests: stats.sent, hops: stats.hops, recalled }
     };
     network.lookups(count).into_iter().map(play).collect()
 }
 
-/// Plays the scripts. `measured` calls what it is given, once everything is laid out, and takes the figure.
+/// Plays the scripts. `measured` is called with the work once everything is prepared, and takes the measurement.
 fn play<M: Driven>(
     machine: &mut M,
     scripts: &[Script],
@@ -229,15 +238,15 @@ fn lookup(network: &Ideal) {
     lookup_of("coordinator", coordinator(), &scripts);
 }
 
-/// One broadcast with all that it will be told, in order. A store is answered by nobody's names.
+/// One broadcast with all answers that it will get, in order. The answer to a store names no nodes.
 #[derive(Clone)]
-struct CastScript {
+struct BroadcastScript {
     target: Key256,
     seeds: Vec<Key256>,
     answers: VecDeque<Vec<Key256>>,
 }
 
-fn start_cast(script: &mut CastScript, optimistic: bool, nodes: u64) -> StartBroadcast<Plain> {
+fn start_broadcast(script: &mut BroadcastScript, optimistic: bool, nodes: u64) -> StartBroadcast<Plain> {
     let seeds = std::mem::take(&mut script.seeds);
     let mut start = StartBroadcast::follow_up(1, script.target, 7).with_seeds(seeds);
     if optimistic {
@@ -246,9 +255,9 @@ fn start_cast(script: &mut CastScript, optimistic: bool, nodes: u64) -> StartBro
     start
 }
 
-/// Runs a broadcast until nothing of it is left, the background included. `answer` says what a node knows; `keep` is as for
-/// lookups. Says how many requests there were before the finish and in all, and how many of all were to store.
-fn cast(
+/// Runs a broadcast until nothing of it is left, including the background. `answer` returns the nodes that a node
+/// names; `keep` is as for lookups. Returns the numbers of requests before the finish and in total, and of stores.
+fn run_broadcast(
     machine: &mut BroadcastPool<Plain>,
     queue: &mut VecDeque<(RequestId, Key256, bool)>,
     batch: &mut Batch<broadcast::Outbound<Plain>>,
@@ -271,7 +280,7 @@ fn cast(
                 }
                 Outbound::Cancel(cancel) => queue.retain(|(id, ..)| *id != cancel.id),
                 Outbound::Progress(progress) => {
-                    if let kad_proto::Reply::Answered { closer } = progress.request.reply {
+                    if let kad_proto::RequestOutcome::Answered { closer } = progress.request.outcome {
                         keep.push(closer);
                     }
                 }
@@ -284,14 +293,22 @@ fn cast(
         }
         let Some((request, node, store)) = queue.pop_front() else { return requests };
         let closer = answer(&node, store);
-        machine.handle_into(NOW, Stamped::new(Inbound::Answered { request, closer }), batch);
+        machine.handle_into(NOW, Stamped::new(Inbound::Response(Response::answered(request, closer))), batch);
     }
 }
 
 fn cast_of(name: &str, network: &Ideal, optimistic: bool) {
     let local = Key256::new([0; 32]);
     let (config, pool) = (BroadcastConfig::default(), PoolConfig::default());
-    let mut machine = BroadcastPool::new(local, config, pool, NetworkConfig::default()).unwrap();
+    let mut machine = BroadcastPool::new(
+        local,
+        config,
+        QueryConfig::default(),
+        pool,
+        NetworkConfig::default(),
+        &Secret::from_seed(0),
+    )
+    .unwrap();
     let (mut queue, mut batch) = (VecDeque::with_capacity(64), Batch::with_capacity(64));
     let nodes = network.keys.len() as u64;
     let (mut sums, mut kept) = ([0; 3], 0);
@@ -299,8 +316,8 @@ fn cast_of(name: &str, network: &Ideal, optimistic: bool) {
     let scripts: Vec<_> = lookups
         .map(|(target, from)| {
             let (seeds, answers) = (network.answer(from, &target), VecDeque::new());
-            let mut script = CastScript { target, seeds: seeds.clone(), answers };
-            let start = start_cast(&mut script, optimistic, nodes);
+            let mut script = BroadcastScript { target, seeds: seeds.clone(), answers };
+            let start = start_broadcast(&mut script, optimistic, nodes);
             let (mut holders, mut finishes) = (Vec::new(), Vec::new());
             let answer = |node: &Key256, store: bool| {
                 holders.extend(store.then_some(*node));
@@ -310,12 +327,13 @@ fn cast_of(name: &str, network: &Ideal, optimistic: bool) {
                 answer
             };
             let keep = &mut Vec::new();
-            let requests = cast(&mut machine, &mut queue, &mut batch, start, answer, keep, &mut finishes);
+            let requests =
+                run_broadcast(&mut machine, &mut queue, &mut batch, start, answer, keep, &mut finishes);
             assert!(finishes[0].succeeded);
             sums.iter_mut().zip(requests).for_each(|(sum, count)| *sum += count);
             let truth = network.truth(&target);
             kept += holders.iter().filter(|holder| truth.contains(holder)).count();
-            CastScript { seeds, ..script }
+            BroadcastScript { seeds, ..script }
         })
         .collect();
     let count = scripts.len() as f64;
@@ -326,10 +344,10 @@ fn cast_of(name: &str, network: &Ideal, optimistic: bool) {
         let mut finishes = Vec::with_capacity(scripts.len());
         measured(&mut || {
             for script in &mut scripts {
-                let start = start_cast(script, optimistic, nodes);
+                let start = start_broadcast(script, optimistic, nodes);
                 let answers = &mut script.answers;
                 let answer = |_: &Key256, _| answers.pop_front().unwrap_or_default();
-                cast(&mut machine, &mut queue, &mut batch, start, answer, &mut keep, &mut finishes);
+                run_broadcast(&mut machine, &mut queue, &mut batch, start, answer, &mut keep, &mut finishes);
             }
         });
         black_box((keep, finishes));
@@ -370,14 +388,14 @@ fn broadcasts(network: &Ideal) {
     cast_of("optimistic", network, true);
 }
 
-/// A lookup under way.
+/// A running lookup.
 struct Running {
     target: Key256,
     /// Its requests in flight.
     requests: VecDeque<(RequestId, Key256)>,
 }
 
-/// A pool with `live` lookups under way, and what the workload needs to know of them.
+/// A pool with `live` running lookups, and what the workload must know of them.
 struct Crowd<'a> {
     network: &'a Ideal,
     machine: QueryPool<Plain>,
@@ -390,7 +408,14 @@ struct Crowd<'a> {
 impl<'a> Crowd<'a> {
     fn new(network: &'a Ideal, live: usize) -> Self {
         let config = PoolConfig { max_running: 1 << 20, ..PoolConfig::default() };
-        let machine = QueryPool::new(Key256::new([0; 32]), config, NetworkConfig::default()).unwrap();
+        let machine = QueryPool::new(
+            Key256::new([0; 32]),
+            QueryConfig::default(),
+            config,
+            NetworkConfig::default(),
+            &Secret::from_seed(0),
+        )
+        .unwrap();
         let running = |_| Running { target: Key256::new([0; 32]), requests: VecDeque::with_capacity(32) };
         let lookups = (0..live).map(running).collect();
         let batch = Batch::with_capacity(1 << 16);
@@ -399,7 +424,7 @@ impl<'a> Crowd<'a> {
         crowd
     }
 
-    /// Begins a lookup at this place.
+    /// Starts a lookup in this place.
     fn start(&mut self, place: usize) {
         let (target, from) = (self.random.key(), self.random.below(self.network.keys.len()));
         let tag = self.tags * self.lookups.len() as u64 + place as u64;
@@ -410,14 +435,14 @@ impl<'a> Crowd<'a> {
         self.take_in();
     }
 
-    /// Takes in what was said; begins anew where a lookup has finished.
+    /// Reads what came out; starts another lookup where one has finished.
     fn take_in(&mut self) {
         let mut ended = Vec::new();
         for stamped in self.batch.drain(..) {
             let place = |id: kad_proto::OperationId| (id.tag() % self.lookups.len() as u64) as usize;
             match stamped.event {
                 Outbound::Request(request) => {
-                    let place = place(request.owner.operation().unwrap());
+                    let place = place(request.initiator.operation().unwrap());
                     self.lookups[place].requests.push_back((request.id, request.node));
                 }
                 Outbound::Finished(finish) => ended.push(place(finish.operation)),
@@ -429,7 +454,7 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    /// Answers for up to `count` random lookups, no two of the same.
+    /// Answers for up to `count` random lookups, each one at most once.
     fn answers(&mut self, count: usize) -> Vec<(RequestId, Vec<Key256>)> {
         let live = self.lookups.len();
         let mut places: Vec<_> = (0..count).map(|_| self.random.below(live)).collect();
@@ -450,9 +475,9 @@ impl<'a> Crowd<'a> {
     }
 }
 
-/// One answer to a random live lookup among `live`, and the engine run until it has nothing more to say; many of
-/// them in a row, so that the clock does not count. Lookups are at all stages of their lives, and the heap is in the
-/// state that a long run leaves it in.
+/// One answer to a random one of `live` lookups, and the engine run until it emits nothing more; many of them in a
+/// row, so that reading the clock does not count. Lookups are at all stages, and the heap is in the state that a
+/// long run leaves it in.
 fn pool(network: &Ideal, crowds: &[usize]) {
     for &live in crowds {
         let mut crowd = None;
@@ -483,21 +508,23 @@ fn pool(network: &Ideal, crowds: &[usize]) {
     println!("pool, the clock       {:5.0} ns, part of the figure for one", clock_cost());
 }
 
-/// A request of a coordinator's: whom it asks about what.
+/// A request of a coordinator: its id, the node, and the target.
 type Asked = (RequestId, Key256, Key256);
 
-/// An answer to a coordinator with 100 live lookups, whose routing table is as full as it gets: with all of the maintenance,
-/// whose own requests are answered too, and with none.
-fn upkeep(network: &Ideal) {
+/// An answer to a coordinator with 100 live lookups and a full routing table: with all of the maintenance, whose
+/// own requests are answered too, and with none.
+fn maintenance(network: &Ideal) {
     for (name, routing) in [("off", RoutingConfig::off()), ("on", RoutingConfig::default())] {
         let config = Config { routing, ..Config::default() };
-        let mut machine = Coordinator::<Plain>::new(SplitMix(5).key(), config).unwrap();
+        let mut machine =
+            Coordinator::<Plain>::new(SplitMix(5).key(), config, &Secret::from_seed(0)).unwrap();
         let (mut now, mut tag, mut random) = (NOW, 0, SplitMix(99));
         let mut batch = Batch::with_capacity(1 << 16);
         for seed in 0..ideal::K {
             let node = network.keys[seed * 499];
             let round_trip = Some(Duration::from_millis(10));
-            machine.handle_into(now, CoordinatorIn::Connected { node, round_trip }.into(), &mut batch);
+            let event = CoordinatorIn::Routing(RoutingInbound::Connected { node, round_trip });
+            machine.handle_into(now, event.into(), &mut batch);
         }
         let mut start = |machine: &mut Coordinator<Plain>, now, batch: &mut _| {
             tag += 1;
@@ -526,7 +553,7 @@ fn upkeep(network: &Ideal) {
             let work = || {
                 for (request, closer) in script {
                     now = now + Duration::from_micros(50);
-                    let answer = CoordinatorIn::Answered { request, closer };
+                    let answer = CoordinatorIn::Response(Response::answered(request, closer));
                     machine.handle_into(now, answer.into(), &mut batch);
                 }
             };
@@ -549,7 +576,7 @@ fn upkeep(network: &Ideal) {
     }
 }
 
-/// What reading the clock twice costs.
+/// The cost of reading the clock twice.
 fn clock_cost() -> f64 {
     median((0..10_001).map(|_| nanos_since(black_box(std::time::Instant::now()))).collect())
 }
@@ -558,7 +585,8 @@ fn table() {
     let mut random = SplitMix(7);
     let keys: Vec<_> = (0..100_000).map(|_| random.key()).collect();
     let targets: Vec<_> = (0..10_000).map(|_| random.key()).collect();
-    let mut table = RoutingTable::<Plain>::new(random.key(), TableConfig::default()).unwrap();
+    let mut table =
+        RoutingTable::<Plain>::new(random.key(), TableConfig::default(), &Secret::from_seed(0)).unwrap();
     let began = std::time::Instant::now();
     for key in &keys {
         black_box(table.offer(NOW, key, None));
@@ -595,14 +623,14 @@ fn main() {
         ["broadcast"] => broadcasts(&Ideal::new(10_000)),
         ["pool"] => pool(&Ideal::new(10_000), &CROWDS),
         ["pool", live] => pool(&Ideal::new(10_000), &[live.parse().unwrap_or(1)]),
-        ["upkeep"] => upkeep(&Ideal::new(10_000)),
+        ["upkeep"] => maintenance(&Ideal::new(10_000)),
         ["table"] => table(),
         _ => {
             let network = Ideal::new(10_000);
             lookup(&network);
             broadcasts(&network);
             pool(&network, &CROWDS);
-            upkeep(&network);
+            maintenance(&network);
             table();
         }
     }

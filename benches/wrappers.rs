@@ -1,9 +1,9 @@
-//! What it costs to have a coordinator traced, measured and recorded: lookups of the common workload, whose answers name 20
-//! nodes of 32 bytes each, by a coordinator as it is and by each of the wrappers around it.
+//! The cost of tracing, measuring and recording a coordinator: lookups of the common workload, whose answers name
+//! 20 nodes of 32 bytes each, by a plain coordinator and by each of the wrappers around it.
 //!
-//! `cargo bench --all-features --bench wrappers [-- WHICH N]`; with arguments it does 50 lookups N times and nothing else,
-//! to be counted by callgrind: see `benches/instructions`. WHICH is `plain`, or `off`, `nothing`, `unsampled`, `spans` (what a
-//! `Traced` has for a tracer), `metrics`, or `ring` (a recorder).
+//! `cargo bench --all-features --bench wrappers [-- WHICH N]`; with arguments it does 50 lookups N times and
+//! nothing else, to be counted by callgrind: see `benches/instructions`. WHICH is `plain`, or `off`, `nothing`,
+//! `unsampled`, `spans` (the tracer of a `Traced`), `metrics`, or `ring` (a recorder).
 
 #![allow(
     missing_docs,
@@ -22,7 +22,9 @@ use ideal::{Ideal, Plain};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::record::{Keep, Recorder};
 use kad_proto::telemetry::{Metrics, Traced};
-use kad_proto::{Batch, Config, Coordinator, Instant, Key256, Machine, RoutingConfig, Stamped, Start};
+use kad_proto::{
+    Batch, Config, Coordinator, Instant, Key256, Machine, Response, RoutingConfig, Secret, Stamped, Start,
+};
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::trace::noop::NoopTracer;
@@ -35,7 +37,7 @@ const LOCAL: Key256 = Key256::new([0; 32]);
 const LOOKUPS: usize = 200;
 const ROUNDS: usize = 10;
 
-/// Runs one lookup. Says how many calls that were and how long the machine took for them.
+/// Runs one lookup. Returns the number of calls and the time that the machine took for them.
 fn lookup(
     machine: &mut impl Machine<Inbound = Inbound<Plain>, Outbound = Outbound<Plain>>,
     network: &Ideal,
@@ -65,7 +67,7 @@ fn lookup(
         }
         let (request, node) = requests.pop_front().unwrap();
         let closer = network.answer(network.index(&node).unwrap(), &target);
-        event = Stamped::new(Inbound::Answered { request, closer });
+        event = Stamped::new(Inbound::Response(Response::answered(request, closer)));
     }
 }
 
@@ -92,20 +94,20 @@ fn config() -> Config {
 }
 
 fn plain() -> Coordinator<Plain> {
-    Coordinator::new(LOCAL, config()).unwrap()
+    Coordinator::new(LOCAL, config(), &Secret::from_seed(0)).unwrap()
 }
 
 fn recorder(keep: Keep) -> Recorder<Plain> {
-    Recorder::new(LOCAL, config(), keep).unwrap()
+    Recorder::new(LOCAL, config(), &Secret::from_seed(0), keep).unwrap()
 }
 
-/// Spans that are made and, as nobody processes them, thrown away; or not even made.
+/// Spans that are made and, without a processor, dropped; or, unsampled, not made.
 fn traced(sampler: Sampler) -> Traced<Plain, SdkTracer> {
     let tracer = SdkTracerProvider::builder().with_sampler(sampler).build().tracer("bench");
     Traced::new(plain(), tracer, SystemTime::now())
 }
 
-/// As a driver has it whose program has no tracer installed.
+/// The tracer of a program that has none installed.
 fn nothing() -> Traced<Plain, NoopTracer> {
     Traced::new(plain(), NoopTracer::new(), SystemTime::now())
 }
@@ -118,15 +120,15 @@ fn measured() -> Traced<Plain, NoopTracer> {
     let reader = PeriodicReader::builder(InMemoryMetricExporter::default()).build();
     let provider = SdkMeterProvider::builder().with_reader(reader).build();
     let measured = off().with_metrics(Metrics::new(&provider.meter("bench")));
-    // Where the last of it is dropped, nothing is counted any more; this is for as long as the program runs.
+    // Dropping the last handle would stop the counting; it is kept for as long as the program runs.
     std::mem::forget(provider);
     measured
 }
 
 const RING: Keep = Keep::Last { bytes: 1_000_000 };
 
-/// What 50 lookups tell a coordinator, as it is all that differs from one wrapper to the next. The ids of requests are the
-/// same for each of them.
+/// The inbound events of 50 lookups, prepared in advance, so that only the wrapper differs. The ids of requests
+/// are equal for all wrappers.
 fn script() -> Vec<Inbound<Plain>> {
     let (network, mut out, mut told) = (Ideal::new(2_000), Batch::new(), Told(plain(), Vec::new()));
     for (target, first) in network.lookups(50) {
@@ -135,7 +137,7 @@ fn script() -> Vec<Inbound<Plain>> {
     told.1
 }
 
-/// Notes what it is told.
+/// A coordinator that notes its inbound events.
 struct Told(Coordinator<Plain>, Vec<Inbound<Plain>>);
 
 impl Machine for Told {
@@ -157,7 +159,7 @@ impl Machine for Told {
     }
 }
 
-/// Plays the script so many times to a new machine each.
+/// Plays the script this many times, to a new machine each time.
 fn count<M>(machine: impl Fn() -> M, times: usize)
 where
     M: Machine<Inbound = Inbound<Plain>, Outbound = Outbound<Plain>>,

@@ -1,54 +1,58 @@
-//! Until when: the deadline rules, in one place.
+//! The deadline rules: until when operations and requests live, and how they end.
 //!
-//! | rule | what it says |
+//! | rule | definition |
 //! | --- | --- |
-//! | 1. Bounded | An operation's deadline is the earlier of what its start asked for and `now` + the configured timeout. |
-//! | 2. It ends | At the first call with `now >= deadline` the operation ends, in that call, with what it has found. |
-//! | 3. Inherited | A request's deadline is the earlier of its operation's and `now` + the request timeout, as adapted. A request that would have no time left is not sent. |
-//! | 4. Soft limit | After it a request no longer occupies a concurrency slot, but is still listened to, until its deadline. |
-//! | 5. One cancel | Every request given up yields exactly one cancel; none follows its answer. Sent = answered + failed + timed out + cancelled + in flight, after every call. |
-//! | 6. No blame | A request given up because its operation ended says nothing about the node. One that ran into its own timeout does. |
-//! | 7. One finish | Every accepted start is answered by one finish, the last event of that operation; every other start by one refusal that says why. |
-//! | 8. Shares | A broadcast keeps the end of its time for storing: the configured time, at most a tenth of all; a sweep half of its time, as it has many to store with. Where its lookup has not ended by then, the record is stored with the closest found so far. |
-//! | 9. Stop | Stopping by hand is the same path as the deadline, with another outcome. |
+//! | 1. Bounded | An operation's deadline is the earlier of the deadline that its start asked for and `now` + the configured timeout. |
+//! | 2. It ends | In the first call with `now >= deadline` the operation ends, with the results that it has by then. |
+//! | 3. Inherited | A request's deadline is the earlier of its operation's deadline and `now` + the request timeout, as adapted to observed round trips. A request that would have no time left is not sent. |
+//! | 4. Soft limit | After its soft limit a request no longer occupies a concurrency slot of its operation, but an answer is still accepted until the request's deadline. |
+//! | 5. One cancel | Every request that was sent and then times out or is no longer needed yields exactly one cancel. No cancel follows the answer to a request. After every call: sent = answered + failed + timed out + cancelled + in flight. |
+//! | 6. No blame | A request that is cancelled because its operation ended is no evidence against the node. A request that ran into its own timeout is: it counts as a failure of the node. |
+//! | 7. One finish | Every accepted start is followed by exactly one finish, the last event of its operation. Every other start is answered by exactly one refusal, which names the reason. |
+//! | 8. Shares | A broadcast reserves the end of its time for storing: the configured time, at most a tenth of its whole time; a sweep reserves half of its time, as it stores with many nodes. If the lookup has not ended by then, the record is stored with the closest nodes found so far. |
+//! | 9. Stop | An operation that the caller stops ends in the same way as at its deadline, with another outcome. |
 //!
-//! **Time runs before the event**: a call `handle(now, event)` first does all that was due by `now`, and what
-//! follows from that, and only then looks at the event: it is the same as a tick at `now` and then the event. An
-//! answer handed in at or after its request's deadline is therefore late, however the caller's timers are ordered.
+//! **Time runs before the event**: a call `handle(now, event)` first does everything that was due by `now`, and
+//! what follows from that, and only then handles the event: it is equivalent to a tick at `now` followed by the
+//! event. An answer that is submitted at or after its request's deadline is therefore late, in whatever order the
+//! caller's timers fire.
 
-use crate::time::{Instant, nanos};
+use crate::vocabulary::time::{Instant, nanos};
 use core::time::Duration;
 
-/// The deadline of an operation accepted at `now` (rule 1), or `None` where no time is left.
+/// The deadline of an operation that is accepted at `now` (rule 1); `None` if no time is left. `asked` is the
+/// deadline of the start, if it has one.
 pub(crate) fn of_operation(now: Instant, asked: Option<Instant>, timeout: Duration) -> Option<Instant> {
     let latest = now + timeout;
     Some(asked.map_or(latest, |asked| asked.min(latest))).filter(|deadline| *deadline > now)
 }
 
-/// The deadline of a request made at `now`, with a time-out in nanoseconds, for an operation that ends at `operation`
-/// (rule 3), or `None` where no time is left.
+/// The deadline of a request that is made at `now`, with a `timeout` in nanoseconds, for an operation whose
+/// deadline is `operation` (rule 3); `None` if no time is left.
 pub(crate) fn of_request(now: Instant, operation: Instant, timeout: u64) -> Option<Instant> {
     Some(operation.min(now.plus(timeout))).filter(|deadline| *deadline > now)
 }
 
-/// Until when a broadcast that ends at `deadline` looks for nodes (rule 8), or `None` where no time is left for that.
-pub(crate) fn of_lookup(now: Instant, deadline: Instant, store_time: Duration) -> Option<Instant> {
+/// The deadline of the lookup of a broadcast that ends at `deadline` (rule 8); `None` if no time is left for a
+/// lookup. At least 1 ns is reserved for storing.
+pub(crate) fn of_lookup(now: Instant, deadline: Instant, store_reserve: Duration) -> Option<Instant> {
     let left = nanos(deadline - now);
-    let kept = nanos(store_time).min(left / 10).max(1);
-    Some(now.plus(left.saturating_sub(kept))).filter(|until| *until > now)
+    let reserved = nanos(store_reserve).min(left / 10).max(1);
+    Some(now.plus(left.saturating_sub(reserved))).filter(|until| *until > now)
 }
 
-/// The same, of a sweep.
+/// The deadline of the lookups of a sweep that ends at `deadline` (rule 8); `None` if no time is left for them.
 pub(crate) fn of_sweep(now: Instant, deadline: Instant) -> Option<Instant> {
     Some(now.plus(nanos(deadline - now) / 2)).filter(|until| *until > now)
 }
 
-/// The latest time seen. Time never runs backwards inside the engine.
+/// The latest time seen. Each machine has one, so that time never runs backwards inside it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Clock(Instant);
+pub(crate) struct MonotonicClock(Instant);
 
-impl Clock {
-    /// Takes a reading; an earlier one than the latest seen is treated as the latest.
+impl MonotonicClock {
+    /// Records a clock reading and returns the latest one so far: a `now` that is earlier than that is replaced by
+    /// it.
     pub(crate) fn advance(&mut self, now: Instant) -> Instant {
         self.0 = self.0.max(now);
         self.0
@@ -88,7 +92,7 @@ mod tests {
 
     #[test]
     fn time_never_runs_backwards() {
-        let mut clock = Clock::default();
+        let mut clock = MonotonicClock::default();
         assert_eq!(clock.advance(Instant::from_nanos(5)), Instant::from_nanos(5));
         assert_eq!(clock.advance(Instant::from_nanos(3)), Instant::from_nanos(5));
     }

@@ -1,14 +1,15 @@
-//! What every machine promises as a type.
+//! The public types: machines and their events are plain values, families may be heavy or light, and payloads
+//! convert into events.
 
 #![allow(missing_docs)]
 
 use kad_proto::{
     Bits, Config, ConfigError, Coordinator, Family, Group, Instant, Key, Key160, Machine, Network, Query,
-    QueryPool, Reprovide, RoutingTable, Stamped,
+    QueryPool, Reprovide, Response, RoutingInbound, RoutingTable, Secret, Stamped,
 };
 use std::fmt::Debug;
 
-/// A family as heavy as they come: ids with addresses, messages on the heap.
+/// A heavy family: node ids hold addresses, and messages are on the heap.
 #[derive(Clone, Debug, PartialEq)]
 struct Heavy;
 
@@ -26,7 +27,7 @@ impl Family for Heavy {
     }
 }
 
-/// A family as light as they come: a node is a handle, and its key follows from it.
+/// A light family: a node is a handle that determines its key.
 #[derive(Clone, Debug, PartialEq)]
 struct Light;
 
@@ -62,13 +63,13 @@ fn machines_are_values() {
 }
 
 #[test]
-fn a_node_may_be_as_small_as_a_handle() -> Result<(), ConfigError> {
+fn a_node_may_be_a_handle() -> Result<(), ConfigError> {
     use kad_proto::coordinator::{Inbound, Outbound};
     use kad_proto::{Outcome, Start};
 
-    let mut node = Coordinator::<Light>::new(Bits::new([0; 4]), Config::default())?;
+    let mut node = Coordinator::<Light>::new(Bits::new([0; 4]), Config::default(), &Secret::from_seed(0))?;
     for handle in 1..30 {
-        let connected = Inbound::Connected { node: handle, round_trip: None };
+        let connected = Inbound::Routing(RoutingInbound::Connected { node: handle, round_trip: None });
         let _ = node.handle(Instant::ORIGIN, Stamped::new(connected));
     }
     let target = Bits::new(9_u32.to_be_bytes());
@@ -84,7 +85,7 @@ fn a_node_may_be_as_small_as_a_handle() -> Result<(), ConfigError> {
             }
         }
         if let Some(request) = open.pop() {
-            let answered = Inbound::Answered { request, closer: Vec::new() };
+            let answered = Inbound::Response(Response::answered(request, Vec::new()));
             said.extend(node.handle(Instant::ORIGIN, Stamped::new(answered)));
         }
     }
@@ -97,4 +98,39 @@ fn a_node_may_be_as_small_as_a_handle() -> Result<(), ConfigError> {
         Some((Outcome::Converged, vec![9, 8, 11, 10]))
     );
     Ok(())
+}
+
+/// Each payload converts into the inbound event that holds it.
+#[test]
+fn payloads_convert_into_inbound_events() {
+    use kad_proto::broadcast::StartBroadcast;
+    use kad_proto::crawl::StartCrawl;
+    use kad_proto::{Context, RequestId, Start, broadcast, coordinator, crawl, lookups::query, maintenance};
+
+    let start = Start::<Light>::find(1, Light::key(&1)).with_seeds(vec![2]);
+    let crawl = StartCrawl::<Light>::new(2).with_seeds(vec![3]);
+    let broadcast = StartBroadcast::<Light>::follow_up(3, Light::key(&4), ());
+    let response = Response::<Light>::answered(RequestId::from_u64(5), vec![6]).with_value();
+    let routing = RoutingInbound::<Light>::Discovered(7);
+    assert_eq!(coordinator::Inbound::from(start.clone()), coordinator::Inbound::Start(start));
+    assert_eq!(coordinator::Inbound::from(crawl.clone()), coordinator::Inbound::Crawl(crawl));
+    assert_eq!(coordinator::Inbound::from(broadcast.clone()), coordinator::Inbound::Broadcast(broadcast));
+    assert_eq!(
+        coordinator::Inbound::from(response.clone()),
+        coordinator::Inbound::Response(response.clone())
+    );
+    assert_eq!(coordinator::Inbound::from(routing.clone()), coordinator::Inbound::Routing(routing.clone()));
+    assert_eq!(
+        maintenance::Inbound::from(response.clone()),
+        maintenance::Inbound::Response(response.clone())
+    );
+    assert_eq!(maintenance::Inbound::from(routing.clone()), maintenance::Inbound::Routing(routing));
+    assert_eq!(query::Inbound::from(response.clone()), query::Inbound::Response(response.clone()));
+    assert_eq!(crawl::Inbound::from(response.clone()), crawl::Inbound::Response(response.clone()));
+    assert_eq!(broadcast::Inbound::from(response.clone()), broadcast::Inbound::Response(response.clone()));
+
+    // An event converts into a stamped one without context and deadline.
+    let stamped = Stamped::from(coordinator::Inbound::from(response.clone()));
+    let event = coordinator::Inbound::Response(response);
+    assert_eq!(stamped, Stamped { event, context: Context::NONE, deadline: None });
 }

@@ -1,29 +1,21 @@
-//! Broadcasts: each strategy by example, and tests named after defects of the engine's ancestor.
+//! Broadcasts: an example of each strategy, and tests named after defects of earlier implementations.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[allow(dead_code)] // each test binary uses a part of it
+#[path = "support/tiny.rs"]
+mod tiny;
+
 use kad_proto::broadcast::{BroadcastFinish, Inbound, Outbound, StartBroadcast, StoreEnd, Strategy, Success};
 use kad_proto::{
-    Ask, Batch, BroadcastConfig, BroadcastPool, Carried, Context, Family, GivenUp, Instant, Key, Key8,
-    Machine, NetworkConfig, Outcome, Owner, PoolConfig, QueryConfig, Record, RefusedBecause, Request,
-    SpanContext, Stamped,
+    AnswerExtra, Ask, Batch, BroadcastConfig, BroadcastPool, CancelReason, Context, Family, Initiator,
+    Instant, Key, Key8, Machine, NetworkConfig, Outcome, PoolConfig, QueryConfig, Record, RefusalReason,
+    Request, Response, Secret, SpanContext, Stamped,
 };
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-#[derive(Clone, Debug, PartialEq)]
-struct Tiny;
-
-impl Family for Tiny {
-    type Key = Key8;
-    type Node = Key8;
-    type Message = &'static str;
-
-    fn key(node: &Key8) -> Key8 {
-        *node
-    }
-}
+use tiny::TinyText as Tiny;
 
 const LOCAL: Key8 = Key8::new([0xff]);
 const S: Duration = Duration::from_secs(1);
@@ -42,25 +34,25 @@ fn span(number: u64) -> SpanContext {
 }
 
 fn pool(k: usize, config: BroadcastConfig) -> BroadcastPool<Tiny> {
-    let query = QueryConfig { k, max_candidates: 2 * k, rim: false, ..QueryConfig::default() };
+    let query = QueryConfig { k, max_candidates: 2 * k, edge_probing: false, ..QueryConfig::default() };
     let network = NetworkConfig {
         request_timeout: S * 2,
         soft_timeout: S,
         min_timeout: S * 2,
         ..NetworkConfig::default()
     };
-    BroadcastPool::new(LOCAL, config, PoolConfig { query, ..PoolConfig::default() }, network).unwrap()
+    BroadcastPool::new(LOCAL, config, query, PoolConfig::default(), network, &Secret::from_seed(0)).unwrap()
 }
 
-/// A network in which each node knows all others, and takes 10 ms to answer.
+/// A network in which each node knows all others and takes 10 ms to answer.
 struct Net {
     machine: BroadcastPool<Tiny>,
     now: Instant,
     nodes: Vec<Key8>,
     dead: BTreeSet<Key8>,
-    /// In flight.
+    /// Requests in flight, and when they were sent.
     open: Vec<(Instant, Request<Tiny>)>,
-    /// What each node was asked to store.
+    /// The records that each node was asked to store.
     held: BTreeMap<Key8, Vec<&'static str>>,
     out: Vec<(Instant, Stamped<Outbound<Tiny>>)>,
 }
@@ -96,7 +88,7 @@ impl Net {
         self.call(Stamped::new(Inbound::Start(start)).in_span(span(1)))
     }
 
-    /// One answer, or one wake-up.
+    /// Plays one answer or one wake-up.
     fn step(&mut self) -> bool {
         let place = self.open.iter().position(|(_, request)| !self.dead.contains(&request.node));
         let answer = place.map(|place| self.open[place].0 + Duration::from_millis(10));
@@ -125,8 +117,8 @@ impl Net {
             }
             _ => self.closest(request.target, 20),
         };
-        let carried = Carried { value: false, token: Some("token") };
-        let event = Inbound::AnsweredWith { request: request.id, closer, carried };
+        let extra = AnswerExtra { value: false, token: Some("token") };
+        let event = Inbound::Response(Response::answered(request.id, closer).with_extra(extra));
         self.call(Stamped::new(event).in_span(span(request.id.to_u64() + 100)));
         true
     }
@@ -163,14 +155,14 @@ fn a_follow_up_finds_the_closest_and_stores_with_them() {
     net.run();
     let (_, finish) = net.finish();
     assert_eq!(
-        (finish.outcome, finish.lookup, finish.succeeded),
+        (finish.outcome, finish.lookup_outcome, finish.succeeded),
         (Outcome::Complete, Some(Outcome::Converged), true)
     );
     assert_eq!(net.holders(), sorted(net.closest(node(0x42), 4)));
     assert!(finish.stores.iter().all(|stored| stored.end == StoreEnd::Stored), "{:?}", finish.stores);
     let found: Vec<_> = finish.closest.iter().map(|contact| contact.node).collect();
     assert_eq!(found, net.closest(node(0x42), 4));
-    // The store gives back what the node's answer carried, and hangs under the answer that ended the lookup.
+    // The store carries the token of the node's answer, and its parent is the answer that ended the lookup.
     let mut stores = net.out.iter().filter_map(|(_, out)| match &out.event {
         Outbound::Request(Request { ask: Ask::Store { message, token }, .. }) => {
             Some((*message, *token, &out.context))
@@ -187,15 +179,15 @@ fn a_follow_up_finds_the_closest_and_stores_with_them() {
 #[test]
 fn a_lookup_out_of_its_share_stores_with_the_closest_found_so_far() {
     let mut net = Net::new(pool(4, BroadcastConfig::default()), (0..60).map(|i| i * 4));
-    // All that are close are silent, and time-outs are longer than the lookup has.
+    // All close nodes are silent, and the request time-out exceeds the lookup's time.
     net.dead = net.closest(node(0x42), 12).into_iter().collect();
     let seeds = vec![node(0x80), node(0xc0)];
     let start = StartBroadcast::follow_up(1, node(0x42), "it").with_seeds(seeds);
-    net.call(Stamped::new(Inbound::Start(start)).by(at(1_000)));
+    net.call(Stamped::new(Inbound::Start(start)).with_deadline(at(1_000)));
     net.run();
     let (when, finish) = net.finish();
     assert_eq!(when, at(910), "a tenth is kept, and the stores take 10 ms");
-    assert_eq!((finish.outcome, finish.lookup), (Outcome::Complete, Some(Outcome::DeadlineExceeded)));
+    assert_eq!((finish.outcome, finish.lookup_outcome), (Outcome::Complete, Some(Outcome::DeadlineExceeded)));
     assert!(finish.succeeded && finish.stores.iter().all(|stored| stored.end == StoreEnd::Stored));
     assert_eq!(sorted(net.holders()), sorted(vec![node(0x80), node(0xc0)]));
     let given_up: Vec<_> = net
@@ -207,13 +199,13 @@ fn a_lookup_out_of_its_share_stores_with_the_closest_found_so_far() {
         })
         .collect();
     assert!(
-        !given_up.is_empty() && given_up.iter().all(|it| *it == (at(900), GivenUp::LookupEnded)),
+        !given_up.is_empty() && given_up.iter().all(|it| *it == (at(900), CancelReason::LookupEnded)),
         "{given_up:?}"
     );
 }
 
 #[test]
-fn static_nodes_are_stored_with_and_nobody_else() {
+fn a_static_broadcast_stores_with_the_given_nodes_only() {
     let mut net = Net::new(pool(4, BroadcastConfig::default()), 0..60);
     net.dead.insert(node(3));
     let nodes = vec![node(1), node(2), node(3), node(2), LOCAL];
@@ -224,20 +216,20 @@ fn static_nodes_are_stored_with_and_nobody_else() {
     let ends: Vec<_> = finish.stores.iter().map(|stored| (stored.node, stored.end.clone())).collect();
     let stored = StoreEnd::Stored;
     assert_eq!(ends, [(node(1), stored.clone()), (node(2), stored), (node(3), StoreEnd::TimedOut)]);
-    assert_eq!((finish.outcome, finish.succeeded, finish.short), (Outcome::Complete, false, 1));
-    assert_eq!((finish.lookup, finish.closest), (None, Vec::new()));
+    assert_eq!((finish.outcome, finish.succeeded, finish.records_short), (Outcome::Complete, false, 1));
+    assert_eq!((finish.lookup_outcome, finish.closest), (None, Vec::new()));
 }
 
 #[test]
-fn failures_say_why() {
+fn each_store_reports_how_it_ended() {
     let mut net = Net::new(pool(4, BroadcastConfig::default()), 0..60);
     let nodes = vec![node(1), node(2), node(3)];
     let out = net.start(StartBroadcast::fixed(1, node(0x42), "it", nodes));
     let ids: Vec<_> = net.open.iter().map(|(_, request)| request.id).collect();
     let id = net.machine.operation(1).unwrap();
     assert_eq!((ids.len(), out.len()), (3, 4));
-    net.call(Stamped::new(Inbound::Failed(ids[0])));
-    net.call(Stamped::new(Inbound::Rejected { request: ids[1], why: "full" }));
+    net.call(Stamped::new(Inbound::Response(Response::failed(ids[0]))));
+    net.call(Stamped::new(Inbound::Response(Response::rejected(ids[1], "full"))));
     net.call(Stamped::new(Inbound::Stop(id)));
     let (_, finish) = net.finish();
     let ends: Vec<_> = finish.stores.iter().map(|stored| stored.end.clone()).collect();
@@ -246,18 +238,17 @@ fn failures_say_why() {
 }
 
 #[test]
-fn an_optimistic_broadcast_returns_early_and_the_rest_goes_on_in_the_background() {
-    let config = BroadcastConfig { parallel: 4, ..BroadcastConfig::default() };
+fn an_optimistic_broadcast_returns_early_and_goes_on_in_the_background() {
+    let config = BroadcastConfig { max_in_flight: 4, ..BroadcastConfig::default() };
     let mut net = Net::new(pool(8, config), (0..250).map(|i| i as u8));
     let target = node(0x42);
-    let start = StartBroadcast {
-        strategy: Strategy::Optimistic { nodes: Some(250) },
-        ..StartBroadcast::optimistic(1, target, "it").with_seeds(vec![node(0x80)])
-    };
+    let start = StartBroadcast::optimistic(1, target, "it")
+        .with_seeds(vec![node(0x80)])
+        .with_strategy(Strategy::Optimistic { nodes: Some(250) });
     net.start(start);
     net.run();
     let (when, finish) = net.finish();
-    assert_eq!((finish.outcome, finish.succeeded, finish.fell_back), (Outcome::Complete, true, None));
+    assert_eq!((finish.outcome, finish.succeeded, finish.fallback_reason), (Outcome::Complete, true, None));
     let count = |end| finish.stores.iter().filter(|stored| stored.end == end).count();
     assert!(count(StoreEnd::Stored) >= 6 && count(StoreEnd::Background) > 0, "{:?}", finish.stores);
     assert_eq!(net.holders(), sorted(net.closest(target, 8)));
@@ -266,27 +257,27 @@ fn an_optimistic_broadcast_returns_early_and_the_rest_goes_on_in_the_background(
     for (at, out) in &net.out[place + 1..] {
         assert!(*at >= when && matches!(out.context, Context::Link(_)), "{out:?}");
         match &out.event {
-            Outbound::Request(request) => assert_eq!(request.owner, Owner::Background),
-            Outbound::Cancel(cancel) => assert_eq!(cancel.owner, Owner::Background),
+            Outbound::Request(request) => assert_eq!(request.initiator, Initiator::Background),
+            Outbound::Cancel(cancel) => assert_eq!(cancel.initiator, Initiator::Background),
             other => panic!("{other:?}"),
         }
     }
     assert_eq!((net.machine.operations(), net.machine.running(), net.machine.poll_timeout()), (0, 0, None));
-    assert_eq!(net.machine.traffic().in_flight, 0);
+    assert_eq!(net.machine.request_stats().in_flight, 0);
 }
 
 #[test]
-fn who_does_not_know_the_size_of_the_network_falls_back_by_name() {
+fn without_a_network_size_an_optimistic_broadcast_falls_back_to_a_follow_up() {
     let mut net = Net::new(pool(4, BroadcastConfig::default()), (0..60).map(|i| i * 4));
     net.start(StartBroadcast::optimistic(1, node(0x42), "it").with_seeds(vec![node(0x80)]));
     net.run();
     let (_, finish) = net.finish();
-    assert!(finish.fell_back.is_some() && finish.lookup == Some(Outcome::Converged));
+    assert!(finish.fallback_reason.is_some() && finish.lookup_outcome == Some(Outcome::Converged));
     assert_eq!(net.holders(), sorted(net.closest(node(0x42), 4)));
 }
 
 #[test]
-fn a_sweep_gives_each_node_all_of_its_records_at_once() {
+fn a_sweep_sends_each_node_its_records_in_one_batch() {
     let mut net = Net::new(pool(3, BroadcastConfig::default()), (0..100).map(|i| (i * 5 / 2) as u8));
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let keys = [0x10, 0x11, 0x42, 0x80, 0x81, 0xc3, 0xc3, 0xf0];
@@ -296,8 +287,8 @@ fn a_sweep_gives_each_node_all_of_its_records_at_once() {
     net.run();
     let (_, finish) = net.finish();
     assert_eq!(
-        (finish.outcome, finish.succeeded, finish.explored),
-        (Outcome::Complete, true, Some(kad_proto::sweep::Explored::Settled))
+        (finish.outcome, finish.succeeded, finish.sweep_end),
+        (Outcome::Complete, true, Some(kad_proto::broadcast::sweep::SweepEnd::Settled))
     );
     for (place, record) in (0..).zip(&records) {
         let holders: Vec<_> = net
@@ -315,7 +306,7 @@ fn a_sweep_gives_each_node_all_of_its_records_at_once() {
 }
 
 #[test]
-fn starts_that_cannot_be_are_refused_by_name() {
+fn invalid_broadcasts_are_refused_with_the_reason() {
     let mut net = Net::new(
         pool(4, BroadcastConfig { max_nodes: 2, max_records: 3, ..BroadcastConfig::default() }),
         0..60,
@@ -331,23 +322,23 @@ fn starts_that_cannot_be_are_refused_by_name() {
     let record = |key| Record { key: node(key), message: "it" };
     let mut two = StartBroadcast::follow_up(1, node(1), "it");
     two.records.push(record(2));
-    assert_eq!(reason(two, None), RefusedBecause::Records { most: 1 });
-    assert_eq!(reason(StartBroadcast::sweep(1, Vec::new()), None), RefusedBecause::Records { most: 3 });
+    assert_eq!(reason(two, None), RefusalReason::Records { most: 1 });
+    assert_eq!(reason(StartBroadcast::sweep(1, Vec::new()), None), RefusalReason::Records { most: 3 });
     let four = (0..4).map(record).collect();
-    assert_eq!(reason(StartBroadcast::sweep(1, four), None), RefusedBecause::Records { most: 3 });
+    assert_eq!(reason(StartBroadcast::sweep(1, four), None), RefusalReason::Records { most: 3 });
     let nodes = (0..3).map(node).collect();
     assert_eq!(
         reason(StartBroadcast::fixed(1, node(1), "it", nodes), None),
-        RefusedBecause::Nodes { most: 2 }
+        RefusalReason::Nodes { most: 2 }
     );
     let late = StartBroadcast::follow_up(1, node(1), "it");
-    assert_eq!(reason(late, Some(at(0))), RefusedBecause::DeadlinePassed);
+    assert_eq!(reason(late, Some(at(0))), RefusalReason::DeadlinePassed);
 }
 
-// Defects of the ancestor.
+// Defects of an earlier implementation.
 
 #[test]
-fn a_broadcast_never_takes_anothers_lookup_for_its_own() {
+fn broadcasts_do_not_mix_up_their_lookups() {
     let mut net = Net::new(pool(4, BroadcastConfig::default()), (0..60).map(|i| i * 4));
     for (tag, key, name) in [(1, 0x11, "a"), (2, 0x99, "b"), (3, 0xd2, "c")] {
         net.start(StartBroadcast::follow_up(tag, node(key), name).with_seeds(vec![node(0x80)]));
@@ -361,7 +352,7 @@ fn a_broadcast_never_takes_anothers_lookup_for_its_own() {
 }
 
 #[test]
-fn storing_a_record_has_a_time_out() {
+fn a_store_request_times_out() {
     let mut net = Net::new(pool(4, BroadcastConfig::default()), 0..60);
     net.dead.insert(node(1));
     net.start(StartBroadcast::fixed(1, node(0x42), "it", vec![node(1)]));
@@ -371,7 +362,7 @@ fn storing_a_record_has_a_time_out() {
     assert_eq!((when, &finish.stores[0].end), (at(2_000), &StoreEnd::TimedOut));
 }
 
-// Defects that the ledger found.
+// Defects that the contract checker found.
 
 /// A pool whose lookups ask one node at a time.
 fn one_by_one(k: usize, config: BroadcastConfig, network: NetworkConfig) -> BroadcastPool<Tiny> {
@@ -381,18 +372,18 @@ fn one_by_one(k: usize, config: BroadcastConfig, network: NetworkConfig) -> Broa
         max_candidates: k,
         max_closer_nodes: 4,
         retries: 0,
-        rim: false,
+        edge_probing: false,
         ..QueryConfig::default()
     };
     let network =
         NetworkConfig { request_timeout: S * 2, soft_timeout: S * 2, min_timeout: S * 2, ..network };
-    BroadcastPool::new(LOCAL, config, PoolConfig { query, ..PoolConfig::default() }, network).unwrap()
+    BroadcastPool::new(LOCAL, config, query, PoolConfig::default(), network, &Secret::from_seed(0)).unwrap()
 }
 
 fn optimistic(tag: u64, key: u8, nodes: u64, seeds: &[u8]) -> StartBroadcast<Tiny> {
-    let start = StartBroadcast::optimistic(tag, node(key), "it")
-        .with_seeds(seeds.iter().copied().map(node).collect());
-    StartBroadcast { strategy: Strategy::Optimistic { nodes: Some(nodes) }, ..start }
+    StartBroadcast::optimistic(tag, node(key), "it")
+        .with_seeds(seeds.iter().copied().map(node).collect())
+        .with_strategy(Strategy::Optimistic { nodes: Some(nodes) })
 }
 
 fn is_store(request: &Request<Tiny>) -> bool {
@@ -400,7 +391,7 @@ fn is_store(request: &Request<Tiny>) -> bool {
 }
 
 impl Net {
-    /// The request that this node has in flight, to store or to find.
+    /// Takes the request to this node, to store or to find, out of those in flight.
     fn take(&mut self, key: u8, store: bool) -> kad_proto::RequestId {
         let of =
             |(_, request): &(Instant, Request<Tiny>)| request.node == node(key) && is_store(request) == store;
@@ -410,12 +401,12 @@ impl Net {
 
     fn names(&mut self, key: u8, closer: &[u8]) {
         let (request, closer) = (self.take(key, false), closer.iter().copied().map(node).collect());
-        self.call(Stamped::new(Inbound::Answered { request, closer }));
+        self.call(Stamped::new(Inbound::Response(Response::answered(request, closer))));
     }
 
     fn stores(&mut self, key: u8) {
         let request = self.take(key, true);
-        self.call(Stamped::new(Inbound::Answered { request, closer: Vec::new() }));
+        self.call(Stamped::new(Inbound::Response(Response::answered(request, Vec::new()))));
     }
 
     fn tick(&mut self, now: Instant) -> Batch<Outbound<Tiny>> {
@@ -425,11 +416,11 @@ impl Net {
 }
 
 #[test]
-fn a_late_caller_blames_nobody_for_the_end_of_the_share() {
+fn a_late_call_does_not_blame_nodes_for_the_end_of_the_lookup_share() {
     let mut net = Net::new(pool(4, BroadcastConfig::default()), []);
     let start = StartBroadcast::follow_up(1, node(0x42), "it").with_seeds(vec![node(0x80), node(0xc0)]);
-    net.call(Stamped::new(Inbound::Start(start)).by(at(1_000)));
-    // Its share ended at 900 ms, and its time at 1 s; the requests' own time-outs are later.
+    net.call(Stamped::new(Inbound::Start(start)).with_deadline(at(1_000)));
+    // The lookup's share ended at 900 ms and the operation's time at 1 s; the time-outs of the requests are later.
     let out = net.tick(at(1_500));
     let given_up = out.iter().filter_map(|out| match &out.event {
         Outbound::Cancel(cancel) => Some(cancel.reason),
@@ -437,20 +428,23 @@ fn a_late_caller_blames_nobody_for_the_end_of_the_share() {
         _ => None,
     });
     let given_up: Vec<_> = given_up.collect();
-    assert_eq!(given_up, [GivenUp::LookupEnded; 2]);
+    assert_eq!(given_up, [CancelReason::LookupEnded; 2]);
     let finish = net.finish().1;
-    assert_eq!((finish.outcome, finish.lookup), (Outcome::DeadlineExceeded, Some(Outcome::DeadlineExceeded)));
+    assert_eq!(
+        (finish.outcome, finish.lookup_outcome),
+        (Outcome::DeadlineExceeded, Some(Outcome::DeadlineExceeded))
+    );
 }
 
-/// Each let the other go first, for ever, in one call.
+/// Once each of two operations let the other go first, without end, in one call.
 #[test]
-fn broadcasts_that_wait_for_room_do_not_take_turns_for_ever() {
+fn broadcasts_that_wait_for_capacity_do_not_yield_to_each_other_for_ever() {
     let network = NetworkConfig { max_in_flight: 1, max_queued: 0, ..NetworkConfig::default() };
     let mut net = Net::new(one_by_one(4, BroadcastConfig::default(), network), []);
-    // The first looks for less long than the second, and stores for longer than that looks.
-    net.call(Stamped::new(Inbound::Start(optimistic(1, 0, 1, &[0x50]))).by(at(10_000)));
+    // The first has less time to look than the second, and has more time to store than the second has to look.
+    net.call(Stamped::new(Inbound::Start(optimistic(1, 0, 1, &[0x50]))).with_deadline(at(10_000)));
     let second = StartBroadcast::follow_up(2, node(0xf0), "that").with_seeds(vec![node(0x90)]);
-    net.call(Stamped::new(Inbound::Start(second)).by(at(10_500)));
+    net.call(Stamped::new(Inbound::Start(second)).with_deadline(at(10_500)));
     net.stores(0x50);
     net.names(0x50, &[0x40, 0x41]);
     let open: Vec<_> = net.open.iter().map(|(_, request)| request.node).collect();
@@ -460,7 +454,7 @@ fn broadcasts_that_wait_for_room_do_not_take_turns_for_ever() {
 }
 
 #[test]
-fn two_nodes_with_one_key_keep_their_tokens_apart() {
+fn nodes_with_the_same_key_keep_their_own_tokens() {
     #[derive(Clone, Debug, PartialEq)]
     struct Ports;
 
@@ -475,7 +469,15 @@ fn two_nodes_with_one_key_keep_their_tokens_apart() {
     }
 
     let (pool, network) = (PoolConfig::default(), NetworkConfig::default());
-    let mut machine = BroadcastPool::<Ports>::new(LOCAL, BroadcastConfig::default(), pool, network).unwrap();
+    let mut machine = BroadcastPool::<Ports>::new(
+        LOCAL,
+        BroadcastConfig::default(),
+        QueryConfig::default(),
+        pool,
+        network,
+        &Secret::from_seed(0),
+    )
+    .unwrap();
     let seeds = vec![(node(1), 80), (node(1), 443)];
     let start = StartBroadcast::follow_up(1, node(0), 7).with_seeds(seeds);
     let mut told: Vec<_> = machine.handle(at(0), Stamped::new(Inbound::Start(start))).into_iter().collect();
@@ -486,8 +488,8 @@ fn two_nodes_with_one_key_keep_their_tokens_apart() {
             stores.push((request.node.1, token));
             continue;
         }
-        let carried = Carried { value: false, token: Some(request.node.1) };
-        let event = Inbound::AnsweredWith { request: request.id, closer: Vec::new(), carried };
+        let extra = AnswerExtra { value: false, token: Some(request.node.1) };
+        let event = Inbound::Response(Response::answered(request.id, Vec::new()).with_extra(extra));
         told.extend(machine.handle(at(1), Stamped::new(event)));
     }
     stores.sort_unstable();
@@ -495,20 +497,21 @@ fn two_nodes_with_one_key_keep_their_tokens_apart() {
 }
 
 #[test]
-fn what_goes_on_in_the_background_has_a_time_of_its_own() {
-    let config = BroadcastConfig { return_share: 10, ..BroadcastConfig::default() };
+fn the_background_has_its_own_time_out() {
+    let config = BroadcastConfig { early_return_percent: 10, ..BroadcastConfig::default() };
     let network = NetworkConfig { max_in_flight: 3, ..NetworkConfig::default() };
     let mut net = Net::new(one_by_one(8, config, network), []);
     let keys: Vec<_> = (1..=8).collect();
-    net.call(Stamped::new(Inbound::Start(optimistic(1, 0, 10, &keys))).by(at(1_000)));
+    net.call(Stamped::new(Inbound::Start(optimistic(1, 0, 10, &keys))).with_deadline(at(1_000)));
     net.stores(1);
-    assert_eq!((net.finish().1.outcome, net.machine.traffic().queued), (Outcome::Complete, 4));
-    // The deadline of the operation was that of what it sent: no time-out of theirs. What waited goes out now.
+    assert_eq!((net.finish().1.outcome, net.machine.request_stats().queued), (Outcome::Complete, 4));
+    // The requests' deadline was that of their operation, so they have not timed out. The waiting request is sent
+    // now.
     let out = net.tick(at(1_000));
     let mut sent = 0;
     for out in &out {
         match &out.event {
-            Outbound::Cancel(cancel) => assert_eq!(cancel.reason, GivenUp::OperationEnded),
+            Outbound::Cancel(cancel) => assert_eq!(cancel.reason, CancelReason::OperationEnded),
             Outbound::Request(request) => {
                 assert_eq!(out.deadline, Some(at(3_000)));
                 sent += usize::from(is_store(request));
@@ -516,7 +519,7 @@ fn what_goes_on_in_the_background_has_a_time_of_its_own() {
             other => panic!("{other:?}"),
         }
     }
-    // Two given up; and what they made room for: a request of the lookup, and a store that had waited.
+    // Two cancels, and what they gave room to: a lookup request, and a store that had waited.
     assert_eq!((out.len() - sent, sent), (3, 1), "{out:?}");
     net.run();
     let asked = net.out.iter().filter_map(|(_, out)| match &out.event {
@@ -532,22 +535,22 @@ fn what_goes_on_in_the_background_has_a_time_of_its_own() {
 }
 
 #[test]
-fn what_was_granted_in_the_background_is_given_back() {
+fn background_places_are_released() {
     let background_timeout = Duration::from_nanos(1);
     let config = BroadcastConfig {
-        return_share: 1,
+        early_return_percent: 1,
         max_background: 16,
         background_timeout,
         ..BroadcastConfig::default()
     };
     let mut net = Net::new(one_by_one(8, config, NetworkConfig::default()), []);
-    // It has stored with all it knows, and has no time to look for others.
+    // It has stored with all nodes it knows, and has no time to look for others.
     net.start(optimistic(1, 0, 10, &[1]));
     net.stores(1);
     net.tick(at(1));
     let out = net.start(optimistic(2, 0, 10, &[1, 2]));
     assert!(matches!(out[0].event, Outbound::Started(_)), "{out:?}");
-    net.open.retain(|(_, request)| request.owner != Owner::Background);
+    net.open.retain(|(_, request)| request.initiator != Initiator::Background);
     net.stores(1);
     let Some(Outbound::Finished(finish)) = net
         .out
@@ -562,46 +565,42 @@ fn what_was_granted_in_the_background_is_given_back() {
 }
 
 #[test]
-fn a_lookup_that_was_not_needed_or_not_the_only_one_has_no_outcome() {
-    let config = BroadcastConfig { return_share: 1, max_background: 0, ..BroadcastConfig::default() };
+fn a_lookup_that_was_cut_short_or_is_one_of_a_sweep_has_no_outcome() {
+    let config = BroadcastConfig { early_return_percent: 1, max_background: 0, ..BroadcastConfig::default() };
     let mut net = Net::new(one_by_one(8, config.clone(), NetworkConfig::default()), []);
     net.start(optimistic(1, 0, 10, &[1]));
     net.stores(1);
     let finish = net.finish().1;
-    assert_eq!((finish.outcome, finish.lookup), (Outcome::Complete, None));
+    assert_eq!((finish.outcome, finish.lookup_outcome), (Outcome::Complete, None));
     let mut net = Net::new(one_by_one(8, config, NetworkConfig::default()), []);
     let records = vec![Record { key: node(1), message: "it" }];
     net.start(StartBroadcast::sweep(1, records).with_seeds(vec![node(2)]));
     let id = net.machine.operation(1).unwrap();
     net.call(Stamped::new(Inbound::Stop(id)));
     let finish = net.finish().1;
-    assert_eq!((finish.outcome, finish.lookup, finish.explored), (Outcome::Stopped, None, None));
+    assert_eq!((finish.outcome, finish.lookup_outcome, finish.sweep_end), (Outcome::Stopped, None, None));
 }
 
 #[test]
-fn what_time_tells_of_the_network_is_known_before_the_event() {
+fn a_network_size_learnt_by_time_is_known_to_the_event_of_the_same_call() {
     use kad_proto::coordinator::{Inbound, Outbound};
     use kad_proto::{Config, Coordinator, NetworkSizeConfig, RoutingConfig, Start};
-    let query = QueryConfig { k: 1, retries: 0, rim: false, ..QueryConfig::default() };
+    let query = QueryConfig { k: 1, retries: 0, edge_probing: false, ..QueryConfig::default() };
     let size = NetworkSizeConfig { k: 1, min_samples: 2, ..NetworkSizeConfig::default() };
-    let config = Config {
-        pool: PoolConfig { query, ..PoolConfig::default() },
-        routing: RoutingConfig::off(),
-        network_size: Some(size),
-        ..Config::default()
-    };
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
-    // Two lookups converge as the closest node that each knows runs into its time-out.
+    let config =
+        Config { query, routing: RoutingConfig::off(), network_size: Some(size), ..Config::default() };
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
+    // Two lookups converge while the closest node that each knows times out.
     for tag in 0..2 {
         let target = node(0x10 * (tag as u8 + 1));
         let near = target.with_flipped(7);
         let start = Start::find(tag, target).with_seeds(vec![near, near.with_flipped(5)]);
         let _ = machine.handle(at(0), Stamped::new(Inbound::Start(start)));
     }
-    // At the soft limit the next is asked.
+    // At the soft limit the next node is asked.
     for out in machine.handle(at(300), Stamped::new(Inbound::Tick)) {
         let Outbound::Request(request) = out.event else { continue };
-        let event = Inbound::Answered { request: request.id, closer: Vec::new() };
+        let event = Inbound::Response(Response::answered(request.id, Vec::new()));
         let _ = machine.handle(at(300), Stamped::new(event));
     }
     let start = StartBroadcast::optimistic(7, node(0x15), "it");
@@ -616,8 +615,8 @@ fn what_time_tells_of_the_network_is_known_before_the_event() {
 }
 
 #[test]
-fn who_is_asked_again_after_silence_is_stored_with_in_the_same_call() {
-    // Together, two nodes are near enough where their distances sum up to less than 0xc7.
+fn a_node_that_enters_the_window_again_gets_its_store_in_the_same_call() {
+    // Two nodes are within the set threshold if the sum of their distances is less than 0xc7.
     let mut net = Net::new(pool(2, BroadcastConfig::default()), []);
     net.start(optimistic(1, 0, 10, &[0x60, 0xa0]));
     net.now = at(10);
@@ -625,10 +624,10 @@ fn who_is_asked_again_after_silence_is_stored_with_in_the_same_call() {
     assert!(
         [0x20, 0x28].iter().all(|key| net.open.iter().any(|(_, it)| it.node == node(*key) && is_store(it)))
     );
-    // While nobody else is needed, a node is silent; then it is.
+    // A node times out while no other is needed; then it is needed.
     net.tick(at(2_000));
     let store = net.take(0x20, true);
-    let out = net.call(Stamped::new(Inbound::Failed(store)));
+    let out = net.call(Stamped::new(Inbound::Response(Response::failed(store))));
     let asked = |store| {
         let requests = out.iter().filter_map(|out| match &out.event {
             Outbound::Request(request) if is_store(request) == store => Some(request.node),

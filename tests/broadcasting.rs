@@ -1,10 +1,11 @@
-//! What broadcasts promise, in simulated networks: how soon each strategy returns, who holds the records, by how many lookups,
-//! and how well nodes know the size of the network. The figures are those of `simulate --strategies`, at sizes for a test.
+//! Broadcasts in simulated networks: how soon each strategy returns, which nodes hold the records, how many
+//! lookups that takes, and how well nodes estimate the size of the network. The figures are those of `simulate
+//! --strategies`, at sizes for a test.
 
 #![cfg(feature = "sim")]
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use kad_proto::sim::{BroadcastFigures, Broadcasts, Pace, Scenario, Scheme, Workload, World};
+use kad_proto::sim::{BroadcastFigures, Broadcasts, Interarrival, Scenario, Scheme, Workload, World};
 use kad_proto::{Config, RoutingConfig};
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ const OPTIMISTIC: Scheme = Scheme::Optimistic { nodes: None };
 fn run(scenario: Scenario, broadcasts: Broadcasts) -> World {
     let workload = Workload { lookups: 0, ..Workload::default() };
     let mut world =
-        World::new(Scenario { broadcasts: Some(broadcasts), workload, check: true, ..scenario }).unwrap();
+        World::new(Scenario { broadcasts: Some(broadcasts), workload, check_invariants: true, ..scenario })
+            .unwrap();
     world.run().unwrap();
     world
 }
@@ -26,15 +28,15 @@ fn figures(scenario: Scenario, scheme: Scheme, count: u32) -> BroadcastFigures {
     figures
 }
 
-/// One time-out of 10 s, no soft limit, no second try.
+/// A request time-out of 10 s, no soft limit, no retries.
 fn fixed() -> Config {
     let mut config = Config { routing: RoutingConfig::off(), ..Config::default() };
     config.network.request_timeout = 10 * S;
     config.network.soft_timeout = 10 * S;
     config.network.min_timeout = 10 * S;
-    config.pool.query.retries = 0;
-    config.pool.query.rim = false;
-    config.pool.query.timeout = 600 * S;
+    config.query.retries = 0;
+    config.query.edge_probing = false;
+    config.query.timeout = 600 * S;
     config.broadcast.timeout = 600 * S;
     config
 }
@@ -50,7 +52,7 @@ fn under_fire_optimistic_broadcasts_return_in_half_the_time_and_the_record_is_wh
         let slow = figures(Scenario { config: fixed(), ..fire }, Scheme::FollowUp, count);
         assert!(optimistic.time.p50 * 2 <= follow_up.time.p50, "{nodes}: {optimistic}\n{follow_up}");
         assert!(optimistic.time.p50 * 10 <= slow.time.p50, "{nodes}: {optimistic}\n{slow}");
-        // When it returns, and when its background is over: as many as a follow-up.
+        // At the return, and when the background has ended: as many stores as a follow-up.
         assert!(optimistic.share_at_return >= 0.75, "{nodes}: {optimistic}");
         assert!(optimistic.share >= 0.97 && follow_up.share >= 0.97, "{nodes}: {optimistic}\n{follow_up}");
         assert!(optimistic.stores <= 35.0, "{nodes}: {optimistic}");
@@ -75,8 +77,12 @@ fn a_sweep_of_ten_thousand_records_takes_one_lookup_where_single_broadcasts_take
     let records = 10_000;
     for (scenario, least) in [(Scenario::default(), 0.95), (Scenario::under_fire(), 0.9)] {
         let scenario = Scenario { nodes: 10_000, ..scenario };
-        let broadcasts =
-            Broadcasts { scheme: Scheme::Sweep { records }, count: 1, learn: 0, ..Broadcasts::default() };
+        let broadcasts = Broadcasts {
+            scheme: Scheme::Sweep { records },
+            count: 1,
+            warmup_lookups: 0,
+            ..Broadcasts::default()
+        };
         let figures = run(scenario, broadcasts).broadcast_figures();
         println!("{figures}");
         // A single broadcast needs one lookup for each record.
@@ -85,9 +91,9 @@ fn a_sweep_of_ten_thousand_records_takes_one_lookup_where_single_broadcasts_take
     }
 }
 
-/// How far the estimates of so many nodes are off, as parts of the true number, the best first.
+/// The relative errors of this many size estimates, in ascending order.
 fn errors(scenario: Scenario, count: u32) -> Vec<f64> {
-    let pace = Pace::Every(S);
+    let pace = Interarrival::Every(S);
     let world = run(scenario, Broadcasts { scheme: OPTIMISTIC, count, pace, ..Broadcasts::default() });
     let all = (0..world.scenario().nodes).map(|index| world.handle(index));
     let truth = all.filter(|node| world.engine(*node).is_some()).count() as f64 - 1.0;
@@ -130,7 +136,7 @@ fn records_are_kept_where_they_were_stored() {
     for scheme in [Scheme::FollowUp, OPTIMISTIC, Scheme::Static, Scheme::Sweep { records: 100 }] {
         let world = run(
             fire.clone(),
-            Broadcasts { scheme, count: 20, pace: Pace::Every(S), ..Broadcasts::default() },
+            Broadcasts { scheme, count: 20, pace: Interarrival::Every(S), ..Broadcasts::default() },
         );
         for (broadcast, finish) in world.broadcasts().iter().map(|it| (it, it.ending.as_ref().unwrap())) {
             assert!(finish.succeeded, "{broadcast:?}");

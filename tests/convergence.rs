@@ -1,4 +1,5 @@
-//! Where every node answers and knows what it should, a lookup finds exactly the closest nodes there are.
+//! Convergence: where every node answers and has a complete table, a lookup finds exactly the closest nodes of the
+//! network.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -6,28 +7,19 @@
 #[path = "support/ideal.rs"]
 mod ideal;
 
+#[allow(dead_code)] // each test binary uses a part of it
+#[path = "support/tiny.rs"]
+mod tiny;
+
 use ideal::{Ideal, Plain};
-use kad_proto::query::{Inbound, Outbound};
+use kad_proto::lookups::query::{Inbound, Outbound};
 use kad_proto::{
     Bits, Family, Finish, Instant, Key, Key8, Key256, Machine, NetworkConfig, Outcome, Query, QueryConfig,
-    Stamped, Start,
+    Response, Secret, Stamped, Start,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
-
-/// 8-bit keys; a node is its key.
-#[derive(Clone, Debug, PartialEq)]
-struct Tiny;
-
-impl Family for Tiny {
-    type Key = Key8;
-    type Node = Key8;
-    type Message = ();
-
-    fn key(node: &Key8) -> Key8 {
-        *node
-    }
-}
+use tiny::Tiny;
 
 /// Runs one lookup; every request is answered a millisecond later, in order.
 fn lookup<F: Family>(
@@ -49,7 +41,7 @@ fn lookup<F: Family>(
         }
         let request = requests.pop_front().expect("a lookup that goes on has requests in flight");
         now = now + Duration::from_millis(1);
-        event = Inbound::Answered { request: request.id, closer: answer(&request.node) };
+        event = Inbound::Response(Response::answered(request.id, answer(&request.node)));
     }
 }
 
@@ -64,14 +56,14 @@ fn found<F: Family<Node = Bits<N>>, const N: usize>(finish: &Finish<F>) -> Vec<B
     finish.closest.iter().map(|contact| contact.node).collect()
 }
 
-/// What a node knows in an ideal table: up to two nodes for each length of prefix that they share with it.
+/// The ideal table of a node: up to two nodes for each common prefix length.
 fn view(nodes: &[Key8], of: Key8) -> Vec<Key8> {
     let in_bucket = |cpl| nodes.iter().filter(move |node| node.common_prefix_len(&of) == cpl).take(2);
     (0..8).flat_map(in_bucket).copied().collect()
 }
 
 #[test]
-fn every_8_bit_target_is_approached_to_the_end() {
+fn every_8_bit_target_finds_its_exact_closest_nodes() {
     let networks: [Vec<u8>; 5] = [
         (1..=255).collect(),
         (1..=255).step_by(3).collect(),
@@ -83,20 +75,22 @@ fn every_8_bit_target_is_approached_to_the_end() {
         let nodes: Vec<_> = keys.into_iter().map(|key| Key8::new([key])).collect();
         for (paths, k) in [(1, 2), (1, 4), (2, 4)] {
             let config = QueryConfig { k, paths, ..QueryConfig::default() };
-            let mut query = Query::<Tiny>::new(Key8::new([0]), config, NetworkConfig::default()).unwrap();
+            let mut query =
+                Query::<Tiny>::new(Key8::new([0]), config, NetworkConfig::default(), &Secret::from_seed(0))
+                    .unwrap();
             for target in 0..=u8::MAX {
                 let target = Key8::new([target]);
                 let first = nodes[usize::from(target.as_bytes()[0]) * 7 % nodes.len()];
                 let seeds = view(&nodes, first);
                 let start = Start::find(1, target).with_seeds(seeds);
-                // In a table of two nodes a bucket, the k closest to a target are known to those near it as long as k
-                // is at most two; for more, nodes answer from all there is.
+                // In a table with two nodes a bucket, nodes near a target know its k closest as long as k is at
+                // most two; for a larger k, nodes answer from the whole network.
                 let finish = lookup(&mut query, start, |node| {
                     let known = if k > 2 { nodes.clone() } else { view(&nodes, *node) };
                     sorted(&known, &target, k.max(2))
                 });
                 assert_eq!(found(&finish), sorted(&nodes, &target, k), "{target} among {nodes:?}");
-                // With several paths, each has its share of the nodes only.
+                // With several paths, each has only a share of the nodes.
                 let outcome = if nodes.len() < k { Outcome::Exhausted } else { Outcome::Converged };
                 assert!(finish.outcome == outcome || paths > 1, "{:?}", finish.outcome);
             }
@@ -104,7 +98,7 @@ fn every_8_bit_target_is_approached_to_the_end() {
     }
 }
 
-/// The common workload, with fewer nodes where nothing is optimised.
+/// The common workload, with fewer nodes in an unoptimised build.
 fn ideal() -> (Ideal, usize) {
     if cfg!(debug_assertions) { (Ideal::new(2_000), 40) } else { (Ideal::new(10_000), 200) }
 }
@@ -112,26 +106,28 @@ fn ideal() -> (Ideal, usize) {
 fn workload(paths: usize) -> f64 {
     let (network, count) = ideal();
     let config = QueryConfig { paths, ..QueryConfig::default() };
-    let mut query = Query::<Plain>::new(Key256::new([0; 32]), config, NetworkConfig::default()).unwrap();
+    let mut query =
+        Query::<Plain>::new(Key256::new([0; 32]), config, NetworkConfig::default(), &Secret::from_seed(0))
+            .unwrap();
     let mut requests = 0;
     for (target, first) in network.lookups(count) {
         let start = Start::find(1, target).with_seeds(network.answer(first, &target));
         let finish = lookup(&mut query, start, |node| network.answer(network.index(node).unwrap(), &target));
         assert_eq!(found(&finish), network.truth(&target), "recall 1.0");
-        // A path may run out of nodes of its own before k of them have answered.
+        // A path may run out of nodes before k of them have answered.
         assert!(finish.outcome == Outcome::Converged || paths > 1 && finish.outcome == Outcome::Exhausted);
-        requests += finish.statistics.requests;
+        requests += finish.stats.sent;
     }
     f64::from(requests) / count as f64
 }
 
 #[test]
-fn the_common_workload_is_found_in_full() {
+fn the_common_workload_has_full_recall() {
     let requests = workload(1);
     assert!(requests <= 32.0, "{requests} requests per lookup; the goal is 32");
 }
 
 #[test]
-fn disjoint_paths_find_it_too() {
+fn disjoint_paths_have_full_recall() {
     workload(3);
 }

@@ -1,13 +1,13 @@
-//! Replays what the fuzzers found worth keeping, by plain `cargo test`.
+//! Replays the corpora of the fuzz targets, so that `cargo test` runs every input that a fuzzer has kept.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod model;
+mod random_world;
 
-use model::{Kind, check};
+use random_world::{MachineKind, check};
 use std::path::Path;
 
-fn replay(kind: Kind, target: &str) {
+fn replay(kind: MachineKind, target: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
@@ -20,26 +20,26 @@ fn replay(kind: Kind, target: &str) {
 }
 
 #[test]
-fn of_the_query() {
-    replay(Kind::Query, "query");
+fn the_query_corpus_keeps_the_contract() {
+    replay(MachineKind::Query, "query");
 }
 
 #[test]
-fn of_the_pool() {
-    replay(Kind::Pool, "pool");
+fn the_pool_corpus_keeps_the_contract() {
+    replay(MachineKind::Pool, "pool");
 }
 
 #[test]
-fn of_broadcasts() {
-    replay(Kind::Broadcast, "broadcast");
+fn the_broadcast_corpus_keeps_the_contract() {
+    replay(MachineKind::Broadcast, "broadcast");
 }
 
 #[test]
-fn of_the_coordinator() {
-    replay(Kind::Coordinator, "coordinator");
+fn the_coordinator_corpus_keeps_the_contract() {
+    replay(MachineKind::Coordinator, "coordinator");
 }
 
 #[test]
-fn of_the_crawl() {
-    replay(Kind::Crawl, "crawl");
+fn the_crawl_corpus_keeps_the_contract() {
+    replay(MachineKind::Crawl, "crawl");
 }

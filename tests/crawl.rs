@@ -1,30 +1,22 @@
-//! Crawls.
+//! Crawls: the crawled graph is that of the network, and unsent requests are not counted.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[allow(dead_code)] // each test binary uses a part of it
+#[path = "support/tiny.rs"]
+mod tiny;
+
 use kad_proto::crawl::{Inbound, Outbound, Reach, StartCrawl};
 use kad_proto::{
-    Batch, Crawl, CrawlConfig, Family, Instant, Key, Key8, Machine, NetworkConfig, Outcome, Stamped,
+    Batch, Crawl, CrawlConfig, Instant, Key, Key8, Machine, NetworkConfig, Outcome, Response, Secret, Stamped,
 };
 use std::collections::BTreeSet;
-
-#[derive(Clone, Debug, PartialEq)]
-struct Tiny;
-
-impl Family for Tiny {
-    type Key = Key8;
-    type Node = Key8;
-    type Message = ();
-
-    fn key(node: &Key8) -> Key8 {
-        *node
-    }
-}
+use tiny::Tiny;
 
 const LOCAL: Key8 = Key8::new([0xff]);
 
 #[test]
-fn a_crawl_finds_every_node_and_who_names_whom() {
+fn a_crawl_finds_every_node_and_every_edge() {
     let network: Vec<_> = (0..60_u8).map(|place| Key8::new([place.wrapping_mul(4)])).collect();
     let is_dead = |node: &Key8| node.as_bytes()[0] % 5 == 1;
     // Each node knows up to eight nodes of each of its buckets.
@@ -32,8 +24,10 @@ fn a_crawl_finds_every_node_and_who_names_whom() {
         let bucket = |cpl| network.iter().filter(move |other| node.common_prefix_len(other) == cpl).take(8);
         (0..8).flat_map(bucket).copied().collect()
     };
-    let mut machine = Crawl::<Tiny>::new(LOCAL, CrawlConfig::default(), NetworkConfig::default()).unwrap();
-    let start = StartCrawl { tag: 7, seeds: vec![network[0], LOCAL] };
+    let mut machine =
+        Crawl::<Tiny>::new(LOCAL, CrawlConfig::default(), NetworkConfig::default(), &Secret::from_seed(0))
+            .unwrap();
+    let start = StartCrawl::new(7).with_seeds(vec![network[0], LOCAL]);
     let mut out = machine.handle(Instant::ORIGIN, Stamped::new(Inbound::Start(start)));
     let (mut asked, mut now, mut finish) = (BTreeSet::new(), Instant::ORIGIN, None);
     while finish.is_none() {
@@ -46,7 +40,7 @@ fn a_crawl_finds_every_node_and_who_names_whom() {
                         let mut closer: Vec<_> = table(&request.node).into_iter().collect();
                         closer.sort_by_key(|other| other.distance(&request.target));
                         closer.truncate(8);
-                        next.push(Inbound::Answered { request: request.id, closer });
+                        next.push(Inbound::Response(Response::answered(request.id, closer)));
                     }
                 }
                 Outbound::Finished(it) => finish = Some(it),
@@ -78,17 +72,17 @@ fn a_crawl_finds_every_node_and_who_names_whom() {
     let counts = finish.counts;
     assert_eq!((counts.nodes, counts.reachable + counts.unreachable, counts.left_out), (60, 60, 0));
     assert_eq!(counts.edges as usize, finish.edges.len());
-    assert_eq!((machine.poll_timeout(), machine.traffic().in_flight), (None, 0));
+    assert_eq!((machine.poll_timeout(), machine.request_stats().in_flight), (None, 0));
 }
 
-/// A machine with this configuration, and what comes out when it begins with these seeds.
+/// A machine with this configuration, and what it emits for a start with these seeds.
 fn started(
     config: CrawlConfig,
     network: NetworkConfig,
     seeds: Vec<Key8>,
 ) -> (Crawl<Tiny>, Batch<Outbound<Tiny>>) {
-    let mut machine = Crawl::<Tiny>::new(LOCAL, config, network).unwrap();
-    let start = Inbound::Start(StartCrawl { tag: 7, seeds });
+    let mut machine = Crawl::<Tiny>::new(LOCAL, config, network, &Secret::from_seed(0)).unwrap();
+    let start = Inbound::Start(StartCrawl::new(7).with_seeds(seeds));
     let out = machine.handle(Instant::ORIGIN, Stamped::new(start));
     (machine, out)
 }
@@ -98,11 +92,11 @@ fn a_bucket_whose_request_was_never_sent_does_not_count_as_asked() {
     let network = NetworkConfig { max_in_flight: 1, ..NetworkConfig::default() };
     let seeds = [1, 2].map(|key| Key8::new([key])).to_vec();
     let (mut machine, _) = started(CrawlConfig::default(), network, seeds);
-    assert_eq!((machine.traffic().in_flight, machine.traffic().queued), (1, 1));
+    assert_eq!((machine.request_stats().in_flight, machine.request_stats().queued), (1, 1));
     let id = machine.operation(7).unwrap();
     let out = machine.handle(Instant::ORIGIN, Stamped::new(Inbound::Stop(id)));
     let Some(Stamped { event: Outbound::Finished(finish), .. }) = out.last() else { panic!("{out:?}") };
     let asked: Vec<_> = finish.nodes.iter().map(|crawled| (crawled.reach, crawled.asked)).collect();
     assert_eq!(asked, [(Reach::Unknown, 1), (Reach::Unknown, 0)]);
-    assert_eq!(finish.statistics.requests, 1);
+    assert_eq!(finish.stats.sent, 1);
 }

@@ -1,12 +1,12 @@
-//! What liars, silence and overload must not do.
+//! Hostile networks: what dishonest nodes, silent nodes and overload must not achieve.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use kad_proto::crawl::{self, CrawlFinish, StartCrawl};
 use kad_proto::{
     Batch, Bits, Config, Coordinator, Crawl, CrawlConfig, Family, Instant, Key, Machine, Network,
-    NetworkConfig, Outcome, PoolConfig, Query, QueryConfig, QueryPool, RequestId, Stamped, Start,
-    coordinator, network, query,
+    NetworkConfig, Outcome, PoolConfig, Query, QueryConfig, QueryPool, RequestId, Response, RoutingInbound,
+    Secret, Stamped, Start, coordinator, lookups::query, requests::network,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -41,9 +41,14 @@ fn find(tag: u64, seeds: Vec<u32>) -> Start<Numbers> {
 }
 
 #[test]
-fn one_liar_does_not_push_out_what_honest_nodes_named() {
-    let mut machine =
-        Query::<Numbers>::new(key(LOCAL), QueryConfig::default(), NetworkConfig::default()).unwrap();
+fn one_liar_does_not_displace_the_candidates_of_honest_nodes() {
+    let mut machine = Query::<Numbers>::new(
+        key(LOCAL),
+        QueryConfig::default(),
+        NetworkConfig::default(),
+        &Secret::from_seed(0),
+    )
+    .unwrap();
     let honest: Vec<u32> = (0x1_0000..0x1_0014).collect();
     let made_up: Vec<u32> = (1..=40).collect();
     let (seed, liar) = (0x4000_0000, 0x4000_0001);
@@ -56,7 +61,7 @@ fn one_liar_does_not_push_out_what_honest_nodes_named() {
                 query::Outbound::Finished(finish) => {
                     let found =
                         finish.closest.iter().filter(|contact| honest.contains(&contact.node)).count();
-                    assert_eq!(found, 18, "all that live: {:?}", finish.statistics);
+                    assert_eq!(found, 18, "all that live: {:?}", finish.stats);
                     return;
                 }
                 _ => {}
@@ -66,26 +71,29 @@ fn one_liar_does_not_push_out_what_honest_nodes_named() {
         let dead = honest[..2].contains(&request.node) || made_up.contains(&request.node);
         let closer = if request.node == liar { made_up.clone() } else { honest.clone() };
         let event = if dead {
-            query::Inbound::Failed(request.id)
+            query::Inbound::Response(Response::failed(request.id))
         } else {
-            query::Inbound::Answered { request: request.id, closer }
+            query::Inbound::Response(Response::answered(request.id, closer))
         };
         said = machine.handle(at(now), Stamped::new(event));
     }
 }
 
 #[test]
-fn time_outs_that_were_learnt_among_near_nodes_heal_among_far_ones() {
+fn time_outs_learnt_from_near_nodes_adapt_to_far_ones() {
     let mut machine = Coordinator::<Numbers>::new(
         key(LOCAL),
         Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() },
+        &Secret::from_seed(0),
     )
     .unwrap();
-    let connected = |node, round_trip| Stamped::new(coordinator::Inbound::Connected { node, round_trip });
+    let connected = |node, round_trip| {
+        Stamped::new(coordinator::Inbound::Routing(RoutingInbound::Connected { node, round_trip }))
+    };
     for _ in 0..8 {
         let _ = machine.handle(at(0), connected(7, Some(MS)));
     }
-    // Alive, but farther than any time-out that was learnt.
+    // These nodes answer, but later than every time-out learnt so far.
     let far: Vec<u32> = (0x1000..0x1014).collect();
     let mut now = at(1);
     let mut found = 0;
@@ -109,7 +117,7 @@ fn time_outs_that_were_learnt_among_near_nodes_heal_among_far_ones() {
             let event = if due {
                 let (answer, request) = inbox.remove(0);
                 now = answer;
-                coordinator::Inbound::Answered { request, closer: Vec::new() }
+                coordinator::Inbound::Response(Response::answered(request, Vec::new()))
             } else {
                 now = wake;
                 coordinator::Inbound::Tick
@@ -117,13 +125,13 @@ fn time_outs_that_were_learnt_among_near_nodes_heal_among_far_ones() {
             said = machine.handle(now, Stamped::new(event));
         };
     }
-    assert!(found >= 19, "{found} of 20 found, {:?}", machine.traffic());
+    assert!(found >= 19, "{found} of 20 found, {:?}", machine.request_stats());
 }
 
 fn request(said: &Batch<query::Outbound<Numbers>>) -> Option<(RequestId, u64)> {
     said.iter().find_map(|stamped| match &stamped.event {
         query::Outbound::Request(request) => {
-            Some((request.id, request.owner.operation().map_or(0, kad_proto::OperationId::tag)))
+            Some((request.id, request.initiator.operation().map_or(0, kad_proto::OperationId::tag)))
         }
         _ => None,
     })
@@ -132,22 +140,29 @@ fn request(said: &Batch<query::Outbound<Numbers>>) -> Option<(RequestId, u64)> {
 #[test]
 fn under_overload_the_earliest_deadline_is_served_first() {
     for max_queued in [0, 1] {
-        let pool =
-            PoolConfig { query: QueryConfig { alpha: 1, ..QueryConfig::default() }, ..PoolConfig::default() };
+        let query = QueryConfig { alpha: 1, ..QueryConfig::default() };
         let network = NetworkConfig { max_in_flight: 1, max_queued, ..NetworkConfig::default() };
-        let mut machine = QueryPool::<Numbers>::new(key(LOCAL), pool, network).unwrap();
+        let mut machine = QueryPool::<Numbers>::new(
+            key(LOCAL),
+            query,
+            PoolConfig::default(),
+            network,
+            &Secret::from_seed(0),
+        )
+        .unwrap();
         let mut start = |tag, seed, deadline: u64| {
-            let start = Stamped::new(query::Inbound::Start(find(tag, vec![seed]))).by(at(deadline));
+            let start =
+                Stamped::new(query::Inbound::Start(find(tag, vec![seed]))).with_deadline(at(deadline));
             machine.handle(at(0), start)
         };
         let mut served = request(&start(1, 0x100_0000, 50_000)).unwrap();
         let _ = start(2, 0x100_0001, 50_000);
         let _ = start(3, 5, 30_000);
-        // Each answer names somebody nearer, so that who is answered always wants to go on.
+        // Each answer names a closer node, so that its lookup always wants to send another request.
         let mut tags = Vec::new();
         for round in 1..10 {
             let closer = vec![0x100_0000 - u32::try_from(round).unwrap()];
-            let event = query::Inbound::Answered { request: served.0, closer };
+            let event = query::Inbound::Response(Response::answered(served.0, closer));
             served = request(&machine.handle(at(round), Stamped::new(event))).unwrap();
             tags.push(served.1);
         }
@@ -156,13 +171,14 @@ fn under_overload_the_earliest_deadline_is_served_first() {
 }
 
 #[test]
-fn one_silence_is_one_failure() {
+fn two_timed_out_requests_to_a_node_are_one_failure() {
     let mut machine = Coordinator::<Numbers>::new(
         key(LOCAL),
         Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() },
+        &Secret::from_seed(0),
     )
     .unwrap();
-    let connected = coordinator::Inbound::Connected { node: 7, round_trip: None };
+    let connected = coordinator::Inbound::Routing(RoutingInbound::Connected { node: 7, round_trip: None });
     let _ = machine.handle(at(0), Stamped::new(connected));
     let _ = machine.handle(at(0), Stamped::new(coordinator::Inbound::Start(find(1, Vec::new()))));
     assert!(machine.operation(1).is_some() && machine.operation(2).is_none());
@@ -170,14 +186,19 @@ fn one_silence_is_one_failure() {
         let wake = machine.poll_timeout().unwrap();
         let _ = machine.handle(wake, Stamped::new(coordinator::Inbound::Tick));
     }
-    assert_eq!(machine.traffic().timed_out, 3, "it was asked thrice, as the nearest there is");
-    assert_eq!(machine.table().get(&7).map(kad_proto::table::Record::failures), Some(1));
+    assert_eq!(machine.request_stats().timed_out, 3, "it was asked thrice, as the nearest there is");
+    assert_eq!(machine.table().get(&7).map(kad_proto::routing::table::TableEntry::failures), Some(1));
 }
 
 #[test]
-fn nobody_to_ask_is_told_at_once() {
-    let mut machine =
-        Query::<Numbers>::new(key(LOCAL), QueryConfig::default(), NetworkConfig::default()).unwrap();
+fn a_start_without_any_node_finishes_at_once() {
+    let mut machine = Query::<Numbers>::new(
+        key(LOCAL),
+        QueryConfig::default(),
+        NetworkConfig::default(),
+        &Secret::from_seed(0),
+    )
+    .unwrap();
     let said = machine.handle(at(0), Stamped::new(query::Inbound::Start(find(1, vec![LOCAL]))));
     let [started, finished] = &said[..] else { panic!("{said:?}") };
     assert!(matches!(started.event, query::Outbound::Started(_)));
@@ -186,8 +207,8 @@ fn nobody_to_ask_is_told_at_once() {
 }
 
 #[test]
-fn giving_up_what_has_ended_is_late_and_what_never_was_is_unknown() {
-    let mut machine = Network::<Numbers>::new(NetworkConfig::default()).unwrap();
+fn withdrawing_an_ended_request_counts_as_late_and_another_id_as_unknown() {
+    let mut machine = Network::<Numbers>::new(NetworkConfig::default(), &Secret::from_seed(0)).unwrap();
     let submit = network::Inbound::Submit { tag: 1, node: 7, message: () };
     let said = machine.handle(at(0), Stamped::new(submit));
     let network::Outbound::Accepted { request, .. } = said[0].event else { panic!("{said:?}") };
@@ -195,8 +216,8 @@ fn giving_up_what_has_ended_is_late_and_what_never_was_is_unknown() {
     for id in [request, RequestId::from_u64(u64::MAX)] {
         assert!(machine.handle(at(2), Stamped::new(network::Inbound::Withdraw(id))).is_empty());
     }
-    let traffic = machine.traffic();
-    assert_eq!((traffic.answered, traffic.late, traffic.unknown), (1, 1, 1));
+    let request_stats = machine.request_stats();
+    assert_eq!((request_stats.answered, request_stats.late, request_stats.unknown), (1, 1, 1));
 }
 
 /// A node is a number, which is its key, and an address.
@@ -213,24 +234,25 @@ impl Family for Addressed {
     }
 }
 
-/// Crawls from these seeds to the end. `answer` says whom a node names, if it is there. Says what came of it, and how many
-/// requests each node got.
+/// Crawls from these seeds to the end. `answer` returns the nodes that a node names, or `None` if it is dead.
+/// Returns the finish, and the number of requests to each node.
 fn crawl(
     config: CrawlConfig,
     seeds: Vec<(u32, u32)>,
     mut answer: impl FnMut((u32, u32), Bits<4>) -> Option<Vec<(u32, u32)>>,
 ) -> (CrawlFinish<Addressed>, Vec<(u32, u32)>) {
-    let mut machine = Crawl::<Addressed>::new(key(LOCAL), config, NetworkConfig::default()).unwrap();
+    let mut machine =
+        Crawl::<Addressed>::new(key(LOCAL), config, NetworkConfig::default(), &Secret::from_seed(0)).unwrap();
     let (mut asked, mut events) = (Vec::new(), VecDeque::new());
-    let mut event = crawl::Inbound::Start(StartCrawl { tag: 1, seeds });
+    let mut event = crawl::Inbound::Start(StartCrawl::new(1).with_seeds(seeds));
     loop {
         for stamped in machine.handle(at(0), Stamped::new(event)) {
             match stamped.event {
                 crawl::Outbound::Request(request) => {
                     asked.push(request.node);
                     events.push_back(match answer(request.node, request.target) {
-                        Some(closer) => crawl::Inbound::Answered { request: request.id, closer },
-                        None => crawl::Inbound::Failed(request.id),
+                        Some(closer) => crawl::Inbound::Response(Response::answered(request.id, closer)),
+                        None => crawl::Inbound::Response(Response::failed(request.id)),
                     });
                 }
                 crawl::Outbound::Finished(finish) => return (finish, asked),
@@ -241,7 +263,7 @@ fn crawl(
     }
 }
 
-/// Whom an honest node names: those of the network that are closest to what it is asked about.
+/// The nodes that an honest node names: the closest of the network to the target.
 fn closest(network: &[(u32, u32)], target: Bits<4>) -> Vec<(u32, u32)> {
     let mut all = network.to_vec();
     all.sort_by_key(|node| key(node.0).distance(&target));
@@ -254,12 +276,12 @@ fn honest() -> Vec<(u32, u32)> {
 }
 
 #[test]
-fn one_key_under_ever_other_addresses_takes_eight_places_of_a_crawl() {
+fn one_key_with_many_addresses_takes_eight_places_of_a_crawl() {
     let (network, liar) = (honest(), (0x1234_5678, 0));
     let mut address = 0;
     let config = CrawlConfig::default();
     let buckets = usize::try_from(config.max_cpl + 1).unwrap();
-    // Its other addresses answer, and lie on.
+    // The other addresses of the dishonest node answer, and name made-up nodes as well.
     let (finish, asked) = crawl(config.clone(), vec![network[0], liar], |node, target| {
         if node.0 != liar.0 {
             return Some(closest(&network, target));
@@ -270,13 +292,13 @@ fn one_key_under_ever_other_addresses_takes_eight_places_of_a_crawl() {
     assert_eq!((finish.outcome, finish.nodes.len()), (Outcome::Complete, network.len() + 8));
     let wasted = asked.iter().filter(|node| node.0 == liar.0).count();
     assert_eq!((wasted, asked.len()), (8 * buckets, finish.nodes.len() * buckets));
-    // The rest of the first answer that named them, and all of the others.
+    // The rest of the first answer that named them, and all nodes of the other answers.
     assert_eq!(finish.counts.left_out, u64::try_from(8 * buckets * 100 - 7).unwrap());
     assert!(network.iter().all(|node| finish.nodes.iter().any(|crawled| crawled.node == *node)));
 }
 
 #[test]
-fn made_up_nodes_take_no_more_of_a_crawl_than_their_liar_can_name() {
+fn made_up_nodes_take_only_as_many_requests_as_their_liar_can_name() {
     let (network, liar) = (honest(), (0x1234_5678, 0));
     let config = CrawlConfig::default();
     let buckets = usize::try_from(config.max_cpl + 1).unwrap();
@@ -301,7 +323,7 @@ fn made_up_nodes_take_no_more_of_a_crawl_than_their_liar_can_name() {
 }
 
 #[test]
-fn made_up_nodes_that_lie_on_end_at_the_node_limit() {
+fn a_crawl_of_ever_new_liars_ends_at_the_node_limit() {
     let (network, liar) = (honest(), (0x1234_5678, 0));
     let config = CrawlConfig { max_nodes: 2_000, max_cpl: 3, ..CrawlConfig::default() };
     let mut made_up = 0;

@@ -1,25 +1,27 @@
-//! Networks that grow from nothing and keep their routing tables themselves, as the defaults have it.
+//! Networks that grow from nothing and maintain their routing tables themselves, with the default configuration.
 
 #![cfg(feature = "sim")]
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::panic)]
 
-use kad_proto::sim::{Bootstrap, Build, Health, Link, Pace, Reason, Scenario, Sybils, Workload, World};
+use kad_proto::sim::{
+    Bootstrap, Build, Health, Interarrival, Link, Reason, Scenario, Sybils, Workload, World,
+};
 use kad_proto::{Config, Instant, RoutingConfig};
 use std::time::Duration;
 
 const S: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-/// When a network counts as built: 1,000 nodes come within 100 s.
+/// When a network counts as built: 1,000 nodes join within 100 s.
 const BUILT: Duration = Duration::from_secs(600);
 
-/// Nodes come one by one, of which three are known to the others.
+/// Nodes join one by one; the others know three of them.
 fn growing(lookups: u32) -> Scenario {
     Scenario {
         config: Config::default(),
         build: Build::Bootstrap(Bootstrap::default()),
         link: Link { loss: 0.01, ..Link::default() },
-        workload: Workload { lookups, pace: Pace::Mean(2 * S), ..Workload::default() },
-        check: true,
+        workload: Workload { lookups, pace: Interarrival::Mean(2 * S), ..Workload::default() },
+        check_invariants: true,
         ..Scenario::default()
     }
 }
@@ -40,8 +42,8 @@ fn a_thousand_nodes_join_from_three_seeds() {
     world.run().unwrap();
     let figures = world.figures();
     println!("{figures}");
-    // All of them begin once the network is built. Success is to find the very closest node that lives at the end of the
-    // lookup; 1 % of all messages is lost.
+    // All lookups start once the network is built. Success is to find the closest node that is alive at the end of
+    // the lookup; 1 % of all messages are lost.
     let workload = || world.lookups().iter().filter(|lookup| lookup.reason == Reason::Workload);
     assert!(workload().all(|lookup| lookup.began >= Instant::ORIGIN + BUILT));
     assert!(figures.lookups == 2_000 && figures.success >= 0.999, "{figures}");
@@ -64,7 +66,8 @@ fn tables_forget_the_dead_within_two_probe_intervals() {
     assert!(figures.success >= 0.999, "{figures}");
 }
 
-/// How many Sybils the victim's table holds in the end, all in all and in the fullest bucket, and what it knows.
+/// The number of Sybils in the victim's table at the end, in total and in the fullest bucket, and the share of its
+/// true neighbours that it knows.
 fn eclipsed(config: Config, sybils: Sybils) -> (usize, usize, f64) {
     let scenario = Scenario { config, sybils: Some(sybils), ..growing(20) };
     let mut world = World::new(scenario).unwrap();
@@ -100,7 +103,8 @@ fn an_eclipse_takes_no_more_of_a_table_than_the_limits_allow() {
         println!("{all} {most} {known}");
         assert!(all > 0 && all <= groups * limits.max_per_group, "{all}");
         assert!(most <= groups * limits.max_per_group_in_bucket, "{most}");
-        // Who has twenty groups has sixty places, and the neighbourhood: the limits bound that, and prevent the rest.
+        // With twenty groups, Sybils have sixty places and the neighbourhood: the limits bound their number, not
+        // more.
         assert!(groups > 1 || known >= 0.95, "{known}");
     }
 }

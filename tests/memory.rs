@@ -1,6 +1,7 @@
-//! What the engine takes of memory: nothing per event once warm, and never more than the configuration says.
+//! Memory of the machines: no allocation per event after a warm-up, and never more than the configuration allows.
 //!
-//! A binary of its own, for the allocator that counts. It counts for each thread alone, so tests may run side by side.
+//! These tests are a binary by themselves because of the counting allocator. It counts for each thread separately,
+//! so tests may run in parallel.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -11,23 +12,23 @@ mod ideal;
 use allocation_counter::measure;
 use ideal::{Ideal, Plain, SplitMix};
 use kad_proto::broadcast::{
-    Inbound as CastInbound, Outbound as CastOutbound, StartBroadcast, StoreEnd, Strategy,
+    Inbound as BroadcastInbound, Outbound as BroadcastOutbound, StartBroadcast, StoreEnd, Strategy,
 };
 use kad_proto::coordinator::{Inbound as CoordinatorInbound, Outbound as CoordinatorOutbound};
 use kad_proto::crawl::{Inbound as CrawlInbound, Outbound as CrawlOutbound, StartCrawl};
-use kad_proto::query::{Inbound, Outbound};
-use kad_proto::table::Offered;
+use kad_proto::lookups::query::{Inbound, Outbound};
+use kad_proto::routing::table::Offered;
 use kad_proto::{
-    Ask, Batch, BroadcastConfig, BroadcastPool, Carried, Config, Coordinator, Crawl, CrawlConfig, Instant,
-    Key256, Machine, NetworkConfig, PoolConfig, Query, QueryConfig, QueryPool, Record, Request, RequestId,
-    RoutingTable, Stamped, Start, SweepConfig, TableConfig,
+    AnswerExtra, Ask, Batch, BroadcastConfig, BroadcastPool, Config, Coordinator, Crawl, CrawlConfig,
+    Instant, Key256, Machine, NetworkConfig, PoolConfig, Query, QueryConfig, QueryPool, Record, Request,
+    RequestId, Response, RoutingInbound, RoutingTable, Secret, Stamped, Start, SweepConfig, TableConfig,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
 
 const LOCAL: Key256 = Key256::new([0; 32]);
 
-/// What these tests need to know of a machine's events.
+/// The parts of a machine's events that these tests use.
 trait Events: Machine {
     fn start(start: Start<Plain>) -> Self::Inbound;
     fn answered(request: RequestId, closer: Vec<Key256>) -> Self::Inbound;
@@ -42,7 +43,7 @@ macro_rules! events {
                 $inbound::Start(start)
             }
             fn answered(request: RequestId, closer: Vec<Key256>) -> Self::Inbound {
-                $inbound::Answered { request, closer }
+                $inbound::Response(Response::answered(request, closer))
             }
             fn request(event: &Self::Outbound) -> Option<&Request<Plain>> {
                 if let $outbound::Request(request) = event { Some(request) } else { None }
@@ -61,8 +62,8 @@ use kad_proto::record::Recorder;
 #[cfg(feature = "record")]
 events!(Recorder, CoordinatorInbound, CoordinatorOutbound);
 
-/// Runs one lookup of the common workload. Says how many events there were after the start, and how many
-/// allocations in all of them.
+/// Runs one lookup of the common workload. Returns the number of events after the start, and of all allocations in
+/// them.
 fn lookup<M: Events>(
     machine: &mut M,
     out: &mut Batch<M::Outbound>,
@@ -76,7 +77,7 @@ fn lookup<M: Events>(
     let (mut events, mut allocations) = (0, 0);
     let mut now = Instant::ORIGIN;
     loop {
-        // What comes out is dropped outside, as it belongs to the caller.
+        // What comes out is dropped outside of the measurement, as it belongs to the caller.
         let counted = measure(|| machine.handle_into(now, event, out));
         // The start may allocate.
         allocations += if events == 0 { 0 } else { counted.count_total };
@@ -95,14 +96,14 @@ fn lookup<M: Events>(
     }
 }
 
-fn allocates_nothing_per_event<M: Events>(mut machine: M, network: &Ideal, warm: usize) {
+fn allocates_nothing_per_event<M: Events>(mut machine: M, network: &Ideal, warmup: usize) {
     let mut out = Batch::new();
-    let lookups = network.lookups(warm + 10);
-    // Healthy lookups warm it up.
-    for (target, first) in &lookups[..warm] {
+    let lookups = network.lookups(warmup + 10);
+    // Healthy lookups as a warm-up.
+    for (target, first) in &lookups[..warmup] {
         lookup(&mut machine, &mut out, network, *target, *first);
     }
-    for (target, first) in &lookups[warm..] {
+    for (target, first) in &lookups[warmup..] {
         let (events, allocations) = lookup(&mut machine, &mut out, network, *target, *first);
         assert!(events >= 20);
         assert_eq!(allocations, 0, "in {events} answers of 20 nodes each");
@@ -111,13 +112,19 @@ fn allocates_nothing_per_event<M: Events>(mut machine: M, network: &Ideal, warm:
 
 #[test]
 fn a_warm_query_allocates_nothing_per_event() {
-    let query = Query::new(LOCAL, QueryConfig::default(), NetworkConfig::default());
+    let query = Query::new(LOCAL, QueryConfig::default(), NetworkConfig::default(), &Secret::from_seed(0));
     allocates_nothing_per_event(query.unwrap(), &Ideal::new(1_000), 10);
 }
 
 #[test]
 fn a_warm_pool_allocates_nothing_per_event() {
-    let pool = QueryPool::new(LOCAL, PoolConfig::default(), NetworkConfig::default());
+    let pool = QueryPool::new(
+        LOCAL,
+        QueryConfig::default(),
+        PoolConfig::default(),
+        NetworkConfig::default(),
+        &Secret::from_seed(0),
+    );
     allocates_nothing_per_event(pool.unwrap(), &Ideal::new(1_000), 10);
 }
 
@@ -127,40 +134,43 @@ fn a_warm_coordinator_allocates_nothing_per_event() {
     let mut coordinator = Coordinator::<Plain>::new(
         LOCAL,
         Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() },
+        &Secret::from_seed(0),
     )
     .unwrap();
-    // A routing table that has all it can hold of this network.
+    // A routing table with all the nodes of this network that it can hold.
     for node in &network.keys {
-        let connected = CoordinatorInbound::Connected { node: *node, round_trip: None };
+        let connected =
+            CoordinatorInbound::Routing(RoutingInbound::Connected { node: *node, round_trip: None });
         let _ = coordinator.handle(Instant::ORIGIN, connected.into());
     }
-    // As many as it remembers to estimate the size of the network.
-    let warm = kad_proto::NetworkSizeConfig::default().max_samples + 1;
-    allocates_nothing_per_event(coordinator, &network, warm);
+    // As many lookups as there are samples in the size estimate.
+    let warmup = kad_proto::NetworkSizeConfig::default().max_samples + 1;
+    allocates_nothing_per_event(coordinator, &network, warmup);
 }
 
-/// Once the ring is full, and has been as full as it gets.
+/// After the ring is full and has reached its greatest size.
 #[cfg(feature = "record")]
 #[test]
 fn a_warm_recorder_allocates_nothing_per_event() {
     let keep = kad_proto::record::Keep::Last { bytes: 100_000 };
     let config = Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() };
-    let recorder = Recorder::<Plain>::new(LOCAL, config, keep).unwrap();
-    let warm = kad_proto::NetworkSizeConfig::default().max_samples + 1;
-    allocates_nothing_per_event(recorder, &Ideal::new(1_000), warm);
+    let recorder = Recorder::<Plain>::new(LOCAL, config, &Secret::from_seed(0), keep).unwrap();
+    let warmup = kad_proto::NetworkSizeConfig::default().max_samples + 1;
+    allocates_nothing_per_event(recorder, &Ideal::new(1_000), warmup);
 }
 
-/// What one that keeps everything allocates is the growth of its buffer; an answer of 20 nodes takes 20 keys with their lengths,
-/// and no more than 40 bytes besides.
+/// The allocations of a recorder that keeps everything are the growth of its buffer; an answer of 20 nodes takes
+/// 20 keys with their lengths, and at most 40 more bytes.
 #[cfg(feature = "record")]
 #[test]
-fn a_recorder_takes_what_it_is_told() {
+fn a_recorder_grows_by_the_size_of_its_events() {
     let network = Ideal::new(1_000);
     let config = Config { routing: kad_proto::RoutingConfig::off(), ..Config::default() };
     let keep = kad_proto::record::Keep::All;
-    let mut recorder = Recorder::<Plain>::new(LOCAL, config, keep).unwrap();
+    let mut recorder = Recorder::<Plain>::new(LOCAL, config, &Secret::from_seed(0), keep).unwrap();
     for node in &network.keys {
-        let connected = CoordinatorInbound::Connected { node: *node, round_trip: None };
+        let connected =
+            CoordinatorInbound::Routing(RoutingInbound::Connected { node: *node, round_trip: None });
         let _ = recorder.handle(Instant::ORIGIN, connected.into());
     }
     let mut out = Batch::new();
@@ -185,7 +195,7 @@ fn a_recorder_takes_what_it_is_told() {
     );
 }
 
-/// Makes up nodes, each of them closer to the target than all before.
+/// An adversary that makes up nodes, each closer to the target than all before.
 struct Adversary {
     target: Key256,
     distance: u64,
@@ -205,21 +215,30 @@ impl Adversary {
     }
 }
 
-/// What a lookup may hold: see the documentation of `QueryConfig`. Doubled, as vectors grow by doubling.
+/// The bound of one lookup: see the documentation of `QueryConfig`. Doubled, as vectors grow by doubling.
 fn bytes_per_lookup(config: &QueryConfig) -> u64 {
     let nodes = (config.max_nodes + config.paths * config.max_candidates) as u64;
     2 * nodes * (24 + size_of::<Key256>() as u64) + 2_048
 }
 
-/// Starts this many lookups, answers every request with made-up nodes until all have finished, and says how many
-/// bytes the machine held at most, and how many requests it sent.
+/// Starts this many lookups and answers every request with made-up nodes until all have finished. Returns the
+/// highest number of bytes that the machine held, and the number of requests it sent.
 fn under_fire(config: &QueryConfig, lookups: u64) -> (u64, u64) {
-    let pool = PoolConfig { query: config.clone(), ..PoolConfig::default() };
+    let pool = PoolConfig::default();
     let mut requests = VecDeque::new();
     let mut out = Batch::new();
     let (mut held, mut peak, mut sent) = (0_i64, 0, 0);
     let mut machine = None;
-    let made = measure(|| machine = QueryPool::<Plain>::new(LOCAL, pool, NetworkConfig::default()).ok());
+    let made = measure(|| {
+        machine = QueryPool::<Plain>::new(
+            LOCAL,
+            config.clone(),
+            pool,
+            NetworkConfig::default(),
+            &Secret::from_seed(0),
+        )
+        .ok()
+    });
     held += made.bytes_current;
     let mut machine = machine.unwrap();
     let target = SplitMix(5).key();
@@ -229,14 +248,16 @@ fn under_fire(config: &QueryConfig, lookups: u64) -> (u64, u64) {
         let event = match starts.next() {
             Some(tag) => Inbound::Start(Start::find(tag, target).with_seeds(adversary.answer(20))),
             None => match requests.pop_front() {
-                Some(request) => Inbound::Answered { request, closer: adversary.answer(200) },
+                Some(request) => Inbound::Response(Response::answered(request, adversary.answer(200))),
                 None => return (peak, sent),
             },
         };
-        // Drops what was handed in, which counts as freed here and not as held before.
+        // The machine drops the vectors of the event, which counts as freed here and not as held before.
         let given = match &event {
             Inbound::Start(start) => start.seeds.capacity() * size_of::<Key256>(),
-            Inbound::Answered { closer, .. } => closer.capacity() * size_of::<Key256>(),
+            Inbound::Response(Response { result: Ok(answer), .. }) => {
+                answer.closer.capacity() * size_of::<Key256>()
+            }
             _ => 0,
         };
         let counted = measure(|| machine.handle_into(Instant::ORIGIN, Stamped::new(event), &mut out));
@@ -258,7 +279,7 @@ fn a_lookup_under_fire_stays_within_its_bound() {
     for config in [default, small, disjoint] {
         let (peak, sent) = under_fire(&config, 1);
         assert_eq!(sent, config.max_nodes as u64, "the adversary is never out of closer nodes");
-        // Of the pool itself, its timers and its requests in flight.
+        // For the pool itself, its timers and its requests in flight.
         let bound = bytes_per_lookup(&config) + 16_384;
         assert!(peak <= bound, "{peak} bytes held, {bound} allowed, by {config:?}");
     }
@@ -270,7 +291,7 @@ fn a_pool_under_fire_stays_within_its_bound() {
     let lookups = 200;
     let (peak, sent) = under_fire(&config, lookups);
     assert_eq!(sent, lookups * config.max_nodes as u64);
-    // Each has up to k requests in flight, of some hundred bytes.
+    // Each lookup has up to k requests in flight, of a few hundred bytes.
     let bound = lookups * (bytes_per_lookup(&config) + config.k as u64 * 2 * 256) + 65_536;
     assert!(peak <= bound, "{peak} bytes held, {bound} allowed");
 }
@@ -280,10 +301,10 @@ fn a_table_under_fire_stays_within_its_bound() {
     let config = TableConfig { bucket_size: 8, ..TableConfig::default() };
     let mut random = SplitMix(1);
     let info = measure(|| {
-        let mut table = RoutingTable::<Plain>::new(LOCAL, config.clone()).unwrap();
+        let mut table = RoutingTable::<Plain>::new(LOCAL, config.clone(), &Secret::from_seed(0)).unwrap();
         for near in 0..20_000 {
             let mut bytes = *random.key().as_bytes();
-            // Many close to our own key, for buckets that are hardly ever reached.
+            // Many keys close to the local one, for buckets that are rarely reached.
             bytes[..near % 32].fill(0);
             let offered = table.offer(Instant::ORIGIN, &Key256::new(bytes), None);
             if let Offered::Admitted { evicted } = offered {
@@ -298,20 +319,23 @@ fn a_table_under_fire_stays_within_its_bound() {
     assert!(info.bytes_max <= bound, "{} bytes held, {bound} allowed", info.bytes_max);
 }
 
-/// Crawls a network of liars: each answer names as many nodes as are looked at, most of them made up. Says how many bytes the
-/// machine held at most, the finish included, and how many nodes and edges it found.
+/// Crawls a network of liars: each answer names as many nodes as are read, most of them made up. Returns the
+/// highest number of bytes that the machine held, including the finish, and the numbers of nodes and edges found.
 fn crawl_under_fire(config: &CrawlConfig) -> (u64, usize, usize) {
-    let mut machine = Crawl::<Plain>::new(LOCAL, config.clone(), NetworkConfig::default()).unwrap();
+    let mut machine =
+        Crawl::<Plain>::new(LOCAL, config.clone(), NetworkConfig::default(), &Secret::from_seed(0)).unwrap();
     let mut random = SplitMix(3);
     let mut named: Vec<_> = (0..20).map(|_| random.key()).collect();
     let (mut requests, mut out) = (VecDeque::new(), Batch::new());
     let (mut held, mut peak) = (0_i64, 0);
-    let mut event = CrawlInbound::Start(StartCrawl { tag: 1, seeds: named.clone() });
+    let mut event = CrawlInbound::Start(StartCrawl::new(1).with_seeds(named.clone()));
     loop {
-        // What is handed in is dropped inside: it counts as freed here, and not as held before.
+        // The machine drops the vectors of the event, which counts as freed here and not as held before.
         let given = match &event {
             CrawlInbound::Start(start) => start.seeds.capacity() * size_of::<Key256>(),
-            CrawlInbound::Answered { closer, .. } => closer.capacity() * size_of::<Key256>(),
+            CrawlInbound::Response(Response { result: Ok(answer), .. }) => {
+                answer.closer.capacity() * size_of::<Key256>()
+            }
             _ => 0,
         };
         held += given as i64;
@@ -336,7 +360,7 @@ fn crawl_under_fire(config: &CrawlConfig) -> (u64, usize, usize) {
             named.extend(made_up.then_some(node));
             closer.push(node);
         }
-        event = CrawlInbound::Answered { request, closer };
+        event = CrawlInbound::Response(Response::answered(request, closer));
     }
 }
 
@@ -349,24 +373,24 @@ fn a_crawl_under_fire_stays_within_its_bound() {
         assert_eq!((nodes, edges), (max_nodes, max_edges), "the liars are never out of nodes to name");
         // See the documentation of `CrawlConfig`. A node is its key here.
         let node = 3 * 2 * size_of::<Key256>() + 100;
-        // And of the requests in flight.
+        // Plus the requests in flight.
         let bound = (max_nodes * node + max_edges * 31 + 32_768) as u64;
         assert!(peak <= bound, "{peak} bytes held, {bound} allowed, by {config:?}");
     }
 }
 
-/// Runs a follow-up in a healthy network. Says how many answers there were after the start, how many of them took memory, and
-/// how many allocations that was in all.
+/// Runs a follow-up in a healthy network. Returns the number of answers after the start, how many of them
+/// allocated, and the number of allocations.
 fn follow_up(
     machine: &mut BroadcastPool<Plain>,
-    out: &mut Batch<CastOutbound<Plain>>,
+    out: &mut Batch<BroadcastOutbound<Plain>>,
     network: &Ideal,
     target: Key256,
     first: usize,
 ) -> (u64, u64, u64) {
     let mut requests = VecDeque::new();
     let start = StartBroadcast::follow_up(1, target, 7).with_seeds(network.answer(first, &target));
-    let mut event = CastInbound::Start(start);
+    let mut event = BroadcastInbound::Start(start);
     let (mut events, mut taking, mut allocations) = (0, 0, 0);
     loop {
         let counted = measure(|| machine.handle_into(Instant::ORIGIN, Stamped::new(event), out)).count_total;
@@ -375,14 +399,15 @@ fn follow_up(
             allocations += counted;
         }
         for stamped in &*out {
-            if let CastOutbound::Request(request) = &stamped.event {
+            if let BroadcastOutbound::Request(request) = &stamped.event {
                 requests.push_back((request.id, request.node, matches!(request.ask, Ask::Store { .. })));
             }
         }
         out.clear();
         let Some((request, node, store)) = requests.pop_front() else { return (events, taking, allocations) };
         let known = || network.answer(network.index(&node).unwrap(), &target);
-        event = CastInbound::Answered { request, closer: if store { Vec::new() } else { known() } };
+        event =
+            BroadcastInbound::Response(Response::answered(request, if store { Vec::new() } else { known() }));
         events += 1;
     }
 }
@@ -390,13 +415,21 @@ fn follow_up(
 #[test]
 fn a_warm_follow_up_allocates_nothing_per_answer() {
     let (pool, requests) = (PoolConfig::default(), NetworkConfig::default());
-    let mut machine = BroadcastPool::new(LOCAL, BroadcastConfig::default(), pool, requests).unwrap();
+    let mut machine = BroadcastPool::new(
+        LOCAL,
+        BroadcastConfig::default(),
+        QueryConfig::default(),
+        pool,
+        requests,
+        &Secret::from_seed(0),
+    )
+    .unwrap();
     let network = Ideal::new(1_000);
     let mut out = Batch::new();
     for (place, (target, first)) in network.lookups(20).into_iter().enumerate() {
         let (events, taking, allocations) = follow_up(&mut machine, &mut out, &network, target, first);
         assert!(events >= 40);
-        // Only the list of those to store with, when the lookup is over, and what is said of them in the end.
+        // Only the list of nodes to store with, when the lookup ends, and the report of them in the finish.
         assert!(
             place < 10 || taking == 2 && allocations == 2,
             "{allocations} in {taking} of {events} answers"
@@ -404,31 +437,40 @@ fn a_warm_follow_up_allocates_nothing_per_answer() {
     }
 }
 
-/// Runs a broadcast whose peers name ever closer nodes, all of them made up, want something back, and store nothing that they
-/// need not. Says how many bytes the machine held at most, the finish included, how many nodes it asked, and how many it was to
-/// store with.
+/// Runs a broadcast whose peers name ever closer made-up nodes, return tokens, and store nothing that they can
+/// refuse. Returns the highest number of bytes that the machine held, including the finish, the number of nodes
+/// asked, and the number of nodes to store with.
 fn broadcast_under_fire(
     start: StartBroadcast<Plain>,
     config: &BroadcastConfig,
     query: &QueryConfig,
     fails: bool,
 ) -> (u64, u64, usize) {
-    let (pool, network) =
-        (PoolConfig { query: query.clone(), ..PoolConfig::default() }, NetworkConfig::default());
-    let mut machine = BroadcastPool::<Plain>::new(LOCAL, config.clone(), pool, network).unwrap();
+    let (pool, network) = (PoolConfig::default(), NetworkConfig::default());
+    let mut machine = BroadcastPool::<Plain>::new(
+        LOCAL,
+        config.clone(),
+        query.clone(),
+        pool,
+        network,
+        &Secret::from_seed(0),
+    )
+    .unwrap();
     let (mut requests, mut out) = (VecDeque::new(), Batch::new());
     let (mut held, mut peak, mut asked, mut stores) = (0_i64, 0, 0, 0);
     let mut adversary = Adversary { target: LOCAL, distance: u64::MAX >> 20 };
-    let mut event = CastInbound::Start(start);
+    let mut event = BroadcastInbound::Start(start);
     loop {
-        // What is handed in is dropped inside: it counts as freed here, and not as held before.
+        // The machine drops the vectors of the event, which counts as freed here and not as held before.
         let given = match &event {
-            CastInbound::Start(start) => {
+            BroadcastInbound::Start(start) => {
                 let fixed = if let Strategy::Static(nodes) = &start.strategy { nodes.capacity() } else { 0 };
                 (start.seeds.capacity() + fixed) * size_of::<Key256>()
                     + start.records.capacity() * size_of::<Record<Plain>>()
             }
-            CastInbound::AnsweredWith { closer, .. } => closer.capacity() * size_of::<Key256>(),
+            BroadcastInbound::Response(Response { result: Ok(answer), .. }) => {
+                answer.closer.capacity() * size_of::<Key256>()
+            }
             _ => 0,
         };
         held += given as i64;
@@ -437,12 +479,12 @@ fn broadcast_under_fire(
         let mut finished = false;
         for stamped in &out {
             match &stamped.event {
-                CastOutbound::Request(request) => {
+                BroadcastOutbound::Request(request) => {
                     let store = matches!(request.ask, Ask::Store { .. } | Ask::Batch { .. });
                     asked += u64::from(!store);
                     requests.push_back((request.id, request.target, store));
                 }
-                CastOutbound::Finished(finish) => {
+                BroadcastOutbound::Finished(finish) => {
                     stores = finish.stores.len();
                     assert!(finish.stores.iter().all(|stored| stored.end != StoreEnd::Unsent));
                     finished = true;
@@ -456,11 +498,13 @@ fn broadcast_under_fire(
             return (peak, asked, stores);
         };
         adversary.target = target;
-        let carried = Carried { value: false, token: Some(7) };
+        let extra = AnswerExtra { value: false, token: Some(7) };
         event = match (store, fails) {
-            (true, true) => CastInbound::Failed(request),
-            (true, false) => CastInbound::Answered { request, closer: Vec::new() },
-            (false, _) => CastInbound::AnsweredWith { request, closer: adversary.answer(200), carried },
+            (true, true) => BroadcastInbound::Response(Response::failed(request)),
+            (true, false) => BroadcastInbound::Response(Response::answered(request, Vec::new())),
+            (false, _) => BroadcastInbound::Response(
+                Response::answered(request, adversary.answer(200)).with_extra(extra),
+            ),
         };
     }
 }
@@ -472,7 +516,7 @@ fn a_broadcast_under_fire_stays_within_its_bound() {
     let (node, record) = (size_of::<Key256>() as u64, size_of::<Record<Plain>>() as u64);
     let seeds: Vec<_> = (0..20).map(|_| random.key()).collect();
     // See the documentation of `BroadcastConfig`. A node is its key here, and a message takes 8 bytes.
-    // The list of an optimistic one grows by doubling.
+    // The list of an optimistic broadcast grows by doubling.
     let stores = |count: u64| 3 * count * (node + 60);
     let tokens = |asked: u64| 3 * asked * (2 * node + 8 + 30);
     let lookup = bytes_per_lookup(&query);
@@ -493,11 +537,10 @@ fn a_broadcast_under_fire_stays_within_its_bound() {
     let bound = count as u64 * node + 2 * count as u64 * (node + 60) + spare;
     assert!(peak <= bound, "static: {peak} bytes held, {bound} allowed");
 
-    // Every one of them seems close; none stores.
-    let start = StartBroadcast {
-        strategy: Strategy::Optimistic { nodes: Some(1) },
-        ..StartBroadcast::optimistic(1, target, 7).with_seeds(seeds.clone())
-    };
+    // Every node seems close enough; none stores.
+    let start = StartBroadcast::optimistic(1, target, 7)
+        .with_seeds(seeds.clone())
+        .with_strategy(Strategy::Optimistic { nodes: Some(1) });
     let (peak, asked, count) = broadcast_under_fire(start, &default, &query, true);
     assert_eq!(count, 2 * query.k, "twice k, at most");
     let bound = lookup + stores(count as u64) + tokens(asked) + spare;
@@ -512,7 +555,8 @@ fn a_broadcast_under_fire_stays_within_its_bound() {
         let (peak, asked, count) = broadcast_under_fire(start, &config, &query, false);
         assert!(count <= max_lookups * 40 && asked <= (max_lookups * query.max_nodes) as u64);
         let k = query.k as u64;
-        // Its start and its keys; what each node gets: by the sweep, in the list of stores, and in the finish.
+        // The start and its keys; and what each node receives: in the sweep, in the list of stores, and in the
+        // finish.
         let lots = records * (record + 2 * node) + records * k * (16 + 2 * 4 + 2 * 4);
         let found = 2 * max_lookups as u64 * 40 * node;
         let bound = 3 * lookup + found + lots + stores(count as u64) + tokens(asked) + spare;

@@ -1,27 +1,19 @@
-//! What a lookup does about nodes that are silent.
+//! The retry policy of a lookup: what it does about nodes that are slow or silent.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use kad_proto::query::{Inbound, Outbound};
+#[allow(dead_code)] // each test binary uses a part of it
+#[path = "support/tiny.rs"]
+mod tiny;
+
+use kad_proto::lookups::query::{Inbound, Outbound};
 use kad_proto::{
-    Ask, Batch, Family, GivenUp, Instant, Key8, Machine, NetworkConfig, Outcome, Query, QueryConfig, Reply,
-    Request, RequestId, Stamped, Start,
+    Batch, CancelReason, Instant, Key8, Machine, NetworkConfig, Outcome, Query, QueryConfig, Request,
+    RequestId, RequestOutcome, Response, Secret, Stamped, Start,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
-
-#[derive(Clone, Debug, PartialEq)]
-struct Tiny;
-
-impl Family for Tiny {
-    type Key = Key8;
-    type Node = Key8;
-    type Message = ();
-
-    fn key(node: &Key8) -> Key8 {
-        *node
-    }
-}
+use tiny::Tiny;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -32,7 +24,7 @@ fn fixed() -> NetworkConfig {
 }
 
 fn query(config: QueryConfig) -> Query<Tiny> {
-    Query::new(Key8::new([0xff]), config, fixed()).unwrap()
+    Query::new(Key8::new([0xff]), config, fixed(), &Secret::from_seed(0)).unwrap()
 }
 
 fn at(millis: u64) -> Instant {
@@ -48,7 +40,7 @@ fn start(query: &mut Query<Tiny>, start: Start<Tiny>) -> Batch<Outbound<Tiny>> {
 }
 
 fn answer(query: &mut Query<Tiny>, now: u64, request: RequestId, closer: Vec<Key8>) -> Batch<Outbound<Tiny>> {
-    query.handle(at(now), Stamped::new(Inbound::Answered { request, closer }))
+    query.handle(at(now), Stamped::new(Inbound::Response(Response::answered(request, closer))))
 }
 
 fn tick(query: &mut Query<Tiny>, now: u64) -> Batch<Outbound<Tiny>> {
@@ -65,7 +57,7 @@ fn requests(batch: &Batch<Outbound<Tiny>>) -> Vec<(Request<Tiny>, Instant)> {
         .collect()
 }
 
-fn cancels(batch: &Batch<Outbound<Tiny>>) -> Vec<(RequestId, GivenUp)> {
+fn cancels(batch: &Batch<Outbound<Tiny>>) -> Vec<(RequestId, CancelReason)> {
     batch
         .iter()
         .filter_map(|stamped| match &stamped.event {
@@ -95,10 +87,13 @@ fn a_slow_node_is_asked_again_and_either_answer_counts() {
 
         let ids = [first[0].0.id, again[0].0.id];
         let said = answer(&mut query, 150, ids[answered], Vec::new());
-        assert_eq!(cancels(&said), [(ids[1 - answered], GivenUp::Superseded)]);
+        assert_eq!(cancels(&said), [(ids[1 - answered], CancelReason::Superseded)]);
         assert_eq!(outcome(&said), Some((Outcome::Exhausted, 1)));
-        let traffic = query.traffic();
-        assert_eq!((traffic.sent, traffic.answered, traffic.cancelled, traffic.in_flight), (2, 1, 1, 0));
+        let request_stats = query.request_stats();
+        assert_eq!(
+            (request_stats.sent, request_stats.answered, request_stats.cancelled, request_stats.in_flight),
+            (2, 1, 1, 0)
+        );
     }
 }
 
@@ -113,16 +108,16 @@ fn a_node_that_stays_silent_fails_once_and_ends_the_wait() {
     for (now, ends) in [(300, None), (400, Some((Outcome::Exhausted, 0)))] {
         let said = tick(&mut query, now);
         given_up.extend(cancels(&said));
-        let times_out = |stamped: &&Stamped<Outbound<Tiny>>| matches!(&stamped.event, Outbound::Progress(progress) if progress.reply == Reply::TimedOut);
+        let times_out = |stamped: &&Stamped<Outbound<Tiny>>| matches!(&stamped.event, Outbound::Progress(progress) if progress.outcome == RequestOutcome::TimedOut);
         assert_eq!(said.iter().filter(times_out).count(), cancels(&said).len());
         assert_eq!(outcome(&said), ends);
     }
-    assert_eq!(given_up, ids.map(|id| (id, GivenUp::TimedOut)));
+    assert_eq!(given_up, ids.map(|id| (id, CancelReason::TimedOut)));
 }
 
-/// The nearest would be the first of the result: to lose it by two lost messages in a row is too often.
+/// The closest node would be the first result: to lose it to two lost messages in a row is too likely.
 #[test]
-fn who_is_nearer_than_all_that_answered_is_asked_once_more() {
+fn a_node_closer_than_all_that_answered_is_retried_once_more() {
     for (silent, times) in [(1, 3), (2, 2)] {
         let mut query = query(QueryConfig::default());
         let first = requests(&start(&mut query, Start::find(1, Key8::new([0])).with_seeds(keys([1, 2]))));
@@ -145,7 +140,7 @@ fn who_is_nearer_than_all_that_answered_is_asked_once_more() {
 }
 
 #[test]
-fn nobody_is_asked_again_where_retries_are_none() {
+fn without_retries_no_node_is_asked_again() {
     let mut query = query(QueryConfig { retries: 0, ..QueryConfig::default() });
     let _ = start(&mut query, Start::find(1, Key8::new([0])).with_seeds(keys([1])));
     assert!(requests(&tick(&mut query, 100)).is_empty());
@@ -153,19 +148,19 @@ fn nobody_is_asked_again_where_retries_are_none() {
 }
 
 #[test]
-fn a_message_goes_out_again_only_after_its_time_out() {
+fn a_message_is_repeated_only_after_its_time_out() {
     let mut query = query(QueryConfig::default());
     let message = Start::message(1, Key8::new([0]), ()).with_seeds(keys([1]));
     let first = requests(&start(&mut query, message));
     assert!(requests(&tick(&mut query, 100)).is_empty(), "the first is still listened to");
     let said = tick(&mut query, 300);
-    assert_eq!(cancels(&said), [(first[0].0.id, GivenUp::TimedOut)]);
+    assert_eq!(cancels(&said), [(first[0].0.id, CancelReason::TimedOut)]);
     let again = requests(&said);
     assert_eq!((again.len(), again[0].0.node, again[0].1), (1, Key8::new([1]), at(600)));
 }
 
 #[test]
-fn while_a_close_node_is_silent_only_the_next_one_is_asked_in_its_stead() {
+fn in_place_of_a_slow_node_only_the_next_one_is_asked() {
     let config = QueryConfig { k: 2, alpha: 4, retries: 0, ..QueryConfig::default() };
     let mut query = query(config);
     let seeds = keys([1, 2, 3, 4, 5]);
@@ -176,11 +171,11 @@ fn while_a_close_node_is_silent_only_the_next_one_is_asked_in_its_stead() {
     assert_eq!(stead.iter().map(|(request, _)| request.node).collect::<Vec<_>>(), keys([3]));
     let said = answer(&mut query, 110, stead[0].0.id, Vec::new());
     assert_eq!(outcome(&said), None, "1 has not failed yet");
-    assert!(requests(&said).iter().all(|(request, _)| request.target != Key8::new([0])), "the rim only");
+    assert!(requests(&said).iter().all(|(request, _)| request.target != Key8::new([0])), "edge probes only");
 }
 
 #[test]
-fn once_a_node_was_silent_the_rim_is_asked_about_its_own_subtrees() {
+fn after_a_failure_edge_probes_ask_about_the_nodes_own_subtrees() {
     let config = QueryConfig { k: 4, alpha: 1, ..QueryConfig::default() };
     let targets = |start: Start<Tiny>, fails: bool| {
         let mut query = query(config.clone());
@@ -189,8 +184,8 @@ fn once_a_node_was_silent_the_rim_is_asked_about_its_own_subtrees() {
         while let Some((request, _)) = open.pop_front() {
             asked.push((request.node.as_bytes()[0], request.target.as_bytes()[0]));
             let event = match asked.len() {
-                1 if fails => Inbound::Failed(request.id),
-                _ => Inbound::Answered { request: request.id, closer: Vec::new() },
+                1 if fails => Inbound::Response(Response::failed(request.id)),
+                _ => Inbound::Response(Response::answered(request.id, Vec::new())),
             };
             open.extend(requests(&query.handle(at(1), Stamped::new(event))));
         }
@@ -199,17 +194,23 @@ fn once_a_node_was_silent_the_rim_is_asked_about_its_own_subtrees() {
     let seeds = keys([0x01, 0x02, 0x04, 0x08, 0x10]);
     let find = Start::find(1, Key8::new([0])).with_seeds(seeds.clone());
     assert_eq!(targets(find.clone(), false), [(1, 0), (2, 0), (4, 0), (8, 0)]);
-    // The nearest are asked about the target; those from k/2 on about the point of their own subtree next to it.
+    // The closest nodes are asked about the target; those from k/2 on about the point of their own subtree next to
+    // it.
     assert_eq!(targets(find, true), [(1, 0), (2, 0), (4, 4), (8, 8), (16, 16)]);
-    // A message is about its target and nothing else.
-    let message = Start { ask: Ask::Message(()), ..Start::find(1, Key8::new([0])) }.with_seeds(seeds);
+    // A message is only sent with its own target.
+    let message = Start::message(1, Key8::new([0]), ()).with_seeds(seeds);
     assert!(targets(message, true).iter().all(|(_, target)| *target == 0));
 }
 
 #[test]
-fn limits_follow_the_round_trips_that_were_observed() {
-    let mut query =
-        Query::<Tiny>::new(Key8::new([0xff]), QueryConfig::default(), NetworkConfig::default()).unwrap();
+fn time_outs_follow_observed_round_trips() {
+    let mut query = Query::<Tiny>::new(
+        Key8::new([0xff]),
+        QueryConfig::default(),
+        NetworkConfig::default(),
+        &Secret::from_seed(0),
+    )
+    .unwrap();
     let first = requests(&start(
         &mut query,
         Start::find(1, Key8::new([0])).with_seeds((1..60).map(|byte| Key8::new([byte])).collect()),

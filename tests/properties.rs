@@ -1,12 +1,12 @@
-//! The contract as properties over random scenarios; see [`model`].
+//! The contract as properties over random scenarios: see [`random_world`].
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod model;
+mod random_world;
 
-use model::{CAST_HEADER, CRAWL_HEADER, HEADER, Kind, STEP, Tally, check};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use random_world::{BROADCAST_HEADER, CRAWL_HEADER, HEADER, MachineKind, STEP, Tally, check};
 
 /// Bytes that shrink step by step, and each step towards the simplest.
 fn bytes<const LENGTH: usize>() -> impl Strategy<Value = Vec<u8>> {
@@ -15,8 +15,8 @@ fn bytes<const LENGTH: usize>() -> impl Strategy<Value = Vec<u8>> {
     (header, steps).prop_map(|(header, steps)| [&header[..], &steps.concat()].concat())
 }
 
-/// Runs scenarios, always the same ones, and sees to it that they reach what they are there for.
-fn scenarios(kind: Kind, cases: u32, bytes: impl Strategy<Value = Vec<u8>>, expected: &[&str]) {
+/// Runs random but fixed scenarios, and checks that each expected situation occurs at least ten times.
+fn scenarios(kind: MachineKind, cases: u32, bytes: impl Strategy<Value = Vec<u8>>, expected: &[&str]) {
     let tally = std::cell::RefCell::new(Tally::new());
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[kind as u8; 32]);
@@ -47,7 +47,7 @@ const OF_A_QUERY: [&str; 22] = [
     "cancel: timed out",
     "cancel: operation ended",
     "cancel: superseded",
-    "request: of the rim",
+    "request: edge probe",
     "progress: answered",
     "progress: failed",
     "progress: rejected",
@@ -61,23 +61,23 @@ const OF_A_QUERY: [&str; 22] = [
     "outcome: quorum",
 ];
 const OF_A_POOL: [&str; 4] =
-    ["refused: tag in use", "waits for its turn", "queued", "finish: exact account of several results"];
+    ["refused: tag in use", "waits for a place to run", "queued", "finish: exact model of several results"];
 const OF_A_COORDINATOR: [&str; 2] = ["admitted", "removed"];
 
 #[test]
 fn a_query_keeps_the_contract() {
-    scenarios(Kind::Query, 400, bytes::<HEADER>(), &OF_A_QUERY);
+    scenarios(MachineKind::Query, 400, bytes::<HEADER>(), &OF_A_QUERY);
 }
 
 #[test]
 fn a_pool_keeps_the_contract() {
-    scenarios(Kind::Pool, 400, bytes::<HEADER>(), &[&OF_A_QUERY[..], &OF_A_POOL].concat());
+    scenarios(MachineKind::Pool, 400, bytes::<HEADER>(), &[&OF_A_QUERY[..], &OF_A_POOL].concat());
 }
 
 #[test]
 fn a_coordinator_keeps_the_contract() {
     scenarios(
-        Kind::Coordinator,
+        MachineKind::Coordinator,
         400,
         bytes::<HEADER>(),
         &[&OF_A_QUERY[..], &OF_A_POOL, &OF_A_COORDINATOR].concat(),
@@ -93,19 +93,19 @@ const OF_A_CRAWL: [&str; 29] = [
     "crawl: request in turn",
     "crawl: all slots",
     "crawl: progress",
-    "crawl: refusal",
+    "crawl: rejected",
     "crawl: left out",
-    "crawl: complete, of several",
+    "crawl: complete, several nodes",
     "crawl: node limit",
     "crawl: partial results",
     "crawl: cut off with requests in flight",
-    "crawl: some could not be reached",
-    "crawl: some are unknown",
-    "crawl: eight with one key",
-    "crawl: one that answered fell silent",
-    "crawl: as many edges as may be",
-    "crawl: far away",
-    "crawl: nobody to ask",
+    "crawl: some unreachable",
+    "crawl: some unknown",
+    "crawl: as many nodes with one key as are kept",
+    "crawl: a node answered and then failed",
+    "crawl: edge limit",
+    "crawl: hop above 3",
+    "crawl: no node to ask",
     "outcome: deadline exceeded",
     "outcome: stopped",
     "outcome: complete",
@@ -113,23 +113,23 @@ const OF_A_CRAWL: [&str; 29] = [
     "late",
     "forged",
     "queued",
-    "waits for its turn",
+    "waits for a place to run",
 ];
-/// Lookups beside the crawls, and the checks of those who look after the table.
+/// Lookups beside the crawls, and the checks of the routing maintenance.
 const BESIDE_A_CRAWL: [&str; 8] = [
     "request",
     "outcome: converged",
     "outcome: exhausted",
     "admitted",
     "removed",
-    "aside: request",
-    "aside: reply",
-    "aside: timed out",
+    "side effect: request",
+    "side effect: response",
+    "side effect: timed out",
 ];
 
 #[test]
 fn a_crawl_keeps_the_contract() {
-    scenarios(Kind::Crawl, 500, bytes::<CRAWL_HEADER>(), &[&OF_A_CRAWL[..], &BESIDE_A_CRAWL].concat());
+    scenarios(MachineKind::Crawl, 500, bytes::<CRAWL_HEADER>(), &[&OF_A_CRAWL[..], &BESIDE_A_CRAWL].concat());
 }
 
 const OF_A_BROADCAST: [&str; 53] = [
@@ -139,25 +139,25 @@ const OF_A_BROADCAST: [&str; 53] = [
     "refused: deadline passed",
     "refused: records",
     "refused: nodes",
-    "cast: follow-up",
-    "cast: static",
-    "cast: optimistic",
-    "cast: sweep",
-    "cast: fell back",
-    "cast: succeeded",
-    "cast: short",
-    "cast: an exact account of several",
-    "cast: its lookup's share ran out",
-    "cast: its lookup's share ran out, and it stored",
-    "cast: returned early",
-    "cast: returned, no room in the background",
-    "cast: stopped while it looked",
-    "cast: stopped while it stored",
-    "cast: lookup request",
-    "cast: progress of a lookup",
-    "cast: progress of a store",
+    "broadcast: follow-up",
+    "broadcast: static",
+    "broadcast: optimistic",
+    "broadcast: sweep",
+    "broadcast: fell back to a follow-up",
+    "broadcast: succeeded",
+    "broadcast: did not succeed",
+    "broadcast: exact model of several stores",
+    "broadcast: the lookup's share ran out",
+    "broadcast: the lookup's share ran out, and it stored",
+    "broadcast: returned early",
+    "broadcast: returned early, no room in the background",
+    "broadcast: stopped during the lookup",
+    "broadcast: stopped while storing",
+    "broadcast: lookup request",
+    "broadcast: progress of a lookup",
+    "broadcast: progress of a store",
     "store: sent",
-    "store: by an exact account",
+    "store: expected by an exact model",
     "store: with a token",
     "store: stored",
     "store: failed",
@@ -176,7 +176,7 @@ const OF_A_BROADCAST: [&str; 53] = [
     "background: lookup timed out",
     "background: lookup cancelled",
     "background: superseded",
-    "background: reply",
+    "background: response",
     "cancel: by its operation",
     "cancel: superseded",
     "outcome: complete",
@@ -185,9 +185,9 @@ const OF_A_BROADCAST: [&str; 53] = [
     "late",
     "forged",
     "queued",
-    "waits for its turn",
+    "waits for a place to run",
 ];
-/// Lookups beside the broadcasts, what they tell of the network, and the checks of those who look after the table.
+/// Lookups beside the broadcasts, their size estimates, and the checks of the routing maintenance.
 const BESIDE_A_BROADCAST: [&str; 9] = [
     "request",
     "outcome: converged",
@@ -195,26 +195,28 @@ const BESIDE_A_BROADCAST: [&str; 9] = [
     "admitted",
     "removed",
     "network size",
-    "aside: request",
-    "aside: reply",
-    "aside: timed out",
+    "side effect: request",
+    "side effect: response",
+    "side effect: timed out",
 ];
 
 #[test]
 fn a_broadcast_keeps_the_contract() {
     scenarios(
-        Kind::Broadcast,
+        MachineKind::Broadcast,
         800,
-        bytes::<CAST_HEADER>(),
+        bytes::<BROADCAST_HEADER>(),
         &[&OF_A_BROADCAST[..], &BESIDE_A_BROADCAST].concat(),
     );
 }
 
-/// The network machine against the simplest account of it: a list that is searched.
+/// The network machine against the simplest model of it: a list that is searched.
 mod network {
-    use super::model::{Net, Peer};
-    use kad_proto::network::{End, Inbound, Outbound};
-    use kad_proto::{Bits, Context, Instant, Machine, Network, NetworkConfig, Refusal, RequestId, Stamped};
+    use super::random_world::{Net, Peer};
+    use kad_proto::requests::network::{End, Inbound, Outbound};
+    use kad_proto::{
+        Bits, Context, Instant, Machine, Network, NetworkConfig, RequestId, Stamped, SubmitRefusal,
+    };
     use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
     use proptest::prelude::*;
     use std::time::Duration;
@@ -223,7 +225,7 @@ mod network {
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        /// With a deadline so much later, if it is not zero.
+        /// With a deadline this much later, if it is not zero.
         Submit {
             node: u8,
             deadline: u64,
@@ -242,7 +244,7 @@ mod network {
         own: SpanContext,
         node: Peer<1>,
         until: Instant,
-        /// When it fails, waiting or sent.
+        /// When it fails, whether it waits or is sent.
         deadline: Instant,
         sent: bool,
     }
@@ -250,7 +252,7 @@ mod network {
     struct List {
         config: NetworkConfig,
         now: Instant,
-        /// Those that live, in order of arrival.
+        /// Live requests, in order of arrival.
         entries: Vec<Entry>,
         out: Vec<Out>,
     }
@@ -269,7 +271,7 @@ mod network {
             self.say(Outbound::Ended { tag, request, node, end }, context, Some(until));
         }
 
-        /// Of all that have room, the one with the earliest deadline goes first, then the one that came first.
+        /// Of all that have room, the one with the earliest deadline is sent first, then in order of arrival.
         fn release(&mut self) {
             loop {
                 let in_flight = self.entries.iter().filter(|entry| entry.sent);
@@ -315,7 +317,7 @@ mod network {
     fn sorted(out: &[Out]) -> Vec<Out> {
         let mut out = out.to_vec();
         out.sort_by_key(|out| match &out.event {
-            // The order of those that time out together is left open.
+            // The order of requests that time out together is unspecified.
             Outbound::Cancel { request, .. } => (0, request.to_u64(), 0),
             Outbound::Ended { request, .. } => (0, request.to_u64(), 1),
             _ => (1, 0, 0),
@@ -327,7 +329,7 @@ mod network {
         #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn the_network_machine_is_a_list_that_is_searched(
+        fn the_network_machine_equals_a_searched_list(
             limits in (1..4_usize, 1..4_usize, 0..5_usize),
             times in (1..30_u64, 1..30_u64),
             steps in proptest::collection::vec(step(), 0..80),
@@ -339,9 +341,8 @@ mod network {
                 request_timeout: Duration::from_nanos(times.0),
                 min_timeout: Duration::from_nanos(times.0),
                 soft_timeout: Duration::from_nanos(times.1),
-                ..NetworkConfig::default()
             };
-            let mut machine = Network::<Net<1>>::new(config.clone()).unwrap();
+            let mut machine = Network::<Net<1>>::new(config.clone(), &kad_proto::Secret::from_seed(0)).unwrap();
             let mut list = List { config: config.clone(), now: Instant::ORIGIN, entries: Vec::new(), out: Vec::new() };
             let mut now = Instant::ORIGIN;
             for (number, step) in (1..).zip(steps) {
@@ -350,7 +351,7 @@ mod network {
                 let state = TraceState::from_key_value([("step", number.to_string())]).unwrap();
                 let span = SpanContext::new(trace, SpanId::from(number), TraceFlags::SAMPLED, true, state);
                 let of = |list: &List, place: usize| list.entries.get(place).map(|entry| entry.id);
-                // What a submission's own context is where it has a valid one.
+                // The submission's own context, where it has a valid one.
                 let mut stamped = Stamped::new(Inbound::Tick);
                 match step {
                     Step::Advance(by) => now = now + Duration::from_nanos(by),
@@ -382,8 +383,8 @@ mod network {
                         list.entries.push(entry);
                         list.release();
                         let queued = list.entries.iter().filter(|entry| !entry.sent).count();
-                        let reason = if until <= now { Some(Refusal::NoTimeLeft) } else { None };
-                        let reason = reason.or_else(|| (queued > config.max_queued).then_some(Refusal::QueueFull));
+                        let reason = if until <= now { Some(SubmitRefusal::NoTimeLeft) } else { None };
+                        let reason = reason.or_else(|| (queued > config.max_queued).then_some(SubmitRefusal::QueueFull));
                         if let Some(reason) = reason {
                             list.entries = before;
                             list.out.truncate(said);
@@ -412,11 +413,11 @@ mod network {
                 keys.sort_unstable();
                 keys.dedup();
                 prop_assert_eq!(machine.tracked_nodes(), keys.len(), "network: state of idle nodes is dropped");
-                let traffic = machine.traffic();
-                let sum = traffic.answered + traffic.failed + traffic.timed_out + traffic.cancelled + traffic.in_flight;
-                prop_assert_eq!(traffic.sent, sum);
-                prop_assert_eq!(traffic.in_flight, in_flight.len() as u64);
-                prop_assert_eq!(traffic.queued, (list.entries.len() - in_flight.len()) as u64);
+                let request_stats = machine.request_stats();
+                let sum = request_stats.answered + request_stats.failed + request_stats.timed_out + request_stats.cancelled + request_stats.in_flight;
+                prop_assert_eq!(request_stats.sent, sum);
+                prop_assert_eq!(request_stats.in_flight, in_flight.len() as u64);
+                prop_assert_eq!(request_stats.queued, (list.entries.len() - in_flight.len()) as u64);
                 let earliest = list.entries.iter().map(|entry| entry.deadline).min();
                 prop_assert_eq!(machine.poll_timeout(), earliest, "wake-up: the first deadline");
             }

@@ -1,33 +1,33 @@
-//! The flight recorder: what was recorded comes out again, and what was not is said by name.
+//! The flight recorder: recordings replay without a difference, and what cannot be replayed gives a named error.
 
 #![cfg(feature = "record")]
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[macro_use]
-mod beside;
-mod model;
+mod wrapped_coordinator;
+mod maintenance_contract;
+mod random_world;
 mod recording;
-mod upkeep;
 
 use kad_proto::broadcast::{StartBroadcast, Success};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::crawl::StartCrawl;
 use kad_proto::record::{Call, Keep, Recordable, Recorder, Recording, ReplayError, replay};
-use kad_proto::table::Saved;
+use kad_proto::routing::table::SavedNode;
 use kad_proto::{
-    Carried, Config, ConfigError, Coordinator, Instant, Key8, Key160, Machine, Record, RequestId,
-    RoutingConfig, Stamped, Start,
+    AnswerExtra, Config, ConfigError, Coordinator, Instant, Key8, Key160, Machine, Record, RequestId,
+    Response, RoutingConfig, RoutingInbound, Secret, Stamped, Start,
 };
-use model::ledger::net::context;
-use model::{Kind, Net, Peer, Random, decode, run_on};
+use maintenance_contract::Grouped;
 use proptest::prelude::*;
+use random_world::contract::test_family::context;
+use random_world::{MachineKind, Net, Peer, Random, decode, run_on};
 use recording::{Eight, again, begins, check};
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Error, Serialize, Serializer};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use upkeep::Grouped;
 
 impl<const N: usize> Serialize for Peer<N> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -42,8 +42,8 @@ impl<'de, const N: usize> Deserialize<'de> for Peer<N> {
     }
 }
 
-/// A recorder under a test that knows nothing of it, beside a coordinator without one. Where it is dropped, the recording is
-/// judged.
+/// A recorder beside a plain coordinator, under the contract checkers. On drop, its recording is compared with the
+/// events it was given, and replayed.
 #[derive(Clone)]
 struct Taped<F: Recordable> {
     recorder: Recorder<F>,
@@ -52,14 +52,18 @@ struct Taped<F: Recordable> {
 }
 
 thread_local! {
-    /// Calls of recordings that were judged.
+    /// Calls in the recordings that were compared.
     static JUDGED: RefCell<u64> = const { RefCell::new(0) };
 }
 
 impl<F: Recordable> Taped<F> {
     fn new(local: F::Key, config: Config) -> Result<Self, ConfigError> {
-        let recorder = Recorder::new(local, config.clone(), Keep::All)?;
-        Ok(Self { recorder, plain: Coordinator::new(local, config)?, told: Vec::new() })
+        let recorder = Recorder::new(local, config.clone(), &Secret::from_seed(0), Keep::All)?;
+        Ok(Self {
+            recorder,
+            plain: Coordinator::new(local, config, &Secret::from_seed(0))?,
+            told: Vec::new(),
+        })
     }
 
     fn call(&mut self, now: Instant, event: Stamped<Inbound<F>>) -> Vec<Stamped<Outbound<F>>> {
@@ -67,7 +71,7 @@ impl<F: Recordable> Taped<F> {
         assert_eq!(out, self.plain.handle(now, event.clone()), "a recorder changes nothing");
         assert_eq!(Machine::poll_timeout(&self.recorder), Machine::poll_timeout(&self.plain));
         self.told.push((now, event));
-        out.into_vec()
+        out.into_iter().collect()
     }
 }
 
@@ -83,17 +87,19 @@ impl<F: Recordable> Drop for Taped<F> {
         let replayed = recording.replay().unwrap();
         assert_eq!(replayed.difference, None, "{replayed}");
         assert_eq!(replayed.calls, self.told.len() as u64);
-        assert_eq!(recording.again().as_ref(), Ok(&bytes));
+        assert_eq!(recording.record_anew().as_ref(), Ok(&bytes));
         JUDGED.with_borrow_mut(|judged| *judged += replayed.calls);
     }
 }
 
-beside!(Taped);
+wrapper_under_test!(Taped);
 
-/// A life of a small node, in which everything happens that a node can be told; and the calls, as they were.
+/// The recording of a small node that receives every kind of event, at random.
 fn life(seed: u64, calls: usize, text: bool) -> Recorder<Eight> {
     let mut random = Random(seed);
-    let mut recorder = Recorder::new(Key8::new([random.byte()]), config(&mut random), Keep::All).unwrap();
+    let mut recorder =
+        Recorder::new(Key8::new([random.byte()]), config(&mut random), &Secret::from_seed(seed), Keep::All)
+            .unwrap();
     if text {
         recorder = recorder.with_text();
     }
@@ -103,13 +109,12 @@ fn life(seed: u64, calls: usize, text: bool) -> Recorder<Eight> {
 
 fn config(random: &mut Random) -> Config {
     let mut config = Config::default();
-    config.pool.query.k = 1 + random.below(5);
-    config.pool.query.alpha = 1 + random.below(4);
+    config.query.k = 1 + random.below(5);
+    config.query.alpha = 1 + random.below(4);
     config.pool.max_running = 1 + random.below(3);
     config.network.max_in_flight = 1 + random.below(8);
     config.network.request_timeout = Duration::from_secs(1 + random.next() % 4);
     config.table.bucket_size = 1 + random.below(3);
-    config.routing.seed = random.next();
     if random.below(3) == 0 {
         config.routing = RoutingConfig::off();
     }
@@ -126,7 +131,7 @@ fn live(machine: &mut Recorder<Eight>, random: &mut Random, calls: usize) {
         let some = |random: &mut Random| -> Vec<_> { (0..random.below(6)).map(|_| node(random)).collect() };
         let key = Key8::new([random.byte()]);
         let message = vec![random.byte(); random.below(4)];
-        // A request that is open, or never was.
+        // A request in flight, or an id that was never issued.
         let request = match open.len() {
             0 => RequestId::from_u64(random.next() >> random.below(64)),
             many => open.swap_remove(random.below(many)),
@@ -137,7 +142,7 @@ fn live(machine: &mut Recorder<Eight>, random: &mut Random, calls: usize) {
             ),
             1 => Inbound::Start(Start::message(call, key, message).with_seeds(some(random)).with_quorum(2)),
             2 => Inbound::Start(Start::bootstrap(call, machine.coordinator().table().local(), some(random))),
-            3 => Inbound::Crawl(StartCrawl { tag: call, seeds: some(random) }),
+            3 => Inbound::Crawl(StartCrawl::new(call).with_seeds(some(random))),
             4 => Inbound::Broadcast(
                 StartBroadcast::follow_up(call, key, message.clone())
                     .with_seeds(some(random))
@@ -154,25 +159,28 @@ fn live(machine: &mut Recorder<Eight>, random: &mut Random, calls: usize) {
                 Inbound::Broadcast(StartBroadcast::sweep(call, records).with_seeds(some(random)))
             }
             8 if !operations.is_empty() => Inbound::Stop(operations[random.below(operations.len())]),
-            9 => Inbound::Failed(request),
-            10 => Inbound::Rejected { request, why: message },
-            11 => Inbound::Connected { node: node(random), round_trip: Some(Duration::from_millis(call)) },
-            12 => Inbound::Disconnected(node(random)),
-            13 => Inbound::Discovered(node(random)),
-            14 => Inbound::Client(node(random)),
-            15 => Inbound::Seeds(some(random)),
+            9 => Inbound::Response(Response::failed(request)),
+            10 => Inbound::Response(Response::rejected(request, message)),
+            11 => Inbound::Routing(RoutingInbound::Connected {
+                node: node(random),
+                round_trip: Some(Duration::from_millis(call)),
+            }),
+            12 => Inbound::Routing(RoutingInbound::Disconnected(node(random))),
+            13 => Inbound::Routing(RoutingInbound::Discovered(node(random))),
+            14 => Inbound::Routing(RoutingInbound::Client(node(random))),
+            15 => Inbound::Routing(RoutingInbound::Seeds(some(random))),
             16 => {
                 let saved = some(random).into_iter();
                 let saved =
-                    saved.map(|node| Saved { node, age: Duration::from_secs(call), round_trip: None });
-                Inbound::Restore(saved.collect())
+                    saved.map(|node| SavedNode { node, age: Duration::from_secs(call), round_trip: None });
+                Inbound::Routing(RoutingInbound::Restore(saved.collect()))
             }
             17 => Inbound::Tick,
             18 => {
-                let carried = Carried { value: random.below(2) == 0, token: Some(message) };
-                Inbound::AnsweredWith { request, closer: some(random), carried }
+                let extra = AnswerExtra { value: random.below(2) == 0, token: Some(message) };
+                Inbound::Response(Response::answered(request, some(random)).with_extra(extra))
             }
-            _ => Inbound::Answered { request, closer: some(random) },
+            _ => Inbound::Response(Response::answered(request, some(random))),
         };
         let deadline = (random.below(4) == 0).then(|| now + Duration::from_secs(random.next() % 9));
         let context = context(random.byte(), random.next().into(), random.next());
@@ -196,9 +204,9 @@ proptest! {
 
     #[test]
     fn lookups_and_crawls_replay(bytes in prop::collection::vec(any::<u8>(), 0..400), crawls: bool) {
-        let scenario = decode(if crawls { Kind::Crawl } else { Kind::Coordinator }, &bytes);
-        // A crawl of its own is another machine.
-        if scenario.kind == Kind::Coordinator {
+        let scenario = decode(if crawls { MachineKind::Crawl } else { MachineKind::Coordinator }, &bytes);
+        // Scenarios for a `Crawl` alone have no coordinator to record.
+        if scenario.kind == MachineKind::Coordinator {
             match scenario.width {
                 1 => run_on::<1, Taped<Net<1>>>(&scenario),
                 20 => run_on::<20, Taped<Net<20>>>(&scenario),
@@ -208,8 +216,8 @@ proptest! {
     }
 
     #[test]
-    fn upkeep_replays(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        upkeep::soak::<Taped<Grouped>>(&bytes);
+    fn the_maintenance_replays(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        maintenance_contract::run_scenario::<Taped<Grouped>>(&bytes);
     }
 }
 
@@ -217,7 +225,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 32 } else { 1_000 }))]
 
     #[test]
-    fn all_that_a_node_can_be_told_replays(seed: u64, text: bool) {
+    fn every_kind_of_inbound_event_replays(seed: u64, text: bool) {
         let recorder = life(seed, 100, text);
         let replayed = check(&recorder.bytes()).unwrap();
         prop_assert_eq!(replayed.difference, None);
@@ -225,7 +233,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_cut_short_says_where(seed: u64, places in prop::collection::vec(any::<usize>(), 20)) {
+    fn a_truncated_recording_reports_its_complete_calls(seed: u64, places in prop::collection::vec(any::<usize>(), 20)) {
         let bytes = life(seed, 12, seed % 2 == 0).bytes();
         let ends = frames(&bytes);
         let between = &ends[..ends.len() - 1];
@@ -235,7 +243,7 @@ proptest! {
     }
 
     #[test]
-    fn no_byte_can_change_unnoticed(
+    fn any_changed_byte_is_an_error(
         seed: u64,
         changes in prop::collection::vec((any::<usize>(), 1..=255_u8), 20),
     ) {
@@ -249,9 +257,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_may_come(bytes in prop::collection::vec(any::<u8>(), 0..300), seed: u64) {
+    fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), seed: u64) {
         let _ = check(&bytes);
-        // The same after a beginning that can be read, and in its middle.
+        // The same bytes behind a readable beginning, and in the middle of a recording.
         let whole = life(seed, 8, false).bytes();
         let from = seed as usize % whole.len();
         let _ = check(&[&whole[..from], &bytes[..]].concat());
@@ -267,8 +275,8 @@ proptest! {
         let mut config = recording.config().clone();
         config.network.request_timeout += Duration::from_millis(1);
         config.network.min_timeout += Duration::from_millis(1);
-        let build = || Coordinator::<Eight>::new(recording.local(), config.clone()).unwrap();
-        let mut same = Coordinator::<Eight>::new(recording.local(), recording.config().clone()).unwrap();
+        let build = || recording.coordinator(config.clone()).unwrap();
+        let mut same = recording.coordinator(recording.config().clone()).unwrap();
         let mut other = build();
         let expected = recording.calls().map(Result::unwrap).find_map(|Call { number, now, event, .. }| {
             let had = (same.handle(now, event.clone()), same.poll_timeout());
@@ -288,28 +296,28 @@ proptest! {
             let events = out.iter().map(|event| format!("{event:?}\n")).collect::<String>();
             format!("{events}wakes at {wake:?}")
         };
-        prop_assert_eq!(&difference.came, &lines(&came));
-        prop_assert_eq!(difference.had_come, text.then(|| lines(&had)));
+        prop_assert_eq!(&difference.replayed_output, &lines(&came));
+        prop_assert_eq!(difference.recorded_output, text.then(|| lines(&had)));
         prop_assert!(shown.contains(&format!("call {number} at {now}")), "{}", shown);
         prop_assert_eq!(shown.contains("\n  - ") && shown.contains("\n  + "), text, "{}", shown);
     }
 
     #[test]
-    fn a_ring_keeps_the_latest(seed: u64, bytes in 0..6_000_usize, taken in 0..100_usize) {
+    fn a_ring_keeps_the_latest_calls(seed: u64, bytes in 0..6_000_usize, taken in 0..100_usize) {
         let mut random = Random(seed);
         let (local, config) = (Key8::new([random.byte()]), config(&mut random));
-        let mut ring = Recorder::<Eight>::new(local, config.clone(), Keep::Last { bytes }).unwrap();
-        let mut full = Recorder::<Eight>::new(local, config, Keep::All).unwrap();
+        let mut ring = Recorder::<Eight>::new(local, config.clone(), &Secret::from_seed(0), Keep::Last { bytes }).unwrap();
+        let mut full = Recorder::<Eight>::new(local, config, &Secret::from_seed(0), Keep::All).unwrap();
         let mut again = random.clone();
         live(&mut ring, &mut random, 100);
         live(&mut full, &mut again, 100);
         let (last, all) = (ring.bytes(), full.bytes());
-        let nothing = Recorder::<Eight>::new(local, ring_config(&all), Keep::All).unwrap().bytes().len();
+        let nothing = Recorder::<Eight>::new(local, ring_config(&all), &Secret::from_seed(0), Keep::All).unwrap().bytes().len();
         prop_assert!(last.len() <= nothing + bytes + 32);
         let kept = Recording::<Eight>::open(&last).unwrap().calls().collect::<Result<Vec<_>, _>>().unwrap();
         let calls = Recording::<Eight>::open(&all).unwrap().calls().collect::<Result<Vec<_>, _>>().unwrap();
         prop_assert_eq!(&kept[..], &calls[100 - kept.len()..]);
-        // As many as there is room for.
+        // As many calls as there is room for.
         let next = 100 - kept.len();
         if next > 0 {
             let ends = frames(&all);
@@ -319,10 +327,10 @@ proptest! {
             prop_assert_eq!(&last, &all);
         }
 
-        // Pieces.
+        // A recording that is taken in pieces.
         let mut random = Random(seed);
         let (local, config) = (Key8::new([random.byte()]), self::config(&mut random));
-        let mut pieces = Recorder::<Eight>::new(local, config, Keep::All).unwrap();
+        let mut pieces = Recorder::<Eight>::new(local, config, &Secret::from_seed(0), Keep::All).unwrap();
         live(&mut pieces, &mut random.clone(), taken);
         let mut file = pieces.take();
         prop_assert_eq!(replay::<Eight>(&file), Err(ReplayError::Truncated { calls: taken as u64 }));
@@ -331,7 +339,7 @@ proptest! {
     }
 }
 
-/// The recording, with frames that end there, cut off at this length.
+/// Cuts the recording, whose frames end at these places, to this length, and checks the error.
 fn cut(bytes: &[u8], ends: &[usize], length: usize) -> Result<(), TestCaseError> {
     let calls = ends.iter().filter(|end| **end <= length).count().saturating_sub(1) as u64;
     let error = match length {
@@ -344,7 +352,7 @@ fn cut(bytes: &[u8], ends: &[usize], length: usize) -> Result<(), TestCaseError>
 }
 
 #[test]
-fn every_byte_counts() {
+fn every_truncation_and_every_changed_byte_is_an_error() {
     let bytes = life(5, 4, false).bytes();
     let ends = frames(&bytes);
     for place in 0..bytes.len() {
@@ -355,7 +363,7 @@ fn every_byte_counts() {
     }
 }
 
-/// The configuration that was recorded.
+/// The recorded configuration.
 fn ring_config(bytes: &[u8]) -> Config {
     Recording::<Eight>::open(bytes).unwrap().config().clone()
 }
@@ -372,15 +380,15 @@ fn frames(bytes: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn scenarios_are_judged() {
+fn the_scenarios_compare_many_calls() {
     let bytes: Vec<_> = (0..=255).map(|byte: u8| byte.wrapping_mul(31)).collect();
-    upkeep::soak::<Taped<Grouped>>(&bytes);
-    run_on::<1, Taped<Net<1>>>(&decode(Kind::Coordinator, &[&[0; 28], &bytes[..]].concat()));
+    maintenance_contract::run_scenario::<Taped<Grouped>>(&bytes);
+    run_on::<1, Taped<Net<1>>>(&decode(MachineKind::Coordinator, &[&[0; 28], &bytes[..]].concat()));
     assert!(JUDGED.with_borrow(|judged| *judged) > 200);
 }
 
 #[test]
-fn what_cannot_be_replayed_says_why() {
+fn what_cannot_be_replayed_gives_the_reason() {
     let bytes = life(1, 5, false).bytes();
     assert_eq!(replay::<Eight>(b"a JPEG, say"), Err(ReplayError::NotARecording));
     assert_eq!(replay::<Eight>(b""), Err(ReplayError::NotARecording));
@@ -388,21 +396,21 @@ fn what_cannot_be_replayed_says_why() {
     let mut newer = bytes.clone();
     newer[8] += 1;
     let error = replay::<Eight>(&newer).unwrap_err();
-    assert_eq!(error, ReplayError::Format { found: 3, known: 2 });
-    assert_eq!(error.to_string(), "recorded in format 3, where this version knows 2");
+    assert_eq!(error, ReplayError::Format { found: 4, known: 3 });
+    assert_eq!(error.to_string(), "recorded in format 4, where this version knows 3");
 
     let wide = replay::<Net<20>>(&bytes).unwrap_err();
     assert_eq!(wide, ReplayError::KeyBits { found: 8, expected: 160 });
 
-    // Of the same width, but with other nodes.
+    // Keys of the same width, but other nodes.
     let other = replay::<Grouped>(&life(4, 50, false).bytes()).unwrap_err();
     assert!(matches!(other, ReplayError::Unreadable { .. }), "{other}");
 
-    // Behind the end.
+    // Bytes after the end.
     let longer = [&bytes[..], b"x"].concat();
     assert_eq!(replay::<Eight>(&longer), Err(ReplayError::Damaged { calls: 5 }));
 
-    // A call less, between two others.
+    // One call is missing between two others.
     let ends = frames(&bytes);
     let fewer = [&bytes[..ends[2]], &bytes[ends[3]..]].concat();
     let replayed = replay::<Eight>(&fewer);
@@ -412,14 +420,14 @@ fn what_cannot_be_replayed_says_why() {
 }
 
 #[test]
-fn a_configuration_that_makes_no_sense_is_named() {
+fn an_invalid_recorded_configuration_names_its_field() {
     let with = |alpha| {
         let mut config = Config::default();
-        config.pool.query.alpha = alpha;
-        Recorder::<Eight>::new(Key8::new([0]), config, Keep::All).unwrap().bytes()
+        config.query.alpha = alpha;
+        Recorder::<Eight>::new(Key8::new([0]), config, &Secret::from_seed(0), Keep::All).unwrap().bytes()
     };
     let (mut three, five) = (with(3), with(5));
-    // Behind the sum of the first frame, the field is all that is different.
+    // After the checksum of the first frame, the field is the only difference.
     let place = (17..three.len()).find(|place| three[*place] != five[*place]).unwrap();
     assert_eq!((three[place], five[place]), (3, 5));
     three[place] = 0;
@@ -429,27 +437,28 @@ fn a_configuration_that_makes_no_sense_is_named() {
 }
 
 #[test]
-fn a_forged_length_takes_no_memory() {
-    let mut recorder = Recorder::<Eight>::new(Key8::new([0]), Config::default(), Keep::All).unwrap();
+fn a_forged_length_allocates_little() {
+    let mut recorder =
+        Recorder::<Eight>::new(Key8::new([0]), Config::default(), &Secret::from_seed(0), Keep::All).unwrap();
     let seeds = vec![(Key8::new([0x55]), 7); 3];
-    let _ = recorder.handle(Instant::ORIGIN, Inbound::Seeds(seeds).into());
+    let _ = recorder.handle(Instant::ORIGIN, Inbound::Routing(RoutingInbound::Seeds(seeds)).into());
     let bytes = recorder.bytes();
     let place = bytes.windows(4).position(|window| window == [3, 1, 0x55, 7]).unwrap();
-    // Three seeds become 2^63.
+    // The list of three seeds claims 2^63.
     let length = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1];
     let forged = [&bytes[..place], &length, &bytes[place + 1..]].concat();
     let mut outcome = None;
     let counted = allocation_counter::measure(|| outcome = Some(check(&forged)));
     assert!(outcome.unwrap().is_err());
-    // What serde takes in advance, at most, for each time that it is read.
+    // The most that serde reserves in advance, for each time that the bytes are read.
     assert!(counted.bytes_max < 8 << 20, "{} bytes", counted.bytes_max);
-    // The frame.
+    // The length of the frame.
     let mut forged = bytes.clone();
     forged[frames(&bytes)[0] + 3] = 0xff;
     assert_eq!(check(&forged), Err(ReplayError::Truncated { calls: 0 }));
 }
 
-/// A message that refuses to be written where it is 7.
+/// A message whose serialization fails if it is 7.
 #[derive(Clone, Debug, PartialEq)]
 struct Fussy(u8);
 
@@ -479,8 +488,10 @@ impl kad_proto::Family for Refusing {
 }
 
 #[test]
-fn what_refuses_to_be_written_ends_the_recording_and_nothing_else() {
-    let mut recorder = Recorder::<Refusing>::new(Key8::new([0]), Config::default(), Keep::All).unwrap();
+fn an_event_that_cannot_be_serialized_ends_only_the_recording() {
+    let mut recorder =
+        Recorder::<Refusing>::new(Key8::new([0]), Config::default(), &Secret::from_seed(0), Keep::All)
+            .unwrap();
     for message in [6, 7, 8] {
         let start = Start::message(u64::from(message), Key8::new([9]), Fussy(message));
         let start = start.with_seeds(vec![Key8::new([1])]);
@@ -490,7 +501,7 @@ fn what_refuses_to_be_written_ends_the_recording_and_nothing_else() {
     assert_eq!(replay::<Refusing>(&recorder.bytes()), Err(ReplayError::Unrecorded { calls: 1 }));
 }
 
-/// Its groups are asked for a node that makes it panic.
+/// A family that panics on one node.
 #[derive(Clone, Debug, PartialEq)]
 struct Fragile;
 
@@ -513,16 +524,18 @@ impl kad_proto::Family for Fragile {
 fn the_call_that_crashed_is_the_last_one_and_crashes_again() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     for text in [false, true] {
-        let mut recorder = Recorder::<Fragile>::new(Key8::new([0]), Config::default(), Keep::All).unwrap();
+        let mut recorder =
+            Recorder::<Fragile>::new(Key8::new([0]), Config::default(), &Secret::from_seed(0), Keep::All)
+                .unwrap();
         if text {
             recorder = recorder.with_text();
         }
-        let discovered = |key| Stamped::new(Inbound::Discovered(Key8::new([key])));
+        let discovered = |key| Stamped::new(Inbound::Routing(RoutingInbound::Discovered(Key8::new([key]))));
         let _ = recorder.handle(Instant::ORIGIN, discovered(0x55));
         let taken = recorder.take();
         let _ = recorder.handle(Instant::ORIGIN, discovered(0x56));
         let crash = catch_unwind(AssertUnwindSafe(|| {
-            recorder.handle(Instant::from_secs(1), discovered(0x66)).into_vec()
+            recorder.handle(Instant::from_secs(1), discovered(0x66)).into_iter().collect::<Vec<_>>()
         }));
         assert!(crash.is_err());
         let bytes = [taken, recorder.bytes()].concat();
@@ -534,16 +547,20 @@ fn the_call_that_crashed_is_the_last_one_and_crashes_again() {
         let again = catch_unwind(AssertUnwindSafe(|| recording.replay()));
         assert!(again.is_err(), "{again:?}");
     }
-    // On a machine that does not crash there is nothing to compare it with.
-    let mut recorder = Recorder::<Fragile>::new(Key8::new([0]), Config::default(), Keep::All).unwrap();
-    let event = Inbound::Discovered(Key8::new([0x66]));
-    let crash = catch_unwind(AssertUnwindSafe(|| recorder.handle(Instant::ORIGIN, event.into()).into_vec()));
+    // A machine that does not crash gives nothing to compare the crashed call with.
+    let mut recorder =
+        Recorder::<Fragile>::new(Key8::new([0]), Config::default(), &Secret::from_seed(0), Keep::All)
+            .unwrap();
+    let event = Inbound::Routing(RoutingInbound::Discovered(Key8::new([0x66])));
+    let crash = catch_unwind(AssertUnwindSafe(|| {
+        recorder.handle(Instant::ORIGIN, event.into()).into_iter().collect::<Vec<_>>()
+    }));
     assert!(crash.is_err());
     let replayed = Recording::<Fragile>::open(&recorder.bytes()).unwrap().replay_on(Deaf).unwrap();
     assert_eq!((replayed.calls, replayed.difference), (1, None));
 }
 
-/// Says nothing.
+/// A machine that emits nothing.
 struct Deaf;
 
 impl Machine for Deaf {
@@ -564,7 +581,7 @@ impl Machine for Deaf {
 }
 
 #[test]
-fn keys_are_text_to_people() {
+fn keys_are_hexadecimal_in_text_formats() {
     let key = Key160::new([0xab; 20]);
     let text = serde_json::to_string(&key).unwrap();
     assert_eq!(text, format!("\"{key}\""));
@@ -581,24 +598,19 @@ fn folder(name: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// Those of the folder, and the real lookup of the documentation.
-fn recordings() -> Vec<PathBuf> {
-    let lookup = Path::new(env!("CARGO_MANIFEST_DIR")).join(LOOKUP);
-    folder("tests/recordings").into_iter().chain([lookup]).collect()
-}
+/// The recorded lookup of the documentation.
+const LOOKUP: &str = "tests/recordings/lookup.kadrec";
 
-const LOOKUP: &str = "examples/mainline/lookup.kadrec";
-
-/// Each is replayed and shows no difference. Where a change is meant to make one, `KAD_RECORD=1` records them anew.
+/// Each recording is replayed without a difference. After an intended change, `KAD_RECORD=1` records them again.
 #[test]
-fn of_the_folder_of_recordings() {
+fn the_stored_recordings_replay_without_difference() {
     renewed();
-    let paths = recordings();
+    let paths = folder("tests/recordings");
     assert!(paths.len() >= 4, "{} files", paths.len());
     for path in paths {
         let replayed = check(&std::fs::read(&path).unwrap());
         if !cfg!(feature = "sim") && matches!(replayed, Err(ReplayError::KeyBits { found: 64, .. })) {
-            continue; // of the simulator
+            continue; // a recording of the simulator
         }
         let replayed = replayed.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert!(replayed.calls > 0, "{}", path.display());
@@ -606,9 +618,9 @@ fn of_the_folder_of_recordings() {
     }
 }
 
-/// Whatever the fuzzer found worth keeping; at least one in two is still a recording.
+/// The corpus of the fuzz target; at least half of its files must still be readable as recordings.
 #[test]
-fn of_the_corpus() {
+fn the_recording_corpus_replays_without_panic() {
     renewed();
     let paths = folder("fuzz/corpus/recording");
     assert!(paths.len() >= 20, "{} files", paths.len());
@@ -631,9 +643,9 @@ fn renewed() {
 
 fn renew() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for path in recordings() {
+    for path in folder("tests/recordings") {
         let bytes = std::fs::read(&path).unwrap();
-        // What is of another format is left, and fails.
+        // A recording in another format is kept, and fails.
         if let Ok(again) = again(&bytes) {
             std::fs::write(&path, again).unwrap();
         }
@@ -650,7 +662,7 @@ fn renew() {
     simulated::renew(root);
 }
 
-/// Recordings of the simulator.
+/// Recordings of simulated nodes.
 #[cfg(feature = "sim")]
 mod simulated {
     use kad_proto::Config;
@@ -661,7 +673,7 @@ mod simulated {
     use std::path::Path;
     use std::time::Duration;
 
-    /// The recording of the node that begins the first lookup or broadcast.
+    /// The recording of the node that starts the first lookup or broadcast.
     fn recording(scenario: &Scenario) -> Vec<u8> {
         let mut world = World::new(scenario.clone()).unwrap();
         world.run().unwrap();
@@ -680,19 +692,20 @@ mod simulated {
         std::fs::write(root.join("tests/recordings/under-fire"), recording(&fire)).unwrap();
         let few = || {
             let mut config = fire.config.clone();
-            (config.pool.query.k, config.pool.query.alpha, config.table.bucket_size) = (4, 2, 4);
+            (config.query.k, config.query.alpha, config.table.bucket_size) = (4, 2, 4);
             Scenario { nodes: 60, k: 4, config, ..fire.clone() }
         };
-        let cast = |scheme| {
-            let broadcasts = Some(Broadcasts { scheme, count: 1, learn: 0, ..Broadcasts::default() });
+        let broadcasts = |scheme| {
+            let broadcasts =
+                Some(Broadcasts { scheme, count: 1, warmup_lookups: 0, ..Broadcasts::default() });
             Scenario { broadcasts, workload: lookups(0), ..few() }
         };
         let joins = Bootstrap { seeds: 1, every: Duration::from_secs(1), settle: Duration::ZERO };
         let seeds = [
             ("lookup", few()),
             ("liars", Scenario { hostile: vec![Party::new(0.3, MadeUp), Party::new(0.3, Eclipse)], ..few() }),
-            ("optimistic", cast(Scheme::Optimistic { nodes: Some(60) })),
-            ("sweep", cast(Scheme::Sweep { records: 8 })),
+            ("optimistic", broadcasts(Scheme::Optimistic { nodes: Some(60) })),
+            ("sweep", broadcasts(Scheme::Sweep { records: 8 })),
             (
                 "join",
                 Scenario {

@@ -1,4 +1,4 @@
-//! The flight recorder in the simulator: what a simulated node was told is replayed without the rest of the network.
+//! The flight recorder in the simulator: the calls of a simulated node replay without the rest of the network.
 
 #![cfg(all(feature = "record", feature = "sim"))]
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -6,14 +6,14 @@
 mod recording;
 
 use kad_proto::coordinator::Inbound;
-use kad_proto::explore::Schedule;
 use kad_proto::record::{Keep, Recording, ReplayError, replay};
 use kad_proto::sim::{
-    Bootstrap, Broadcasts, Build, Churn, Eclipse, Empty, Join, Late, Length, Link, MadeUp, Net, NotRecorded,
-    Pace, Party, Scenario, Scheme, Silent, Sybils, Workload, World,
+    Bootstrap, Broadcasts, Build, Churn, Eclipse, Empty, Interarrival, Join, Late, Length, Link, MadeUp, Net,
+    NotRecorded, Party, Scenario, Scheme, Silent, Sybils, Workload, World,
 };
 use kad_proto::{
     BootstrapConfig, Config, Coordinator, ExploreConfig, Instant, Machine, ProbeConfig, RoutingConfig,
+    RoutingInbound, Schedule, Secret,
 };
 use recording::check;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use std::time::Duration;
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 
-/// All recordings of a run: for each node, one for each of its lives.
+/// All recordings of a run: for each node, one for each of its sessions.
 type Lives = Vec<Vec<Vec<u8>>>;
 
 fn run(scenario: &Scenario, recorded: &[u32], text: bool) -> (World, Lives) {
@@ -34,7 +34,7 @@ fn run(scenario: &Scenario, recorded: &[u32], text: bool) -> (World, Lives) {
     (world, lives)
 }
 
-/// The coordinator that is at the end of a recording.
+/// The coordinator at the end of a recording.
 fn at_the_end(bytes: &[u8]) -> Coordinator<Net> {
     let recording = Recording::<Net>::open(bytes).unwrap();
     let mut coordinator = recording.coordinator(recording.config().clone()).unwrap();
@@ -45,7 +45,8 @@ fn at_the_end(bytes: &[u8]) -> Coordinator<Net> {
     coordinator
 }
 
-/// Records all nodes without text, and those three with it that were told most. Says what was recorded without.
+/// Records all nodes without text, and the three with the most calls with text as well; replays them all. Returns
+/// the recordings without text.
 fn judge(scenario: &Scenario) -> Lives {
     let plain = run(scenario, &[], false).0.fingerprint();
     let nodes: Vec<_> = (0..scenario.nodes).collect();
@@ -70,10 +71,10 @@ fn judge_some(scenario: &Scenario, nodes: &[u32], text: bool, plain: u64) -> Liv
             calls = checked.calls;
             all_calls += calls;
             let recording = Recording::<Net>::open(bytes).unwrap();
-            assert!(recording.again().unwrap() == *bytes, "node {index}");
-            assert!(recording.calls().all(|call| call.unwrap().said.is_some() == text));
+            assert!(recording.record_anew().unwrap() == *bytes, "node {index}");
+            assert!(recording.calls().all(|call| call.unwrap().output.is_some() == text));
         }
-        // Not only what comes out is the same. (Who is told nothing does not know of the round trips either.)
+        // The state is equal too, not only what came out. (A node without any call lacks the round trips.)
         if let (Some(engine), Some(latest), true) =
             (world.engine(world.handle(*index)), lives.last(), calls > 0)
         {
@@ -84,13 +85,13 @@ fn judge_some(scenario: &Scenario, nodes: &[u32], text: bool, plain: u64) -> Liv
     lives
 }
 
-/// A network under fire.
+/// A network that loses messages, in which 30 % of the nodes are dead.
 fn fire() -> Scenario {
-    let workload = Workload { lookups: 20, pace: Pace::Every(200 * MS), ..Workload::default() };
+    let workload = Workload { lookups: 20, pace: Interarrival::Every(200 * MS), ..Workload::default() };
     Scenario { nodes: 150, workload, ..Scenario::under_fire() }
 }
 
-/// A network that grows from nothing, of nodes that look after their tables.
+/// A network that grows from nothing, whose nodes maintain their tables.
 fn growing() -> Scenario {
     let schedule = Schedule::Dynamic { interval: 2 * S, multiplier: 10, jitter: 50 };
     let routing = RoutingConfig {
@@ -103,44 +104,49 @@ fn growing() -> Scenario {
         nodes: 20,
         config: Config { routing, ..Config::default() },
         build: Build::Bootstrap(Bootstrap { every: 20 * MS, settle: 5 * S, ..Bootstrap::default() }),
-        workload: Workload { lookups: 8, pace: Pace::Every(300 * MS), ..Workload::default() },
+        workload: Workload { lookups: 8, pace: Interarrival::Every(300 * MS), ..Workload::default() },
         link: Link { loss: 0.05, ..Link::default() },
         ..Scenario::default()
     }
 }
 
 fn storing(scheme: Scheme) -> Scenario {
-    let broadcasts =
-        Broadcasts { scheme, count: 6, pace: Pace::Every(500 * MS), learn: 2, ..Broadcasts::default() };
+    let broadcasts = Broadcasts {
+        scheme,
+        count: 6,
+        pace: Interarrival::Every(500 * MS),
+        warmup_lookups: 2,
+        ..Broadcasts::default()
+    };
     let workload = Workload { lookups: 0, ..Workload::default() };
     Scenario { nodes: 100, broadcasts: Some(broadcasts), workload, ..fire() }
 }
 
 #[test]
-fn under_fire() {
+fn a_lossy_network_replays() {
     let lives = judge(&fire());
-    // Those that live begin with a table and with round trips; the dead never began.
+    // Live nodes begin with a table and with round trips; dead ones never began.
     assert!(lives.iter().any(Vec::is_empty) && lives.iter().all(|lives| lives.len() <= 1));
-    let without = judge(&Scenario { warm: false, ..fire() });
+    let without = judge(&Scenario { preseed_rtt: false, ..fire() });
     let first = |lives: &Lives| lives.iter().flatten().next().unwrap().len();
     assert!(first(&lives) > first(&without) + 32);
 }
 
 #[test]
-fn one_that_is_met_before_its_first_lookup() {
-    let scenario = Scenario { meet: true, nat: 0.1, ..fire() };
+fn a_node_that_is_contacted_before_its_first_lookup_replays() {
+    let scenario = Scenario { reverse_ping: true, nat: 0.1, ..fire() };
     let lives = judge(&scenario);
     let met = lives.iter().flatten().filter(|bytes| {
         let calls = Recording::<Net>::open(bytes).unwrap().calls().map(Result::unwrap);
         let mut told = calls.map(|call| call.event.event);
-        matches!(told.next(), Some(Inbound::Connected { .. }))
+        matches!(told.next(), Some(Inbound::Routing(RoutingInbound::Connected { .. })))
             && told.any(|told| matches!(told, Inbound::Start(_)))
     });
     assert!(met.count() > 0);
 }
 
 #[test]
-fn joining() {
+fn a_joining_network_replays() {
     judge(&growing());
     judge(&Scenario {
         nodes: 40,
@@ -151,7 +157,7 @@ fn joining() {
 }
 
 #[test]
-fn amid_sybils() {
+fn a_network_with_sybils_replays() {
     judge(&Scenario {
         sybils: Some(Sybils { count: 20, groups: 2, victim: 9, from: S, every: 200 * MS }),
         ..growing()
@@ -159,30 +165,30 @@ fn amid_sybils() {
 }
 
 #[test]
-fn every_life_of_one_that_comes_and_goes() {
+fn every_session_of_a_churning_node_replays() {
     let length = |mean| Length::Exponential(mean);
     let churn = Some(Churn { share: 0.5, sessions: length(400 * MS), absences: length(200 * MS) });
     let lives = judge(&Scenario { churn, ..growing() });
     assert!(lives.iter().filter(|lives| lives.len() >= 3).count() >= 2);
-    // One that keeps its table is the same when it comes back.
+    // A node that keeps its table is the same when it comes back.
     let churn = Some(Churn { share: 0.5, sessions: length(2 * S), absences: length(S) });
     let lives = judge(&Scenario { churn, nodes: 100, ..fire() });
     assert!(lives.iter().all(|lives| lives.len() <= 1));
 }
 
 #[test]
-fn optimistic_broadcasts() {
+fn optimistic_broadcasts_replay() {
     judge(&storing(Scheme::Optimistic { nodes: None }));
     judge(&storing(Scheme::Optimistic { nodes: Some(70) }));
 }
 
 #[test]
-fn sweeps() {
+fn sweeps_replay() {
     judge(&storing(Scheme::Sweep { records: 30 }));
 }
 
 #[test]
-fn among_liars() {
+fn a_network_with_liars_replays() {
     let hostile = vec![
         Party::new(0.05, MadeUp),
         Party::new(0.05, Eclipse),
@@ -194,8 +200,8 @@ fn among_liars() {
 }
 
 #[test]
-fn tables_are_those_of_the_beginning() {
-    let scenario = Scenario { warm: false, ..fire() };
+fn a_recording_holds_the_initial_table() {
+    let scenario = Scenario { preseed_rtt: false, ..fire() };
     let mut world = World::new(scenario).unwrap();
     let mut live = 0;
     for index in 0..150 {
@@ -213,30 +219,33 @@ fn tables_are_those_of_the_beginning() {
             assert_eq!(engine.table().bucket(cpl), rebuilt.table().bucket(cpl));
         }
         assert_eq!(format!("{engine:?}"), format!("{rebuilt:?}"));
-        // A coordinator that began with nothing is another.
-        let empty = Coordinator::<Net>::new(recording.local(), recording.config().clone()).unwrap();
+        // A coordinator that begins with an empty table behaves differently.
+        let empty =
+            Coordinator::<Net>::new(recording.local(), recording.config().clone(), &Secret::from_seed(0))
+                .unwrap();
         assert!(empty.table().is_empty());
     }
     assert!((80..130).contains(&live), "{live}");
 }
 
 #[test]
-fn another_configuration_shows_where_it_differs() {
+fn another_configuration_shows_the_first_difference() {
     let (_, lives) = run(&fire(), &(0..150).collect::<Vec<_>>(), true);
     let bytes = lives.iter().flatten().max_by_key(|bytes| bytes.len()).unwrap();
     let recording = Recording::<Net>::open(bytes).unwrap();
     let mut config = recording.config().clone();
-    config.pool.query.alpha = 1;
+    config.query.alpha = 1;
     let replayed = recording.replay_on(recording.coordinator(config).unwrap()).unwrap();
     let difference = replayed.difference.unwrap();
     assert_eq!(difference.call, 1, "fewer requests at a time");
     assert!(
-        difference.came.contains("Request(") && difference.had_come.is_some_and(|had| had != difference.came)
+        difference.replayed_output.contains("Request(")
+            && difference.recorded_output.is_some_and(|had| had != difference.replayed_output)
     );
 }
 
 #[test]
-fn cut_short_it_is_replayed_as_far_as_it_goes() {
+fn a_truncated_recording_replays_its_complete_calls() {
     let (_, lives) = run(&fire(), &(0..150).collect::<Vec<_>>(), false);
     let bytes = lives.iter().flatten().max_by_key(|bytes| bytes.len()).unwrap();
     let calls = replay::<Net>(bytes).unwrap().calls;
@@ -256,7 +265,7 @@ fn cut_short_it_is_replayed_as_far_as_it_goes() {
 }
 
 #[test]
-fn the_latest_calls_can_be_kept_alone() {
+fn a_ring_of_the_latest_calls_can_be_read() {
     let mut world = World::new(growing()).unwrap();
     world.record(4, Keep::Last { bytes: 2_000 }, false).unwrap();
     world.run().unwrap();
@@ -267,10 +276,10 @@ fn the_latest_calls_can_be_kept_alone() {
 }
 
 #[test]
-fn who_is_recorded_is_said_before_the_first_step() {
+fn recording_must_be_requested_before_the_first_step() {
     let mut world = World::new(fire()).unwrap();
     assert_eq!(world.record(150, Keep::All, false), Err(NotRecorded::NoSuchNode));
-    // Of two wishes the second counts, whole.
+    // The second of two requests to record counts, in full.
     for text in [true, false] {
         for index in 0..150 {
             assert_eq!(world.record(index, Keep::All, text), Ok(()));

@@ -1,28 +1,20 @@
-//! Tests named after defects: those of the engine's ancestor, none of which may come back, and our own.
+//! Tests named after defects, of this crate and of an earlier implementation.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use kad_proto::query::{Inbound, Outbound};
+#[allow(dead_code)] // each test binary uses a part of it
+#[path = "support/tiny.rs"]
+mod tiny;
+
+use kad_proto::lookups::query::{Inbound, Outbound};
 use kad_proto::{
-    Batch, BroadcastPool, Config, Coordinator, Crawl, Family, GivenUp, Instant, Key8, Key160, Machine,
-    Network, NetworkConfig, Outcome, PoolConfig, Query, QueryConfig, QueryPool, Refused, RefusedBecause,
-    Request, RequestId, RoutingTable, Stamped, Start, TableConfig, coordinator, network,
+    Batch, BroadcastPool, CancelReason, Config, Coordinator, Crawl, Family, Instant, Key8, Key160, Machine,
+    Network, NetworkConfig, Outcome, PoolConfig, Query, QueryConfig, QueryPool, RefusalReason, Refused,
+    Request, RequestId, Response, RoutingInbound, RoutingTable, Secret, Stamped, Start, TableConfig,
+    coordinator, requests::network,
 };
 use std::time::Duration;
-
-/// 8-bit keys; a node is its key, so that every test can be checked by hand.
-#[derive(Clone, Debug, PartialEq)]
-struct Tiny;
-
-impl Family for Tiny {
-    type Key = Key8;
-    type Node = Key8;
-    type Message = ();
-
-    fn key(node: &Key8) -> Key8 {
-        *node
-    }
-}
+use tiny::Tiny;
 
 const LOCAL: Key8 = Key8::new([0xff]);
 const S: Duration = Duration::from_secs(1);
@@ -40,7 +32,7 @@ fn at(seconds: u64) -> Instant {
 }
 
 fn network() -> NetworkConfig {
-    // Nothing is adapted, so that times can be told in advance.
+    // Time-outs are not adapted, so that they are known in advance.
     NetworkConfig { request_timeout: S * 2, soft_timeout: S, min_timeout: S * 2, ..NetworkConfig::default() }
 }
 
@@ -49,7 +41,7 @@ fn start(tag: u64, seeds: &[u8]) -> Stamped<Inbound<Tiny>> {
 }
 
 fn answered(request: RequestId, closer: &[u8]) -> Stamped<Inbound<Tiny>> {
-    Stamped::new(Inbound::Answered { request, closer: nodes(closer) })
+    Stamped::new(Inbound::Response(Response::answered(request, nodes(closer))))
 }
 
 fn requests(out: &Batch<Outbound<Tiny>>) -> Vec<Request<Tiny>> {
@@ -68,7 +60,7 @@ fn finish(out: &Batch<Outbound<Tiny>>) -> Option<kad_proto::Finish<Tiny>> {
     finishes.next()
 }
 
-/// 160-bit keys: more than the 64 bits that candidates are first compared by.
+/// 160-bit keys: more than the 64 bits that candidates are compared by first.
 #[derive(Clone, Debug, PartialEq)]
 struct Wide;
 
@@ -82,7 +74,7 @@ impl Family for Wide {
     }
 }
 
-/// A key of these bytes at its end, and this one before.
+/// A key of the byte `fill`, with the last byte `last`.
 fn wide(fill: u8, last: u8) -> Key160 {
     let mut bytes = [fill; 20];
     bytes[19] = last;
@@ -97,38 +89,39 @@ fn asked(out: &Batch<Outbound<Wide>>) -> Vec<(RequestId, Key160)> {
     requests.collect()
 }
 
-// Our own.
+// Defects of this crate.
 
 #[test]
 fn a_node_at_the_far_end_of_the_key_space_is_asked() {
-    let mut query = Query::<Wide>::new(wide(0x55, 0), QueryConfig::default(), network()).unwrap();
+    let mut query =
+        Query::<Wide>::new(wide(0x55, 0), QueryConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     let start = Start::find(1, wide(0, 0)).with_seeds(vec![wide(1, 1)]);
     let request = asked(&query.handle(at(0), Inbound::Start(start).into()))[0].0;
-    let answer = Inbound::Answered { request, closer: vec![wide(0xff, 1)] };
+    let answer = Inbound::Response(Response::answered(request, vec![wide(0xff, 1)]));
     assert_eq!(asked(&query.handle(at(0), answer.into()))[0].1, wide(0xff, 1));
 }
 
 #[test]
-fn a_late_call_blames_every_node_that_ran_into_its_own_timeout() {
+fn a_late_call_reports_every_request_that_timed_out_before_the_deadline() {
     let query = QueryConfig { retries: 0, ..QueryConfig::default() };
-    let mut query = Query::<Tiny>::new(LOCAL, query, network()).unwrap();
-    let out = query.handle(at(0), start(1, &[1, 2, 3]).by(at(5)));
+    let mut query = Query::<Tiny>::new(LOCAL, query, network(), &Secret::from_seed(0)).unwrap();
+    let out = query.handle(at(0), start(1, &[1, 2, 3]).with_deadline(at(5)));
     assert_eq!(requests(&out).len(), 3);
-    // All three timed out at 2 s, before the operation ended at 5 s; the caller says so at 9 s only.
+    // All three requests timed out at 2 s, before the operation ended at 5 s; the next call comes at 9 s only.
     let out = query.handle(at(9), Inbound::Tick.into());
     let cancels = out.iter().filter_map(|out| match &out.event {
         Outbound::Cancel(cancel) => Some(cancel.reason),
         _ => None,
     });
-    assert_eq!(cancels.collect::<Vec<_>>(), [GivenUp::TimedOut; 3]);
+    assert_eq!(cancels.collect::<Vec<_>>(), [CancelReason::TimedOut; 3]);
     let finish = finish(&out).unwrap();
     assert_eq!(finish.outcome, Outcome::DeadlineExceeded);
-    assert_eq!((finish.statistics.timeouts, finish.statistics.cancelled), (3, 0));
+    assert_eq!((finish.stats.timed_out, finish.stats.cancelled), (3, 0));
 }
 
 mod network_queue {
     use super::*;
-    use kad_proto::network::{Inbound, Outbound};
+    use kad_proto::requests::network::{Inbound, Outbound};
 
     fn submit(tag: u64, key: u8) -> Stamped<Inbound<Tiny>> {
         Stamped::new(Inbound::Submit { tag, node: node(key), message: () })
@@ -149,24 +142,26 @@ mod network_queue {
     }
 
     #[test]
-    fn an_urgent_request_overtakes_one_that_waits_for_the_same_node() {
+    fn an_earlier_deadline_overtakes_in_the_queue_of_a_node() {
         let limits = NetworkConfig { max_in_flight: 1, max_per_node: 1, ..network() };
-        let mut network = Network::<Tiny>::new(limits).unwrap();
+        let mut network = Network::<Tiny>::new(limits, &Secret::from_seed(0)).unwrap();
         let first = id(&network.handle(at(0), submit(1, 1)));
         assert!(sent(&network.handle(at(0), submit(2, 7))).is_empty());
-        assert!(sent(&network.handle(at(0), submit(3, 7).by(Instant::from_millis(500)))).is_empty());
+        assert!(
+            sent(&network.handle(at(0), submit(3, 7).with_deadline(Instant::from_millis(500)))).is_empty()
+        );
         assert_eq!(sent(&network.handle(at(0), Inbound::Answered(first).into())), [3]);
     }
 
     #[test]
-    fn nothing_wakes_for_a_soft_limit_that_means_nothing() {
-        let mut network = Network::<Tiny>::new(network()).unwrap();
+    fn no_wake_up_for_a_soft_limit_after_the_time_out() {
+        let mut network = Network::<Tiny>::new(network(), &Secret::from_seed(0)).unwrap();
         assert_eq!(sent(&network.handle(at(0), submit(1, 1))), [1]);
         assert_eq!(network.poll_timeout(), Some(at(2)));
     }
 
     #[test]
-    fn what_time_frees_goes_to_those_who_wait_before_the_event_is_looked_at() {
+    fn capacity_freed_by_time_goes_to_waiting_requests_before_the_event() {
         let limits = NetworkConfig {
             max_in_flight: 1,
             max_queued: 1,
@@ -174,10 +169,10 @@ mod network_queue {
             min_timeout: S * 9,
             ..network()
         };
-        let mut network = Network::<Tiny>::new(limits).unwrap();
-        assert_eq!(sent(&network.handle(at(0), submit(1, 1).by(at(1)))), [1]);
+        let mut network = Network::<Tiny>::new(limits, &Secret::from_seed(0)).unwrap();
+        assert_eq!(sent(&network.handle(at(0), submit(1, 1).with_deadline(at(1)))), [1]);
         assert!(sent(&network.handle(at(0), submit(2, 2))).is_empty());
-        // The first one's time has run out, so the second one is sent and the third one can wait.
+        // The first has timed out, so the second is sent and the third may wait.
         let out = network.handle(at(1), submit(3, 3));
         assert_eq!(sent(&out), [2]);
         assert!(out.iter().any(|out| matches!(out.event, Outbound::Accepted { tag: 3, .. })));
@@ -185,38 +180,38 @@ mod network_queue {
 }
 
 #[test]
-fn a_slot_that_an_answer_frees_makes_room_in_the_queue() {
+fn capacity_freed_by_an_answer_makes_room_in_the_queue() {
     let limits = NetworkConfig { max_in_flight: 1, max_queued: 1, ..network() };
     let query = QueryConfig { alpha: 2, ..QueryConfig::default() };
-    let mut query = Query::<Tiny>::new(LOCAL, query, limits).unwrap();
+    let mut query = Query::<Tiny>::new(LOCAL, query, limits, &Secret::from_seed(0)).unwrap();
     let first = requests(&query.handle(at(0), start(1, &[1, 2])))[0].id;
-    // The second one was in the queue and goes out; the third one takes its place there.
+    // The second was queued and is sent; the third takes its place in the queue.
     let out = query.handle(at(0), answered(first, &[3]));
     assert_eq!(requests(&out)[0].node, node(2));
-    assert_eq!(query.traffic().queued, 1);
+    assert_eq!(query.request_stats().queued, 1);
 }
 
 #[test]
-fn a_node_that_failed_is_not_asked_again_by_a_request_that_waited() {
+fn a_queued_repeat_is_dropped_when_its_node_fails() {
     let limits = NetworkConfig { max_per_node: 1, ..network() };
-    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), limits).unwrap();
+    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), limits, &Secret::from_seed(0)).unwrap();
     let first = requests(&query.handle(at(0), start(1, &[1, 2])))[0].clone();
-    // It is slow, so it is to be asked again; that must wait, as one request to it is in flight.
+    // The node is slow and is to be asked again, which must wait, as one request to it is in flight.
     assert!(requests(&query.handle(at(1), Inbound::Tick.into())).is_empty());
-    assert_eq!(query.traffic().queued, 2);
-    let out = query.handle(at(1), Inbound::Failed(first.id).into());
+    assert_eq!(query.request_stats().queued, 2);
+    let out = query.handle(at(1), Inbound::Response(Response::failed(first.id)).into());
     assert!(requests(&out).iter().all(|request| request.node != first.node));
-    assert_eq!(query.traffic().queued, 1);
+    assert_eq!(query.request_stats().queued, 1);
 }
 
 #[test]
 fn a_node_that_answers_one_request_after_failing_another_counts_as_alive() {
     let query = QueryConfig { k: 2, ..QueryConfig::default() };
-    let mut query = Query::<Tiny>::new(LOCAL, query, network()).unwrap();
+    let mut query = Query::<Tiny>::new(LOCAL, query, network(), &Secret::from_seed(0)).unwrap();
     let first = requests(&query.handle(at(0), start(1, &[1, 2])));
     let again = requests(&query.handle(at(1), Inbound::Tick.into()));
     assert_eq!((first[0].node, again[0].node), (node(1), node(1)));
-    let _ = query.handle(at(1), Inbound::Failed(again[0].id).into());
+    let _ = query.handle(at(1), Inbound::Response(Response::failed(again[0].id)).into());
     let _ = query.handle(at(1), answered(first[0].id, &[]));
     let out = query.handle(at(1), answered(first[1].id, &[]));
     assert_eq!(finish(&out).map(|finish| finish.outcome), Some(Outcome::Converged));
@@ -227,38 +222,52 @@ fn a_lookup_that_has_converged_does_not_end_at_the_node_limit() {
     let query =
         QueryConfig { k: 1, alpha: 1, retries: 0, max_candidates: 3, max_nodes: 3, ..QueryConfig::default() };
     let limits = NetworkConfig { request_timeout: S * 9, min_timeout: S * 9, ..network() };
-    let mut query = Query::<Tiny>::new(LOCAL, query, limits).unwrap();
+    let mut query = Query::<Tiny>::new(LOCAL, query, limits, &Secret::from_seed(0)).unwrap();
     let first = requests(&query.handle(at(0), start(1, &[1, 0x81, 0x82])))[0].clone();
-    // All are slow, so as many nodes are asked as may be.
+    // All are slow, so as many nodes are asked as the limit allows.
     let _ = query.handle(at(1), Inbound::Tick.into());
     let _ = query.handle(at(2), Inbound::Tick.into());
     let _ = query.handle(at(3), Inbound::Tick.into());
-    // The closest answers; the rim cannot be made sure of any more.
+    // The closest answers; no edge probe is possible any more.
     let out = query.handle(at(3), answered(first.id, &[0x83]));
     assert_eq!(finish(&out).map(|finish| finish.outcome), Some(Outcome::Converged));
 }
 
 #[test]
-fn a_lookup_whose_node_is_busy_does_not_keep_others_from_asking() {
+fn a_lookup_of_a_busy_node_does_not_block_others() {
     let limits = NetworkConfig { max_in_flight: 2, max_per_node: 1, max_queued: 0, ..network() };
-    let mut pool = QueryPool::<Tiny>::new(LOCAL, PoolConfig::default(), limits).unwrap();
+    let mut pool = QueryPool::<Tiny>::new(
+        LOCAL,
+        QueryConfig::default(),
+        PoolConfig::default(),
+        limits,
+        &Secret::from_seed(0),
+    )
+    .unwrap();
     assert_eq!(requests(&pool.handle(at(0), start(1, &[1]))).len(), 1);
     let second = requests(&pool.handle(at(0), start(2, &[2])))[0].id;
-    // Neither of these can ask. The first one waits for node 1, and its deadline is the earlier one.
-    assert!(requests(&pool.handle(at(0), start(3, &[1]).by(at(1)))).is_empty());
+    // Neither of these can send. The first waits for node 1, and has the earlier deadline.
+    assert!(requests(&pool.handle(at(0), start(3, &[1]).with_deadline(at(1)))).is_empty());
     assert!(requests(&pool.handle(at(0), start(4, &[4]))).is_empty());
     let out = pool.handle(at(0), answered(second, &[]));
     assert_eq!(requests(&out).iter().map(|request| request.node).collect::<Vec<_>>(), [node(4)]);
 }
 
 #[test]
-fn a_repeat_that_waited_goes_out_though_adapted_limits_leave_it_no_time() {
+fn a_queued_repeat_is_sent_though_adapted_limits_leave_it_no_time() {
     let limits = NetworkConfig { min_timeout: Duration::from_nanos(1), max_per_node: 1, ..network() };
-    let mut pool = QueryPool::<Tiny>::new(LOCAL, PoolConfig::default(), limits).unwrap();
+    let mut pool = QueryPool::<Tiny>::new(
+        LOCAL,
+        QueryConfig::default(),
+        PoolConfig::default(),
+        limits,
+        &Secret::from_seed(0),
+    )
+    .unwrap();
     assert_eq!(requests(&pool.handle(at(0), start(1, &[1]))).len(), 1);
-    // It is slow, so it is to be asked again; that waits, as one request to it is in flight.
+    // The node is slow and is to be asked again, which waits, as one request to it is in flight.
     assert!(requests(&pool.handle(at(1), Inbound::Tick.into())).is_empty());
-    // Others answer in no time at all, so that soft limit and time-out come to be the same.
+    // Other nodes answer in no time, so that the adapted soft limit and time-out become equal.
     let mut open = requests(&pool.handle(at(1), start(2, &(10..30).collect::<Vec<_>>())));
     while let Some(request) = open.pop() {
         open.extend(requests(&pool.handle(at(1), answered(request.id, &[]))));
@@ -270,9 +279,9 @@ fn a_repeat_that_waited_goes_out_though_adapted_limits_leave_it_no_time() {
 #[test]
 fn an_adapted_soft_limit_is_never_now() {
     let limits = NetworkConfig { min_timeout: Duration::from_nanos(1), ..network() };
-    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), limits).unwrap();
+    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), limits, &Secret::from_seed(0)).unwrap();
     for tag in 0..3 {
-        // Round trips of no time at all.
+        // Round trips of zero.
         let mut open = requests(&query.handle(at(0), start(tag, &(1..20).collect::<Vec<_>>())));
         while let Some(request) = open.pop() {
             assert!(query.poll_timeout().is_some_and(|wake| wake > at(0)));
@@ -281,21 +290,22 @@ fn an_adapted_soft_limit_is_never_now() {
     }
 }
 
-// The ancestor's. What concerns machines that are not there yet is theirs to bring.
+// Defects of an earlier implementation.
 
 #[test]
-fn the_number_of_results_asked_for_reaches_the_query_and_progress_carries_statistics() {
-    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), network()).unwrap();
+fn num_results_is_kept_and_progress_carries_stats() {
+    let mut query =
+        Query::<Tiny>::new(LOCAL, QueryConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     let begin = Start::find(1, node(0)).with_seeds(nodes(&[1, 2, 3])).with_num_results(2);
     let out = query.handle(at(0), Inbound::Start(begin).into());
     let mut last = None;
     for (count, request) in (1..).zip(requests(&out)) {
         let out = query.handle(at(0), answered(request.id, &[]));
         let progress = out.iter().find_map(|out| match &out.event {
-            Outbound::Progress(progress) => Some(progress.statistics),
+            Outbound::Progress(progress) => Some(progress.stats),
             _ => None,
         });
-        assert_eq!(progress.map(|statistics| (statistics.requests, statistics.success)), Some((3, count)));
+        assert_eq!(progress.map(|stats| (stats.sent, stats.answered)), Some((3, count)));
         last = finish(&out);
     }
     let closest: Vec<_> = last.unwrap().closest.iter().map(|contact| contact.node).collect();
@@ -303,39 +313,47 @@ fn the_number_of_results_asked_for_reaches_the_query_and_progress_carries_statis
 }
 
 #[test]
-fn a_query_that_times_out_tells_its_caller() {
-    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), network()).unwrap();
-    let out = query.handle(at(0), start(1, &[1, 2]).by(at(1)));
+fn a_query_that_times_out_emits_its_finish() {
+    let mut query =
+        Query::<Tiny>::new(LOCAL, QueryConfig::default(), network(), &Secret::from_seed(0)).unwrap();
+    let out = query.handle(at(0), start(1, &[1, 2]).with_deadline(at(1)));
     let _ = query.handle(Instant::from_millis(500), answered(requests(&out)[0].id, &[]));
     let finish = finish(&query.handle(at(1), Inbound::Tick.into())).unwrap();
     assert_eq!((finish.outcome, finish.closest.len()), (Outcome::DeadlineExceeded, 1));
-    // Another one can be started under the same tag.
+    // The same tag can be used for another operation.
     let again = query.handle(at(1), start(1, &[1]));
     assert!(matches!(again[0].event, Outbound::Started(_)));
 }
 
 #[test]
-fn a_second_query_with_an_id_in_use_is_refused_by_name() {
-    let mut pool = QueryPool::<Tiny>::new(LOCAL, PoolConfig::default(), network()).unwrap();
+fn a_second_query_with_a_tag_in_use_is_refused() {
+    let mut pool = QueryPool::<Tiny>::new(
+        LOCAL,
+        QueryConfig::default(),
+        PoolConfig::default(),
+        network(),
+        &Secret::from_seed(0),
+    )
+    .unwrap();
     let first = pool.handle(at(0), start(7, &[1]));
     let out = pool.handle(at(0), start(7, &[2]));
-    let refused = Refused { tag: 7, reason: RefusedBecause::TagInUse };
+    let refused = Refused { tag: 7, reason: RefusalReason::TagInUse };
     assert_eq!(out.iter().map(|out| out.event.clone()).collect::<Vec<_>>(), [Outbound::Refused(refused)]);
-    // The first one goes on.
+    // The first operation goes on.
     let out = pool.handle(at(0), answered(requests(&first)[0].id, &[]));
     assert_eq!(finish(&out).map(|finish| finish.closest.len()), Some(1));
 }
 
 #[test]
-fn at_capacity_a_live_request_does_not_hide_timed_out_ones() {
+fn at_capacity_a_live_request_does_not_hide_expired_ones() {
     let limits = NetworkConfig { max_in_flight: 3, max_per_node: 1, ..network() };
-    let mut network = Network::<Tiny>::new(limits).unwrap();
+    let mut network = Network::<Tiny>::new(limits, &Secret::from_seed(0)).unwrap();
     let submit = |key| network::Inbound::Submit { tag: u64::from(key), node: node(key), message: () };
-    // The first one lives on; those behind it have less time.
-    let _ = network.handle(at(0), Stamped::new(submit(1)).by(at(2)));
-    let _ = network.handle(at(0), Stamped::new(submit(2)).by(at(1)));
-    let _ = network.handle(at(0), Stamped::new(submit(3)).by(at(1)));
-    let _ = network.handle(at(0), Stamped::new(submit(4)).by(at(9)));
+    // The first stays in flight; those behind it have less time.
+    let _ = network.handle(at(0), Stamped::new(submit(1)).with_deadline(at(2)));
+    let _ = network.handle(at(0), Stamped::new(submit(2)).with_deadline(at(1)));
+    let _ = network.handle(at(0), Stamped::new(submit(3)).with_deadline(at(1)));
+    let _ = network.handle(at(0), Stamped::new(submit(4)).with_deadline(at(9)));
     let out = network.handle(at(1), network::Inbound::Tick.into());
     let ended = out.iter().filter(|out| matches!(out.event, network::Outbound::Ended { .. })).count();
     let sent = out.iter().filter(|out| matches!(out.event, network::Outbound::Send { tag: 4, .. })).count();
@@ -343,11 +361,16 @@ fn at_capacity_a_live_request_does_not_hide_timed_out_ones() {
 }
 
 #[test]
-fn deadlines_wake_the_machine_by_themselves() {
-    let mut query =
-        Query::<Tiny>::new(LOCAL, QueryConfig { retries: 0, ..QueryConfig::default() }, network()).unwrap();
-    let _ = query.handle(at(0), start(1, &[1]).by(at(60)));
-    // With nothing but its own wake-ups a lookup of a silent node ends: soft limit, time-out.
+fn wake_ups_alone_end_a_lookup_of_a_silent_node() {
+    let mut query = Query::<Tiny>::new(
+        LOCAL,
+        QueryConfig { retries: 0, ..QueryConfig::default() },
+        network(),
+        &Secret::from_seed(0),
+    )
+    .unwrap();
+    let _ = query.handle(at(0), start(1, &[1]).with_deadline(at(60)));
+    // A lookup of a silent node ends by its own wake-ups alone: soft limit, time-out.
     let mut wakes = Vec::new();
     let mut outcome = None;
     while let Some(wake) = query.poll_timeout().filter(|_| wakes.len() < 10) {
@@ -358,20 +381,21 @@ fn deadlines_wake_the_machine_by_themselves() {
 }
 
 #[test]
-fn a_stopped_query_says_nothing_about_its_nodes() {
+fn a_stopped_query_does_not_blame_its_nodes() {
     let config = Config {
         network: network(),
         table: TableConfig { max_failures: 1, ..TableConfig::default() },
         routing: kad_proto::RoutingConfig::off(),
         ..Config::default()
     };
-    let mut coordinator = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    let mut coordinator = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
     for key in 1..4 {
-        let connected = coordinator::Inbound::Connected { node: node(key), round_trip: None };
+        let connected =
+            coordinator::Inbound::Routing(RoutingInbound::Connected { node: node(key), round_trip: None });
         let _ = coordinator.handle(at(0), connected.into());
     }
     for ends_by in ["stop", "deadline"] {
-        let begin = Stamped::new(coordinator::Inbound::Start(Start::find(1, node(0)))).by(at(1));
+        let begin = Stamped::new(coordinator::Inbound::Start(Start::find(1, node(0)))).with_deadline(at(1));
         let out = coordinator.handle(at(0), begin);
         let coordinator::Outbound::Started(started) = out[0].event else { panic!("{out:?}") };
         let out = match ends_by {
@@ -387,7 +411,7 @@ fn a_stopped_query_says_nothing_about_its_nodes() {
 
 #[test]
 fn per_node_state_is_released() {
-    let mut network = Network::<Tiny>::new(network()).unwrap();
+    let mut network = Network::<Tiny>::new(network(), &Secret::from_seed(0)).unwrap();
     let mut ids = Vec::new();
     for key in 0..100 {
         let submit = network::Inbound::Submit { tag: 0, node: node(key), message: () };
@@ -407,15 +431,16 @@ fn per_node_state_is_released() {
 }
 
 #[test]
-fn a_stop_from_inside_a_progress_notice_does_not_deadlock() {
-    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), network()).unwrap();
+fn a_stop_while_handling_a_progress_event_is_an_ordinary_call() {
+    let mut query =
+        Query::<Tiny>::new(LOCAL, QueryConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     let out = query.handle(at(0), start(1, &[1, 2, 3]));
     let answer = query.handle(at(0), answered(requests(&out)[0].id, &[4, 5]));
-    // Before the rest of the batch is looked at, the caller stops the query: that is just the next call.
+    // The caller stops the query before reading the rest of the batch: an ordinary next call.
     let Outbound::Progress(progress) = &answer[0].event else { panic!("{answer:?}") };
     let stopped = query.handle(at(0), Inbound::Stop(progress.operation).into());
     let given_up = stopped.iter().filter(|out| matches!(out.event, Outbound::Cancel(_))).count();
-    // What the rest of the batch asks for is given up like all the others.
+    // The requests in the rest of the batch are cancelled like all others.
     assert_eq!(given_up, 2 + requests(&answer).len());
     assert_eq!(finish(&stopped).unwrap().outcome, Outcome::Stopped);
 }
@@ -423,8 +448,15 @@ fn a_stop_from_inside_a_progress_notice_does_not_deadlock() {
 #[test]
 fn progress_is_never_blocked_by_a_slow_consumer_and_never_dropped_before_the_finish() {
     let limits = NetworkConfig { max_per_node: 50, ..network() };
-    let mut pool = QueryPool::<Tiny>::new(LOCAL, PoolConfig::default(), limits).unwrap();
-    // Nobody looks at what comes out until the end: one batch takes it all, in order.
+    let mut pool = QueryPool::<Tiny>::new(
+        LOCAL,
+        QueryConfig::default(),
+        PoolConfig::default(),
+        limits,
+        &Secret::from_seed(0),
+    )
+    .unwrap();
+    // All calls append to one batch, in order.
     let mut out = Batch::new();
     for tag in 0..50 {
         pool.handle_into(at(0), start(tag, &[1, 2, 3]), &mut out);
@@ -443,41 +475,48 @@ fn progress_is_never_blocked_by_a_slow_consumer_and_never_dropped_before_the_fin
 }
 
 #[test]
-fn a_query_takes_nothing_for_its_own_that_is_another_ones() {
-    // The ancestor's broadcasts did, of the shared pool: everything that comes out names its operation.
-    let mut pool = QueryPool::<Tiny>::new(LOCAL, PoolConfig::default(), network()).unwrap();
+fn every_event_names_its_operation() {
+    // An earlier implementation confused operations of a shared pool: every event must name its operation.
+    let mut pool = QueryPool::<Tiny>::new(
+        LOCAL,
+        QueryConfig::default(),
+        PoolConfig::default(),
+        network(),
+        &Secret::from_seed(0),
+    )
+    .unwrap();
     let (a, b) = (pool.handle(at(0), start(1, &[1])), pool.handle(at(0), start(2, &[1])));
     let (a, b) = (requests(&a)[0].clone(), requests(&b)[0].clone());
-    assert_eq!((a.node, a.owner.operation().unwrap().tag()), (b.node, 1));
+    assert_eq!((a.node, a.initiator.operation().unwrap().tag()), (b.node, 1));
     let out = pool.handle(at(0), answered(b.id, &[]));
-    assert_eq!(finish(&out).map(|finish| finish.operation), b.owner.operation());
+    assert_eq!(finish(&out).map(|finish| finish.operation), b.initiator.operation());
     let out = pool.handle(at(0), answered(a.id, &[]));
-    assert_eq!(finish(&out).map(|finish| finish.operation), a.owner.operation());
+    assert_eq!(finish(&out).map(|finish| finish.operation), a.initiator.operation());
 }
 
-// Bad input.
+// Invalid input.
 
 #[test]
-fn a_bad_configuration_is_refused_by_the_name_of_its_field() {
+fn an_invalid_configuration_names_its_field() {
     type Change = fn(&mut Config);
     assert_eq!(Config::default().validate(), Ok(()));
     let changes: [(&str, Change); 51] = [
-        ("query.timeout", |config| config.pool.query.timeout = Duration::ZERO),
-        ("query.k", |config| config.pool.query.k = 0),
-        ("query.k", |config| config.pool.query.k = 41),
-        ("query.k", |config| config.pool.query.max_candidates = 19),
-        ("query.max_candidates", |config| config.pool.query.max_candidates = 8_193),
-        ("query.alpha", |config| config.pool.query.alpha = 0),
-        ("query.alpha", |config| config.pool.query.alpha = 1_025),
-        ("query.beta", |config| config.pool.query.beta = Some(0)),
-        ("query.beta", |config| config.pool.query.beta = Some(21)),
-        ("query.paths", |config| config.pool.query.paths = 0),
-        ("query.paths", |config| config.pool.query.paths = 65),
-        ("query.retries", |config| config.pool.query.retries = 17),
-        ("query.max_closer_nodes", |config| config.pool.query.max_closer_nodes = 0),
-        ("query.max_closer_nodes", |config| config.pool.query.max_closer_nodes = 1_025),
-        ("query.max_nodes", |config| config.pool.query.max_nodes = 39),
-        ("query.max_nodes", |config| config.pool.query.max_nodes = 16_385),
+        ("query.timeout", |config| config.query.timeout = Duration::ZERO),
+        ("query.k", |config| config.query.k = 0),
+        ("query.k", |config| config.query.k = 41),
+        ("query.k", |config| config.query.max_candidates = 19),
+        ("query.max_candidates", |config| config.query.max_candidates = 8_193),
+        ("query.alpha", |config| config.query.alpha = 0),
+        ("query.alpha", |config| config.query.alpha = 1_025),
+        ("query.beta", |config| config.query.beta = Some(0)),
+        ("query.beta", |config| config.query.beta = Some(21)),
+        ("query.paths", |config| config.query.paths = 0),
+        ("query.paths", |config| config.query.paths = 65),
+        ("query.retries", |config| config.query.retries = 17),
+        ("query.max_closer_nodes", |config| config.query.max_closer_nodes = 0),
+        ("query.max_closer_nodes", |config| config.query.max_closer_nodes = 1_025),
+        ("query.max_nodes", |config| config.query.max_nodes = 39),
+        ("query.max_nodes", |config| config.query.max_nodes = 16_385),
         ("pool.max_running", |config| config.pool.max_running = 0),
         ("pool.max_running", |config| config.pool.max_running = usize::MAX),
         ("pool.max_waiting", |config| config.pool.max_waiting = usize::MAX),
@@ -503,10 +542,10 @@ fn a_bad_configuration_is_refused_by_the_name_of_its_field() {
         ("crawl.max_crawls", |config| config.crawl.max_crawls = 1_025),
         ("broadcast.timeout", |config| config.broadcast.timeout = Duration::ZERO),
         ("broadcast.sweep_timeout", |config| config.broadcast.sweep_timeout = Duration::ZERO),
-        ("broadcast.parallel", |config| config.broadcast.parallel = 0),
+        ("broadcast.max_in_flight", |config| config.broadcast.max_in_flight = 0),
         ("broadcast.max_nodes", |config| config.broadcast.max_nodes = 65_537),
-        ("broadcast.return_share", |config| config.broadcast.return_share = 0),
-        ("broadcast.return_share", |config| config.broadcast.return_share = 101),
+        ("broadcast.early_return_percent", |config| config.broadcast.early_return_percent = 0),
+        ("broadcast.early_return_percent", |config| config.broadcast.early_return_percent = 101),
         ("broadcast.max_background", |config| config.broadcast.max_background = usize::MAX),
         ("broadcast.background_timeout", |config| config.broadcast.background_timeout = Duration::ZERO),
         ("broadcast.max_lookups", |config| config.broadcast.max_lookups = 65),
@@ -522,24 +561,45 @@ fn a_bad_configuration_is_refused_by_the_name_of_its_field() {
         let error = config.validate().unwrap_err();
         assert_eq!(error.field(), field);
         assert!(error.to_string().starts_with(field) && !error.bound().is_empty());
-        assert_eq!(Coordinator::<Tiny>::new(LOCAL, config.clone()).unwrap_err(), error);
-        let Config { pool, network, table, crawl, broadcast, .. } = config;
+        assert_eq!(
+            Coordinator::<Tiny>::new(LOCAL, config.clone(), &Secret::from_seed(0)).unwrap_err(),
+            error
+        );
+        let Config { query, pool, network, table, crawl, broadcast, .. } = config;
         match field.split('.').next() {
             Some("query") => {
                 assert_eq!(
-                    Query::<Tiny>::new(LOCAL, pool.query.clone(), network.clone()).unwrap_err(),
+                    Query::<Tiny>::new(LOCAL, query.clone(), network.clone(), &Secret::from_seed(0))
+                        .unwrap_err(),
                     error
                 );
-                assert_eq!(QueryPool::<Tiny>::new(LOCAL, pool, network).unwrap_err(), error);
+                assert_eq!(
+                    QueryPool::<Tiny>::new(LOCAL, query, pool, network, &Secret::from_seed(0)).unwrap_err(),
+                    error
+                );
             }
-            Some("pool") => assert_eq!(QueryPool::<Tiny>::new(LOCAL, pool, network).unwrap_err(), error),
-            Some("network") => assert_eq!(Network::<Tiny>::new(network).unwrap_err(), error),
-            Some("crawl") => assert_eq!(Crawl::<Tiny>::new(LOCAL, crawl, network).unwrap_err(), error),
+            Some("pool") => assert_eq!(
+                QueryPool::<Tiny>::new(LOCAL, query, pool, network, &Secret::from_seed(0)).unwrap_err(),
+                error
+            ),
+            Some("network") => {
+                assert_eq!(Network::<Tiny>::new(network, &Secret::from_seed(0)).unwrap_err(), error)
+            }
+            Some("crawl") => assert_eq!(
+                Crawl::<Tiny>::new(LOCAL, crawl, network, &Secret::from_seed(0)).unwrap_err(),
+                error
+            ),
             Some("broadcast" | "sweep") => {
-                assert_eq!(BroadcastPool::<Tiny>::new(LOCAL, broadcast, pool, network).unwrap_err(), error)
+                assert_eq!(
+                    BroadcastPool::<Tiny>::new(LOCAL, broadcast, query, pool, network, &Secret::from_seed(0))
+                        .unwrap_err(),
+                    error
+                )
             }
             Some("network_size") => {}
-            _ => assert_eq!(RoutingTable::<Tiny>::new(LOCAL, table).unwrap_err(), error),
+            _ => {
+                assert_eq!(RoutingTable::<Tiny>::new(LOCAL, table, &Secret::from_seed(0)).unwrap_err(), error)
+            }
         }
     }
 }
@@ -548,7 +608,7 @@ fn a_bad_configuration_is_refused_by_the_name_of_its_field() {
 fn the_end_of_time_is_an_instant_like_any_other() {
     let endless = QueryConfig { timeout: Duration::MAX, ..QueryConfig::default() };
     let limits = NetworkConfig { request_timeout: Duration::MAX, min_timeout: Duration::MAX, ..network() };
-    let mut query = Query::<Tiny>::new(LOCAL, endless, limits).unwrap();
+    let mut query = Query::<Tiny>::new(LOCAL, endless, limits, &Secret::from_seed(0)).unwrap();
     let out = query.handle(Instant::from_nanos(u64::MAX - 1), start(1, &[1]));
     assert_eq!(requests(&out).len(), 1);
     assert_eq!(query.poll_timeout(), Some(Instant::FAR_FUTURE));
@@ -556,34 +616,36 @@ fn the_end_of_time_is_an_instant_like_any_other() {
     assert_eq!(finish(&out).unwrap().outcome, Outcome::DeadlineExceeded);
     assert_eq!(query.poll_timeout(), None);
     let out = query.handle(Instant::FAR_FUTURE, start(1, &[1]));
-    let refused = Refused { tag: 1, reason: RefusedBecause::DeadlinePassed };
+    let refused = Refused { tag: 1, reason: RefusalReason::DeadlinePassed };
     assert_eq!(out[0].event, Outbound::Refused(refused));
 }
 
 #[test]
-fn time_that_runs_backwards_is_the_latest_seen() {
-    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), network()).unwrap();
+fn an_earlier_clock_reading_counts_as_the_latest() {
+    let mut query =
+        Query::<Tiny>::new(LOCAL, QueryConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     let _ = query.handle(at(100), Inbound::Tick.into());
     let out = query.handle(at(3), start(1, &[1]));
     assert_eq!(requests(&out).len(), 1);
     assert_eq!(out.iter().map(|out| out.deadline).collect::<Vec<_>>(), [Some(at(160)), Some(at(102))]);
-    // Earlier than its own time-out, though the caller's clock says otherwise.
+    // Before the request time-out, although the caller's clock is behind.
     let _ = query.handle(at(102), Inbound::Tick.into());
-    assert_eq!(query.traffic().timed_out, 1);
+    assert_eq!(query.request_stats().timed_out, 1);
 }
 
 #[test]
-fn ids_that_mean_nothing_are_counted_and_ignored() {
-    let mut query = Query::<Tiny>::new(LOCAL, QueryConfig::default(), network()).unwrap();
+fn unknown_ids_are_counted_and_ignored() {
+    let mut query =
+        Query::<Tiny>::new(LOCAL, QueryConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     let out = query.handle(at(0), start(1, &[1]));
     let request = requests(&out)[0].clone();
     for number in [1, u64::MAX, 1 << 63] {
         assert!(query.handle(at(0), answered(RequestId::from_u64(number), &[9])).is_empty());
     }
-    assert_eq!((query.traffic().unknown, query.traffic().late), (3, 0));
+    assert_eq!((query.request_stats().unknown, query.request_stats().late), (3, 0));
     assert!(finish(&query.handle(at(0), answered(request.id, &[]))).is_some());
     assert!(query.handle(at(0), answered(request.id, &[9])).is_empty());
-    assert!(query.handle(at(0), Inbound::Failed(request.id).into()).is_empty());
-    assert!(query.handle(at(0), Inbound::Stop(request.owner.operation().unwrap()).into()).is_empty());
-    assert_eq!((query.traffic().unknown, query.traffic().late), (4, 2));
+    assert!(query.handle(at(0), Inbound::Response(Response::failed(request.id)).into()).is_empty());
+    assert!(query.handle(at(0), Inbound::Stop(request.initiator.operation().unwrap()).into()).is_empty());
+    assert_eq!((query.request_stats().unknown, query.request_stats().late), (4, 2));
 }

@@ -1,18 +1,18 @@
-//! The reprovide schedule, against the simplest account of it: a hand that moves by one nanosecond at a time.
+//! The reprovide schedule, against the simplest model of it: a clock hand that moves one nanosecond at a time.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use kad_proto::reprovide::{Inbound, Outbound};
+use kad_proto::broadcast::reprovide::{Inbound, Outbound};
 use kad_proto::{Batch, Instant, Key8, Machine, Prefix, Reprovide, ReprovideConfig, Stamped};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What is due: a region, by its first key and its bits, and the keys.
+/// A due region: its first key, its length in bits, and its keys.
 type Due = (u8, u32, Vec<u8>);
 
-/// The account.
+/// The model.
 #[derive(Clone)]
 struct Model {
     local: u8,
@@ -20,24 +20,24 @@ struct Model {
     bits: u32,
     now: u64,
     keys: BTreeSet<u8>,
-    /// Distances less than this are done with in this round.
+    /// Distances below this are done in this round.
     done: u64,
 }
 
 impl Model {
     fn new(local: u8, interval: u64, bits: u32, now: u64) -> Self {
         let mut model = Self { local, interval, bits, now, keys: BTreeSet::new(), done: 0 };
-        // There are no keys yet, so it does not matter how much of the round is behind.
+        // There are no keys yet, so it does not matter how much of the round has passed.
         assert!(model.look().is_empty());
         model
     }
 
-    /// Whether the hand has come to a distance.
+    /// Whether the hand has reached a distance.
     fn begun(&self, distance: u64) -> bool {
         distance < 256 && distance * self.interval / 256 <= self.now % self.interval
     }
 
-    /// Begins each region that the hand has come to: the largest that may begin there.
+    /// Starts each region that the hand has reached: the largest one that may start there.
     fn look(&mut self) -> Vec<Due> {
         let mut due = Vec::new();
         while self.begun(self.done) {
@@ -62,7 +62,7 @@ impl Model {
         self.look()
     }
 
-    /// All that is due up to then, in order. Says a key once.
+    /// All that is due until then, in order; each key once.
     fn advance(&mut self, to: u64) -> Vec<Due> {
         let mut said = BTreeSet::new();
         let mut all = Vec::new();
@@ -101,7 +101,7 @@ impl Model {
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),
-    /// Call when it asks to be woken.
+    /// Call at the wake-up.
     Wake,
     Add(Vec<u8>),
     Remove(u8),
@@ -149,7 +149,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn agrees_with_the_account(
+    fn the_schedule_equals_the_model(
         local: u8,
         interval in prop_oneof![1..20_u64, 20..2_000_u64, Just(256), Just(1_024)],
         bits in 0..=8_u32,
@@ -194,7 +194,7 @@ proptest! {
     }
 
     #[test]
-    fn once_per_interval_while_regions_do_not_change(
+    fn each_key_is_due_once_per_interval_while_regions_do_not_change(
         local: u8,
         interval in 1..3_000_u64,
         bits in 0..=8_u32,
@@ -225,7 +225,7 @@ proptest! {
         steps in steps(6),
     ) {
         let mut machine = machine(local, interval, bits);
-        // When each key was last due, or added, and the slot then.
+        // When each key was last due or added, and the slot at that time.
         let mut since = BTreeMap::<u8, (u64, u64)>::new();
         let mut now = begin;
         for step in steps {
@@ -236,7 +236,7 @@ proptest! {
                 Step::Remove(byte) => (now, Inbound::Remove(Key8::new([byte]))),
                 Step::Resize(bits) => (now, Inbound::Resize { bits }),
             };
-            // Each wake-up is kept.
+            // Every wake-up is kept.
             while let Some(wake) = machine.poll_timeout().map(Instant::as_nanos).filter(|wake| *wake <= until) {
                 now = wake;
                 let slot = interval.div_ceil(1 << machine.bits());
@@ -264,7 +264,7 @@ proptest! {
                 _ => {}
             }
             prop_assert!(machine.handle(Instant::from_nanos(now), Stamped::new(inbound)).is_empty());
-            // Nor is any waiting for too long already.
+            // No key waits too long.
             for (last, slot) in since.values() {
                 prop_assert!(now - last <= interval + slot);
             }
@@ -272,7 +272,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_provided_at_once_comes_by_region(local: u8, bits in 0..=8_u32, bytes in vec(any::<u8>(), 1..40)) {
+    fn keys_added_together_are_due_by_region(local: u8, bits in 0..=8_u32, bytes in vec(any::<u8>(), 1..40)) {
         let mut machine = machine(local, 1_000, bits);
         let said = due(&machine.handle(Instant::ORIGIN, Stamped::new(Inbound::Provide(keys(&bytes)))));
         let mut all = BTreeMap::<_, BTreeSet<_>>::new();

@@ -1,26 +1,26 @@
-//! The routing maintenance: what must hold for any sequence of events, and tests named after defects of the engine's
-//! ancestor.
+//! The routing maintenance: its contract over any sequence of events (see [`maintenance_contract`]), and tests
+//! named after defects of an earlier implementation.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod upkeep;
+mod maintenance_contract;
 
 use kad_proto::coordinator::{Inbound, Outbound};
-use kad_proto::explore::Schedule;
 use kad_proto::{
-    Batch, Bootstrap, BootstrapConfig, Config, Context, Coordinator, Explore, ExploreConfig, GivenUp,
-    Include, IncludeConfig, Instant, Key, Machine, Maintenance, NetworkConfig, Outcome, Owner, Probe,
-    ProbeConfig, QueryConfig, Request, RequestId, RoutingConfig, SpanContext, Stamped, Start, bootstrap,
-    explore, include, maintenance, probe,
+    Batch, Bootstrap, BootstrapConfig, CancelReason, Config, Context, Coordinator, Explore, ExploreConfig,
+    Include, IncludeConfig, Initiator, Instant, Key, Machine, Maintenance, NetworkConfig, Outcome, Probe,
+    ProbeConfig, QueryConfig, Request, RequestId, Response, RoutingConfig, RoutingInbound, RoutingOutbound,
+    Schedule, Secret, SpanContext, Stamped, Start, maintenance, maintenance::bootstrap, maintenance::explore,
+    routing::include, routing::probe,
 };
+use maintenance_contract::machine_under_test::MachineUnderTest;
+use maintenance_contract::{Grouped, LOCAL, REFUSED, S, Tiny, at, node, run_scenario, span};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
-use upkeep::subject::Subject;
-use upkeep::{Grouped, LOCAL, REFUSED, S, Tiny, at, node, soak, span};
 
 fn network() -> NetworkConfig {
-    // Nothing is adapted, so that times can be told in advance.
+    // Time-outs are not adapted, so that they are known in advance.
     NetworkConfig { request_timeout: S * 2, soft_timeout: S, min_timeout: S * 2, ..NetworkConfig::default() }
 }
 
@@ -34,15 +34,19 @@ fn requests(out: &Batch<Outbound<Tiny>>) -> Vec<Stamped<Request<Tiny>>> {
     out.iter().filter_map(request).collect()
 }
 
-fn of(out: &Batch<Outbound<Tiny>>, owner: Owner) -> Vec<Request<Tiny>> {
-    requests(out).into_iter().map(|stamped| stamped.event).filter(|request| request.owner == owner).collect()
+fn of(out: &Batch<Outbound<Tiny>>, initiator: Initiator) -> Vec<Request<Tiny>> {
+    requests(out)
+        .into_iter()
+        .map(|stamped| stamped.event)
+        .filter(|request| request.initiator == initiator)
+        .collect()
 }
 
 fn answered(request: RequestId, closer: &[u8]) -> Stamped<Inbound<Tiny>> {
-    Stamped::new(Inbound::Answered { request, closer: closer.iter().copied().map(node).collect() })
+    Stamped::new(Inbound::Response(Response::answered(request, closer.iter().copied().map(node).collect())))
 }
 
-/// Only the parts given, in round numbers.
+/// Only the given parts of the maintenance, with round intervals.
 fn config(include: bool, probe: bool) -> Config {
     let routing = RoutingConfig {
         include: include.then(IncludeConfig::default),
@@ -53,32 +57,33 @@ fn config(include: bool, probe: bool) -> Config {
 }
 
 fn connected(key: u8) -> Stamped<Inbound<Tiny>> {
-    Stamped::new(Inbound::Connected { node: node(key), round_trip: None })
+    Stamped::new(Inbound::Routing(RoutingInbound::Connected { node: node(key), round_trip: None }))
 }
 
-// Defects of the ancestor.
+// Defects of an earlier implementation.
 
 #[test]
 fn a_bootstrap_that_times_out_is_idle_again() {
     let query = QueryConfig { timeout: S * 5, ..QueryConfig::default() };
-    let mut machine = Bootstrap::<Tiny>::new(LOCAL, query, network()).unwrap();
+    let mut machine = Bootstrap::<Tiny>::new(LOCAL, query, network(), &Secret::from_seed(0)).unwrap();
     let start = || Stamped::new(bootstrap::Inbound::Start { seeds: vec![node(1)] });
     let first = machine.handle(at(0), start());
     let bootstrap::Outbound::Request(request) = &first[0].event else { panic!("{first:?}") };
     let again = machine.handle(at(1), start());
     let refused = again.last().is_some_and(|out| matches!(out.event, bootstrap::Outbound::Refused(_)));
     assert!(refused, "{again:?}");
-    // The answer brings a silent node, and the time runs out.
+    // The answer names silent nodes, and the time runs out.
     let closer = (2..5).map(node).collect();
-    let _ = machine.handle(at(1), Stamped::new(bootstrap::Inbound::Answered { request: request.id, closer }));
+    let _ = machine
+        .handle(at(1), Stamped::new(bootstrap::Inbound::Response(Response::answered(request.id, closer))));
     let out = machine.handle(at(5), Stamped::new(bootstrap::Inbound::Tick));
     let Some(Stamped { event: bootstrap::Outbound::Finished(finish), .. }) = out.last() else {
         panic!("{out:?}")
     };
     assert_eq!((finish.outcome, finish.closest.len()), (Outcome::DeadlineExceeded, 1));
     assert!(!machine.is_running());
-    // Late, and ignored; then it can begin again.
-    let late = bootstrap::Inbound::Answered { request: request.id, closer: vec![node(9)] };
+    // A late answer is ignored; then the next bootstrap can start.
+    let late = bootstrap::Inbound::Response(Response::answered(request.id, vec![node(9)]));
     assert!(machine.handle(at(6), Stamped::new(late)).is_empty());
     let out = machine.handle(at(7), start());
     assert!(matches!(out[0].event, bootstrap::Outbound::Request(_)) && machine.is_running());
@@ -88,9 +93,9 @@ fn a_bootstrap_that_times_out_is_idle_again() {
 fn explore_ignores_a_late_answer_and_orders_candidates_by_the_explored_key() {
     let schedule = Schedule::Dynamic { interval: S * 60, multiplier: 0, jitter: 0 };
     let config = ExploreConfig { schedule, max_cpl: 0, timeout: S * 5 };
-    // It begins with twice k nodes: fewer than there are.
+    // It starts with 2k nodes, fewer than there are.
     let query = QueryConfig { alpha: 1, k: 2, ..QueryConfig::default() };
-    let mut machine = Explore::<Tiny>::new(LOCAL, config, query, network(), 7).unwrap();
+    let mut machine = Explore::<Tiny>::new(LOCAL, config, query, network(), &Secret::from_seed(7)).unwrap();
     for key in 0..20 {
         let _ = machine.handle(at(0), Stamped::new(explore::Inbound::Add(node(key * 12))));
     }
@@ -110,30 +115,33 @@ fn explore_ignores_a_late_answer_and_orders_candidates_by_the_explored_key() {
         matches!(out.event, explore::Outbound::Explored { cpl: 0, outcome: Outcome::DeadlineExceeded, .. })
     });
     assert!(explored, "{out:?}");
-    let late = explore::Inbound::Answered { request: id, closer: vec![node(1)] };
+    let late = explore::Inbound::Response(Response::answered(id, vec![node(1)]));
     assert!(machine.handle(at(66), Stamped::new(late)).is_empty());
     assert_eq!(machine.poll_timeout(), Some(at(125)));
 }
 
 #[test]
-fn what_explore_asks_next_links_to_the_answer_that_led_to_it() {
+fn requests_of_explore_link_to_the_answer_that_led_to_them() {
     let schedule = Schedule::NoWait;
     let config = ExploreConfig { schedule, max_cpl: 0, timeout: S * 5 };
-    let mut machine = Explore::<Tiny>::new(LOCAL, config, QueryConfig::default(), network(), 7).unwrap();
+    let mut machine =
+        Explore::<Tiny>::new(LOCAL, config, QueryConfig::default(), network(), &Secret::from_seed(7))
+            .unwrap();
     let out = machine.handle(at(0), Stamped::new(explore::Inbound::Add(node(1))).in_span(span(1)));
     let [Stamped { event: explore::Outbound::Request(request), context, .. }] = &out[..] else {
         panic!("{out:?}")
     };
     assert_eq!(*context, Context::Link(SpanContext::NONE), "the schedule's work, not that of who was added");
-    let answer = explore::Inbound::Answered { request: request.id, closer: vec![node(2)] };
+    let answer = explore::Inbound::Response(Response::answered(request.id, vec![node(2)]));
     let out = machine.handle(at(0), Stamped::new(answer).in_span(span(2)));
     let linked = out.iter().all(|out| out.context == Context::Link(span(2)));
     assert!(linked && out.iter().any(|out| matches!(out.event, explore::Outbound::Request(_))), "{out:?}");
 }
 
 #[test]
-fn three_silent_candidates_do_not_stop_the_table_from_growing() {
-    let mut machine = Include::<Tiny>::new(&IncludeConfig::default(), network()).unwrap();
+fn silent_candidates_do_not_block_the_include_checks() {
+    let mut machine =
+        Include::<Tiny>::new(&IncludeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     for key in 1..=4 {
         let _ = machine.handle(at(0), Stamped::new(include::Inbound::Offer(node(key))).in_span(span(1)));
     }
@@ -149,28 +157,29 @@ fn three_silent_candidates_do_not_stop_the_table_from_growing() {
         })
         .collect();
     assert_eq!((rejected, asked.len(), asked[0].1, asked[0].2), (3, 1, node(4), node(4)));
-    let answer = include::Inbound::Answered { request: asked[0].0, closer: vec![LOCAL] };
+    let answer = include::Inbound::Response(Response::answered(asked[0].0, vec![LOCAL]));
     let out = machine.handle(at(3), Stamped::new(answer));
     assert!(matches!(out[0].event, include::Outbound::Passed { node: n, .. } if n == node(4)));
     assert_eq!(out[0].context, Context::Link(span(1)), "the link of its own offer");
 }
 
 #[test]
-fn a_candidate_that_names_nobody_is_rejected() {
-    let mut machine = Include::<Tiny>::new(&IncludeConfig::default(), network()).unwrap();
+fn a_candidate_that_names_no_node_is_rejected() {
+    let mut machine =
+        Include::<Tiny>::new(&IncludeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     let out = machine.handle(at(0), Stamped::new(include::Inbound::Offer(node(1))));
     let include::Outbound::Request(request) = &out[0].event else { panic!("{out:?}") };
-    let answer = include::Inbound::Answered { request: request.id, closer: Vec::new() };
+    let answer = include::Inbound::Response(Response::answered(request.id, Vec::new()));
     let out = machine.handle(at(1), Stamped::new(answer));
     assert!(matches!(out[..], [Stamped { event: include::Outbound::Rejected(_), .. }]), "{out:?}");
     assert_eq!((machine.counts().passed, machine.counts().failed), (0, 1));
 }
 
 #[test]
-fn a_probe_that_times_out_is_noticed_though_slots_are_free() {
+fn a_probe_times_out_even_if_slots_are_free() {
     let config = ProbeConfig { interval: S * 60, ..ProbeConfig::default() };
-    let mut machine = Probe::<Tiny>::new(LOCAL, &config, network()).unwrap();
-    // Both are due at once: the nearer one comes first.
+    let mut machine = Probe::<Tiny>::new(LOCAL, &config, network(), &Secret::from_seed(0)).unwrap();
+    // Both are due at once: the closer one comes first.
     for key in [0x01, 0xf1] {
         let _ = machine.handle(at(0), Stamped::new(probe::Inbound::Add(node(key))));
     }
@@ -195,7 +204,7 @@ fn a_probe_that_times_out_is_noticed_though_slots_are_free() {
 
 #[test]
 fn a_query_cancelled_by_its_caller_does_not_make_probes_due() {
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(false, true)).unwrap();
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(false, true), &Secret::from_seed(0)).unwrap();
     for key in 1..4 {
         let _ = machine.handle(at(0), connected(key));
     }
@@ -207,48 +216,53 @@ fn a_query_cancelled_by_its_caller_does_not_make_probes_due() {
 }
 
 #[test]
-fn one_time_out_of_a_query_removes_nobody_and_its_probe_decides() {
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(false, true)).unwrap();
+fn a_time_out_of_a_query_causes_a_probe_that_decides() {
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(false, true), &Secret::from_seed(0)).unwrap();
     let _ = machine.handle(at(0), connected(1));
-    let query = Stamped::new(Inbound::Start(Start::find(1, node(0)))).by(at(30)).in_span(span(5));
+    let query = Stamped::new(Inbound::Start(Start::find(1, node(0)))).with_deadline(at(30)).in_span(span(5));
     let out = machine.handle(at(0), query);
     assert_eq!(requests(&out).len(), 1);
     let out = machine.handle(at(1), Stamped::new(Inbound::Tick));
     assert_eq!(requests(&out).len(), 1, "asked again at the soft limit");
     let out = machine.handle(at(2), Stamped::new(Inbound::Tick));
-    let probes = of(&out, Owner::Probe);
+    let probes = of(&out, Initiator::Probe);
     assert_eq!((probes.len(), machine.table().len()), (1, 1), "{out:?}");
-    let stamped = requests(&out).into_iter().find(|stamped| stamped.event.owner == Owner::Probe).unwrap();
+    let stamped =
+        requests(&out).into_iter().find(|stamped| stamped.event.initiator == Initiator::Probe).unwrap();
     assert_eq!(stamped.context, Context::Link(span(5)), "a link to the query, no parent");
     assert_eq!(stamped.deadline, Some(at(4)), "a deadline of its own");
-    // It answers: all is well.
+    // The node answers the probe and stays.
     let _ = machine.handle(at(3), answered(probes[0].id, &[]));
     assert_eq!((machine.table().len(), machine.poll_timeout()), (1, Some(at(63))));
     // Later it is dead: three probes, ten seconds apart.
     let mut removed = Vec::new();
     for second in 63..100 {
         let out = machine.handle(at(second), Stamped::new(Inbound::Tick));
-        removed.extend(out.iter().filter(|o| matches!(o.event, Outbound::Removed(_))).map(|_| second));
+        removed.extend(
+            out.iter()
+                .filter(|o| matches!(o.event, Outbound::Routing(RoutingOutbound::Removed(_))))
+                .map(|_| second),
+        );
     }
     assert_eq!(removed, [63 + 2 + 12 + 12]);
-    assert_eq!((machine.probes(&node(1)), machine.poll_timeout()), (Some(false), None));
+    assert_eq!((machine.is_probed(&node(1)), machine.poll_timeout()), (Some(false), None));
 }
 
 #[test]
-fn what_an_answer_names_is_checked_before_it_enters_the_table() {
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, false)).unwrap();
+fn nodes_that_an_answer_names_are_checked_before_they_enter_the_table() {
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, false), &Secret::from_seed(0)).unwrap();
     let start = Start::find(1, node(0)).with_seeds(vec![node(9)]);
     let out = machine.handle(at(0), Stamped::new(Inbound::Start(start)).in_span(span(1)));
     let answer = answered(requests(&out)[0].event.id, &[0x80, REFUSED, 0xff]).in_span(span(2));
     let out = machine.handle(at(0), answer);
     let stamped = requests(&out);
-    let check = stamped.iter().find(|stamped| stamped.event.owner == Owner::Include).unwrap();
+    let check = stamped.iter().find(|stamped| stamped.event.initiator == Initiator::Include).unwrap();
     assert_eq!((check.event.node, check.event.target), (node(0x80), node(0x80)));
     assert_eq!(check.context, Context::Link(span(2)));
-    assert_eq!(of(&out, Owner::Include).len(), 1, "neither ourselves nor whom the family refuses");
+    assert_eq!(of(&out, Initiator::Include).len(), 1, "neither ourselves nor whom the family refuses");
     assert!(requests(&out).iter().all(|stamped| stamped.event.node != node(REFUSED)));
     assert!(machine.table().get(&node(0x80)).is_none() && machine.table().get(&node(9)).is_some());
-    // Its operation ends; the check goes on.
+    // The operation ends; the check goes on.
     let id = machine.operation(1).unwrap();
     let _ = machine.handle(at(1), Stamped::new(Inbound::Stop(id)));
     let _ = machine.handle(at(1), answered(check.event.id, &[1]));
@@ -257,62 +271,74 @@ fn what_an_answer_names_is_checked_before_it_enters_the_table() {
 
 #[test]
 fn a_client_is_not_admitted() {
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, true)).unwrap();
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, true), &Secret::from_seed(0)).unwrap();
     let _ = machine.handle(at(0), connected(1));
-    let out = machine.handle(at(0), Stamped::new(Inbound::Client(node(1))));
-    assert!(matches!(out[..], [Stamped { event: Outbound::Removed(n), .. }] if n == node(1)));
+    let out = machine.handle(at(0), Stamped::new(Inbound::Routing(RoutingInbound::Client(node(1)))));
+    assert!(
+        matches!(out[..], [Stamped { event: Outbound::Routing(RoutingOutbound::Removed(n)), .. }] if n == node(1))
+    );
     assert!(machine.handle(at(1), connected(1)).is_empty());
-    assert!(machine.handle(at(1), Stamped::new(Inbound::Discovered(node(1)))).is_empty());
-    assert_eq!((machine.table().len(), machine.probes(&node(1))), (0, Some(false)));
+    assert!(
+        machine.handle(at(1), Stamped::new(Inbound::Routing(RoutingInbound::Discovered(node(1))))).is_empty()
+    );
+    assert_eq!((machine.table().len(), machine.is_probed(&node(1))), (0, Some(false)));
 }
 
 #[test]
-fn a_table_that_is_nearly_empty_joins_anew_from_its_seeds() {
+fn a_nearly_empty_table_bootstraps_from_its_seeds() {
     let bootstrap = BootstrapConfig { min_nodes: 2, ..BootstrapConfig::default() };
     let mut config = config(false, false);
     config.routing.bootstrap = Some(bootstrap);
     config.table.max_failures = 1;
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
     let out = machine.handle(at(0), Stamped::new(Inbound::Start(Start::bootstrap(1, LOCAL, vec![node(9)]))));
-    // The seed knows nobody yet, and is admitted all the same.
+    // The seed names no nodes, and is admitted nevertheless.
     let out = machine.handle(at(0), answered(requests(&out)[0].event.id, &[]));
     let noticed =
-        out.iter().any(|out| matches!(&out.event, Outbound::Bootstrapped(b) if b.operation.is_some()));
+        out.iter().any(|out| matches!(&out.event, Outbound::Routing(RoutingOutbound::Bootstrapped(b)) if b.operation.is_some()));
     assert!(noticed && machine.table().len() == 1, "{out:?}");
     assert_eq!(machine.poll_timeout(), Some(at(60)), "one node is too few: the next bootstrap");
     let _ = machine.handle(at(1), connected(8));
     assert_eq!(machine.poll_timeout(), None);
-    let out = machine.handle(at(100), Stamped::new(Inbound::Disconnected(node(8))).in_span(span(3)));
-    assert!(out.iter().any(|out| matches!(out.event, Outbound::NearEmpty { nodes: 1 })), "{out:?}");
-    let begun = of(&out, Owner::Bootstrap);
+    let out = machine.handle(
+        at(100),
+        Stamped::new(Inbound::Routing(RoutingInbound::Disconnected(node(8)))).in_span(span(3)),
+    );
+    assert!(
+        out.iter().any(|out| matches!(out.event, Outbound::Routing(RoutingOutbound::NearEmpty { nodes: 1 }))),
+        "{out:?}"
+    );
+    let begun = of(&out, Initiator::Bootstrap);
     assert_eq!(begun.iter().map(|request| request.node).collect::<Vec<_>>(), [node(9)]);
     assert!(requests(&out).iter().all(|stamped| stamped.context == Context::Link(span(3))));
     let out = machine.handle(at(101), answered(begun[0].id, &[]));
     let noticed =
-        out.iter().any(|out| matches!(&out.event, Outbound::Bootstrapped(b) if b.operation.is_none()));
-    assert!(noticed && machine.routing().bootstraps == 1);
+        out.iter().any(|out| matches!(&out.event, Outbound::Routing(RoutingOutbound::Bootstrapped(b)) if b.operation.is_none()));
+    assert!(noticed && machine.routing_counts().automatic_bootstraps == 1);
 }
 
 #[test]
-fn a_snapshot_given_back_is_probed_at_once() {
-    let mut old = Coordinator::<Tiny>::new(LOCAL, config(true, true)).unwrap();
+fn restored_nodes_are_probed_at_once() {
+    let mut old = Coordinator::<Tiny>::new(LOCAL, config(true, true), &Secret::from_seed(0)).unwrap();
     for key in [1, 2, 0x80] {
         let _ = old.handle(at(10), connected(key));
     }
     let saved = old.snapshot(at(40));
     assert!(saved.iter().all(|saved| saved.age == S * 30) && saved.len() == 3);
-    let mut new = Coordinator::<Tiny>::new(LOCAL, config(true, true)).unwrap();
-    let out = new.handle(at(50), Stamped::new(Inbound::Restore(saved)));
-    assert_eq!((new.table().len(), of(&out, Owner::Probe).len()), (3, 3));
+    let mut new = Coordinator::<Tiny>::new(LOCAL, config(true, true), &Secret::from_seed(0)).unwrap();
+    let out = new.handle(at(50), Stamped::new(Inbound::Routing(RoutingInbound::Restore(saved))));
+    assert_eq!((new.table().len(), of(&out, Initiator::Probe).len()), (3, 3));
     assert!(new.table().iter().all(|record| record.last_seen() == at(20)));
 }
 
 #[test]
-fn the_schedule_of_explore_is_as_its_formula_says() {
+fn the_explore_schedule_follows_its_formula() {
     let times = |jitter| {
         let schedule = Schedule::Dynamic { interval: S * 60, multiplier: 50, jitter };
         let config = ExploreConfig { schedule, max_cpl: 2, timeout: S };
-        let mut machine = Explore::<Tiny>::new(LOCAL, config, QueryConfig::default(), network(), 7).unwrap();
+        let mut machine =
+            Explore::<Tiny>::new(LOCAL, config, QueryConfig::default(), network(), &Secret::from_seed(7))
+                .unwrap();
         let _ = machine.handle(at(0), Stamped::new(explore::Inbound::Add(node(1))));
         let mut times = Vec::new();
         while times.len() < 5 {
@@ -325,7 +351,8 @@ fn the_schedule_of_explore_is_as_its_formula_says() {
         }
         times
     };
-    // Each lookup takes the second that it may: nobody answers. cpl 2 is due each 60 s, 1 each 90 s, 0 each 120 s after that.
+    // As no node answers, each lookup takes its maximum of one second. cpl 2 is due each 60 s, 1 each 90 s, 0 each
+    // 120 s after that.
     assert_eq!(times(0), [(2, at(61)), (1, at(91)), (0, at(121)), (2, at(122)), (1, at(182))]);
     for ((cpl, late), (of, early)) in times(10).into_iter().zip(times(0)).take(3) {
         assert!(cpl == of && late > early && late <= early + S * 6, "{cpl}: {early} {late}");
@@ -333,37 +360,57 @@ fn the_schedule_of_explore_is_as_its_formula_says() {
 }
 
 #[test]
+fn the_longest_intervals_of_explore_mean_never() {
+    // The first call has overflowed.
+    let schedule =
+        Schedule::Dynamic { interval: std::time::Duration::MAX, multiplier: 10_000, jitter: 10_000 };
+    let config = ExploreConfig { schedule, ..ExploreConfig::default() };
+    for seed in 0..8 {
+        let mut machine = Explore::<Tiny>::new(
+            LOCAL,
+            config.clone(),
+            QueryConfig::default(),
+            network(),
+            &Secret::from_seed(seed),
+        )
+        .unwrap();
+        let out = machine.handle(at(1), Stamped::new(explore::Inbound::Add(node(1))));
+        assert_eq!((out.len(), machine.poll_timeout()), (0, None));
+    }
+}
+
+#[test]
 fn a_bootstrap_refreshes_the_buckets_farther_than_the_closest_neighbour() {
     let mut config = config(false, false);
     config.routing.explore = Some(ExploreConfig::default());
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
-    // It shares four bits with us: buckets 0 to 4.
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
+    // The seed shares four bits with the local key: buckets 0 to 4.
     let start = Start::bootstrap(1, LOCAL, vec![node(0b1111_0000)]);
     let mut out = machine.handle(at(0), Stamped::new(Inbound::Start(start)));
     let mut cpls = Vec::new();
     while let Some(stamped) = requests(&out).first() {
         let request = &stamped.event;
-        if request.owner == Owner::Explore {
+        if request.initiator == Initiator::Explore {
             cpls.push(request.target.common_prefix_len(&LOCAL));
         }
         out = machine.handle(at(0), answered(request.id, &[]));
     }
-    assert_eq!((cpls, machine.routing().explored), (vec![0, 1, 2, 3, 4], 5));
+    assert_eq!((cpls, machine.routing_counts().refreshes), (vec![0, 1, 2, 3, 4], 5));
 }
 
 #[test]
-fn what_a_bootstrap_makes_due_links_to_it_and_the_schedule_to_nothing() {
+fn refreshes_after_a_bootstrap_link_to_it_and_scheduled_ones_to_nothing() {
     let mut config = config(false, false);
     config.routing.explore = Some(ExploreConfig::default());
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
     let start = Stamped::new(Inbound::Start(Start::bootstrap(1, LOCAL, vec![node(0b1111_0000)])));
     let out = machine.handle(at(0), start.in_span(span(1)));
-    // It ends by this answer.
+    // The bootstrap ends by this answer.
     let mut out = machine.handle(at(0), answered(requests(&out)[0].event.id, &[]).in_span(span(2)));
     let mut links = Vec::new();
     while links.len() < 6 {
         for stamped in requests(&out) {
-            assert_eq!(stamped.event.owner, Owner::Explore);
+            assert_eq!(stamped.event.initiator, Initiator::Explore);
             links.push(stamped.context);
         }
         out = match requests(&out).first() {
@@ -371,87 +418,97 @@ fn what_a_bootstrap_makes_due_links_to_it_and_the_schedule_to_nothing() {
             None => machine.handle(machine.poll_timeout().unwrap(), Stamped::new(Inbound::Tick)),
         };
     }
-    // Buckets 0 to 4 now, and one when it is due.
+    // Buckets 0 to 4 now, and one later by the schedule.
     assert_eq!(links[..5], vec![Context::Link(span(2)); 5]);
     assert_eq!(links[5], Context::Link(SpanContext::NONE));
 }
 
 #[test]
-fn a_check_stands_back_behind_a_lookup_that_waits_and_not_behind_one_that_has_ended() {
+fn a_check_yields_to_a_waiting_lookup_but_not_to_an_ended_one() {
     let mut config = config(true, false);
     config.network = NetworkConfig { max_in_flight: 1, max_queued: 0, ..network() };
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
-    // It could ask three, and has room for one.
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
+    // It would ask three nodes, and has room for one request.
     let start = Start::find(1, node(0)).with_seeds(vec![node(1), node(2), node(3)]);
-    let out = machine.handle(at(0), Stamped::new(Inbound::Start(start)).by(at(5)));
+    let out = machine.handle(at(0), Stamped::new(Inbound::Start(start)).with_deadline(at(5)));
     let first = requests(&out)[0].event.id;
-    assert!(machine.handle(at(0), Stamped::new(Inbound::Discovered(node(0x80)))).is_empty());
-    let out = machine.handle(at(1), Stamped::new(Inbound::Failed(first)));
-    let owners: Vec<_> = requests(&out).iter().map(|stamped| stamped.event.owner).collect();
-    assert!(matches!(owners[..], [Owner::Operation(_)]), "room goes to the lookup: {owners:?}");
+    assert!(
+        machine
+            .handle(at(0), Stamped::new(Inbound::Routing(RoutingInbound::Discovered(node(0x80)))))
+            .is_empty()
+    );
+    let out = machine.handle(at(1), Stamped::new(Inbound::Response(Response::failed(first))));
+    let owners: Vec<_> = requests(&out).iter().map(|stamped| stamped.event.initiator).collect();
+    assert!(matches!(owners[..], [Initiator::Operation(_)]), "room goes to the lookup: {owners:?}");
     let out = machine.handle(at(1), Stamped::new(Inbound::Stop(machine.operation(1).unwrap())));
-    let checks = of(&out, Owner::Include);
+    let checks = of(&out, Initiator::Include);
     assert_eq!(checks.iter().map(|check| check.node).collect::<Vec<_>>(), [node(0x80)], "at once");
 }
 
 #[test]
-fn a_bootstrap_of_the_callers_takes_the_place_of_one_that_began_by_itself() {
+fn a_bootstrap_of_the_caller_replaces_an_automatic_one() {
     let mut config = config(false, false);
     config.routing.bootstrap = Some(BootstrapConfig::default());
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
-    let out = machine.handle(at(0), Stamped::new(Inbound::Seeds(vec![node(7)])).in_span(span(1)));
-    assert_eq!(of(&out, Owner::Bootstrap).len(), 1);
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
+    let out = machine
+        .handle(at(0), Stamped::new(Inbound::Routing(RoutingInbound::Seeds(vec![node(7)]))).in_span(span(1)));
+    assert_eq!(of(&out, Initiator::Bootstrap).len(), 1);
     let start = Stamped::new(Inbound::Start(Start::bootstrap(1, LOCAL, vec![node(9)])));
-    let out = machine.handle(at(0), start.in_span(span(5)).by(at(30)));
+    let out = machine.handle(at(0), start.in_span(span(5)).with_deadline(at(30)));
     let id = machine.operation(1).unwrap();
     let cancelled: Vec<_> = out
         .iter()
         .filter_map(|out| match &out.event {
-            Outbound::Cancel(cancel) => Some((cancel.owner, cancel.reason, out.context.parent().is_some())),
+            Outbound::Cancel(cancel) => {
+                Some((cancel.initiator, cancel.reason, out.context.parent().is_some()))
+            }
             _ => None,
         })
         .collect();
-    assert_eq!(cancelled, [(Owner::Bootstrap, GivenUp::OperationEnded, false)]);
+    assert_eq!(cancelled, [(Initiator::Bootstrap, CancelReason::OperationEnded, false)]);
     let begun = requests(&out);
     let mut asked: Vec<_> = begun.iter().map(|stamped| stamped.event.node).collect();
     asked.sort();
     assert_eq!(asked, [7, 9].map(node), "the seeds of both");
     for stamped in &begun {
-        assert_eq!((stamped.event.owner, &stamped.context), (Owner::Operation(id), &span(5).into()));
+        assert_eq!((stamped.event.initiator, &stamped.context), (Initiator::Operation(id), &span(5).into()));
     }
     let notices = |out: &Batch<Outbound<Tiny>>| {
-        out.iter().filter(|out| matches!(out.event, Outbound::Bootstrapped(_))).count()
+        out.iter()
+            .filter(|out| matches!(out.event, Outbound::Routing(RoutingOutbound::Bootstrapped(_))))
+            .count()
     };
     assert_eq!(notices(&out), 0, "the one that gave way says nothing");
-    // Nobody is left out, nor asked by a second one.
+    // Both seeds are asked, each once.
     let first = machine.handle(at(0), answered(begun[0].event.id, &[]));
     let last = machine.handle(at(0), answered(begun[1].event.id, &[]));
     assert_eq!((notices(&first), notices(&last), machine.table().len()), (0, 1, 2));
     assert_eq!(machine.poll_timeout(), Some(at(60)), "two are too few: the next");
-    assert_eq!(machine.routing().bootstraps, 1);
+    assert_eq!(machine.routing_counts().automatic_bootstraps, 1);
 }
 
 #[test]
 fn a_lookup_of_the_maintenance_cannot_be_stopped() {
     let mut config = config(false, false);
     config.routing.bootstrap = Some(BootstrapConfig::default());
-    let mut machine = Maintenance::<Tiny>::new(LOCAL, config.clone()).unwrap();
-    // The name of an operation of another machine, which is the same as that of ours inside.
+    let mut machine = Maintenance::<Tiny>::new(LOCAL, config.clone().into(), &Secret::from_seed(0)).unwrap();
+    // The id of an operation of another machine, which is equal inside to the id of one of ours.
     let bootstrap = maintenance::Inbound::Bootstrap { tag: 0, seeds: vec![node(1)] };
-    let mut other = Maintenance::<Tiny>::new(LOCAL, config).unwrap();
+    let mut other = Maintenance::<Tiny>::new(LOCAL, config.into(), &Secret::from_seed(0)).unwrap();
     let _ = other.handle(at(0), Stamped::new(bootstrap));
-    let _ = machine.handle(at(0), Stamped::new(maintenance::Inbound::Seeds(vec![node(7)])));
+    let _ = machine
+        .handle(at(0), Stamped::new(maintenance::Inbound::Routing(RoutingInbound::Seeds(vec![node(7)]))));
     let forged = maintenance::Inbound::Stop(other.operation(0).unwrap());
     assert!(machine.handle(at(0), Stamped::new(forged)).is_empty());
-    assert_eq!((machine.traffic().in_flight, machine.traffic().unknown), (1, 1));
+    assert_eq!((machine.request_stats().in_flight, machine.request_stats().unknown), (1, 1));
 }
 
 #[test]
-fn a_table_looks_after_itself_alone() {
+fn the_maintenance_works_without_a_coordinator() {
     let config = Config { network: network(), ..Config::default() };
-    let mut machine = Maintenance::<Tiny>::new(LOCAL, config).unwrap();
+    let mut machine = Maintenance::<Tiny>::new(LOCAL, config.into(), &Secret::from_seed(0)).unwrap();
     let join = maintenance::Inbound::Bootstrap { tag: 1, seeds: vec![node(1)] };
-    let mut said = machine.handle(at(0), Stamped::new(join).in_span(span(1)).by(at(30)));
+    let mut said = machine.handle(at(0), Stamped::new(join).in_span(span(1)).with_deadline(at(30)));
     let mut finishes = Vec::new();
     let mut now = at(0);
     while now < at(60) {
@@ -465,9 +522,10 @@ fn a_table_looks_after_itself_alone() {
         }
         for request in requests {
             let closer = [1, 0x21, 0x42, 0x83, 0xc4].map(node).to_vec();
-            said.extend(
-                machine.handle(now, Stamped::new(maintenance::Inbound::Answered { request, closer })),
-            );
+            said.extend(machine.handle(
+                now,
+                Stamped::new(maintenance::Inbound::Response(Response::answered(request, closer))),
+            ));
         }
         if said.is_empty() {
             now = machine.poll_timeout().unwrap();
@@ -475,13 +533,14 @@ fn a_table_looks_after_itself_alone() {
         }
     }
     assert_eq!(finishes, [(Outcome::Exhausted, Context::Parent(span(1)), Some(at(30)))]);
-    assert_eq!((machine.table().len(), machine.counts().probe.nodes), (5, 5));
-    assert!(machine.counts().explored > 0 && machine.counts().bootstraps == 0);
+    assert_eq!((machine.table().len(), machine.routing_counts().probe.nodes), (5, 5));
+    assert!(machine.routing_counts().refreshes > 0 && machine.routing_counts().automatic_bootstraps == 0);
 }
 
 #[test]
-fn a_probe_that_failed_is_not_brought_forward_by_more_suspicion() {
-    let mut machine = Probe::<Tiny>::new(LOCAL, &ProbeConfig::default(), network()).unwrap();
+fn further_time_outs_do_not_advance_the_retry_of_a_failed_probe() {
+    let mut machine =
+        Probe::<Tiny>::new(LOCAL, &ProbeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     let _ = machine.handle(at(0), Stamped::new(probe::Inbound::Add(node(1))));
     let suspect = || Stamped::new(probe::Inbound::Suspect(node(1)));
     assert_eq!(machine.handle(at(1), suspect()).len(), 1);
@@ -491,8 +550,9 @@ fn a_probe_that_failed_is_not_brought_forward_by_more_suspicion() {
 }
 
 #[test]
-fn what_is_due_at_the_end_of_time_never_is() {
-    let mut machine = Probe::<Tiny>::new(LOCAL, &ProbeConfig::default(), network()).unwrap();
+fn nothing_is_due_at_the_end_of_time() {
+    let mut machine =
+        Probe::<Tiny>::new(LOCAL, &ProbeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     let late = Instant::from_nanos(u64::MAX - 1);
     let _ = machine.handle(late, Stamped::new(probe::Inbound::Add(node(1))));
     assert_eq!(machine.poll_timeout(), None);
@@ -500,23 +560,23 @@ fn what_is_due_at_the_end_of_time_never_is() {
 
 #[test]
 fn an_answer_to_a_lookup_postpones_the_probe() {
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, true)).unwrap();
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, true), &Secret::from_seed(0)).unwrap();
     let _ = machine.handle(at(0), connected(1));
     let out = machine.handle(at(30), Stamped::new(Inbound::Start(Start::find(1, node(0)))));
-    // Though it names nobody: it lives.
+    // The answer names no nodes, but shows that the node is alive.
     let _ = machine.handle(at(30), answered(requests(&out)[0].event.id, &[]));
     assert_eq!(machine.poll_timeout(), Some(at(90)));
     assert_eq!(machine.table().get(&node(1)).unwrap().last_seen(), at(30));
 }
 
 #[test]
-fn who_names_nobody_does_not_enter_the_table_unless_it_is_a_seed_of_a_bootstrap() {
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, false)).unwrap();
+fn a_node_that_names_no_node_enters_the_table_only_as_a_bootstrap_seed() {
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, false), &Secret::from_seed(0)).unwrap();
     let start = |start: Start<Tiny>, seed| Stamped::new(Inbound::Start(start.with_seeds(vec![node(seed)])));
     // A seed of another lookup.
     let out = machine.handle(at(0), start(Start::find(1, node(0)), 7));
     let _ = machine.handle(at(0), answered(requests(&out)[0].event.id, &[]));
-    // Whom a bootstrap only heard of, and whoever is checked.
+    // A node that a bootstrap only heard of, and a node that is being checked.
     let out = machine.handle(at(0), start(Start::find(2, LOCAL), 8));
     let out = machine.handle(at(0), answered(requests(&out)[0].event.id, &[9]));
     assert_eq!(requests(&out).len(), 2);
@@ -534,21 +594,22 @@ fn who_names_nobody_does_not_enter_the_table_unless_it_is_a_seed_of_a_bootstrap(
 }
 
 #[test]
-fn one_answer_fills_half_of_the_room_for_candidates() {
+fn one_answer_fills_at_most_half_of_the_candidate_queue() {
     let mut config = config(true, false);
     config.routing.include = Some(IncludeConfig { max_queued: 8, ..IncludeConfig::default() });
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
     let start = Start::find(1, node(0)).with_seeds(vec![node(9)]);
     let out = machine.handle(at(0), Stamped::new(Inbound::Start(start)));
     let named: Vec<_> = (20..40).collect();
     let _ = machine.handle(at(0), answered(requests(&out)[0].event.id, &named));
-    let counts = machine.routing().include;
+    let counts = machine.routing_counts().include;
     assert_eq!((counts.offered, counts.in_flight, counts.queued), (4, 3, 1));
 }
 
 #[test]
 fn a_candidate_can_be_offered_again_once_its_check_has_ended() {
-    let mut machine = Include::<Tiny>::new(&IncludeConfig::default(), network()).unwrap();
+    let mut machine =
+        Include::<Tiny>::new(&IncludeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     let offer = || Stamped::new(include::Inbound::Offer(node(1)));
     assert_eq!(machine.handle(at(0), offer()).len(), 1);
     assert!(machine.handle(at(1), offer()).is_empty());
@@ -557,7 +618,8 @@ fn a_candidate_can_be_offered_again_once_its_check_has_ended() {
     assert_eq!((machine.counts().duplicate, machine.counts().failed), (1, 1));
 }
 
-/// Says these to the machine from `from` on, each a time-out after the last, and how many checks began.
+/// Gives the events to the machine from `from` on, each one time-out after the last. Returns how many checks
+/// began.
 fn checks(machine: &mut Include<Tiny>, from: u64, events: &[include::Inbound<Tiny>]) -> usize {
     let asks =
         |stamped: &Stamped<include::Outbound<Tiny>>| matches!(stamped.event, include::Outbound::Request(_));
@@ -570,160 +632,167 @@ fn checks(machine: &mut Include<Tiny>, from: u64, events: &[include::Inbound<Tin
 }
 
 #[test]
-fn who_failed_twice_is_not_checked_again_for_a_while_unless_it_is_heard_from() {
+fn after_two_failed_checks_a_node_is_backed_off_unless_heard_from() {
     use include::Inbound::{Heard, Offer};
-    let mut machine = Include::<Tiny>::new(&IncludeConfig::default(), network()).unwrap();
+    let mut machine =
+        Include::<Tiny>::new(&IncludeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     let offers = |count| vec![Offer(node(1)); count];
     assert_eq!(checks(&mut machine, 0, &offers(9)), 2, "one failure may be a lost message");
-    assert_eq!((machine.counts().shunned, machine.counts().failed), (7, 2));
+    assert_eq!((machine.counts().backed_off, machine.counts().failed), (7, 2));
     assert_eq!(checks(&mut machine, 100, &[Offer(node(2))]), 1, "that is said of nobody else");
-    // It failed at 4 s, and again five minutes later.
+    // The check failed at 4 s, and again five minutes later.
     assert_eq!(checks(&mut machine, 303, &offers(1)), 0);
     assert_eq!(checks(&mut machine, 305, &offers(5)), 1);
     assert_eq!(checks(&mut machine, 400, &[Heard(node(1)), Offer(node(1)), Offer(node(1))]), 2);
-    // An answer makes good what was.
+    // An answer clears the failures.
     let out = machine.handle(at(500), Stamped::new(Heard(node(1))));
     let include::Outbound::Request(request) = &out[0].event else { panic!("{out:?}") };
-    let answer = include::Inbound::Answered { request: request.id, closer: vec![LOCAL] };
+    let answer = include::Inbound::Response(Response::answered(request.id, vec![LOCAL]));
     let _ = machine.handle(at(500), Stamped::new(answer));
     assert_eq!(checks(&mut machine, 501, &offers(3)), 2);
 }
 
 #[test]
-fn of_those_who_failed_only_the_latest_are_remembered() {
+fn only_the_latest_failed_candidates_are_remembered() {
     for (max_failed, again) in [(0, 3), (1, 3), (2, 2), (3, 2)] {
         let config = IncludeConfig { max_failed, ..IncludeConfig::default() };
-        let mut machine = Include::<Tiny>::new(&config, network()).unwrap();
+        let mut machine = Include::<Tiny>::new(&config, network(), &Secret::from_seed(0)).unwrap();
         let offer = |key| include::Inbound::Offer(node(key));
         let of_one = checks(&mut machine, 0, &[offer(1), offer(1)]);
         let both = checks(&mut machine, 10, &[offer(2), offer(1)]);
         assert_eq!(of_one + both - 1, again, "{max_failed}");
     }
-    // Who fails twice needs one place.
+    // A node that fails twice takes one place.
     let config = IncludeConfig { max_failed: 1, ..IncludeConfig::default() };
-    let mut machine = Include::<Tiny>::new(&config, network()).unwrap();
+    let mut machine = Include::<Tiny>::new(&config, network(), &Secret::from_seed(0)).unwrap();
     assert_eq!(checks(&mut machine, 0, &vec![include::Inbound::Offer(node(1)); 4]), 2);
 }
 
 #[test]
-fn the_dead_that_others_keep_naming_are_left_alone() {
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, false)).unwrap();
+fn dead_nodes_that_others_keep_naming_are_backed_off() {
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config(true, false), &Secret::from_seed(0)).unwrap();
     let names = |machine: &mut Coordinator<Tiny>, time: u64| {
         let start = Start::find(time, node(0)).with_seeds(vec![node(9)]);
         let out = machine.handle(at(time), Stamped::new(Inbound::Start(start)));
-        let lookup = |stamped: &&Stamped<Request<Tiny>>| stamped.event.owner.operation().is_some();
+        let lookup = |stamped: &&Stamped<Request<Tiny>>| stamped.event.initiator.operation().is_some();
         let id = requests(&out).iter().find(lookup).unwrap().event.id;
         let _ = machine.handle(at(time), answered(id, &[0xf0]));
         let _ = machine.handle(at(time + 4), Stamped::new(Inbound::Tick));
-        machine.routing().include.failed
+        machine.routing_counts().include.failed
     };
     let failed: Vec<_> = (0..4).map(|round| names(&mut machine, 1 + 5 * round)).collect();
     assert_eq!(failed, [1, 2, 2, 2]);
-    let _ = machine.handle(at(50), Stamped::new(Inbound::Discovered(node(0xf0))));
+    let _ = machine.handle(at(50), Stamped::new(Inbound::Routing(RoutingInbound::Discovered(node(0xf0)))));
     let _ = machine.handle(at(54), Stamped::new(Inbound::Tick));
-    assert_eq!(machine.routing().include.failed, 3, "it has asked us something, so it is checked");
+    assert_eq!(machine.routing_counts().include.failed, 3, "it has asked us something, so it is checked");
     assert_eq!(names(&mut machine, 60), 4);
     assert_eq!(names(&mut machine, 70), 4);
 }
 
 #[test]
-fn silent_candidates_do_not_make_time_outs_longer() {
-    // Who could flood us with made-up candidates would make all lookups slow.
+fn silent_candidates_do_not_lengthen_time_outs() {
+    // Otherwise, flooding a node with made-up candidates would slow all its lookups down.
     let mut config = config(true, false);
     config.network = NetworkConfig::default();
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
-    let near = |key| Inbound::Connected { node: node(key), round_trip: Some(S / 100) };
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
+    let near =
+        |key| Inbound::Routing(RoutingInbound::Connected { node: node(key), round_trip: Some(S / 100) });
     for key in 1..=40 {
         let _ = machine.handle(at(0), Stamped::new(near(key)));
     }
     for key in 0x80..0xf0 {
-        let _ = machine.handle(at(0), Stamped::new(Inbound::Discovered(node(key))));
+        let _ = machine.handle(at(0), Stamped::new(Inbound::Routing(RoutingInbound::Discovered(node(key)))));
     }
-    while machine.routing().include.failed < 60 {
+    while machine.routing_counts().include.failed < 60 {
         let wake = machine.poll_timeout().unwrap();
         let _ = machine.handle(wake, Stamped::new(Inbound::Tick));
     }
     let now = at(100);
     let _ = machine.handle(now, Stamped::new(Inbound::Tick));
     let out = machine.handle(now, Stamped::new(Inbound::Start(Start::find(1, node(0)))));
-    let lookups = requests(&out).into_iter().filter(|stamped| stamped.event.owner.operation().is_some());
+    let lookups = requests(&out).into_iter().filter(|stamped| stamped.event.initiator.operation().is_some());
     let deadlines: Vec<_> = lookups.map(|stamped| stamped.deadline.unwrap() - now).collect();
     assert!(!deadlines.is_empty() && deadlines.iter().all(|time| *time == S / 4), "{deadlines:?}");
 }
 
 #[test]
-fn a_table_that_is_nearly_empty_says_so_once_and_remembers_the_latest_seeds() {
+fn near_empty_is_reported_once_and_the_latest_seeds_are_kept() {
     let mut config = config(false, false);
     config.routing.bootstrap =
         Some(BootstrapConfig { min_nodes: 3, max_seeds: 2, ..BootstrapConfig::default() });
     config.table.max_failures = 1;
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
     for key in 1..=3 {
         let _ = machine.handle(at(0), connected(key));
     }
-    let _ = machine.handle(at(0), Stamped::new(Inbound::Seeds(vec![node(7), node(8)])));
-    let _ = machine.handle(at(0), Stamped::new(Inbound::Seeds(vec![node(9)])));
-    let mut gone = |key, second| machine.handle(at(second), Stamped::new(Inbound::Disconnected(node(key))));
+    let _ =
+        machine.handle(at(0), Stamped::new(Inbound::Routing(RoutingInbound::Seeds(vec![node(7), node(8)]))));
+    let _ = machine.handle(at(0), Stamped::new(Inbound::Routing(RoutingInbound::Seeds(vec![node(9)]))));
+    let mut gone = |key, second| {
+        machine.handle(at(second), Stamped::new(Inbound::Routing(RoutingInbound::Disconnected(node(key)))))
+    };
     let (first, second) = (gone(1, 100), gone(2, 101));
     let notices = |out: &Batch<Outbound<Tiny>>| {
-        out.iter().filter(|out| matches!(out.event, Outbound::NearEmpty { .. })).count()
+        out.iter()
+            .filter(|out| matches!(out.event, Outbound::Routing(RoutingOutbound::NearEmpty { .. })))
+            .count()
     };
     assert_eq!((notices(&first), notices(&second)), (1, 0));
     // One began while the table was being filled; the next comes a minute after it.
     let mut asked = Vec::new();
     while asked.is_empty() {
         let out = machine.handle(machine.poll_timeout().unwrap(), Stamped::new(Inbound::Tick));
-        asked.extend(of(&out, Owner::Bootstrap).iter().map(|request| request.node));
+        asked.extend(of(&out, Initiator::Bootstrap).iter().map(|request| request.node));
     }
     asked.sort();
     assert_eq!(asked, [3, 8, 9].map(node), "who is left, and the latest two seeds");
 }
 
-// For any sequence of events.
+// The contract, over any sequence of events.
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn the_rules_hold_for_any_sequence_inside_the_coordinator(bytes in proptest::collection::vec(any::<u8>(), 1..800)) {
-        soak::<Coordinator<Grouped>>(&bytes);
+    fn any_sequence_keeps_the_contract_in_the_coordinator(bytes in proptest::collection::vec(any::<u8>(), 1..800)) {
+        run_scenario::<Coordinator<Grouped>>(&bytes);
     }
 
     #[test]
-    fn the_rules_hold_for_any_sequence_alone(bytes in proptest::collection::vec(any::<u8>(), 1..800)) {
-        soak::<Maintenance<Grouped>>(&bytes);
+    fn any_sequence_keeps_the_contract_alone(bytes in proptest::collection::vec(any::<u8>(), 1..800)) {
+        run_scenario::<Maintenance<Grouped>>(&bytes);
     }
 }
 
-/// Replays what a fuzzer found worth keeping.
-fn replay<M: Subject>(target: &str) {
+/// Replays the corpus of a fuzz target.
+fn replay<M: MachineUnderTest>(target: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     paths.sort();
     assert!(paths.len() >= 20, "{}", paths.len());
     for path in paths {
         println!("{}", path.display()); // shown where the assertion below fails
-        soak::<M>(&std::fs::read(&path).unwrap());
+        run_scenario::<M>(&std::fs::read(&path).unwrap());
     }
 }
 
 #[test]
-fn the_rules_hold_for_the_corpus_of_the_coordinator() {
+fn the_corpus_keeps_the_contract_in_the_coordinator() {
     replay::<Coordinator<Grouped>>("routing");
 }
 
 #[test]
-fn the_rules_hold_for_the_corpus_of_the_maintenance() {
+fn the_corpus_keeps_the_contract_alone() {
     replay::<Maintenance<Grouped>>("maintenance");
 }
 
-/// All that can happen does.
-fn sees_all<M: Subject>() {
+/// Checks that the scenarios reach every situation.
+fn sees_all<M: MachineUnderTest>() {
     let mut all = BTreeMap::new();
     for seed in 0..32_u8 {
         let mixed = |i: u32| (i + 977 * u32::from(seed)).wrapping_mul(0x9e37_79b9).rotate_left(13);
         let byte = |i: u32| mixed(i).wrapping_mul(0x85eb_ca6b).to_le_bytes()[3];
         let bytes: Vec<_> = std::iter::once(seed).chain((0..800).map(byte)).collect();
-        for (what, times) in soak::<M>(&bytes) {
+        for (what, times) in run_scenario::<M>(&bytes) {
             *all.entry(what).or_insert(0) += times;
         }
     }
@@ -746,24 +815,25 @@ fn sees_all<M: Subject>() {
 }
 
 #[test]
-fn the_properties_see_all_that_can_happen() {
+fn scenarios_reach_every_situation() {
     sees_all::<Coordinator<Grouped>>();
     sees_all::<Maintenance<Grouped>>();
 }
 
 #[test]
-fn the_end_of_time_wakes_nobody() {
+fn no_wake_up_at_the_end_of_time() {
     let config = Config { network: network(), ..Config::default() };
-    let mut machine = Coordinator::<Tiny>::new(LOCAL, config).unwrap();
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
     let _ = machine.handle(at(0), connected(1));
-    let _ = machine.handle(at(0), Stamped::new(Inbound::Seeds(vec![node(2)])));
-    let _ = machine.handle(Instant::FAR_FUTURE, Stamped::new(Inbound::Discovered(node(7))));
+    let _ = machine.handle(at(0), Stamped::new(Inbound::Routing(RoutingInbound::Seeds(vec![node(2)]))));
+    let _ = machine
+        .handle(Instant::FAR_FUTURE, Stamped::new(Inbound::Routing(RoutingInbound::Discovered(node(7)))));
     let _ = machine.handle(Instant::FAR_FUTURE, Stamped::new(Inbound::Tick));
     assert_eq!(machine.poll_timeout(), None);
 }
 
 #[test]
-fn a_memory_of_failed_checks_that_makes_no_sense_is_refused() {
+fn an_invalid_backoff_configuration_names_its_field() {
     let never = IncludeConfig { retry_interval: core::time::Duration::ZERO, ..IncludeConfig::default() };
     let many = IncludeConfig { max_failed: (1 << 20) + 1, ..IncludeConfig::default() };
     for (field, config) in [("include.retry_interval", never), ("include.max_failed", many)] {

@@ -1,21 +1,21 @@
-//! Networks of real coordinators under virtual time, with everything turned on that can go wrong.
+//! Networks of real coordinators under virtual time, with everything enabled that can go wrong.
 //!
-//! The longer soak: `cargo test --release --features sim --test simulation -- --ignored`, with the first seed in
-//! `KAD_SOAK_FROM` and how many in `KAD_SOAK`.
+//! The longer run: `cargo test --release --features sim --test simulation -- --ignored`, with the first seed in
+//! `KAD_SOAK_FROM` and the number of seeds in `KAD_SOAK`.
 
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::type_complexity)] // a test may fail so
 
 use kad_proto::broadcast::Success;
 use kad_proto::coordinator::{Inbound, Outbound};
-use kad_proto::explore::Schedule;
 use kad_proto::sim::{
-    Bootstrap, Broadcasts, Build, Churn, Eclipse, Empty, Event, Fate, Join, Late, Latency, Length, Link,
-    MadeUp, Net, Pace, Partition, Party, Reason, Scenario, Scheme, Silent, Slow, Sybils, Workload, World,
+    Bootstrap, Broadcasts, Build, Churn, Eclipse, Empty, Interarrival, Join, Late, Latency, Length, Link,
+    MadeUp, Net, Partition, Party, Reason, RequestEnd, Scenario, Scheme, Silent, SimEvent, Slow, Sybils,
+    Workload, World,
 };
 use kad_proto::{
-    BootstrapConfig, Config, Coordinator, ExploreConfig, Instant, Machine, ProbeConfig, RoutingConfig,
-    Stamped, Start,
+    BootstrapConfig, Config, Coordinator, ExploreConfig, Instant, Machine, ProbeConfig, Response,
+    RoutingConfig, RoutingInbound, Schedule, Secret, Stamped, Start,
 };
 use std::sync::mpsc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use std::time::Duration;
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 
-/// Everything turned on; what exactly depends on the seed.
+/// Everything enabled; the details depend on the seed.
 fn storm(seed: u64, nodes: u32) -> Scenario {
     let pick = |number: u64| seed / number % 3;
     let length = |mean: Duration| match pick(3) {
@@ -44,8 +44,8 @@ fn storm(seed: u64, nodes: u32) -> Scenario {
             1 => Build::Join(Join { every: 20 * MS, refreshes: 1, ..Join::default() }),
             _ => Build::Bootstrap(Bootstrap { every: 20 * MS, settle: 5 * S, ..Bootstrap::default() }),
         },
-        warm: pick(27) == 0,
-        meet: pick(3) > 0,
+        preseed_rtt: pick(27) == 0,
+        reverse_ping: pick(3) > 0,
         dead: 0.1,
         nat: 0.1,
         slow: Slow { share: 0.1, factor: 10.0 },
@@ -61,14 +61,14 @@ fn storm(seed: u64, nodes: u32) -> Scenario {
         partition: Some(Partition::Split { share: 0.3, from: 2 * S, until: 6 * S }),
         workload: Workload {
             lookups: 25,
-            pace: Pace::Mean(300 * MS),
+            pace: Interarrival::Mean(300 * MS),
             deadline: [None, Some(2 * S), Some(300 * MS)][usize::try_from(pick(1)).unwrap()],
             messages: 0.3,
             stopped: 0.1,
             ..Workload::default()
         },
         health: Some(5 * S),
-        check: true,
+        check_invariants: true,
         replay: "KAD_SOAK=1 KAD_SOAK_FROM={seed} cargo test --features sim --test simulation -- --ignored"
             .into(),
         ..Scenario::default()
@@ -78,7 +78,7 @@ fn storm(seed: u64, nodes: u32) -> Scenario {
         scenario.sybils =
             (pick(3) == 0).then(|| Sybils { count: 20, groups: 2, victim: 9, ..Sybils::default() });
     }
-    scenario.config.pool.query.paths = if pick(81) == 2 { 3 } else { 1 };
+    scenario.config.query.paths = if pick(81) == 2 { 3 } else { 1 };
     if pick(3) == 2 {
         scenario.config.network.max_in_flight = 4;
         scenario.config.network.max_queued = 3;
@@ -87,7 +87,7 @@ fn storm(seed: u64, nodes: u32) -> Scenario {
     scenario
 }
 
-/// All of the routing maintenance, often enough for a short run.
+/// All parts of the routing maintenance, frequent enough for a short run.
 fn restless() -> RoutingConfig {
     let (bootstrap, probe) = (BootstrapConfig::default(), ProbeConfig::default());
     let schedule = Schedule::Dynamic { interval: 2 * S, multiplier: 10, jitter: 50 };
@@ -113,7 +113,7 @@ fn weather(seeds: impl Iterator<Item = u64>, nodes: u32) -> World {
     last.unwrap()
 }
 
-/// Seeds from this one on: fewer where nothing is optimised, but where arithmetic is checked for overflow.
+/// Seeds from this one on: fewer in an unoptimised build, which checks arithmetic for overflow.
 fn some(from: u64, count: u64) -> std::ops::Range<u64> {
     from..from + if cfg!(debug_assertions) { count / 4 } else { count }
 }
@@ -123,7 +123,7 @@ fn invariants_hold_with_everything_turned_on() {
     weather(some(0, 200), 30);
 }
 
-/// The same, in which records are stored.
+/// The same, with broadcasts.
 fn publishing(seed: u64, nodes: u32) -> World {
     let schemes = [
         Scheme::FollowUp,
@@ -133,15 +133,15 @@ fn publishing(seed: u64, nodes: u32) -> World {
         Scheme::Static,
     ];
     let mut scenario = storm(seed, nodes);
-    // It is judged so much later who holds what.
+    // The holders of the records are judged this much later.
     scenario.config.broadcast.background_timeout = 500 * MS;
     scenario.broadcasts = Some(Broadcasts {
         scheme: schemes[usize::try_from(seed % 5).unwrap()],
         count: 12,
-        pace: Pace::Mean(300 * MS),
+        pace: Interarrival::Mean(300 * MS),
         deadline: [None, Some(3 * S), Some(300 * MS)][usize::try_from(seed / 5 % 3).unwrap()],
         success: Success::Share(50),
-        learn: u32::try_from(seed / 3 % 8).unwrap(),
+        warmup_lookups: u32::try_from(seed / 3 % 8).unwrap(),
         stopped: 0.1,
         ..Broadcasts::default()
     });
@@ -164,7 +164,7 @@ fn invariants_hold_while_records_are_stored() {
         held += nodes.map(|index| world.held(world.handle(index)).count()).sum::<usize>();
         // Requests that were in flight when their broadcast returned.
         let ended = world.broadcasts().iter().filter_map(|broadcast| broadcast.ending.as_ref());
-        left += ended.map(|ending| ending.statistics.in_flight()).sum::<u32>();
+        left += ended.map(|ending| ending.stats.in_flight()).sum::<u32>();
     }
     assert!(held > 80 * count && left > 20, "{held} {left} in {count}");
 }
@@ -192,7 +192,7 @@ fn the_same_seed_gives_the_same_run() {
     assert_ne!(print(5), print(6));
 }
 
-/// On every platform. Changes of the engine's policy change it; nothing else may.
+/// Equal on every platform. Only an intended change of policy may change the figures.
 #[test]
 fn this_run_is_the_same_everywhere() {
     assert_eq!(format!("{:016x}", weather([12].into_iter(), 60).fingerprint()), "687a9a05761b045a");
@@ -203,7 +203,7 @@ fn lookups_in_an_ideal_network_are_complete_and_short() {
     for nodes in [50, 500, 5_000] {
         for seed in 1..=3 {
             let workload = Workload { lookups: 60, ..Workload::default() };
-            // Without a tail of round trips that look like losses.
+            // No long round trips that look like losses.
             let link = Link { round_trip: Latency::Uniform(50 * MS, 100 * MS), ..Link::default() };
             let mut world =
                 World::new(Scenario { nodes, seed, link, workload, ..Scenario::default() }).unwrap();
@@ -217,12 +217,13 @@ fn lookups_in_an_ideal_network_are_complete_and_short() {
 }
 
 #[test]
-fn nodes_that_join_one_by_one_make_a_network() {
+fn nodes_that_join_one_by_one_form_a_network() {
     for seeds in [1, 3] {
         let build = Build::Join(Join { seeds, every: 50 * MS, ..Join::default() });
         let health = Some(5 * S);
-        let workload = Workload { lookups: 50, pace: Pace::Every(S), ..Workload::default() };
-        let scenario = Scenario { nodes: 300, build, meet: true, health, workload, ..Scenario::default() };
+        let workload = Workload { lookups: 50, pace: Interarrival::Every(S), ..Workload::default() };
+        let scenario =
+            Scenario { nodes: 300, build, reverse_ping: true, health, workload, ..Scenario::default() };
         let mut world = World::new(scenario).unwrap();
         world.run().unwrap();
         let figures = world.figures();
@@ -236,7 +237,7 @@ fn nodes_that_join_one_by_one_make_a_network() {
 }
 
 #[test]
-fn dead_nodes_stand_in_the_tables_and_do_not_answer() {
+fn dead_nodes_are_in_tables_and_do_not_answer() {
     let scenario = Scenario { dead: 0.3, health: Some(3_600 * S), ..Scenario::default() };
     let mut world = World::new(scenario).unwrap();
     world.run().unwrap();
@@ -251,12 +252,12 @@ fn a_partition_keeps_two_sides_apart_while_it_lasts() {
     let partition = Partition::By(std::sync::Arc::new(move |now, from, to| {
         now < Instant::from_millis(100_000) && sides(from) != sides(to)
     }));
-    let workload = Workload { lookups: 40, pace: Pace::Every(5 * S), ..Workload::default() };
+    let workload = Workload { lookups: 40, pace: Interarrival::Every(5 * S), ..Workload::default() };
     let scenario = Scenario { nodes: 200, partition: Some(partition), workload, ..Scenario::default() };
     let mut world = World::new(scenario).unwrap();
     let (sender, answers) = mpsc::channel();
     world.set_log(move |at, event| {
-        if let Event::Answered { from, node, .. } = event {
+        if let SimEvent::Answered { from, node, .. } = event {
             let _ = sender.send((at, sides(*from) == sides(*node)));
         }
     });
@@ -285,15 +286,16 @@ fn lookups_are_stopped_and_run_out_of_time() {
 #[test]
 fn requests_that_are_refused_fail_at_once() {
     let link = Link { refusal: 1.0, ..Link::default() };
-    let mut world = World::new(Scenario { dead: 0.3, link, keep: 100, ..Scenario::default() }).unwrap();
+    let mut world =
+        World::new(Scenario { dead: 0.3, link, detailed_lookups: 100, ..Scenario::default() }).unwrap();
     world.run().unwrap();
     let fates: Vec<_> =
         world.lookups().iter().flat_map(|lookup| &lookup.asked).filter_map(|a| a.ended).collect();
-    assert!(fates.iter().filter(|(_, fate)| *fate == Fate::Failed).count() > 100);
+    assert!(fates.iter().filter(|(_, fate)| *fate == RequestEnd::Failed).count() > 100);
 }
 
 #[test]
-fn who_eclipses_a_target_is_found_instead_of_others() {
+fn an_eclipsed_target_yields_the_attackers_nodes() {
     let recall = |hostile| {
         let mut world = World::new(Scenario { hostile, ..Scenario::default() }).unwrap();
         world.run().unwrap();
@@ -304,13 +306,14 @@ fn who_eclipses_a_target_is_found_instead_of_others() {
     assert!(recall(vec![Party::new(0.1, Empty)]) > 0.95);
 }
 
-/// The engine of the node that looks, driven by hand: it is told the recorded answers, at the recorded times.
+/// The coordinator of the node that looks, driven by hand with the recorded answers at the recorded times.
 #[test]
-fn driven_by_hand_the_same_node_asks_the_same() {
+fn a_coordinator_driven_by_hand_sends_the_same_requests() {
     for seed in 0..30 {
         let workload = Workload { lookups: 1, ..Workload::default() };
         let link = Link { loss: 0.1, ..Link::default() };
-        let scenario = Scenario { seed, nodes: 30, warm: false, link, workload, ..Scenario::default() };
+        let scenario =
+            Scenario { seed, nodes: 30, preseed_rtt: false, link, workload, ..Scenario::default() };
         let before = World::new(scenario.clone()).unwrap();
         let mut world = World::new(scenario).unwrap();
         world.run().unwrap();
@@ -320,17 +323,19 @@ fn driven_by_hand_the_same_node_asks_the_same() {
             .iter()
             .enumerate()
             .filter_map(|(place, asked)| match asked.ended {
-                Some((at, Fate::Answered)) => Some((at, place)),
+                Some((at, RequestEnd::Answered)) => Some((at, place)),
                 _ => None,
             })
             .collect();
         answers.sort_unstable();
 
         let config = Config { routing: RoutingConfig::off(), ..Config::default() };
-        let mut engine = Coordinator::<Net>::new(lookup.starter.key(), config).unwrap();
+        let mut engine =
+            Coordinator::<Net>::new(lookup.starter.key(), config, &Secret::from_seed(0)).unwrap();
         let known: Vec<_> = before.engine(lookup.starter).unwrap().table().iter().collect();
         for record in known {
-            let event = Inbound::Connected { node: *record.node(), round_trip: None };
+            let event =
+                Inbound::Routing(RoutingInbound::Connected { node: *record.node(), round_trip: None });
             let _ = engine.handle(Instant::ORIGIN, Stamped::new(event));
         }
         let mut sent = Vec::new();
@@ -350,7 +355,7 @@ fn driven_by_hand_the_same_node_asks_the_same() {
             }
             let request = &requests[place].1;
             let closer = before.closest_known(request.node, request.target);
-            let event = Inbound::Answered { request: request.id, closer };
+            let event = Inbound::Response(Response::answered(request.id, closer));
             requests = tell(&mut engine, at, event);
         }
         while let Some(due) = engine.poll_timeout() {
@@ -363,9 +368,9 @@ fn driven_by_hand_the_same_node_asks_the_same() {
 }
 
 #[test]
-fn lookups_begin_when_they_are_told_to() {
+fn lookups_begin_as_scheduled() {
     let times = [S, 2 * S, 5 * S];
-    let workload = Workload { lookups: 4, pace: Pace::At(times.into()), ..Workload::default() };
+    let workload = Workload { lookups: 4, pace: Interarrival::At(times.into()), ..Workload::default() };
     let mut world = World::new(Scenario { nodes: 50, workload, ..Scenario::default() }).unwrap();
     world.run().unwrap();
     let began: Vec<_> = world.lookups().iter().map(|lookup| lookup.began - Instant::ORIGIN).collect();

@@ -1,21 +1,25 @@
-//! What somebody who uses OpenTelemetry sees of a coordinator.
+//! Telemetry: the spans and metrics that a user of OpenTelemetry sees of a coordinator.
 
 #![cfg(feature = "telemetry")]
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[macro_use]
-mod beside;
-mod model;
-mod upkeep;
+mod wrapped_coordinator;
+mod maintenance_contract;
+mod random_world;
+
+#[allow(dead_code)] // each test binary uses a part of it
+#[path = "support/tiny.rs"]
+mod tiny;
 
 use kad_proto::broadcast::{StartBroadcast, Success};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::telemetry::{Metrics, Spans, Traced};
 use kad_proto::{
     Ask, Config, ConfigError, Context, Coordinator, Family, Instant, Key, Key8, Machine, NetworkConfig,
-    Request, RequestId, RoutingConfig, SpanContext, Stamped, Start,
+    Request, RequestId, Response, RoutingConfig, RoutingInbound, Secret, SpanContext, Stamped, Start,
 };
-use model::{Kind, decode, run_on};
+use maintenance_contract::Grouped;
 use opentelemetry::trace::noop::{NoopSpan, NoopTracer};
 use opentelemetry::trace::{
     Link, Span as _, SpanBuilder, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState, Tracer,
@@ -29,25 +33,13 @@ use opentelemetry_sdk::trace::{
     ShouldSample, SpanData,
 };
 use proptest::prelude::*;
+use random_world::{MachineKind, decode, run_on};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
-use upkeep::Grouped;
-
-#[derive(Clone, Debug, PartialEq)]
-struct Tiny;
-
-impl Family for Tiny {
-    type Key = Key8;
-    type Node = Key8;
-    type Message = &'static str;
-
-    fn key(node: &Key8) -> Key8 {
-        *node
-    }
-}
+use tiny::TinyText as Tiny;
 
 const LOCAL: Key8 = Key8::new([0xff]);
 const S: Duration = Duration::from_secs(1);
@@ -56,14 +48,14 @@ fn node(key: u8) -> Key8 {
     Key8::new([key])
 }
 
-/// A coordinator among nodes that know each other, and what its tracer was told.
+/// A coordinator among nodes that know each other, and the spans that it exports.
 struct Net {
     machine: Traced<Tiny, SdkTracer>,
     now: Instant,
     open: Vec<(Instant, Request<Tiny>, Context)>,
     /// Nodes that do not answer.
     dead: fn(&Key8) -> bool,
-    /// Of each request, that from whose answer (or start) it followed: what a driver sees of the causal tree.
+    /// For each request, the one whose answer (or start) led to it: the causal tree as a driver sees it.
     causes: BTreeMap<RequestId, Option<RequestId>>,
     /// The span of each request.
     ids: BTreeMap<RequestId, SpanId>,
@@ -83,14 +75,15 @@ impl Net {
             .with_sampler(Sampler::ParentBased(Box::new(sampler)))
             .build();
         let tracer = provider.tracer("kad");
-        let machine = Traced::new(Coordinator::new(LOCAL, config).unwrap(), tracer, origin());
+        let machine =
+            Traced::new(Coordinator::new(LOCAL, config, &Secret::from_seed(0)).unwrap(), tracer, origin());
         let (open, causes, ids) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         Self { machine, now: Instant::ORIGIN, open, dead: |_| false, causes, ids, provider, exporter }
     }
 
     fn call(&mut self, event: Stamped<Inbound<Tiny>>) -> Vec<Stamped<Outbound<Tiny>>> {
         let cause = match &event.event {
-            Inbound::Answered { request, .. } => Some(*request),
+            Inbound::Response(Response { request, result: Ok(_) }) => Some(*request),
             _ => None,
         };
         let out = self.machine.handle(self.now, event);
@@ -107,10 +100,10 @@ impl Net {
                 _ => {}
             }
         }
-        out.into_vec()
+        out.into_iter().collect()
     }
 
-    /// Answers come after 10 ms, in order; time passes where nobody answers. Until this instant.
+    /// Until this instant, nodes answer after 10 ms, in order; where none does, time passes.
     fn run(&mut self, until: Instant) {
         let network: Vec<_> = (0..64).map(|i| node(i * 4)).collect();
         loop {
@@ -127,7 +120,7 @@ impl Net {
             let mut closer = network.clone();
             closer.sort_by_key(|node| node.distance(&request.target));
             closer.truncate(if matches!(request.ask, Ask::Store { .. }) { 0 } else { 20 });
-            self.call(Inbound::Answered { request: request.id, closer }.into());
+            self.call(Inbound::Response(Response::answered(request.id, closer)).into());
         }
     }
 
@@ -177,13 +170,13 @@ fn one_lookup_is_one_trace_and_its_tree_is_the_causal_tree() {
     let requests: Vec<_> = spans.iter().filter(|span| span.name == "FIND_NODE").collect();
     assert_eq!(requests.len(), net.causes.len());
     assert_eq!(spans.last().unwrap().name, "kad find", "it ends after the last of its requests");
-    assert_eq!(text(lookup, "kad.requests"), requests.len().to_string());
+    assert_eq!(text(lookup, "kad.sent"), requests.len().to_string());
     let mut deep = 0;
     for span in &requests {
         assert_eq!((&span.span_kind, text(span, "rpc.method")), (&SpanKind::Client, "FIND_NODE".into()));
         assert!(span.end_time.duration_since(span.start_time).unwrap() <= S * 2);
         let id = net.ids.iter().find(|(_, id)| **id == span.span_context.span_id()).unwrap().0;
-        // The causal tree, as the driver saw it: whose answer was handed in when this request came out.
+        // The causal tree as the driver saw it: the request whose answer was handled when this one came out.
         let parent = match net.causes[id] {
             Some(cause) => net.ids[&cause],
             None => lookup.span_context.span_id(),
@@ -217,7 +210,7 @@ fn routing_checks_are_roots_with_links() {
     net.call(Inbound::Start(find(1, 0x42)).into());
     net.run(Instant::from_secs(30));
     let spans = net.spans();
-    let checks: Vec<_> = spans.iter().filter(|span| text(span, "kad.owner") == "include").collect();
+    let checks: Vec<_> = spans.iter().filter(|span| text(span, "kad.initiator") == "include").collect();
     assert!(!checks.is_empty());
     let lookup = spans.iter().find(|span| span.name == "kad find").unwrap();
     for check in checks {
@@ -233,10 +226,10 @@ fn routing_checks_are_roots_with_links() {
 }
 
 #[test]
-fn a_lookup_that_ran_out_of_time_says_so_and_what_it_found() {
+fn a_lookup_that_exceeds_its_deadline_reports_that_and_its_results() {
     let mut net = Net::new(quiet(), Sampler::AlwaysOn);
     net.dead = |node| node.as_bytes()[0] < 0x60;
-    let start = Stamped::new(Inbound::Start(find(1, 0x42))).by(Instant::from_millis(500));
+    let start = Stamped::new(Inbound::Start(find(1, 0x42))).with_deadline(Instant::from_millis(500));
     net.call(start);
     net.run(Instant::FAR_FUTURE);
     let spans = net.spans();
@@ -251,7 +244,7 @@ fn a_lookup_that_ran_out_of_time_says_so_and_what_it_found() {
     assert!(closest.to_string().contains("80"), "a partial result is a result: {closest}");
     assert_eq!(lookup.end_time, origin() + Duration::from_millis(500));
     let given_up = spans.iter().filter(|span| text(span, "kad.end") == "operation ended").count();
-    assert!(given_up > 0 && net.machine.coordinator().traffic().cancelled as usize == given_up);
+    assert!(given_up > 0 && net.machine.coordinator().request_stats().cancelled as usize == given_up);
 }
 
 #[test]
@@ -267,7 +260,7 @@ fn a_time_out_is_an_error_of_its_request() {
 }
 
 #[test]
-fn who_is_sampled_out_stays_so_and_trace_state_is_carried() {
+fn sampling_decisions_and_trace_state_are_inherited() {
     let state = TraceState::from_key_value([("vendor", "7")]).unwrap();
     for (flags, recorded) in [(TraceFlags::NOT_SAMPLED, false), (TraceFlags::SAMPLED, true)] {
         let mut net = Net::new(quiet(), Sampler::AlwaysOn);
@@ -292,7 +285,7 @@ fn who_is_sampled_out_stays_so_and_trace_state_is_carried() {
 
 #[test]
 fn without_a_tracer_contexts_are_those_of_the_engine() {
-    let engine = || Coordinator::<Tiny>::new(LOCAL, quiet()).unwrap();
+    let engine = || Coordinator::<Tiny>::new(LOCAL, quiet(), &Secret::from_seed(0)).unwrap();
     let mut plain = engine();
     let mut traced = Traced::<Tiny, SdkTracer>::off(engine());
     let caller =
@@ -315,11 +308,11 @@ fn a_broadcast_is_one_trace_with_its_stores() {
     assert!(stores.iter().all(|span| span.span_context.trace_id() == broadcast.span_context.trace_id()));
 }
 
-/// Keeps operations and what belongs to them.
+/// A sampler that keeps operations and what belongs to them.
 #[derive(Clone, Debug)]
-struct NoUpkeep;
+struct NoMaintenance;
 
-impl ShouldSample for NoUpkeep {
+impl ShouldSample for NoMaintenance {
     fn should_sample(
         &self,
         _: Option<&opentelemetry::Context>,
@@ -329,28 +322,31 @@ impl ShouldSample for NoUpkeep {
         attributes: &[KeyValue],
         _: &[Link],
     ) -> SamplingResult {
-        let is_upkeep = attributes.iter().any(|attribute| attribute.key.as_str() == "kad.owner");
-        let decision = if is_upkeep { SamplingDecision::Drop } else { SamplingDecision::RecordAndSample };
+        let is_maintenance = attributes.iter().any(|attribute| attribute.key.as_str() == "kad.initiator");
+        let decision =
+            if is_maintenance { SamplingDecision::Drop } else { SamplingDecision::RecordAndSample };
         SamplingResult { decision, attributes: Vec::new(), trace_state: TraceState::NONE }
     }
 }
 
 #[test]
-fn a_sampler_can_tell_upkeep_from_operations() {
+fn a_sampler_can_distinguish_maintenance_from_operations() {
     let exporter = InMemorySpanExporter::default();
-    let provider =
-        SdkTracerProvider::builder().with_sampler(NoUpkeep).with_simple_exporter(exporter.clone()).build();
+    let provider = SdkTracerProvider::builder()
+        .with_sampler(NoMaintenance)
+        .with_simple_exporter(exporter.clone())
+        .build();
     let config = Config { routing: RoutingConfig::default(), ..quiet() };
     let mut net = Net::new(quiet(), Sampler::AlwaysOff);
-    let coordinator = Coordinator::new(LOCAL, config).unwrap();
+    let coordinator = Coordinator::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
     net.machine = Traced::new(coordinator, provider.tracer("kad"), origin());
     net.call(Inbound::Start(find(1, 0x42)).into());
     net.run(Instant::from_secs(30));
-    let traffic = net.machine.coordinator().traffic();
+    let request_stats = net.machine.coordinator().request_stats();
     let spans = exporter.get_finished_spans().unwrap();
     let lookup = spans.iter().find(|span| span.name == "kad find").unwrap();
-    assert_eq!(spans.len(), 1 + text(lookup, "kad.requests").parse::<usize>().unwrap());
-    assert!(traffic.sent as usize > spans.len(), "there was upkeep");
+    assert_eq!(spans.len(), 1 + text(lookup, "kad.sent").parse::<usize>().unwrap());
+    assert!(request_stats.sent as usize > spans.len(), "there was maintenance");
 }
 
 /// A tracer that makes no spans, and counts how many it was asked for.
@@ -371,7 +367,7 @@ fn a_tracer_that_makes_no_spans_is_asked_for_one() {
     let caller =
         SpanContext::new(TraceId::from(5), SpanId::from(6), TraceFlags::SAMPLED, true, TraceState::NONE);
     for context in [Context::NONE, Context::Parent(caller.clone()), Context::Link(caller)] {
-        let mut plain = Coordinator::<Tiny>::new(LOCAL, quiet()).unwrap();
+        let mut plain = Coordinator::<Tiny>::new(LOCAL, quiet(), &Secret::from_seed(0)).unwrap();
         let nothing = Nothing::default();
         let mut traced = Traced::new(plain.clone(), nothing.clone(), origin());
         let mut call = |event: Inbound<Tiny>| {
@@ -385,14 +381,14 @@ fn a_tracer_that_makes_no_spans_is_asked_for_one() {
             _ => None,
         });
         for request in requests.collect::<Vec<_>>() {
-            call(Inbound::Answered { request, closer: vec![node(0x11), node(0x99)] });
+            call(Inbound::Response(Response::answered(request, vec![node(0x11), node(0x99)])));
         }
         assert_eq!(nothing.0.load(Ordering::Relaxed), 1);
     }
 }
 
 #[test]
-fn a_program_that_ends_leaves_no_span_open() {
+fn abandoning_ends_all_open_spans() {
     let mut net = Net::new(quiet(), Sampler::AlwaysOn);
     net.dead = |_| true;
     net.call(Inbound::Start(find(1, 0x42)).into());
@@ -404,14 +400,14 @@ fn a_program_that_ends_leaves_no_span_open() {
         assert_eq!(text(&span, "kad.end"), "abandoned");
         assert_eq!(span.end_time, origin() + Duration::from_millis(700));
     }
-    // What they were of goes on, and says so to nobody.
+    // The operations go on, without further spans.
     net.run(Instant::FAR_FUTURE);
-    assert_eq!(net.machine.coordinator().traffic().in_flight, 0);
+    assert_eq!(net.machine.coordinator().request_stats().in_flight, 0);
     assert!(net.spans().iter().all(|span| span.name != "kad find" || text(span, "kad.outcome").is_empty()));
 }
 
 #[test]
-fn the_driver_adds_what_only_it_knows() {
+fn the_driver_can_add_attributes_to_request_spans() {
     let mut net = Net::new(quiet(), Sampler::AlwaysOn);
     net.call(Inbound::Start(find(1, 0x42)).into());
     let request = net.open[0].1.id;
@@ -428,7 +424,7 @@ fn the_driver_adds_what_only_it_knows() {
 }
 
 #[test]
-fn nodes_are_described_as_the_driver_wants() {
+fn the_driver_can_describe_nodes() {
     let exporter = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
     let spans = Spans::<Tiny, _>::new(provider.tracer("kad"), origin()).describe_nodes(|node| {
@@ -436,7 +432,7 @@ fn nodes_are_described_as_the_driver_wants() {
         vec![KeyValue::new("network.peer.address", address), KeyValue::new("network.peer.port", 6881)]
     });
     let mut net = Net::new(quiet(), Sampler::AlwaysOff);
-    net.machine = Traced::with_spans(Coordinator::new(LOCAL, quiet()).unwrap(), spans);
+    net.machine = Traced::with_spans(Coordinator::new(LOCAL, quiet(), &Secret::from_seed(0)).unwrap(), spans);
     net.call(Inbound::Start(find(1, 0x42)).into());
     net.run(Instant::FAR_FUTURE);
     let spans = exporter.get_finished_spans().unwrap();
@@ -447,9 +443,9 @@ fn nodes_are_described_as_the_driver_wants() {
     assert!(text(lookup, "kad.closest").contains("10.0.0.64"), "{lookup:?}");
 }
 
-/// A traced coordinator under a model that knows nothing of it. Beside it, two without a tracer: one is told what the model
-/// says, and the model sees what comes of it; the other is told the contexts that the traced one was told, and so what it
-/// stamps on a request is what the request's span has to hang under, or to link to. Judged where it is dropped.
+/// A traced coordinator under the contract checkers, with two untraced ones. `plain` gets the checker's events,
+/// and the checker sees its results; `shadow` gets the events with the contexts that the traced one got, so that
+/// the context it stamps on a request is what the request's span must be a child of, or link to. Compared on drop.
 struct Watched<F: Family> {
     plain: Coordinator<F>,
     watch: Option<Watch<F>>,
@@ -459,7 +455,7 @@ struct Watch<F: Family> {
     traced: Traced<F, SdkTracer>,
     shadow: Coordinator<F>,
     now: Instant,
-    /// What the engine stamped on each request, and the request's own span.
+    /// The context that the engine stamped on each request, and the request's span.
     requests: Vec<(RequestId, Context, SpanId)>,
     open: HashMap<RequestId, SpanContext>,
     starts: u64,
@@ -468,7 +464,8 @@ struct Watch<F: Family> {
 }
 
 thread_local! {
-    /// Spans of requests that were judged, and of these those that hang under another request, and those with links.
+    /// Numbers of compared spans of requests, of those that are children of another request, and of those with
+    /// links.
     static JUDGED: RefCell<[usize; 3]> = const { RefCell::new([0; 3]) };
 }
 
@@ -482,7 +479,7 @@ impl<F: Family> Watched<F> {
     fn new(local: F::Key, config: Config) -> Result<Self, ConfigError> {
         let exporter = InMemorySpanExporter::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
-        let plain = Coordinator::new(local, config)?;
+        let plain = Coordinator::new(local, config, &Secret::from_seed(0))?;
         let watch = Watch {
             traced: Traced::new(plain.clone(), provider.tracer("kad"), origin()),
             shadow: plain.clone(),
@@ -502,7 +499,7 @@ impl<F: Family> Watched<F> {
             watch.call(now, event);
             assert_eq!(Machine::poll_timeout(&watch.traced), Machine::poll_timeout(&self.plain));
         }
-        out.into_vec()
+        out.into_iter().collect()
     }
 }
 
@@ -511,7 +508,7 @@ impl<F: Family> Watch<F> {
         self.now = self.now.max(now);
         let said = self.traced.handle(now, event.clone());
         let is_start = matches!(event.event, Inbound::Start(_) | Inbound::Crawl(_) | Inbound::Broadcast(_));
-        // The context that the tracer gave it.
+        // The context that the tracer gave the event.
         match &event.event {
             _ if is_start => {
                 self.starts += 1;
@@ -519,12 +516,7 @@ impl<F: Family> Watch<F> {
                     |out: &&Stamped<_>| matches!(out.event, Outbound::Started(_) | Outbound::Refused(_));
                 event.context = said.iter().find(last).unwrap().context.clone();
             }
-            Inbound::Answered { request, .. }
-            | Inbound::AnsweredWith { request, .. }
-            | Inbound::Rejected { request, .. }
-            | Inbound::Failed(request)
-                if event.context.parent().is_none() =>
-            {
+            Inbound::Response(Response { request, .. }) if event.context.parent().is_none() => {
                 if let Some(span) = self.open.get(request) {
                     event.context = Context::Parent(span.clone());
                 }
@@ -541,7 +533,7 @@ impl<F: Family> Watch<F> {
                     self.open.insert(request.id, own.clone());
                     self.requests.push((request.id, stamped.context.clone(), own.span_id()));
                 }
-                // All others are as the engine stamps them.
+                // All others are stamped by the engine alone.
                 _ => assert_eq!(said.context, stamped.context),
             }
         }
@@ -576,55 +568,58 @@ impl<F: Family> Drop for Watch<F> {
         }
         JUDGED.with_borrow_mut(|sums| sums.iter_mut().zip(judged).for_each(|(sum, more)| *sum += more));
         let mut end = |name: &str| ends.remove(name).unwrap_or(0);
-        let traffic = self.shadow.traffic();
-        assert_eq!(end("answered"), traffic.answered);
-        assert_eq!(end("failed") + end("rejected"), traffic.failed);
-        assert_eq!(end("timed out"), traffic.timed_out);
-        assert_eq!(end("abandoned"), traffic.in_flight);
-        assert_eq!(ends.values().sum::<u64>(), traffic.cancelled, "{ends:?}");
+        let request_stats = self.shadow.request_stats();
+        assert_eq!(end("answered"), request_stats.answered);
+        assert_eq!(end("failed") + end("rejected"), request_stats.failed);
+        assert_eq!(end("timed out"), request_stats.timed_out);
+        assert_eq!(end("abandoned"), request_stats.in_flight);
+        assert_eq!(ends.values().sum::<u64>(), request_stats.cancelled, "{ends:?}");
     }
 }
 
-beside!(Watched);
+wrapper_under_test!(Watched);
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 24 } else { 1_000 }))]
 
     #[test]
-    fn spans_are_as_the_engine_stamps_events(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let scenario = decode(Kind::Coordinator, &bytes);
+    fn spans_follow_the_stamps_of_the_engine(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let scenario = decode(MachineKind::Coordinator, &bytes);
         match scenario.width {
-            1 => run_on::<1, Watched<model::Net<1>>>(&scenario),
-            20 => run_on::<20, Watched<model::Net<20>>>(&scenario),
-            _ => run_on::<32, Watched<model::Net<32>>>(&scenario),
+            1 => run_on::<1, Watched<random_world::Net<1>>>(&scenario),
+            20 => run_on::<20, Watched<random_world::Net<20>>>(&scenario),
+            _ => run_on::<32, Watched<random_world::Net<32>>>(&scenario),
         };
     }
 
     #[test]
-    fn and_so_are_those_of_the_upkeep(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        upkeep::soak::<Watched<Grouped>>(&bytes);
+    fn spans_of_the_maintenance_follow_the_stamps_of_the_engine(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        maintenance_contract::run_scenario::<Watched<Grouped>>(&bytes);
     }
 }
 
 #[test]
-fn scenarios_are_judged() {
+fn the_scenarios_compare_many_calls() {
     for factor in (1..32).step_by(2) {
         let bytes: Vec<_> = (0..=255).map(|byte: u8| byte.wrapping_mul(factor)).collect();
-        upkeep::soak::<Watched<Grouped>>(&bytes);
-        run_on::<1, Watched<model::Net<1>>>(&decode(Kind::Coordinator, &[&[0; 28], &bytes[..]].concat()));
+        maintenance_contract::run_scenario::<Watched<Grouped>>(&bytes);
+        run_on::<1, Watched<random_world::Net<1>>>(&decode(
+            MachineKind::Coordinator,
+            &[&[0; 28], &bytes[..]].concat(),
+        ));
     }
     let [requests, deep, linked] = JUDGED.with_borrow(|judged| *judged);
     assert!(requests > 1_000 && deep > 100 && linked > 100, "{requests}, {deep}, {linked}");
 }
 
 #[test]
-fn a_broadcast_that_falls_short_is_an_error_and_one_that_does_not_is_none() {
+fn only_an_unsuccessful_broadcast_is_an_error() {
     let run = |dead: fn(&Key8) -> bool, success, deadline| {
         let mut net = Net::new(quiet(), Sampler::AlwaysOn);
         net.dead = dead;
         let nodes = vec![node(0x40), node(0x44)];
         let start = StartBroadcast::fixed(3, node(0x42), "it", nodes).with_success(success);
-        net.call(Stamped::new(Inbound::Broadcast(start)).by(deadline));
+        net.call(Stamped::new(Inbound::Broadcast(start)).with_deadline(deadline));
         net.run(Instant::FAR_FUTURE);
         let spans = net.spans();
         let broadcast = spans.iter().find(|span| span.name == "kad broadcast").unwrap();
@@ -643,7 +638,7 @@ fn a_broadcast_that_falls_short_is_an_error_and_one_that_does_not_is_none() {
     assert_eq!(run(half_dead, one, soon), (late, String::new(), Status::Unset));
 }
 
-/// What was exported last: each point by its instrument and attributes; of a histogram how many there were, and their sum.
+/// The last export: each point by its instrument and attributes; of a histogram the count and the sum.
 fn exported(provider: &SdkMeterProvider, exporter: &InMemoryMetricExporter) -> BTreeMap<String, f64> {
     exporter.reset();
     provider.force_flush().unwrap();
@@ -688,7 +683,7 @@ fn exported(provider: &SdkMeterProvider, exporter: &InMemoryMetricExporter) -> B
     points
 }
 
-/// One node of a network with maintenance, lookups, a broadcast that falls short and one that is refused, and dead nodes.
+/// A node of a network with maintenance, lookups, an unsuccessful broadcast, a refused start, and dead nodes.
 fn measured() -> (Net, SdkMeterProvider, InMemoryMetricExporter) {
     let exporter = InMemoryMetricExporter::default();
     let provider =
@@ -697,7 +692,8 @@ fn measured() -> (Net, SdkMeterProvider, InMemoryMetricExporter) {
     let mut net = Net::new(quiet(), Sampler::AlwaysOff);
     net.dead = |node| node.as_bytes()[0] % 16 == 4;
     let config = Config { routing: RoutingConfig::default(), ..quiet() };
-    net.machine = Traced::off(Coordinator::new(LOCAL, config).unwrap()).with_metrics(Metrics::new(&meter));
+    net.machine = Traced::off(Coordinator::new(LOCAL, config, &Secret::from_seed(0)).unwrap())
+        .with_metrics(Metrics::new(&meter));
     net.call(Inbound::Start(Start::bootstrap(9, LOCAL, vec![node(0x80), node(0x10)])).into());
     net.run(Instant::from_secs(20));
     net.call(Inbound::Start(find(1, 0x42)).into());
@@ -706,8 +702,8 @@ fn measured() -> (Net, SdkMeterProvider, InMemoryMetricExporter) {
         .with_success(Success::Share(100));
     net.call(Inbound::Broadcast(short).into());
     net.run(Instant::from_secs(40));
-    net.call(Stamped::new(Inbound::Start(find(2, 0x99))).by(net.now + Duration::from_millis(5)));
-    net.call(Inbound::Answered { request: RequestId::from_u64(7 << 40), closer: Vec::new() }.into());
+    net.call(Stamped::new(Inbound::Start(find(2, 0x99))).with_deadline(net.now + Duration::from_millis(5)));
+    net.call(Inbound::Response(Response::answered(RequestId::from_u64(7 << 40), Vec::new())).into());
     net.run(Instant::from_secs(60));
     (net, provider, exporter)
 }
@@ -719,7 +715,7 @@ fn metrics_agree_with_the_plain_numbers() {
     net.machine.measure(now);
     let points = exported(&provider, &exporter);
     let engine = net.machine.coordinator();
-    let (traffic, routing) = (engine.traffic(), engine.routing());
+    let (request_stats, routing) = (engine.request_stats(), engine.routing_counts());
     let at = |name: &str| points.get(name).copied().unwrap_or_else(|| panic!("{name} of {points:#?}"));
     let sum = |prefix: &str| {
         let some = points.iter().filter(|(name, _)| name.starts_with(prefix));
@@ -729,24 +725,33 @@ fn metrics_agree_with_the_plain_numbers() {
         let is = |name: &str| name.starts_with("kad.requests.ended kad.end=") && name.contains(end);
         points.iter().filter(|(name, _)| is(name)).map(|(_, value)| value).sum::<f64>() as u64
     };
-    assert_eq!(sum("kad.requests.sent"), traffic.sent);
-    assert_eq!(ended("=answered"), traffic.answered);
-    assert_eq!(ended("=timed out"), traffic.timed_out);
-    assert_eq!(ended("=failed") + ended("=rejected"), traffic.failed);
-    assert_eq!(ended("=operation ended") + ended("=lookup ended") + ended("=superseded"), traffic.cancelled);
-    for owner in ["operation", "include", "explore"] {
-        assert!(at(&format!("kad.requests.sent kad.owner={owner}")) > 0.0);
+    assert_eq!(sum("kad.requests.sent"), request_stats.sent);
+    assert_eq!(ended("=answered"), request_stats.answered);
+    assert_eq!(ended("=timed out"), request_stats.timed_out);
+    assert_eq!(ended("=failed") + ended("=rejected"), request_stats.failed);
+    assert_eq!(
+        ended("=operation ended") + ended("=lookup ended") + ended("=superseded"),
+        request_stats.cancelled
+    );
+    for initiator in ["operation", "include", "explore"] {
+        assert!(at(&format!("kad.requests.sent kad.initiator={initiator}")) > 0.0);
     }
-    assert!(traffic.timed_out > 0 && traffic.cancelled > 0);
-    assert_eq!(at("kad.requests.in_flight") as u64, traffic.in_flight);
-    assert_eq!(at("kad.requests.queued") as u64, traffic.queued);
-    assert_eq!((at("kad.replies.late") + at("kad.replies.unknown")) as u64, traffic.late + traffic.unknown);
-    assert_eq!(traffic.late + traffic.unknown, 1);
+    assert!(request_stats.timed_out > 0 && request_stats.cancelled > 0);
+    assert_eq!(at("kad.requests.in_flight") as u64, request_stats.in_flight);
+    assert_eq!(at("kad.requests.queued") as u64, request_stats.queued);
+    assert_eq!(
+        (at("kad.responses.late") + at("kad.responses.unknown")) as u64,
+        request_stats.late + request_stats.unknown
+    );
+    assert_eq!(request_stats.late + request_stats.unknown, 1);
     assert_eq!(at("kad.operations.live") as usize, engine.operations());
     assert_eq!(at("kad.operations.running") as usize, engine.running());
     assert_eq!(at("kad.operations.refused kad.operation.kind=find"), 1.0);
 
-    assert_eq!(sum("rpc.client.call.duration count"), traffic.answered + traffic.failed + traffic.timed_out);
+    assert_eq!(
+        sum("rpc.client.call.duration count"),
+        request_stats.answered + request_stats.failed + request_stats.timed_out
+    );
     let call = "error.type=timeout rpc.method=FIND_NODE rpc.system.name=kademlia";
     let (count, sum_of) = (
         at(&format!("rpc.client.call.duration count {call}")),
@@ -769,19 +774,19 @@ fn metrics_agree_with_the_plain_numbers() {
         let of = format!("kad.cpl={cpl}");
         let nodes = points.get(&format!("kad.table.nodes {of}")).copied().unwrap_or_default() as usize;
         assert_eq!(nodes, engine.table().bucket(cpl).len());
-        let explored = points.get(&format!("kad.explored {of}")).copied().unwrap_or_default() as u64;
-        assert_eq!(explored, engine.explored(cpl));
+        let explored = points.get(&format!("kad.refreshes {of}")).copied().unwrap_or_default() as u64;
+        assert_eq!(explored, engine.refreshes(cpl));
     }
     assert_eq!(sum("kad.table.nodes"), engine.table().len() as u64);
-    assert_eq!(sum("kad.explored"), routing.explored);
-    assert!(routing.explored >= 3, "a bootstrap has the buckets refreshed");
+    assert_eq!(sum("kad.refreshes"), routing.refreshes);
+    assert!(routing.refreshes >= 3, "a bootstrap has the buckets refreshed");
     let include = routing.include;
     for (end, number) in [
         ("passed", include.passed),
         ("failed", include.failed),
         ("dropped", include.dropped),
         ("duplicate", include.duplicate),
-        ("shunned", include.shunned),
+        ("backed_off", include.backed_off),
         ("unwanted", include.unwanted),
     ] {
         assert_eq!(at(&format!("kad.include.ended kad.end={end}")) as u64, number);
@@ -792,7 +797,7 @@ fn metrics_agree_with_the_plain_numbers() {
     assert_eq!(at("kad.probe.pending") as u64, routing.probe.in_flight);
     assert_eq!(at("kad.probe.ended kad.end=passed") as u64, routing.probe.passed);
     assert_eq!(at("kad.probe.ended kad.end=failed") as u64, routing.probe.failed);
-    assert_eq!(at("kad.bootstraps") as u64, routing.bootstraps);
+    assert_eq!(at("kad.bootstraps") as u64, routing.automatic_bootstraps);
     let size = engine.network_size(now).ok().map(|size| size.nodes());
     assert_eq!(points.get("kad.network.nodes").map(|nodes| *nodes as u64), size);
     assert!(at("kad.wakeup.lag count") > 0.0);
@@ -800,9 +805,9 @@ fn metrics_agree_with_the_plain_numbers() {
 }
 
 #[test]
-fn metrics_are_read_without_being_told_to() {
+fn metrics_are_read_by_themselves() {
     let (mut net, provider, exporter) = measured();
-    // Half a second after the latest call that read them, they are as they were then.
+    // Half a second after the last call that read them, the metrics are unchanged.
     let before = exported(&provider, &exporter);
     let late = net.now + Duration::from_secs(3_600);
     net.now = late;
@@ -811,28 +816,31 @@ fn metrics_are_read_without_being_told_to() {
     assert!(after["kad.wakeup.lag sum"] > 1_000.0, "a driver that is late is seen to be");
     assert_ne!(before, after);
     net.now = late + Duration::from_millis(500);
-    net.call(Inbound::Answered { request: RequestId::from_u64(7 << 40), closer: Vec::new() }.into());
-    assert_eq!(exported(&provider, &exporter)["kad.replies.unknown"], after["kad.replies.unknown"]);
+    net.call(Inbound::Response(Response::answered(RequestId::from_u64(7 << 40), Vec::new())).into());
+    assert_eq!(exported(&provider, &exporter)["kad.responses.unknown"], after["kad.responses.unknown"]);
     net.now = late + Duration::from_secs(1);
     net.call(Inbound::Tick.into());
-    let engine = net.machine.coordinator().traffic();
+    let engine = net.machine.coordinator().request_stats();
     let last = exported(&provider, &exporter);
-    assert_eq!((last["kad.replies.late"] + last["kad.replies.unknown"]) as u64, engine.late + engine.unknown);
+    assert_eq!(
+        (last["kad.responses.late"] + last["kad.responses.unknown"]) as u64,
+        engine.late + engine.unknown
+    );
     assert_eq!((engine.late, engine.unknown), (0, 2));
 
-    // A bucket that is empty now is said to be.
+    // An empty bucket is reported as empty.
     let table = net.machine.coordinator().table();
     let highest = (0..8).rev().find(|cpl| !table.bucket(*cpl).is_empty()).unwrap();
     let nodes: Vec<_> = table.bucket(highest).iter().map(|record| *record.node()).collect();
     let of = format!("kad.table.nodes kad.cpl={highest}");
     assert_eq!(last[&of], nodes.len() as f64);
     for node in nodes {
-        net.call(Inbound::Client(node).into());
+        net.call(Inbound::Routing(RoutingInbound::Client(node)).into());
     }
     net.machine.measure(net.now);
     assert_eq!(exported(&provider, &exporter)[&of], 0.0);
 
-    // An engine that is gone has no numbers.
+    // A dropped engine reports nothing.
     drop(net);
     let after = exported(&provider, &exporter);
     assert!(!after.contains_key(&of) && !after.contains_key("kad.requests.in_flight"), "{after:?}");
@@ -840,11 +848,17 @@ fn metrics_are_read_without_being_told_to() {
 
 #[cfg(feature = "record")]
 #[test]
-fn what_is_traced_can_be_recorded_and_replays_with_its_spans() {
+fn a_traced_recorder_replays_with_its_spans() {
     use kad_proto::record::{Keep, Recorder, replay};
     let exporter = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
-    let recorder = Recorder::<Grouped>::new(upkeep::LOCAL, Config::default(), Keep::All).unwrap();
+    let recorder = Recorder::<Grouped>::new(
+        maintenance_contract::LOCAL,
+        Config::default(),
+        &Secret::from_seed(0),
+        Keep::All,
+    )
+    .unwrap();
     let mut traced = Traced::new(recorder.with_text(), provider.tracer("kad"), origin());
     let start = Start::find(1, node(0x42)).with_seeds(vec![node(0x80), node(0x10)]);
     let out = traced.handle(Instant::ORIGIN, Inbound::Start(start).into());
@@ -853,10 +867,12 @@ fn what_is_traced_can_be_recorded_and_replays_with_its_spans() {
         _ => None,
     });
     for request in requests.collect::<Vec<_>>() {
-        let _ = traced
-            .handle(Instant::from_millis(20), Inbound::Answered { request, closer: vec![node(0x11)] }.into());
+        let _ = traced.handle(
+            Instant::from_millis(20),
+            Inbound::Response(Response::answered(request, vec![node(0x11)])).into(),
+        );
     }
-    assert_eq!(traced.coordinator().traffic().answered, 2);
+    assert_eq!(traced.coordinator().request_stats().answered, 2);
     let bytes = traced.machine_mut().bytes();
     let replayed = replay::<Grouped>(&bytes).unwrap();
     assert_eq!((replayed.calls, replayed.difference), (3, None));

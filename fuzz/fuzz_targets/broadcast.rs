@@ -1,9 +1,9 @@
-//! Bytes as a scenario for broadcasts, under the assertions of the property tests.
+//! Decodes bytes into a scenario of broadcasts and plays it under the contract checker, as the property tests do.
 #![no_main]
 
-#[path = "../../tests/model/mod.rs"]
-mod model;
+#[path = "../../tests/random_world/mod.rs"]
+mod random_world;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    model::check(model::Kind::Broadcast, bytes);
+    random_world::check(random_world::MachineKind::Broadcast, bytes);
 });

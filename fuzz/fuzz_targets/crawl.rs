@@ -1,9 +1,9 @@
-//! Bytes as a scenario with crawls, alone and in the coordinator, under the assertions of the property tests.
+//! Decodes bytes into a scenario of crawls, alone or in a coordinator, and plays it under the contract checker.
 #![no_main]
 
-#[path = "../../tests/model/mod.rs"]
-mod model;
+#[path = "../../tests/random_world/mod.rs"]
+mod random_world;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    model::check(model::Kind::Crawl, bytes);
+    random_world::check(random_world::MachineKind::Crawl, bytes);
 });

@@ -1,9 +1,9 @@
-//! Bytes as a scenario for the routing maintenance alone, under the assertions of its property test.
+//! Decodes bytes into a scenario of the routing maintenance alone and plays it under the checker of its contract.
 #![no_main]
 
-#[path = "../../tests/upkeep/mod.rs"]
-mod upkeep;
+#[path = "../../tests/maintenance_contract/mod.rs"]
+mod maintenance_contract;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    upkeep::soak::<kad_proto::Maintenance<upkeep::Grouped>>(bytes);
+    maintenance_contract::run_scenario::<kad_proto::Maintenance<maintenance_contract::Grouped>>(bytes);
 });

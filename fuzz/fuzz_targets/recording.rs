@@ -1,4 +1,4 @@
-//! Any bytes as a recording: an error, a difference, or the same again.
+//! Reads any bytes as a recording: this gives an error, a difference, or an equal replay, and never panics.
 #![no_main]
 
 #[path = "../../tests/recording/mod.rs"]

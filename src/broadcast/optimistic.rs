@@ -1,65 +1,68 @@
-//! Optimistic: stores during the lookup (Trautwein et al., INFOCOM 2024; go-libp2p-kad-dht).
+//! [`OptimisticSearch`]: a lookup that stores while it runs (Trautwein et al., INFOCOM 2024; go-libp2p-kad-dht).
 //!
-//! At any time the closest nodes known, of which none is known to have failed, are the *window*: k of them. A node of the window
-//! is stored with
+//! The *window* is the k closest nodes known at a time, without those known to have failed. The record is stored
+//! with a node of the window
 //!
-//! * as soon as it is no farther than the individual threshold: it is almost surely one of the k closest of the network;
-//! * whoever it is, once the mean distance of a full window is below the set threshold, or the lookup is over. While that is so,
-//!   nobody else is looked for, unless a store has failed.
+//! * as soon as it is no farther than the individual threshold: it is almost surely one of the k closest of the
+//!   network;
+//! * in any case, once the mean distance of a full window is below the set threshold, or the lookup has ended.
+//!   While the mean is below the set threshold, the lookup sends no request, unless a store has failed.
 //!
-//! A store that fails takes its node out of the window, and the next one takes its place; so a window of which the dead have
-//! been taken out is what the record is stored with in the end. And it says that the network is not what the set threshold takes
-//! it for: answers name dead nodes as well, so the k closest that live reach farther than those named. So from then on the
-//! lookup knows the node as failed and is not ended by the threshold, but goes on to its own end, beyond the
-//! [rim](crate::path), in the background too. Where nobody fails, it costs nothing. Whoever merely refused lives, and is
-//! replaced only. This differs from go-libp2p-kad-dht, which neither replaces nodes nor goes on.
+//! A store that fails takes its node out of the window, and the next closest node enters it. So in the end
+//! the record is stored with a window without failed nodes. A failed store also shows that the set threshold
+//! does not fit the network: answers name dead nodes as well, so the k closest live nodes are farther away
+//! than the k closest named. From then on the threshold no longer stops the lookup: it runs to its own end,
+//! including its [edge probing](crate::lookups::edge_probing), also in the background. If a store timed out
+//! or failed, the lookup counts its node as failed. A node that rejected its store is alive, so it is only
+//! replaced. If no store fails, this costs nothing. go-libp2p-kad-dht neither replaces nodes nor continues
+//! the lookup.
 
-use super::BroadcastConfig;
-use super::cast::Look;
-use super::stores::Stores;
-use crate::event::Contact;
-use crate::family::Family;
-use crate::lookup::Lookup;
-use crate::netsize::Thresholds;
+use crate::broadcast::config::BroadcastConfig;
+use crate::broadcast::search_step::SearchStep;
+use crate::broadcast::store_list::{StoreEntry, StoreList};
+use crate::lookups::lookup::Lookup;
+use crate::network_size::thresholds::Thresholds;
+use crate::vocabulary::family::Family;
+use crate::vocabulary::operation_events::Contact;
 use smallvec::SmallVec;
 
+/// The node search of an optimistic broadcast. Its user calls [`update`](Self::update) before each
+/// [`step`](Self::step).
 #[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools)] // each stands for itself
-pub(crate) struct Optimistic<F: Family> {
+#[allow(clippy::struct_excessive_bools)] // independent of each other
+pub(crate) struct OptimisticSearch<F: Family> {
     pub(crate) lookup: Lookup<F>,
     thresholds: Thresholds,
     k: usize,
-    /// Whether to store with nodes that have not answered yet.
-    unasked: bool,
-    /// How many must have stored for the broadcast to return.
-    pub(crate) enough: usize,
-    pub(crate) returned: bool,
-    /// How many more nodes may be stored with.
-    pub(crate) budget: usize,
-    /// The lookup is over.
-    pub(crate) over: bool,
-    /// The window is as good as it needs to be.
-    stopped: bool,
-    /// A store has failed: the lookup goes on until it ends by itself.
-    troubled: bool,
-    /// Something has happened since the last look at the window.
-    pub(crate) stale: bool,
+    store_before_response: bool,
+    /// How many nodes must have stored the record for the broadcast to return.
+    pub(crate) stores_to_return: usize,
+    pub(crate) has_returned: bool,
+    /// How many more nodes may be added to the stores.
+    pub(crate) store_budget: usize,
+    pub(crate) lookup_ended: bool,
+    /// The set threshold has stopped the lookup.
+    stopped_by_set: bool,
+    /// A store has failed: the set threshold stops the lookup no more.
+    had_failed_store: bool,
+    /// The window may have changed since the last [`update`](Self::update).
+    pub(crate) window_changed: bool,
 }
 
-impl<F: Family> Optimistic<F> {
+impl<F: Family> OptimisticSearch<F> {
     pub(crate) fn new(lookup: Lookup<F>, thresholds: Thresholds, k: usize, config: &BroadcastConfig) -> Self {
         Self {
             lookup,
             thresholds,
             k,
-            unasked: config.unasked,
-            enough: (k * usize::from(config.return_share)).div_ceil(100).max(1),
-            returned: false,
-            budget: 2 * k,
-            over: false,
-            stopped: false,
-            troubled: false,
-            stale: true,
+            store_before_response: config.store_before_response,
+            stores_to_return: (k * usize::from(config.early_return_percent)).div_ceil(100).max(1),
+            has_returned: false,
+            store_budget: 2 * k,
+            lookup_ended: false,
+            stopped_by_set: false,
+            had_failed_store: false,
+            window_changed: true,
         }
     }
 
@@ -67,66 +70,73 @@ impl<F: Family> Optimistic<F> {
         self.lookup.begin();
     }
 
-    /// Asks on, unless there is no need to.
-    pub(crate) fn look(&mut self) -> Option<Look<F>> {
-        if self.stopped || self.budget == 0 {
+    /// The lookup's next step; `None` if none is needed.
+    pub(crate) fn step(&mut self) -> Option<SearchStep<F>> {
+        if self.stopped_by_set || self.store_budget == 0 {
             return None;
         }
-        let look = Look::of(0, self.lookup.next());
-        // Who had been silent may be in the window again, from now on and not only when something else happens.
-        if let Look::Ask { spot, .. } = look {
-            self.stale |= self.lookup.is_back(spot);
+        let step = SearchStep::of_lookup(0, self.lookup.next());
+        // A silent node that is asked again is live, so it may be back in the window at once.
+        if let SearchStep::Ask { candidate, .. } = step {
+            self.window_changed |= self.lookup.is_revived(candidate);
         }
-        Some(look)
+        Some(step)
     }
 
-    /// A store has failed; by this node, where it is silent.
-    pub(crate) fn failed(&mut self, silent: Option<&F::Node>) {
-        self.troubled = true;
+    /// A store has failed; `silent` is its node, unless that rejected the store.
+    pub(crate) fn store_failed(&mut self, silent: Option<&F::Node>) {
+        self.had_failed_store = true;
         if let Some(node) = silent {
-            self.lookup.lost(node);
+            self.lookup.mark_failed(node);
         }
     }
 
-    /// How many more stores there may be, those under way included: as each of them may fail, whatever is left of the budget.
-    pub(crate) fn rest(&self, stores: &Stores<F>) -> usize {
-        self.budget + stores.open()
+    /// How many more stores there may be, those that have not ended included: as each of them may fail and be
+    /// replaced, all that is left of the budget.
+    pub(crate) fn max_remaining_stores(&self, stores: &StoreList<F>) -> usize {
+        self.store_budget + stores.remaining()
     }
 
-    /// Looks at the window, and adds whom to store with.
-    pub(crate) fn update(&mut self, stores: &mut Stores<F>) {
-        if !core::mem::replace(&mut self.stale, false) {
+    /// Recomputes the window if it may have changed, and adds the nodes to store with now.
+    pub(crate) fn update(&mut self, stores: &mut StoreList<F>) {
+        if !core::mem::replace(&mut self.window_changed, false) {
             return;
         }
         let target = self.lookup.target();
+        // For each node: its number in the lookup, its key, and whether the record may be stored with it.
         let mut window: SmallVec<[(u32, F::Key, bool); 32]> = SmallVec::new();
-        self.lookup.look_at_live(|spot, contact, has_answered| {
-            let store = stores.of(&contact.node);
-            if !store.is_some_and(super::stores::Store::has_failed) {
-                window.push((spot, F::key(&contact.node), store.is_none() && (has_answered || self.unasked)));
+        self.lookup.visit_live(|candidate, contact, has_answered| {
+            let entry = stores.find(&contact.node);
+            if !entry.is_some_and(StoreEntry::has_failed) {
+                window.push((
+                    candidate,
+                    F::key(&contact.node),
+                    entry.is_none() && (has_answered || self.store_before_response),
+                ));
             }
             window.len() < self.k
         });
         let keys = window.iter().map(|(_, key, _)| *key);
-        // Where nodes have to answer first, the lookup is what makes them.
-        let dense = self.unasked && self.thresholds.may_stop(&target, keys);
-        self.stopped = dense && !self.troubled;
-        let all = dense || self.over;
+        // If nodes must answer before a store, only the requests of the lookup make them answer: then the set
+        // threshold must not stop it.
+        let is_dense = self.store_before_response && self.thresholds.may_stop(&target, keys);
+        self.stopped_by_set = is_dense && !self.had_failed_store;
+        let whole_window = is_dense || self.lookup_ended;
         let mut due: SmallVec<[(F::Node, u16); 8]> = SmallVec::new();
-        let mut window = window.into_iter().filter(|(.., open)| *open).peekable();
-        self.lookup.look_at_live(|spot, Contact { node, hop, .. }, _| {
-            if let Some((_, key, _)) = window.next_if(|(of, ..)| *of == spot)
-                && (all || self.thresholds.is_close(&target, &key))
+        let mut window = window.into_iter().filter(|(.., may_store)| *may_store).peekable();
+        self.lookup.visit_live(|candidate, Contact { node, hop, .. }, _| {
+            if let Some((_, key, _)) = window.next_if(|(of, ..)| *of == candidate)
+                && (whole_window || self.thresholds.is_close(&target, &key))
             {
                 due.push((node.clone(), hop.saturating_add(1)));
             }
             window.peek().is_some()
         });
         for (node, hop) in due {
-            if self.budget == 0 {
+            if self.store_budget == 0 {
                 break;
             }
-            self.budget -= 1;
+            self.store_budget -= 1;
             stores.push(node, hop, Vec::new());
         }
     }

@@ -1,23 +1,26 @@
-//! [`Recording`]: recorded bytes, read and replayed.
+//! [`Recording`]: recorded bytes, which can be read call by call and replayed.
 
-use super::Recordable;
-use super::beginning::Beginning;
-use super::format::{CALL, CONSTRUCTION, END, FORMAT, GAP, MAGIC, NoFrame, OPEN, frame};
-use super::recorder::{Keep, Recorder, Said};
-use crate::coordinator::{Config, Coordinator, Inbound, Outbound};
-use crate::error::ConfigError;
-use crate::key::Key;
-use crate::machine::{Batch, Machine, Stamped};
-use crate::time::Instant;
+use crate::coordinator::Coordinator;
+use crate::coordinator::config::Config;
+use crate::coordinator::events::{Inbound, Outbound};
+use crate::record::format::{CALL, CONSTRUCTION, END, FORMAT, FrameError, GAP, MAGIC, OPEN, read_frame};
+use crate::record::header::Header;
+use crate::record::recorder::{CallOutput, Keep, Recorder};
+use crate::vocabulary::config_error::ConfigError;
+use crate::vocabulary::family::Recordable;
+use crate::vocabulary::key::Key;
+use crate::vocabulary::machine::{Batch, Machine, Stamped};
+use crate::vocabulary::time::Instant;
 use core::fmt;
 use core::marker::PhantomData;
 use serde::de::DeserializeOwned;
 
-/// Feeds a recording to a fresh coordinator, and compares what comes out.
+/// Feeds a recording to a fresh coordinator, and compares the output with the recorded one. Stops at the first
+/// difference.
 ///
 /// # Errors
-/// [`ReplayError`] where the bytes are no recording that can be replayed to its end. Where there is a difference before it comes
-/// to that, it is shown instead.
+/// [`ReplayError`] where the bytes are not a recording that can be replayed to its end; if there is a
+/// difference before that point, it is returned instead.
 pub fn replay<F: Recordable>(bytes: &[u8]) -> Result<Replayed<F>, ReplayError> {
     Recording::open(bytes)?.replay()
 }
@@ -26,13 +29,13 @@ pub fn replay<F: Recordable>(bytes: &[u8]) -> Result<Replayed<F>, ReplayError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// Nobody recorded this.
+    /// The bytes are not a recording.
     NotARecording,
-    /// Another version of the crate, most likely a newer one, has recorded it in a format of its own.
+    /// It was recorded by another version of the crate, most likely a newer one, in another format.
     Format {
-        /// Its number.
+        /// The number of its format.
         found: u8,
-        /// That of this version.
+        /// The number of this version's format.
         known: u8,
     },
     /// It is of a network with keys of another length.
@@ -42,33 +45,33 @@ pub enum ReplayError {
         /// Bits of the keys of this network.
         expected: u32,
     },
-    /// Its configuration cannot be used.
+    /// Its configuration is out of bounds.
     Config(ConfigError),
-    /// It lacks calls, which a [bounded recorder](Keep::Last) has dropped: it can be read, not replayed.
+    /// Calls are missing, which a [bounded recorder](Keep::Last) has dropped: it can be read, but not replayed.
     Partial {
-        /// Calls before those that are lacking.
+        /// How many calls come before the missing ones.
         calls: u64,
-        /// How many are lacking.
+        /// How many are missing.
         lost: u64,
     },
-    /// It is cut short.
+    /// The bytes end before the recording does.
     Truncated {
-        /// Calls before that.
+        /// How many calls come before that.
         calls: u64,
     },
-    /// Bytes of it have changed.
+    /// A check sum or a count does not match: bytes have changed.
     Damaged {
-        /// Calls before that.
+        /// How many calls come before that.
         calls: u64,
     },
-    /// It has other types than this network.
+    /// A value cannot be read: the recording is of a family with other types.
     Unreadable {
-        /// Calls before that.
+        /// How many calls come before that.
         calls: u64,
     },
-    /// The recorder stopped here, as a node id or a message refused to be serialized.
+    /// The recorder stopped here, as a node id or a message could not be serialized.
     Unrecorded {
-        /// Calls before that.
+        /// How many calls come before that.
         calls: u64,
     },
 }
@@ -99,55 +102,56 @@ impl fmt::Display for ReplayError {
 
 impl core::error::Error for ReplayError {}
 
-/// Recorded bytes, of which the construction has been read.
+/// A recording whose construction has been read.
 #[derive(Clone, Debug)]
 pub struct Recording<'a, F: Recordable> {
     version: &'a str,
-    beginning: Beginning<F>,
+    header: Header<F>,
     frames: &'a [u8],
-    sums: bool,
+    verify_sums: bool,
 }
 
 impl<'a, F: Recordable> Recording<'a, F> {
-    /// Reads what these bytes begin with.
+    /// Reads the construction, with which these bytes begin.
     ///
     /// # Errors
-    /// [`ReplayError`] where they are no recording of this network.
+    /// [`ReplayError`] where they are not a recording of this network.
     pub fn open(bytes: &'a [u8]) -> Result<Self, ReplayError> {
         Self::read(bytes, true)
     }
 
-    /// The same, of bytes that somebody has changed on purpose: their check sums are not looked at. For fuzzers.
+    /// Like [`open`](Self::open), for bytes that were changed on purpose: their check sums are not verified. For
+    /// fuzzers.
     ///
     /// # Errors
-    /// As above.
+    /// As [`open`](Self::open).
     pub fn mutated(bytes: &'a [u8]) -> Result<Self, ReplayError> {
         Self::read(bytes, false)
     }
 
-    fn read(bytes: &'a [u8], sums: bool) -> Result<Self, ReplayError> {
+    fn read(bytes: &'a [u8], verify_sums: bool) -> Result<Self, ReplayError> {
         let rest = bytes.strip_prefix(&MAGIC).ok_or(ReplayError::NotARecording)?;
         let (format, rest) = rest.split_first().ok_or(ReplayError::Truncated { calls: 0 })?;
         if *format != FORMAT {
             return Err(ReplayError::Format { found: *format, known: FORMAT });
         }
-        let (kind, body, frames) = frame(rest, sums).map_err(|error| broken(&error, 0))?;
+        let (kind, body, frames) = read_frame(rest, verify_sums).map_err(|error| replay_error(&error, 0))?;
         let unreadable = ReplayError::Unreadable { calls: 0 };
         if kind != CONSTRUCTION {
             return Err(unreadable);
         }
-        // These two can be read whatever the family.
+        // These two are encoded in the same way for every family.
         let (version, body) = postcard::take_from_bytes::<&str>(body).map_err(|_| unreadable)?;
         let (found, body) = postcard::take_from_bytes::<u32>(body).map_err(|_| unreadable)?;
         let expected = F::Key::BITS;
         if found != expected {
             return Err(ReplayError::KeyBits { found, expected });
         }
-        let (beginning, rest) = postcard::take_from_bytes(body).map_err(|_| unreadable)?;
+        let (header, rest) = postcard::take_from_bytes(body).map_err(|_| unreadable)?;
         if !rest.is_empty() {
             return Err(unreadable);
         }
-        Ok(Self { version, beginning, frames, sums })
+        Ok(Self { version, header, frames, verify_sums })
     }
 
     /// The version of the crate that recorded it.
@@ -157,29 +161,38 @@ impl<'a, F: Recordable> Recording<'a, F> {
 
     /// The node's own key.
     pub const fn local(&self) -> F::Key {
-        self.beginning.local
+        self.header.local
     }
 
     /// The node's configuration.
     pub const fn config(&self) -> &Config {
-        &self.beginning.config
+        &self.header.config
     }
 
-    /// A coordinator as the recorded one was in the beginning, but with this configuration: for [`replay_on`](Self::replay_on). It
-    /// differs from [`Coordinator::new`] where the recorded one began with a filled table, as nodes of the simulator do.
+    /// A coordinator as the recorded one was at the beginning, but with this configuration: for
+    /// [`replay_on`](Self::replay_on). It differs from [`Coordinator::new`] in that it makes the recorded random
+    /// choices, and begins with the recorded table, which nodes of the simulator have.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn coordinator(&self, config: Config) -> Result<Coordinator<F>, ConfigError> {
-        self.beginning.coordinator(config)
+        self.header.coordinator(config, &self.header.seeds())
     }
 
-    /// The calls that are there, in order; an error, where there is one, is the last item.
+    /// The calls of the recording, in order, without those that were dropped. An error, if there is one, is
+    /// the last item.
     pub const fn calls(&self) -> Calls<'a, F> {
-        Calls { frames: self.frames, sums: self.sums, number: 0, over: false, family: PhantomData }
+        Calls {
+            frames: self.frames,
+            verify_sums: self.verify_sums,
+            number: 0,
+            is_done: false,
+            family: PhantomData,
+        }
     }
 
-    /// Feeds the recording to a fresh coordinator, and compares what comes out. Stops at the first difference.
+    /// Feeds the recording to a fresh coordinator, and compares the output with the recorded one. Stops at the
+    /// first difference.
     ///
     /// # Errors
     /// See [`replay`].
@@ -187,7 +200,8 @@ impl<'a, F: Recordable> Recording<'a, F> {
         self.replay_on(self.coordinator(self.config().clone()).map_err(ReplayError::Config)?)
     }
 
-    /// The same with a machine of the caller's: a coordinator of another configuration, say.
+    /// Like [`replay`](Self::replay), with a machine of the caller's: for example, a coordinator of another
+    /// configuration.
     ///
     /// # Errors
     /// See [`replay`].
@@ -195,19 +209,19 @@ impl<'a, F: Recordable> Recording<'a, F> {
         &self,
         mut machine: impl Machine<Inbound = Inbound<F>, Outbound = Outbound<F>>,
     ) -> Result<Replayed<F>, ReplayError> {
-        let (mut out, mut spare) = (Batch::new(), Vec::new());
+        let (mut out, mut buffer) = (Batch::new(), Vec::new());
         let mut calls = self.calls();
         while let Some(item) = calls.next_item() {
-            let Call { number, now, event, said, digest } = match item? {
+            let Call { number, now, event, output: recorded_output, digest } = match item? {
                 Item::Call(call) => call,
                 Item::Gap { calls, lost } => return Err(ReplayError::Partial { calls, lost }),
             };
             machine.handle_into(now, event.clone(), &mut out);
-            let came = Said { events: &out, wake: machine.poll_timeout() };
-            // A call that had not returned has nothing to be compared with.
-            if digest.is_some_and(|digest| came.digest(&mut spare) != Some(digest)) {
-                let difference =
-                    Difference { call: number, now, event, came: came.to_string(), had_come: said };
+            let output = CallOutput { events: &out, wake: machine.poll_timeout() };
+            // A call that had not returned has no recorded output to compare with.
+            if digest.is_some_and(|digest| output.digest(&mut buffer) != Some(digest)) {
+                let replayed_output = output.to_string();
+                let difference = Difference { call: number, now, event, replayed_output, recorded_output };
                 return Ok(Replayed { calls: number, difference: Some(difference) });
             }
             out.clear();
@@ -215,18 +229,20 @@ impl<'a, F: Recordable> Recording<'a, F> {
         Ok(Replayed { calls: calls.number, difference: None })
     }
 
-    /// Records the same calls anew, with what comes out today: where a change of the engine is meant to change that.
+    /// Records the same calls anew, with the output of this version: for a change of the engine that is meant to
+    /// change the output.
     ///
     /// # Errors
     /// See [`replay`].
-    pub fn again(&self) -> Result<Vec<u8>, ReplayError> {
-        let mut recorder = Recorder::begin(&self.beginning, Keep::All).map_err(ReplayError::Config)?;
+    pub fn record_anew(&self) -> Result<Vec<u8>, ReplayError> {
+        let mut recorder = Recorder::from_header(&self.header, &self.header.seeds(), Keep::All)
+            .map_err(ReplayError::Config)?;
         let mut out = Batch::new();
         let mut calls = self.calls();
         while let Some(item) = calls.next_item() {
             match item? {
                 Item::Call(call) => {
-                    if call.said.is_some() {
+                    if call.output.is_some() {
                         recorder = recorder.with_text();
                     }
                     recorder.handle_into(call.now, call.event, &mut out);
@@ -239,47 +255,48 @@ impl<'a, F: Recordable> Recording<'a, F> {
     }
 }
 
-const fn broken(error: &NoFrame, calls: u64) -> ReplayError {
+const fn replay_error(error: &FrameError, calls: u64) -> ReplayError {
     match error {
-        NoFrame::Short => ReplayError::Truncated { calls },
-        NoFrame::Damaged => ReplayError::Damaged { calls },
+        FrameError::Truncated => ReplayError::Truncated { calls },
+        FrameError::Damaged => ReplayError::Damaged { calls },
     }
 }
 
 /// One call of a recording.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call<F: Recordable> {
-    /// Which; the first is 1.
+    /// Its number; the first is 1.
     pub number: u64,
-    /// When.
+    /// The time that was passed to it.
     pub now: Instant,
-    /// What the machine was told.
+    /// The event that was passed to it.
     pub event: Stamped<Inbound<F>>,
-    /// What came out, where its [text](Recorder::with_text) was recorded.
-    pub said: Option<String>,
-    /// None where it had not returned.
+    /// Its output as text, if that was [recorded](Recorder::with_text): a line for each event, and one for
+    /// the wake-up.
+    pub output: Option<String>,
+    /// `None` if the call had not returned.
     digest: Option<u64>,
 }
 
 impl<F: Recordable> fmt::Display for Call<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "call {} at {}: {:?}", self.number, self.now, self.event)?;
-        self.said.iter().flat_map(|said| said.lines()).try_for_each(|line| write!(f, "\n    {line}"))
+        self.output.iter().flat_map(|output| output.lines()).try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
 
-/// The [calls](Recording::calls) of a recording.
+/// Iterates over the [calls](Recording::calls) of a recording.
 #[derive(Clone, Debug)]
 pub struct Calls<'a, F: Recordable> {
     frames: &'a [u8],
-    sums: bool,
-    /// Of the latest call.
+    verify_sums: bool,
+    /// The number of the latest call.
     number: u64,
-    over: bool,
+    is_done: bool,
     family: PhantomData<F>,
 }
 
-#[allow(clippy::large_enum_variant)] // lives for a moment, and there is one of it
+#[allow(clippy::large_enum_variant)] // short-lived, and one at a time
 enum Item<F: Recordable> {
     Call(Call<F>),
     Gap { calls: u64, lost: u64 },
@@ -287,45 +304,46 @@ enum Item<F: Recordable> {
 
 impl<F: Recordable> Calls<'_, F> {
     fn next_item(&mut self) -> Option<Result<Item<F>, ReplayError>> {
-        if self.over {
+        if self.is_done {
             return None;
         }
         let item = self.read().transpose();
-        self.over = !matches!(item, Some(Ok(_)));
+        self.is_done = !matches!(item, Some(Ok(_)));
         item
     }
 
-    /// The next item; `None` at the end.
+    /// Reads the next item; `None` at the end.
     fn read(&mut self) -> Result<Option<Item<F>>, ReplayError> {
         let calls = self.number;
-        let (kind, body, rest) = frame(self.frames, self.sums).map_err(|error| broken(&error, calls))?;
+        let (kind, body, rest) =
+            read_frame(self.frames, self.verify_sums).map_err(|error| replay_error(&error, calls))?;
         self.frames = rest;
         let unreadable = ReplayError::Unreadable { calls };
         match kind {
             CALL => {
-                let ((now, event), body) = taken(body).ok_or(unreadable)?;
+                let ((now, event), body) = read_first(body).ok_or(unreadable)?;
                 let (digest, text) = body.split_first_chunk().ok_or(unreadable)?;
                 let text = core::str::from_utf8(text).map_err(|_| unreadable)?;
-                let said = (!text.is_empty()).then(|| text.to_owned());
+                let output = (!text.is_empty()).then(|| text.to_owned());
                 self.number = calls.saturating_add(1);
                 let digest = Some(u64::from_le_bytes(*digest));
-                Ok(Some(Item::Call(Call { number: self.number, now, event, said, digest })))
+                Ok(Some(Item::Call(Call { number: self.number, now, event, output, digest })))
             }
             OPEN => {
-                let (now, event) = all(body).ok_or(unreadable)?;
+                let (now, event) = read_all(body).ok_or(unreadable)?;
                 self.number = calls.saturating_add(1);
-                Ok(Some(Item::Call(Call { number: self.number, now, event, said: None, digest: None })))
+                Ok(Some(Item::Call(Call { number: self.number, now, event, output: None, digest: None })))
             }
             GAP => {
-                let lost = all(body).ok_or(unreadable)?;
+                let lost = read_all(body).ok_or(unreadable)?;
                 self.number = calls.saturating_add(lost);
                 Ok(Some(Item::Gap { calls, lost }))
             }
             END => {
-                let (total, whole): (u64, bool) = all(body).ok_or(unreadable)?;
-                if self.sums && (total != calls || !rest.is_empty()) {
+                let (total, is_complete): (u64, bool) = read_all(body).ok_or(unreadable)?;
+                if self.verify_sums && (total != calls || !rest.is_empty()) {
                     Err(ReplayError::Damaged { calls })
-                } else if !whole {
+                } else if !is_complete {
                     Err(ReplayError::Unrecorded { calls })
                 } else {
                     Ok(None)
@@ -336,14 +354,14 @@ impl<F: Recordable> Calls<'_, F> {
     }
 }
 
-/// A value, and the bytes after it.
-fn taken<T: DeserializeOwned>(bytes: &[u8]) -> Option<(T, &[u8])> {
+/// Reads a value; returns it and the bytes after it.
+fn read_first<T: DeserializeOwned>(bytes: &[u8]) -> Option<(T, &[u8])> {
     postcard::take_from_bytes(bytes).ok()
 }
 
-/// A value that takes all of the bytes.
-fn all<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    taken(bytes).filter(|(_, rest)| rest.is_empty()).map(|(value, _)| value)
+/// Reads a value that must use all of the bytes.
+fn read_all<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    read_first(bytes).filter(|(_, rest)| rest.is_empty()).map(|(value, _)| value)
 }
 
 impl<F: Recordable> Iterator for Calls<'_, F> {
@@ -360,28 +378,28 @@ impl<F: Recordable> Iterator for Calls<'_, F> {
     }
 }
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replayed<F: Recordable> {
-    /// Calls made.
+    /// How many calls were made.
     pub calls: u64,
-    /// The first difference, at the last of them; `None` where everything came out as it had.
+    /// The first difference, which is at the last of these calls; `None` if all outputs are as recorded.
     pub difference: Option<Difference<F>>,
 }
 
-/// Where a replay differs from what was recorded.
+/// The first call at which a replay differs from the recording.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference<F: Recordable> {
-    /// Which call; the first is 1.
+    /// The number of the call; the first is 1.
     pub call: u64,
-    /// When.
+    /// The time that was passed to it.
     pub now: Instant,
-    /// What the machine was told.
+    /// The event that was passed to it.
     pub event: Stamped<Inbound<F>>,
-    /// What came out: a line for each event, and one that says when the machine wants to be woken.
-    pub came: String,
-    /// What had come out, where its [text](Recorder::with_text) was recorded.
-    pub had_come: Option<String>,
+    /// Its output in the replay: a line for each event, and one for the wake-up.
+    pub replayed_output: String,
+    /// Its recorded output in the same form, if that was [recorded as text](Recorder::with_text).
+    pub recorded_output: Option<String>,
 }
 
 impl<F: Recordable> fmt::Display for Replayed<F> {
@@ -396,14 +414,14 @@ impl<F: Recordable> fmt::Display for Replayed<F> {
 impl<F: Recordable> fmt::Display for Difference<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "call {} at {}: {:?}", self.call, self.now, self.event)?;
-        let Some(had_come) = &self.had_come else {
+        let Some(recorded_output) = &self.recorded_output else {
             f.write_str("came out, and something else had:")?;
-            return self.came.lines().try_for_each(|line| write!(f, "\n    {line}"));
+            return self.replayed_output.lines().try_for_each(|line| write!(f, "\n    {line}"));
         };
         f.write_str("had come out (-), came out (+):")?;
-        let (mut had, mut came) = (had_come.lines(), self.came.lines());
+        let (mut recorded, mut replayed) = (recorded_output.lines(), self.replayed_output.lines());
         loop {
-            match (had.next(), came.next()) {
+            match (recorded.next(), replayed.next()) {
                 (None, None) => return Ok(()),
                 (Some(one), Some(other)) if one == other => write!(f, "\n    {one}")?,
                 (one, other) => {

@@ -1,152 +1,74 @@
-//! What happens in a simulated network, and the fingerprint of all of it.
+//! [`SimEvent`]: what happens in a simulated network, as the log and the fingerprint see it.
 
-use super::drive::number;
-use super::lookup::End;
-use super::nodes::{GOLDEN, Handle};
-use crate::event::{Outcome, Owner, RefusedBecause};
-use crate::time::Instant;
+use crate::sim::activity::Activity;
+use crate::sim::network::handle::Handle;
+use crate::sim::results::end::End;
+use crate::vocabulary::operation_events::{Outcome, RefusalReason};
+use crate::vocabulary::time::Instant;
 use core::fmt;
 
-/// What a request is sent for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Work {
-    /// A lookup, by number.
-    Lookup(u32),
-    /// A broadcast, by number.
-    Broadcast(u32),
-    /// A bootstrap that began by itself.
-    Bootstrap,
-    /// The refresh of a bucket.
-    Explore,
-    /// The check of a node that may enter a routing table.
-    Include,
-    /// The check of a node that is in one.
-    Probe,
-    /// What an optimistic broadcast has left to do.
-    Background,
-}
-
-impl From<Owner> for Work {
-    fn from(owner: Owner) -> Self {
-        match owner {
-            Owner::Operation(id) => Self::of(number(id.tag())),
-            Owner::Bootstrap => Self::Bootstrap,
-            Owner::Explore => Self::Explore,
-            Owner::Include => Self::Include,
-            Owner::Probe => Self::Probe,
-            Owner::Background => Self::Background,
-        }
-    }
-}
-
-impl Work {
-    /// Tags of broadcasts begin here, below are those of lookups.
-    const BROADCASTS: u32 = 1 << 31;
-
-    /// The lookup or the broadcast with this tag.
-    pub(crate) const fn of(tag: u32) -> Self {
-        if tag < Self::BROADCASTS { Self::Lookup(tag) } else { Self::Broadcast(tag - Self::BROADCASTS) }
-    }
-
-    /// The tag of a lookup or a broadcast.
-    pub(crate) const fn tag(self) -> Option<u32> {
-        match self {
-            Self::Lookup(number) => Some(number),
-            Self::Broadcast(number) => Some(number | Self::BROADCASTS),
-            _ => None,
-        }
-    }
-
-    /// As a number; that of a lookup is its own.
-    pub(crate) fn number(self) -> u64 {
-        match self {
-            Self::Lookup(lookup) => lookup.into(),
-            Self::Bootstrap => 1 << 32,
-            Self::Explore => 2 << 32,
-            Self::Include => 3 << 32,
-            Self::Probe => 4 << 32,
-            Self::Background => 5 << 32,
-            Self::Broadcast(number) => 6 << 32 | u64::from(number),
-        }
-    }
-}
-
-impl fmt::Display for Work {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lookup(lookup) => write!(f, "lookup {lookup}"),
-            Self::Broadcast(number) => write!(f, "broadcast {number}"),
-            Self::Bootstrap => f.write_str("bootstrap"),
-            Self::Explore => f.write_str("explore"),
-            Self::Include => f.write_str("include"),
-            Self::Probe => f.write_str("probe"),
-            Self::Background => f.write_str("background"),
-        }
-    }
-}
-
-/// One thing that happened. Lookups are named by their number.
+/// Something that happened in a run. Lookups and broadcasts are given by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Event {
-    /// A lookup began at this node.
+pub enum SimEvent {
+    /// A lookup began.
     Started {
         /// The lookup.
         lookup: u32,
-        /// Who looks.
+        /// The node that started it.
         node: Handle,
     },
-    /// A request left its asker.
+    /// A request was sent.
     Sent {
-        /// What for.
-        work: Work,
-        /// Who asks.
+        /// What it is for.
+        activity: Activity,
+        /// The node that asks.
         from: Handle,
-        /// Who is asked.
+        /// The node that is asked.
         to: Handle,
-        /// Length of the causal chain.
+        /// The length of the causal chain that led to it.
         hop: u32,
-        /// When its answer is late.
+        /// When it times out.
         deadline: Instant,
     },
-    /// A request or its answer was lost on the way, or nobody is there to answer.
+    /// A request or its answer was lost, or the node that was asked sends no answer, or the asker is offline by
+    /// now.
     Lost {
-        /// What for.
-        work: Work,
-        /// Who asks.
+        /// What the request was for.
+        activity: Activity,
+        /// The node that asked.
         from: Handle,
-        /// Who is asked.
+        /// The node that was asked.
         to: Handle,
     },
-    /// A request arrived, and an answer left.
+    /// A request arrived. Then the answer arrives ([`Answered`](Self::Answered)), or is [`Lost`](Self::Lost).
     Asked {
-        /// What for.
-        work: Work,
-        /// Who is asked.
+        /// What the request is for.
+        activity: Activity,
+        /// The node that was asked.
         node: Handle,
-        /// How many nodes the answer names.
+        /// How many nodes the answer contains.
         closer: u32,
     },
     /// An answer arrived.
     Answered {
-        /// What for.
-        work: Work,
-        /// Who asked.
+        /// What the request was for.
+        activity: Activity,
+        /// The node that asked.
         from: Handle,
-        /// Who answered.
+        /// The node that answered.
         node: Handle,
     },
-    /// A request was given up by its asker.
-    GivenUp {
-        /// What for.
-        work: Work,
-        /// Who was asked.
+    /// The asker's engine cancelled a request.
+    Cancelled {
+        /// What the request was for.
+        activity: Activity,
+        /// The node that was asked.
         node: Handle,
-        /// Whether it ran into its own timeout; else its lookup ended.
+        /// Whether it timed out; otherwise its operation needs it no more.
         timed_out: bool,
     },
-    /// A node was told what time it is.
+    /// A node's engine was called at its wake-up time.
     Woke {
         /// The node.
         node: Handle,
@@ -155,126 +77,128 @@ pub enum Event {
     Finished {
         /// The lookup.
         lookup: u32,
-        /// How.
+        /// How it ended.
         end: End,
         /// How many nodes it found.
         results: u32,
     },
-    /// The caller of a request heard that nobody is there.
+    /// The asker was notified that the node it asked cannot be reached.
     Refused {
-        /// What for.
-        work: Work,
-        /// Who was asked.
+        /// What the request was for.
+        activity: Activity,
+        /// The node that was asked.
         node: Handle,
     },
-    /// A node came: joined, or returned.
+    /// A node came online: it joined, or returned.
     Came {
         /// The node.
         node: Handle,
     },
-    /// A node went away.
+    /// A node went offline.
     Went {
         /// The node.
         node: Handle,
     },
-    /// A node reached one that had asked it.
-    Met {
-        /// The node that was asked.
+    /// A node's reverse ping to one that had asked it was answered.
+    ReversePinged {
+        /// The node that was asked, and pinged.
         node: Handle,
-        /// The one that asked.
+        /// The node that had asked.
         asker: Handle,
     },
-    /// The caller of a lookup stops it.
+    /// The caller of a lookup stopped it.
     Stopped {
         /// The lookup.
         lookup: u32,
     },
-    /// A broadcast began at this node.
+    /// A broadcast began.
     BroadcastStarted {
         /// The broadcast.
         broadcast: u32,
-        /// Whose it is.
+        /// The node that started it.
         node: Handle,
     },
-    /// A broadcast ended; what it has left to do may go on in the background.
+    /// A broadcast finished; an optimistic one may go on in the background.
     BroadcastFinished {
         /// The broadcast.
         broadcast: u32,
-        /// How.
+        /// How it ended.
         end: End,
-        /// How many nodes had something to store by then.
+        /// How many nodes it had chosen to store with by then.
         stores: u32,
     },
-    /// The caller of a broadcast stops it.
+    /// The caller of a broadcast stopped it.
     BroadcastStopped {
         /// The broadcast.
         broadcast: u32,
     },
-    /// A node was handed records, and holds them from now on.
+    /// A node stored records that it received.
     Stored {
         /// The node.
         node: Handle,
-        /// How many.
+        /// How many records.
         records: u32,
     },
-    /// A Sybil made itself known.
+    /// A Sybil advertised itself.
     Intruded {
-        /// To whom.
+        /// The node that received the advertisement.
         node: Handle,
         /// The Sybil.
         sybil: Handle,
     },
     /// A bootstrap ended.
     Bootstrapped {
-        /// Whose.
+        /// The node that bootstrapped.
         node: Handle,
         /// How many nodes its table holds now.
         nodes: u32,
     },
     /// A routing table is nearly empty.
     NearEmpty {
-        /// Whose.
+        /// The node whose table it is.
         node: Handle,
-        /// How many nodes are left.
+        /// How many nodes are left in it.
         nodes: u32,
     },
     /// A node entered a routing table.
     Admitted {
-        /// Whose table.
+        /// The node whose table it is.
         table: Handle,
-        /// The node.
+        /// The node that entered.
         node: Handle,
     },
     /// A node left a routing table.
     Removed {
-        /// Whose table.
+        /// The node whose table it is.
         table: Handle,
-        /// The node.
+        /// The node that left.
         node: Handle,
     },
 }
 
-impl Event {
-    /// The event as numbers: what the fingerprint is made of.
-    fn numbers(&self) -> [u64; 5] {
+impl SimEvent {
+    /// The event as numbers, for the fingerprint. The first identifies the variant; these numbers never change.
+    pub(crate) fn numbers(&self) -> [u64; 5] {
         let wide = |handle: Handle| u64::from(handle.0);
         match *self {
             Self::Started { lookup, node } => [1, lookup.into(), wide(node), 0, 0],
-            Self::Sent { work, from, to, hop, deadline } => {
-                [2 | u64::from(hop) << 8, work.number(), wide(from), wide(to), deadline.as_nanos()]
+            Self::Sent { activity, from, to, hop, deadline } => {
+                [2 | u64::from(hop) << 8, activity.number(), wide(from), wide(to), deadline.as_nanos()]
             }
-            Self::Lost { work, from, to } => [3, work.number(), wide(from), wide(to), 0],
-            Self::Asked { work, node, closer } => [4, work.number(), wide(node), closer.into(), 0],
-            Self::Answered { work, from, node } => [5, work.number(), wide(from), wide(node), 0],
-            Self::GivenUp { work, node, timed_out } => [6, work.number(), wide(node), timed_out.into(), 0],
+            Self::Lost { activity, from, to } => [3, activity.number(), wide(from), wide(to), 0],
+            Self::Asked { activity, node, closer } => [4, activity.number(), wide(node), closer.into(), 0],
+            Self::Answered { activity, from, node } => [5, activity.number(), wide(from), wide(node), 0],
+            Self::Cancelled { activity, node, timed_out } => {
+                [6, activity.number(), wide(node), timed_out.into(), 0]
+            }
             Self::Woke { node } => [7, 0, wide(node), 0, 0],
             Self::Finished { lookup, end, results } => [8, lookup.into(), end_number(end), results.into(), 0],
             Self::Admitted { table, node } => [9, 0, wide(table), wide(node), 0],
             Self::Removed { table, node } => [10, 0, wide(table), wide(node), 0],
-            Self::Refused { work, node } => [11, work.number(), wide(node), 0, 0],
+            Self::Refused { activity, node } => [11, activity.number(), wide(node), 0, 0],
             Self::Came { node } => [12, 0, wide(node), 0, 0],
             Self::Went { node } => [13, 0, wide(node), 0, 0],
-            Self::Met { node, asker } => [14, 0, wide(node), wide(asker), 0],
+            Self::ReversePinged { node, asker } => [14, 0, wide(node), wide(asker), 0],
             Self::Stopped { lookup } => [15, lookup.into(), 0, 0, 0],
             Self::Intruded { node, sybil } => [16, 0, wide(node), wide(sybil), 0],
             Self::Bootstrapped { node, nodes } => [17, 0, wide(node), nodes.into(), 0],
@@ -298,41 +222,41 @@ fn end_number(end: End) -> u64 {
         End::Finished(Outcome::Stopped) => 4,
         End::Finished(Outcome::Quorum) => 5,
         End::Finished(Outcome::Complete) => 6,
-        End::Refused(RefusedBecause::TagInUse) => 16,
-        End::Refused(RefusedBecause::Full) => 17,
-        End::Refused(RefusedBecause::DeadlinePassed) => 18,
-        End::Refused(RefusedBecause::NumResults { .. }) => 19,
-        End::Refused(RefusedBecause::Quorum) => 20,
-        End::Refused(RefusedBecause::Records { .. }) => 21,
-        End::Refused(RefusedBecause::Nodes { .. }) => 22,
+        End::Refused(RefusalReason::TagInUse) => 16,
+        End::Refused(RefusalReason::Full) => 17,
+        End::Refused(RefusalReason::DeadlinePassed) => 18,
+        End::Refused(RefusalReason::NumResults { .. }) => 19,
+        End::Refused(RefusalReason::Quorum) => 20,
+        End::Refused(RefusalReason::Records { .. }) => 21,
+        End::Refused(RefusalReason::Nodes { .. }) => 22,
         End::NobodyThere => 32,
     }
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for SimEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { lookup, node } => write!(f, "lookup {lookup} starts at {node}"),
-            Self::Sent { work, from, to, hop, deadline } => {
-                write!(f, "{work}: {from} asks {to} (hop {hop}, until {deadline})")
+            Self::Sent { activity, from, to, hop, deadline } => {
+                write!(f, "{activity}: {from} asks {to} (hop {hop}, until {deadline})")
             }
-            Self::Lost { work, from, to } => write!(f, "{work}: lost between {from} and {to}"),
-            Self::Asked { work, node, closer } => {
-                write!(f, "{work}: {node} is asked and names {closer} nodes")
+            Self::Lost { activity, from, to } => write!(f, "{activity}: lost between {from} and {to}"),
+            Self::Asked { activity, node, closer } => {
+                write!(f, "{activity}: {node} is asked and names {closer} nodes")
             }
-            Self::Answered { work, from, node } => {
-                write!(f, "{work}: {from} has the answer of {node}")
+            Self::Answered { activity, from, node } => {
+                write!(f, "{activity}: {from} has the answer of {node}")
             }
-            Self::GivenUp { work, node, timed_out: true } => write!(f, "{work}: {node} timed out"),
-            Self::GivenUp { work, node, .. } => write!(f, "{work}: {node} is needed no more"),
+            Self::Cancelled { activity, node, timed_out: true } => write!(f, "{activity}: {node} timed out"),
+            Self::Cancelled { activity, node, .. } => write!(f, "{activity}: {node} is needed no more"),
             Self::Woke { node } => write!(f, "{node} wakes"),
             Self::Finished { lookup, end, results } => {
                 write!(f, "lookup {lookup} ends: {end}, {results} nodes found")
             }
-            Self::Refused { work, node } => write!(f, "{work}: nobody is at {node}"),
+            Self::Refused { activity, node } => write!(f, "{activity}: nobody is at {node}"),
             Self::Came { node } => write!(f, "{node} comes"),
             Self::Went { node } => write!(f, "{node} goes"),
-            Self::Met { node, asker } => write!(f, "{node} has reached {asker}, who had asked it"),
+            Self::ReversePinged { node, asker } => write!(f, "{node} has reached {asker}, who had asked it"),
             Self::Stopped { lookup } => write!(f, "lookup {lookup} is stopped"),
             Self::BroadcastStarted { broadcast, node } => {
                 write!(f, "broadcast {broadcast} starts at {node}")
@@ -350,30 +274,5 @@ impl fmt::Display for Event {
             Self::Admitted { table, node } => write!(f, "{node} enters the table of {table}"),
             Self::Removed { table, node } => write!(f, "{node} leaves the table of {table}"),
         }
-    }
-}
-
-/// A running hash of all events with their times, a rotation and a multiplication for each of their numbers.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fingerprint(u64);
-
-impl Fingerprint {
-    pub(crate) const fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    pub(crate) fn take(&mut self, at: Instant, event: &Event) {
-        self.word(at.as_nanos());
-        for number in event.numbers() {
-            self.word(number);
-        }
-    }
-
-    fn word(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(29) ^ word).wrapping_mul(GOLDEN);
-    }
-
-    pub(crate) const fn value(self) -> u64 {
-        self.0
     }
 }

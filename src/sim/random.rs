@@ -1,74 +1,75 @@
-//! Chance: every draw comes from a stream of its own, named by the seed, a purpose and ids.
+//! Random numbers: every draw comes from its own stream, identified by the seed, a [`Stream`] and ids.
 //!
 //! Changing one parameter therefore changes the draws that it concerns and no others: the round trip of the second
-//! request of lookup 7 to node 12 is the same whatever else happens. What decides uses IEEE arithmetic and the `libm`
-//! crate only, so that every platform draws the same.
+//! request of lookup 7 to node 12 is the same whatever else happens. Decisions use IEEE arithmetic and the `libm`
+//! crate only, so that every platform draws the same numbers.
 
-use super::nodes::mix;
+use crate::sim::split_mix::mix;
 use core::time::Duration;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// What a stream of random numbers is for. The numbers are part of the reproducibility promise.
+/// What a stream of random numbers decides; "by ..." lists the ids that it takes. The discriminants are part of
+/// the reproducibility promise.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Purpose {
-    /// Where the network's handles begin.
+pub(crate) enum Stream {
+    /// The first handle of the network.
     Base = 1,
-    /// A node's view, by node.
-    View = 2,
-    /// Whether a node is dead from the start, by node.
+    /// A node's ideal routing table, by node.
+    IdealTable = 2,
+    /// Whether a node dies when the network is built, by node.
     Dead = 3,
-    /// Where a lookup starts, by lookup.
+    /// Which node starts a lookup, by lookup.
     Starter = 4,
-    /// What a lookup is after, by lookup.
+    /// The target of a lookup, by lookup.
     Target = 5,
-    /// When the next lookup begins, by lookup.
-    Pace = 6,
+    /// The time from one start to the next, by lookup or broadcast.
+    Interarrival = 6,
     /// What the link does to one exchange, by operation, node and try.
     Exchange = 7,
     /// The round trips that a node has measured before the run, by node.
-    Warm = 8,
-    /// Whether a node is slow, cannot be asked, and to which party it belongs, by node.
-    Nature = 9,
-    /// How long a node is there and away, by node and how often it has come or gone.
+    PreseedRtt = 8,
+    /// Whether a node is slow, whether it is reachable, and its party, by node.
+    Traits = 9,
+    /// How long a node is online and offline, by node and number of changes so far.
     Churn = 10,
-    /// What a node that is not honest answers, by operation, node and time.
+    /// The answer of a node that is not honest, by operation, node and time.
     Answer = 11,
-    /// Whom a node knows when it joins, by node.
+    /// The nodes that a joining node knows, by node.
     Seeds = 12,
-    /// The way back to an asker, by operation and node.
-    Meet = 13,
+    /// What the link does to a reverse ping, by operation and node.
+    ReversePing = 13,
     /// When a lookup is stopped by its caller, by lookup.
     Stop = 14,
-    /// What the link does to a request that is not for a lookup, by asker and how many of these it has sent.
+    /// What the link does to a request of the table's maintenance, by asker and number of such requests so far.
     Upkeep = 15,
-    /// To whom a Sybil makes itself known, by how often that has happened.
+    /// The node to which a Sybil advertises itself, by number of advertisements so far.
     Sybil = 16,
-    /// The seed of a node's own chance, by node.
-    Routing = 17,
+    /// The seed of a node's engine, by node.
+    Engine = 17,
     /// The key of a record, by record.
     Record = 18,
-    /// Where a broadcast starts, by broadcast.
+    /// Which node starts a broadcast, by broadcast.
     Publisher = 19,
     /// What the link does to one exchange, by broadcast, node and try.
     Broadcast = 20,
     /// When a broadcast is stopped by its caller, by broadcast.
     StopBroadcast = 21,
-    /// What a node looks up before its first broadcast, by node and lookup.
-    Learn = 22,
+    /// The targets of a node's warm-up lookups, by node and lookup.
+    Warmup = 22,
 }
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
-pub(crate) struct Draw(Xoshiro256PlusPlus);
+pub(crate) struct Random(Xoshiro256PlusPlus);
 
-impl Draw {
-    pub(crate) fn new<const N: usize>(seed: u64, purpose: Purpose, ids: [u64; N]) -> Self {
-        let named = ids.iter().fold(mix(seed) ^ purpose as u64, |name, id| mix(name) ^ id);
+impl Random {
+    pub(crate) fn new<const N: usize>(seed: u64, stream: Stream, ids: [u64; N]) -> Self {
+        let named = ids.iter().fold(mix(seed) ^ stream as u64, |name, id| mix(name) ^ id);
         Self(Xoshiro256PlusPlus::seed_from_u64(mix(named)))
     }
 
-    /// Any number.
+    /// Uniform over all of `u64`.
     pub(crate) fn number(&mut self) -> u64 {
         self.0.next_u64()
     }
@@ -78,23 +79,23 @@ impl Draw {
         (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Uniform below `n`; 0 where there is none.
+    /// Uniform below `n`; 0 if `n` is 0.
     #[allow(clippy::cast_possible_truncation)] // less than n
     pub(crate) fn below(&mut self, n: u32) -> u32 {
         ((u128::from(self.0.next_u64()) * u128::from(n)) >> 64) as u32
     }
 
-    /// Whether something of this probability happens.
+    /// `true` with this probability.
     pub(crate) fn chance(&mut self, probability: f64) -> bool {
         self.unit() < probability
     }
 
-    /// Exponential, of mean 1.
+    /// Exponential with mean 1.
     pub(crate) fn exponential(&mut self) -> f64 {
         -libm::log(1.0 - self.unit())
     }
 
-    /// Normal, of mean 0 and deviation 1 (Box and Muller 1958).
+    /// Normal with mean 0 and standard deviation 1 (Box and Muller 1958).
     pub(crate) fn normal(&mut self) -> f64 {
         let radius = libm::sqrt(2.0 * self.exponential());
         radius * libm::cos(core::f64::consts::TAU * self.unit())
@@ -104,7 +105,7 @@ impl Draw {
 /// A duration times a factor, to the nanosecond, saturating; never negative.
 pub(crate) fn scaled(duration: Duration, factor: f64) -> Duration {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates, as it should
-    Duration::from_nanos((crate::time::nanos(duration) as f64 * factor) as u64)
+    Duration::from_nanos((crate::vocabulary::time::nanos(duration) as f64 * factor) as u64)
 }
 
 #[cfg(test)]
@@ -113,19 +114,19 @@ mod tests {
 
     #[test]
     fn streams_are_fixed_for_ever() {
-        let mut draw = Draw::new(1, Purpose::View, [2, 3]);
-        assert_eq!(draw.below(1_000_000), 452_241);
+        let mut random = Random::new(1, Stream::IdealTable, [2, 3]);
+        assert_eq!(random.below(1_000_000), 452_241);
     }
 
     #[test]
     fn moments_are_as_they_should() {
-        let mut draw = Draw::new(7, Purpose::Exchange, []);
+        let mut random = Random::new(7, Stream::Exchange, []);
         let n = 100_000;
         let (mut uniform, mut exponential, mut normal, mut square) = (0.0, 0.0, 0.0, 0.0);
         for _ in 0..n {
-            uniform += draw.unit();
-            exponential += draw.exponential();
-            let x = draw.normal();
+            uniform += random.unit();
+            exponential += random.exponential();
+            let x = random.normal();
             normal += x;
             square += x * x;
         }

@@ -1,47 +1,52 @@
-//! Spans and metrics of a coordinator, for whoever uses OpenTelemetry (feature `telemetry`).
+//! OpenTelemetry spans and metrics of a coordinator (feature `telemetry`).
 //!
-//! The engine starts no span and reads no clock: it says which span context each event inherits. [`Traced`] is a coordinator
-//! that makes spans of that, by a tracer of yours: a driver that hands its events to a `Traced` instead of a `Coordinator` sees
-//! each operation as a trace, without further work; [`Spans`] makes single ones, for drivers that go about it in another way.
-//! [`Metrics`] makes instruments of the engine's plain numbers.
+//! The engine starts no span and reads no clock: it stamps each event with the span context that it inherits.
+//! [`Traced`] is a coordinator that starts spans accordingly, with a tracer of yours: a driver that passes its
+//! events to a `Traced` instead of a `Coordinator` gets each operation as a trace, without further work. [`Spans`]
+//! starts and ends single spans, for drivers that keep spans themselves. [`Metrics`] exports the engine's plain
+//! numbers as instruments.
+//!
+//! This module wraps the coordinator: it sees the events in and out and changes only their contexts. No other
+//! room of the engine knows it, and no decision of the engine depends on a tracer.
 //!
 //! # Spans
 //!
 //! | span | parent | kind | begins | ends |
 //! | --- | --- | --- | --- | --- |
-//! | `kad find`, `kad message`, `kad bootstrap`, `kad crawl`, `kad broadcast` | the span of the start's stamp; a new root without one (with a link, where the stamp has one) | internal | with the start | with the finish or the refusal |
-//! | `FIND_NODE`, `MESSAGE`, `STORE`, `BATCH`: a request | rules 1 to 3 of [`context`](crate::context): the request whose answer led to it, or its operation; for side effects (rule 4) a new root with a link | client | when the engine says it | with its answer, failure, time-out or cancel |
+//! | `kad find`, `kad message`, `kad bootstrap`, `kad crawl`, `kad broadcast` | the span of the start's stamp; a new root without one (with a link, if the stamp has one) | internal | with the start | with the finish or the refusal |
+//! | `FIND_NODE`, `MESSAGE`, `STORE`, `BATCH`: a request | rules 1 to 3 of [`context`](crate::context): the request whose answer led to it, or its operation; for side effects (rule 4) a new root with a link | client | when the engine emits it | with its answer, failure, time-out or cancel |
 //!
-//! A span has the status of an error, or none: an answer and what was given up through no fault of the node leave it unset, as
-//! OpenTelemetry wants of libraries.
+//! The status of a span is an error or unset: answers, and requests cancelled through no fault of the node, leave
+//! it unset, as OpenTelemetry requires of libraries.
 //!
-//! The request's own context takes the place of what the engine stamped it with, so that the driver can send it along
-//! (`traceparent`); an answer that the driver hands in without a context gets that of its request. Who is sampled out stays
-//! sampled out, and trace states are carried, as the tracer sees to both.
+//! The span context of a request replaces the one that the engine stamped it with, so that the driver can send it
+//! along (`traceparent`). A response that the driver submits without a context gets that of its request. The
+//! tracer keeps what is sampled out sampled out, and carries trace states.
 //!
 //! | attribute | on | what |
 //! | --- | --- | --- |
 //! | `rpc.system.name` | requests | `kademlia` |
 //! | `rpc.method` | requests | as the name of the span |
-//! | `error.type` | requests, operations | why it failed: `timeout`, `failed`, `rejected`; `refused`, `deadline exceeded`, `unsuccessful`: a broadcast that has not met its [success](crate::broadcast::Success), while one that has is no error whatever its time. Its status is an error then |
+//! | `error.type` | requests, operations | why it failed: `timeout`, `failed`, `rejected`; `refused`, `deadline exceeded`, `unsuccessful`. If it is set, the status of the span is an error. `unsuccessful` is a broadcast that has not met its [success](crate::broadcast::events::Success); a broadcast that has met it is no error, even at its deadline |
 //! | `kad.operation` | operations and their requests | the tag, up to 2^63 - 1 |
-//! | `kad.owner` | requests that are side effects | `bootstrap`, `explore`, `include`, `probe`, `background` |
-//! | `kad.target` | all but crawls | the key that is approached, or asked about; of a broadcast that of its first record |
-//! | `kad.node` | requests | the node, by its `Debug`; [others](Spans::describe_nodes) in its stead, `network.peer.address` say |
-//! | `kad.hop` | requests | length of the causal chain of who first named whom |
-//! | `kad.deadline.remaining` | all | seconds from its begin to its deadline |
-//! | `kad.end` | requests, and operations that are abandoned | how it ended: `answered`, `failed`, `rejected`, `timed out`, or why else it was given up: `operation ended`, `lookup ended`, `superseded` by another request to the node, `unneeded`; `abandoned`, where [the program ended](Traced::abandon) |
+//! | `kad.initiator` | requests that are side effects | `bootstrap`, `explore`, `include`, `probe`, `background` |
+//! | `kad.target` | all but crawls | the key that is looked up or asked about; of a broadcast, the key of its first record |
+//! | `kad.node` | requests | the node, by its `Debug`; it can be [replaced](Spans::describe_nodes) by others, for example `network.peer.address` |
+//! | `kad.hop` | requests | length of the causal chain that led to the node: 1 for a seed, else one more than the hop of the answer that first named it |
+//! | `kad.deadline.remaining` | all | seconds from its beginning to its deadline |
+//! | `kad.end` | requests, and operations that are abandoned | how it ended: `answered`, `failed`, `rejected`, `timed out`, or why else it was cancelled: `operation ended`, `lookup ended`, `superseded` by another request to the node, `unneeded`; `abandoned`, if [the program ended](Traced::abandon) |
 //! | `kad.closer` | requests that were answered | how many nodes the answer names |
-//! | `kad.request.size`, `kad.response.size` | requests | bytes, where the driver [says so](Traced::request_span) |
+//! | `kad.request.size`, `kad.response.size` | requests | bytes, if the driver [sets it](Traced::request_span) |
 //! | `kad.outcome` | operations | how it ended |
-//! | `kad.requests`, `kad.success`, `kad.failure`, `kad.timeouts`, `kad.cancelled`, `kad.hops` | operations | its statistics |
-//! | `kad.closest` | lookups | the closest nodes that answered: partial, where the outcome says so |
+//! | `kad.sent`, `kad.answered`, `kad.failed`, `kad.timed_out`, `kad.cancelled`, `kad.hops` | operations | its statistics |
+//! | `kad.closest` | lookups | the closest nodes that answered: partial, if the outcome says so |
 //! | `kad.nodes`, `kad.reachable`, `kad.unreachable`, `kad.edges` | crawls | what was found |
-//! | `kad.stores`, `kad.stored`, `kad.succeeded` | broadcasts | with how many nodes it was to store, how many have, and whether that was enough |
+//! | `kad.stores`, `kad.stored`, `kad.succeeded` | broadcasts | with how many nodes it was to store, how many have stored, and whether that was enough |
 //!
-//! Those that begin with `rpc`, `error` or `network` are OpenTelemetry's semantic conventions. Samplers are shown `rpc.system.name`,
-//! `rpc.method`, `kad.operation` and `kad.owner`: one that keeps what has no owner keeps operations, and drops the upkeep (and what optimistic broadcasts do after their
-//! finish, which has the owner `background`).
+//! Attributes that begin with `rpc`, `error` or `network` are OpenTelemetry's semantic conventions. Samplers see
+//! `rpc.system.name`, `rpc.method`, `kad.operation` and `kad.initiator`: a sampler that drops spans with
+//! `kad.initiator` keeps operations, and drops the table maintenance, and what optimistic broadcasts do after
+//! their finish (`background`).
 //!
 //! # Metrics
 //!
@@ -53,13 +58,14 @@
 //!
 //! # What it costs
 //!
-//! Instructions of a lookup of 23 requests, which is 192,000 by the coordinator as it is (`benches/instructions`):
+//! Additional instructions for a lookup of 23 requests, for which the coordinator alone needs 193,200
+//! (`benches/instructions`):
 //!
-//! | | more |
+//! | | additional |
 //! | --- | --- |
-//! | [off](Traced::off), or no tracer installed | 900: the event is moved once more by each call |
+//! | [off](Traced::off), or no tracer installed | 900: each call moves the event once more |
 //! | sampled out | 66,000 |
-//! | all spans made by OpenTelemetry's SDK, without a span processor | 785,000, of which most is the text of attributes |
+//! | all spans made by OpenTelemetry's SDK, without a span processor | 785,000, most of them for the text of attributes |
 //! | [metrics](Metrics), by OpenTelemetry's SDK | 122,000 |
 
 pub mod following_a_lookup;

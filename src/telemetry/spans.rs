@@ -1,24 +1,26 @@
-//! [`Spans`]: what span a stamped event is.
+//! [`Spans`]: starts and ends the spans of operations and requests.
 
-use crate::broadcast::{BroadcastFinish, StartBroadcast, StoreEnd};
+use crate::broadcast::events::{BroadcastFinish, StartBroadcast, StoreEnd};
 use crate::context::Context;
-use crate::coordinator::Inbound;
-use crate::crawl::{CrawlFinish, StartCrawl};
-use crate::event::{Ask, Contact, Finish, GivenUp, Outcome, Owner, Refused, Request, Start, Statistics};
-use crate::family::Family;
-use crate::time::Instant;
+use crate::coordinator::events::Inbound;
+use crate::crawl::events::{CrawlFinish, StartCrawl};
+use crate::vocabulary::family::Family;
+use crate::vocabulary::id::RequestId;
+use crate::vocabulary::operation_events::{Contact, Finish, OperationStats, Outcome, Refused, Start};
+use crate::vocabulary::request_events::{Ask, CancelReason, Failure, Initiator, Request, Response};
+use crate::vocabulary::time::Instant;
 use core::fmt;
 use opentelemetry::trace::{Link, Span, SpanBuilder, SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Array, Context as Current, KeyValue, Value};
 use std::time::SystemTime;
 
-/// Makes spans of stamped events, by a tracer: see the [table](super#spans). [`Traced`](super::Traced) does all of it for a
-/// coordinator. This is for drivers that keep spans themselves, or embed another machine.
+/// Starts and ends spans of stamped events with a tracer: see the [table](super#spans). [`Traced`](super::Traced)
+/// does all of it for a coordinator. This is for drivers that keep spans themselves, or embed another machine.
 ///
 /// ```
-/// use kad_proto::query::{Inbound, Outbound};
+/// use kad_proto::lookups::query::{Inbound, Outbound};
 /// use kad_proto::telemetry::{RequestEnd, Spans};
-/// use kad_proto::{Family, Instant, Key8, Machine, NetworkConfig, Query, QueryConfig, Stamped, Start};
+/// use kad_proto::{Family, Instant, Key8, Machine, NetworkConfig, Query, QueryConfig, Secret, Stamped, Start};
 /// use std::time::SystemTime;
 ///
 /// # #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +35,9 @@ use std::time::SystemTime;
 /// # }
 /// let tracer = opentelemetry::global::tracer("my-dht");
 /// let spans = Spans::<Tiny, _>::new(tracer, SystemTime::now());
-/// let mut query = Query::<Tiny>::new(Key8::new([0]), QueryConfig::default(), NetworkConfig::default())?;
+/// let secret = Secret::from_seed(1); // in a real node: `Secret::new` of random bytes
+/// let (local, config) = (Key8::new([0]), QueryConfig::default());
+/// let mut query = Query::<Tiny>::new(local, config, NetworkConfig::default(), &secret)?;
 /// let start = Start::find(1, Key8::new([0x42])).with_seeds(vec![Key8::new([0x80])]);
 /// for out in query.handle(Instant::ORIGIN, Stamped::new(Inbound::Start(start))) {
 ///     if let Outbound::Request(request) = out.event {
@@ -51,7 +55,7 @@ pub struct Spans<F: Family, T> {
 }
 
 /// The `error.type` of an operation that ran into its deadline.
-const LATE: &str = "deadline exceeded";
+const DEADLINE_EXCEEDED: &str = "deadline exceeded";
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,34 +65,35 @@ pub enum RequestEnd {
         /// How many nodes the answer names.
         closer: usize,
     },
-    /// It failed.
+    /// The driver reported a failure.
     Failed,
-    /// The node lives, and refused.
+    /// The node is alive, and rejected it.
     Rejected,
-    /// The engine gave it up.
-    GivenUp(GivenUp),
+    /// The engine cancelled it.
+    Cancelled(CancelReason),
 }
 
 impl RequestEnd {
-    /// The `error.type`, if it is one: what was given up for another reason than time says nothing about the node.
+    /// The `error.type`, if the end is an error. A request cancelled for another reason than a time-out is
+    /// none, as that shows nothing about the node.
     pub const fn error(self) -> Option<&'static str> {
         match self {
             Self::Failed => Some("failed"),
             Self::Rejected => Some("rejected"),
-            Self::GivenUp(GivenUp::TimedOut) => Some("timeout"),
-            Self::Answered { .. } | Self::GivenUp(_) => None,
+            Self::Cancelled(CancelReason::TimedOut) => Some("timeout"),
+            Self::Answered { .. } | Self::Cancelled(_) => None,
         }
     }
 }
 
-/// As `kad.end` says it.
+/// The value of `kad.end`.
 impl fmt::Display for RequestEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Answered { .. } => f.write_str("answered"),
             Self::Failed => f.write_str("failed"),
             Self::Rejected => f.write_str("rejected"),
-            Self::GivenUp(reason) => reason.fmt(f),
+            Self::Cancelled(reason) => reason.fmt(f),
         }
     }
 }
@@ -100,26 +105,26 @@ impl<F: Family, T> fmt::Debug for Spans<F, T> {
 }
 
 impl<F: Family, T: Tracer> Spans<F, T> {
-    /// Spans that `tracer` starts, where the engine's `Instant::ORIGIN` is `origin`.
+    /// Spans that `tracer` starts; `origin` is the time of the engine's `Instant::ORIGIN`.
     pub fn new(tracer: T, origin: SystemTime) -> Self {
         let describe = |node: &F::Node| vec![KeyValue::new("kad.node", format!("{node:?}"))];
         Self { tracer, origin, describe }
     }
 
-    /// The same, with these attributes of nodes instead of `kad.node`: `network.peer.address` and `network.peer.port`, where
-    /// they have any. They are asked for only where a span is recorded.
+    /// The same, with these attributes of nodes instead of `kad.node`: for example `network.peer.address` and
+    /// `network.peer.port`. `describe` is called only for spans that are recorded.
     #[must_use]
     pub fn describe_nodes(mut self, describe: fn(&F::Node) -> Vec<KeyValue>) -> Self {
         self.describe = describe;
         self
     }
 
-    /// What time it was then.
+    /// The time of an instant of the engine.
     pub fn time(&self, at: Instant) -> SystemTime {
         self.origin.checked_add(at - Instant::ORIGIN).unwrap_or(self.origin)
     }
 
-    /// Starts a span that stands to the stamp as the rules of [`context`](crate::context) say.
+    /// Starts a span with the parent or the link of `context`, by the rules of [`context`](crate::context).
     fn start(
         &self,
         now: Instant,
@@ -143,7 +148,7 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         let mut span = self.tracer.build_with_context(builder, &parent);
         if span.is_recording() {
             span.set_attributes(attributes());
-            remaining(&mut span, now, deadline);
+            set_remaining(&mut span, now, deadline);
         }
         span
     }
@@ -160,9 +165,9 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         let for_samplers = vec![
             KeyValue::new("rpc.system.name", "kademlia"),
             KeyValue::new("rpc.method", method),
-            match request.owner {
-                Owner::Operation(id) => KeyValue::new("kad.operation", whole(id.tag())),
-                owner => KeyValue::new("kad.owner", owner.name()),
+            match request.initiator {
+                Initiator::Operation(id) => KeyValue::new("kad.operation", as_i64(id.tag())),
+                initiator => KeyValue::new("kad.initiator", initiator.name()),
             },
         ];
         let attributes = || {
@@ -181,13 +186,14 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         if span.is_recording() {
             span.set_attribute(KeyValue::new("kad.end", end.to_string()));
             if let RequestEnd::Answered { closer } = end {
-                span.set_attribute(KeyValue::new("kad.closer", whole(closer)));
+                span.set_attribute(KeyValue::new("kad.closer", as_i64(closer)));
             }
         }
         self.end(now, span, end.error());
     }
 
-    /// Starts the span of a lookup that is asked for now, by the node with the key `local`. Hand its start in within that span.
+    /// Starts the span of a lookup that is started now, on the node with the key `local`. Submit the start with
+    /// the context of this span.
     pub fn lookup(&self, now: Instant, start: &Start<F>, local: F::Key, context: &Context) -> T::Span {
         let name = match kind_of(start, local) {
             "bootstrap" => "kad bootstrap",
@@ -197,12 +203,12 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         self.operation(now, name, start.tag, Some(start.target), context)
     }
 
-    /// The same of a crawl.
+    /// Like [`lookup`](Self::lookup), for a crawl.
     pub fn crawl(&self, now: Instant, start: &StartCrawl<F>, context: &Context) -> T::Span {
         self.operation(now, "kad crawl", start.tag, None, context)
     }
 
-    /// The same of a broadcast.
+    /// Like [`lookup`](Self::lookup), for a broadcast.
     pub fn broadcast(&self, now: Instant, start: &StartBroadcast<F>, context: &Context) -> T::Span {
         let target = start.records.first().map(|record| record.key);
         self.operation(now, "kad broadcast", start.tag, target, context)
@@ -216,7 +222,7 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         target: Option<F::Key>,
         context: &Context,
     ) -> T::Span {
-        let for_samplers = vec![KeyValue::new("kad.operation", whole(tag))];
+        let for_samplers = vec![KeyValue::new("kad.operation", as_i64(tag))];
         let attributes = || {
             let target = target.map(|target| KeyValue::new("kad.target", format!("{target:?}")));
             target.into_iter().collect()
@@ -224,9 +230,9 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         self.start(now, name, SpanKind::Internal, context, None, (for_samplers, attributes))
     }
 
-    /// Notes until when an operation lasts that was accepted.
+    /// Records the deadline of an operation that was accepted.
     pub fn started(&self, now: Instant, span: &mut T::Span, deadline: Option<Instant>) {
-        remaining(span, now, deadline);
+        set_remaining(span, now, deadline);
     }
 
     /// Ends the span of an operation that was refused.
@@ -247,7 +253,7 @@ impl<F: Family, T: Tracer> Spans<F, T> {
             span.set_attribute(KeyValue::new("kad.closest", closest));
         }
         let late = finish.outcome == Outcome::DeadlineExceeded;
-        self.operation_ended(now, span, (finish.outcome, &finish.statistics), late.then_some(LATE));
+        self.operation_ended(now, span, (finish.outcome, &finish.stats), late.then_some(DEADLINE_EXCEEDED));
     }
 
     /// Ends the span of a crawl.
@@ -261,37 +267,37 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         ];
         span.set_attributes(found.map(|(name, count)| KeyValue::new(name, i64::from(count))));
         let late = finish.outcome == Outcome::DeadlineExceeded;
-        self.operation_ended(now, span, (finish.outcome, &finish.statistics), late.then_some(LATE));
+        self.operation_ended(now, span, (finish.outcome, &finish.stats), late.then_some(DEADLINE_EXCEEDED));
     }
 
-    /// Ends the span of a broadcast. Whether that is an error is decided by its success, not by its time.
+    /// Ends the span of a broadcast. It is an error where the broadcast has not succeeded, whatever its time.
     pub fn broadcast_ended(&self, now: Instant, mut span: T::Span, finish: &BroadcastFinish<F>) {
         let stored = finish.stores.iter().filter(|stored| stored.end == StoreEnd::Stored).count();
         span.set_attributes([
-            KeyValue::new("kad.stores", whole(finish.stores.len())),
-            KeyValue::new("kad.stored", whole(stored)),
+            KeyValue::new("kad.stores", as_i64(finish.stores.len())),
+            KeyValue::new("kad.stored", as_i64(stored)),
             KeyValue::new("kad.succeeded", finish.succeeded),
         ]);
         let late = finish.outcome == Outcome::DeadlineExceeded;
-        let error = (!finish.succeeded).then_some(if late { LATE } else { "unsuccessful" });
-        self.operation_ended(now, span, (finish.outcome, &finish.statistics), error);
+        let error = (!finish.succeeded).then_some(if late { DEADLINE_EXCEEDED } else { "unsuccessful" });
+        self.operation_ended(now, span, (finish.outcome, &finish.stats), error);
     }
 
     fn operation_ended(
         &self,
         now: Instant,
         mut span: T::Span,
-        (outcome, statistics): (Outcome, &Statistics),
+        (outcome, stats): (Outcome, &OperationStats),
         error: Option<&'static str>,
     ) {
         if span.is_recording() {
             span.set_attribute(KeyValue::new("kad.outcome", outcome.to_string()));
-            let Statistics { requests, success, failure, timeouts, cancelled, hops, .. } = *statistics;
+            let OperationStats { sent, answered, failed, timed_out, cancelled, hops, .. } = *stats;
             let sums = [
-                ("kad.requests", requests),
-                ("kad.success", success),
-                ("kad.failure", failure),
-                ("kad.timeouts", timeouts),
+                ("kad.sent", sent),
+                ("kad.answered", answered),
+                ("kad.failed", failed),
+                ("kad.timed_out", timed_out),
                 ("kad.cancelled", cancelled),
                 ("kad.hops", hops),
             ];
@@ -300,7 +306,7 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         self.end(now, span, error);
     }
 
-    /// Ends a span. As OpenTelemetry wants of libraries, only an error is given a status.
+    /// Ends a span. As OpenTelemetry requires of libraries, only an error sets the status.
     fn end(&self, now: Instant, mut span: T::Span, error: Option<&'static str>) {
         if let Some(error) = error {
             span.set_attribute(KeyValue::new("error.type", error));
@@ -310,13 +316,13 @@ impl<F: Family, T: Tracer> Spans<F, T> {
     }
 }
 
-/// Whether this span was made by a tracer that makes none: it has not got a context of its own.
-pub(super) fn is_nothing<S: Span>(span: &S, context: &Context) -> bool {
+/// Whether the tracer makes no spans: then a span has no valid context, or that of its parent.
+pub(super) fn is_noop<S: Span>(span: &S, context: &Context) -> bool {
     let own = span.span_context();
     !own.is_valid() || context.parent() == Some(own)
 }
 
-/// What kind of operation an event asks for, if any.
+/// The kind of operation that an event starts, if any.
 pub(super) fn kind<F: Family>(event: &Inbound<F>, local: F::Key) -> Option<&'static str> {
     match event {
         Inbound::Start(start) => Some(kind_of(start, local)),
@@ -334,7 +340,18 @@ fn kind_of<F: Family>(start: &Start<F>, local: F::Key) -> &'static str {
     }
 }
 
-/// What a request is called.
+/// The request that an inbound event ends, if any, and how.
+pub(super) fn request_end<F: Family>(event: &Inbound<F>) -> Option<(RequestId, RequestEnd)> {
+    let Inbound::Response(Response { request, result }) = event else { return None };
+    let end = match result {
+        Ok(answer) => RequestEnd::Answered { closer: answer.closer.len() },
+        Err(Failure::Failed) => RequestEnd::Failed,
+        Err(Failure::Rejected(_)) => RequestEnd::Rejected,
+    };
+    Some((*request, end))
+}
+
+/// The name of a request's span, which is its `rpc.method`.
 pub(super) const fn method<F: Family>(ask: &Ask<F>) -> &'static str {
     match ask {
         Ask::FindCloser => "FIND_NODE",
@@ -344,14 +361,14 @@ pub(super) const fn method<F: Family>(ask: &Ask<F>) -> &'static str {
     }
 }
 
-/// Notes how long it is to a deadline, in seconds.
-fn remaining<S: Span>(span: &mut S, now: Instant, deadline: Option<Instant>) {
+/// Sets `kad.deadline.remaining`, in seconds.
+fn set_remaining<S: Span>(span: &mut S, now: Instant, deadline: Option<Instant>) {
     if let Some(deadline) = deadline {
         span.set_attribute(KeyValue::new("kad.deadline.remaining", (deadline - now).as_secs_f64()));
     }
 }
 
-/// As large a number as an attribute can be.
-fn whole(number: impl TryInto<i64>) -> i64 {
+/// The value of an integer attribute: at most `i64::MAX`.
+fn as_i64(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }

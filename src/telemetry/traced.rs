@@ -1,29 +1,29 @@
-//! [`Traced`]: a coordinator that makes spans.
+//! [`Traced`]: a coordinator that starts and ends spans for its operations and requests.
 
-use super::spans::{Spans, is_nothing};
-use super::{Metrics, RequestEnd};
-use crate::Coordinator;
 use crate::context::Context;
-use crate::coordinator::{Inbound, Outbound};
-use crate::deadline::Clock;
-use crate::family::Family;
-use crate::id::RequestId;
-use crate::machine::{Batch, Machine, Stamped};
-use crate::time::Instant;
+use crate::coordinator::Coordinator;
+use crate::coordinator::events::{Inbound, Outbound};
+use crate::deadline::MonotonicClock;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spans::{RequestEnd, Spans, is_noop, request_end};
+use crate::vocabulary::family::Family;
+use crate::vocabulary::id::RequestId;
+use crate::vocabulary::machine::{Batch, Machine, Stamped};
+use crate::vocabulary::time::Instant;
 use core::fmt::{self, Debug};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span, Tracer};
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-/// A coordinator whose operations and requests are spans of a tracer: see the [module](super). It is a machine with the events of
-/// the [`Coordinator`], so that a driver changes one line. What it traces may be a coordinator within something else, such as a
-/// flight recorder (`record::Recorder`).
+/// A coordinator whose operations and requests are spans of a tracer: see the [module](super). It is a machine
+/// with the events of the [`Coordinator`], so a driver needs to change only its construction. The machine `M` that
+/// it traces may wrap the coordinator, as a flight recorder (`record::Recorder`) does.
 ///
 /// ```
 /// use kad_proto::coordinator::{Inbound, Outbound};
 /// use kad_proto::telemetry::Traced;
-/// use kad_proto::{Config, Coordinator, Family, Instant, Key8, Machine, Stamped, Start};
+/// use kad_proto::{Config, Coordinator, Family, Instant, Key8, Machine, Secret, Stamped, Start};
 /// use std::time::SystemTime;
 ///
 /// # #[derive(Clone, Debug, PartialEq)]
@@ -36,9 +36,10 @@ use std::time::SystemTime;
 /// #         *node
 /// #     }
 /// # }
-/// let coordinator = Coordinator::<Tiny>::new(Key8::new([0]), Config::default())?;
+/// let secret = Secret::from_seed(1); // in a real node: `Secret::new` of random bytes
+/// let coordinator = Coordinator::<Tiny>::new(Key8::new([0]), Config::default(), &secret)?;
 /// let tracer = opentelemetry::global::tracer("my-dht");
-/// let mut dht = Traced::new(coordinator, tracer, SystemTime::now()); // what `Instant::ORIGIN` stands for
+/// let mut dht = Traced::new(coordinator, tracer, SystemTime::now()); // the time of `Instant::ORIGIN`
 ///
 /// let start = Start::find(1, Key8::new([0x42])).with_seeds(vec![Key8::new([0x80])]);
 /// for out in dht.handle(Instant::ORIGIN, Stamped::new(Inbound::Start(start))) {
@@ -46,82 +47,85 @@ use std::time::SystemTime;
 ///         println!("ask {:?} within the span {:?}", request.node, out.context.parent());
 ///     }
 /// }
-/// assert_eq!(dht.coordinator().traffic().sent, 1);
+/// assert_eq!(dht.coordinator().request_stats().sent, 1);
 /// # Ok::<(), kad_proto::ConfigError>(())
 /// ```
 pub struct Traced<F: Family, T: Tracer, M = Coordinator<F>> {
     machine: M,
     tracing: Option<Tracing<F, T>>,
     metrics: Option<Metrics>,
-    clock: Clock,
+    clock: MonotonicClock,
 }
 
-/// What goes on.
+/// The open spans.
 struct Tracing<F: Family, T: Tracer> {
     spans: Spans<F, T>,
-    /// By tag.
+    /// Spans of live operations, by tag.
     operations: HashMap<u64, T::Span>,
     requests: HashMap<RequestId, T::Span>,
-    /// The tracer makes no spans: none is installed.
-    is_off: bool,
+    /// The tracer makes no spans: no provider is installed.
+    is_noop: bool,
 }
 
 impl<F: Family, T: Tracer, M: AsRef<Coordinator<F>>> Traced<F, T, M> {
-    /// A coordinator whose spans `tracer` starts, and whose `Instant::ORIGIN` is `origin`. A tracer that turns out to make no
-    /// spans, as the global one while no provider is installed, is asked for one only.
+    /// A coordinator whose spans `tracer` starts; `origin` is the system time of its `Instant::ORIGIN`. If
+    /// the first span shows that the tracer makes no spans (the global tracer makes none until a provider is
+    /// installed), tracing is switched off from then on.
     pub fn new(machine: M, tracer: T, origin: SystemTime) -> Self {
         Self::with_spans(machine, Spans::new(tracer, origin))
     }
 
-    /// The same, with these spans: with attributes of [its own for nodes](Spans::describe_nodes), say.
+    /// The same, with these spans: for example, with [other attributes for nodes](Spans::describe_nodes).
     pub fn with_spans(machine: M, spans: Spans<F, T>) -> Self {
         let (operations, requests) = (HashMap::new(), HashMap::new());
-        let tracing = Some(Tracing { spans, operations, requests, is_off: false });
-        Self { machine, tracing, metrics: None, clock: Clock::default() }
+        let tracing = Some(Tracing { spans, operations, requests, is_noop: false });
+        Self { machine, tracing, metrics: None, clock: MonotonicClock::default() }
     }
 
-    /// A coordinator without a tracer: nothing is done for spans, and contexts are those of the engine.
+    /// A coordinator without a tracer: no spans are made, and contexts are those of the engine.
     pub fn off(machine: M) -> Self {
-        Self { machine, tracing: None, metrics: None, clock: Clock::default() }
+        Self { machine, tracing: None, metrics: None, clock: MonotonicClock::default() }
     }
 
-    /// The same, which counts and measures too.
+    /// The same coordinator, with metrics.
     #[must_use]
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {
         self.metrics = Some(metrics);
         self
     }
 
-    /// The coordinator.
+    /// The coordinator that is traced.
     pub fn coordinator(&self) -> &Coordinator<F> {
         self.machine.as_ref()
     }
 
-    /// What is traced: the coordinator, or what it is in.
+    /// The machine that is traced: the coordinator, or what wraps it.
     pub const fn machine(&self) -> &M {
         &self.machine
     }
 
-    /// The same. Tell it nothing by this way: what it says then has no span.
+    /// The machine that is traced, mutable. Do not pass events to it directly: operations and requests that follow
+    /// from them have no spans.
     pub const fn machine_mut(&mut self) -> &mut M {
         &mut self.machine
     }
 
-    /// The span of a request that has not ended, to be given what only the driver knows: sizes in bytes
-    /// (`kad.request.size`, `kad.response.size`), say. What its answer brings is to be noted before the answer is handed in.
-    /// `None` without a tracer, and for all other ids.
+    /// The span of a request that has not ended, for attributes that only the driver knows: for example, sizes in
+    /// bytes (`kad.request.size`, `kad.response.size`). Set attributes of the response before submitting it, as
+    /// that ends the span. `None` without a tracer, and for all other ids.
     pub fn request_span(&mut self, request: RequestId) -> Option<&mut T::Span> {
         self.tracing.as_mut()?.requests.get_mut(&request)
     }
 
-    /// The span of the live operation with this tag, for the same.
+    /// The span of the live operation with this tag, for the same purpose. `None` without a tracer, and for all
+    /// other tags.
     pub fn operation_span(&mut self, tag: u64) -> Option<&mut T::Span> {
         self.tracing.as_mut()?.operations.get_mut(&tag)
     }
 
-    /// Ends all spans that are open, with `kad.end` `abandoned`: for a program that ends. They would end when this is dropped,
-    /// at the time that the tracer takes it for. What they were of goes on; what it asks
-    /// from then on hangs under spans that have ended.
+    /// Ends all open spans, with `kad.end` `abandoned`: for a program that ends. Otherwise they would end when
+    /// this is dropped, at the time that the tracer reads then. The operations and requests go on; spans of later
+    /// requests have parents that have ended.
     pub fn abandon(&mut self, now: Instant) {
         let now = self.clock.advance(now);
         let Some(tracing) = &mut self.tracing else { return };
@@ -132,8 +136,8 @@ impl<F: Family, T: Tracer, M: AsRef<Coordinator<F>>> Traced<F, T, M> {
         }
     }
 
-    /// Reads the engine's plain numbers for the [metrics](Traced::with_metrics), where there are any. It is done once a second
-    /// when the machine is called; this is for the numbers of just now.
+    /// Reads the engine's plain numbers for the [metrics](Traced::with_metrics), if any. Calls of the machine do
+    /// this at most once a second; call this for the current numbers.
     pub fn measure(&mut self, now: Instant) {
         let now = self.clock.advance(now);
         if let Some(metrics) = &mut self.metrics {
@@ -163,14 +167,14 @@ where
     type Inbound = Inbound<F>;
     type Outbound = Outbound<F>;
 
-    // Where nobody watches, the event is handed on, and that is all: so no function of its own is wanted in between.
+    // Without tracer and metrics this only forwards the event, so it is inlined to cost no call.
     #[allow(clippy::inline_always)]
     #[inline(always)]
     fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
         if self.tracing.is_none() && self.metrics.is_none() {
             return self.machine.handle_into(now, event, out);
         }
-        self.watch(now, event, out);
+        self.handle_observed(now, event, out);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -184,88 +188,91 @@ where
     T: Tracer,
     M: Machine<Inbound = Inbound<F>, Outbound = Outbound<F>> + AsRef<Coordinator<F>>,
 {
-    /// Tells the machine something, and sees what comes of it.
-    fn watch(&mut self, now: Instant, mut event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
+    /// Forwards the event, and updates spans and metrics by the event and the output.
+    fn handle_observed(
+        &mut self,
+        now: Instant,
+        mut event: Stamped<Inbound<F>>,
+        out: &mut Batch<Outbound<F>>,
+    ) {
         let Self { machine, tracing, metrics, clock } = self;
         let now = clock.advance(now);
-        let said = out.len();
+        let before = out.len();
         if let Some(metrics) = metrics {
-            metrics.told(now, &event.event, (*machine).as_ref());
+            metrics.before_call(now, &event.event, (*machine).as_ref());
         }
         match tracing {
             None => machine.handle_into(now, event, out),
             Some(traced) => {
-                let told = traced.told(now, (*machine).as_ref().table().local(), &mut event);
+                let effect = traced.inbound(now, (*machine).as_ref().table().local(), &mut event);
                 machine.handle_into(now, event, out);
-                traced.said(now, told, out.get_mut(said..).unwrap_or_default());
-                if traced.is_off {
+                traced.outbound(now, effect, out.get_mut(before..).unwrap_or_default());
+                if traced.is_noop {
                     *tracing = None;
                 }
             }
         }
         if let Some(metrics) = metrics {
-            for stamped in out.get(said..).unwrap_or_default() {
-                metrics.said(now, &stamped.event);
+            for stamped in out.get(before..).unwrap_or_default() {
+                metrics.outbound(now, &stamped.event);
             }
-            metrics.over(now, (*machine).as_ref());
+            metrics.after_call(now, (*machine).as_ref());
         }
     }
 }
 
-/// What an inbound event means for spans, once what time did before it is known.
-enum Told<S> {
-    Nothing,
-    /// A start: its span.
+/// The effect of an inbound event on spans. It is applied together with the output, which may show that time ended
+/// the request or the operation first.
+enum SpanEffect<S> {
+    None,
+    /// The event is a start, with this span.
     Start(S),
-    Ended(RequestId, RequestEnd),
-}
-
-/// How an event says that a request has ended, if it does.
-pub(super) fn ended<F: Family>(event: &Inbound<F>) -> Option<(RequestId, RequestEnd)> {
-    match event {
-        Inbound::Answered { request, closer } | Inbound::AnsweredWith { request, closer, .. } => {
-            Some((*request, RequestEnd::Answered { closer: closer.len() }))
-        }
-        Inbound::Failed(request) => Some((*request, RequestEnd::Failed)),
-        Inbound::Rejected { request, .. } => Some((*request, RequestEnd::Rejected)),
-        _ => None,
-    }
+    RequestEnded(RequestId, RequestEnd),
 }
 
 impl<F: Family, T: Tracer> Tracing<F, T> {
-    /// An event comes in: it gets the context that makes what follows a tree.
-    fn told(&mut self, now: Instant, local: F::Key, stamped: &mut Stamped<Inbound<F>>) -> Told<T::Span> {
+    /// Handles an inbound event: stamps it with the context of its span, so that the spans that follow are its
+    /// children.
+    fn inbound(
+        &mut self,
+        now: Instant,
+        local: F::Key,
+        stamped: &mut Stamped<Inbound<F>>,
+    ) -> SpanEffect<T::Span> {
         let Stamped { event, context, .. } = stamped;
-        if let Some((request, end)) = ended(event) {
+        if let Some((request, end)) = request_end(event) {
             if context.parent().is_none()
                 && let Some(span) = self.requests.get(&request)
             {
                 *context = Context::Parent(span.span_context().clone());
             }
-            return Told::Ended(request, end);
+            return SpanEffect::RequestEnded(request, end);
         }
         let span = match event {
             Inbound::Start(start) => self.spans.lookup(now, start, local, context),
             Inbound::Crawl(start) => self.spans.crawl(now, start, context),
             Inbound::Broadcast(start) => self.spans.broadcast(now, start, context),
-            _ => return Told::Nothing,
+            _ => return SpanEffect::None,
         };
-        if is_nothing(&span, context) {
-            self.is_off = true;
-            return Told::Nothing;
+        if is_noop(&span, context) {
+            self.is_noop = true;
+            return SpanEffect::None;
         }
         *context = Context::Parent(span.span_context().clone());
-        Told::Start(span)
+        SpanEffect::Start(span)
     }
 
-    /// Events go out, of which the first may be what time did before the inbound event.
-    fn said(&mut self, now: Instant, told: Told<T::Span>, out: &mut [Stamped<Outbound<F>>]) {
-        let mut begun = None;
-        match told {
-            Told::Nothing => {}
-            Told::Start(span) => begun = Some(span),
-            Told::Ended(request, end) => {
-                // Unless time took it before the answer was looked at. The operation that it was the last of ends after it.
+    /// Handles the outbound events of a call, the first of which may be due to time, which runs before the inbound
+    /// event.
+    fn outbound(&mut self, now: Instant, effect: SpanEffect<T::Span>, out: &mut [Stamped<Outbound<F>>]) {
+        let mut started = None;
+        match effect {
+            SpanEffect::None => {}
+            SpanEffect::Start(span) => started = Some(span),
+            SpanEffect::RequestEnded(request, end) => {
+                // If the request timed out in this call, before its response was handled, its cancel ends the
+                // span below. Otherwise the span ends here, before that of its operation, which may finish in this
+                // call.
                 let is_late = out
                     .iter()
                     .any(|it| matches!(&it.event, Outbound::Cancel(cancel) if cancel.id == request));
@@ -276,21 +283,21 @@ impl<F: Family, T: Tracer> Tracing<F, T> {
         }
         for Stamped { event, context, deadline } in out {
             match event {
-                Outbound::Started(started) => {
-                    if let Some(mut span) = begun.take() {
+                Outbound::Started(accepted) => {
+                    if let Some(mut span) = started.take() {
                         self.spans.started(now, &mut span, *deadline);
-                        self.operations.insert(started.operation.tag(), span);
+                        self.operations.insert(accepted.operation.tag(), span);
                     }
                 }
                 Outbound::Refused(refused) => {
-                    if let Some(span) = begun.take() {
+                    if let Some(span) = started.take() {
                         self.spans.refused(now, span, refused);
                     }
                 }
-                Outbound::Request(request) if !self.is_off => {
+                Outbound::Request(request) if !self.is_noop => {
                     let span = self.spans.request(now, request, context, *deadline);
-                    if is_nothing(&span, context) {
-                        self.is_off = true;
+                    if is_noop(&span, context) {
+                        self.is_noop = true;
                         continue;
                     }
                     *context = Context::Parent(span.span_context().clone());
@@ -298,7 +305,7 @@ impl<F: Family, T: Tracer> Tracing<F, T> {
                 }
                 Outbound::Cancel(cancel) => {
                     if let Some(span) = self.requests.remove(&cancel.id) {
-                        self.spans.request_ended(now, span, RequestEnd::GivenUp(cancel.reason));
+                        self.spans.request_ended(now, span, RequestEnd::Cancelled(cancel.reason));
                     }
                 }
                 Outbound::Finished(finish) => {

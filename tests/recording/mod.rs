@@ -1,13 +1,12 @@
-//! What any bytes must keep that claim to be a recording: what the tests, the replay of the corpus and the fuzz target share.
+//! What must hold for any bytes that are read as a recording; shared by the tests, the replay of the corpus and
+//! the fuzz target.
 
-#[path = "../../examples/mainline/family.rs"]
-#[allow(dead_code)] // the program uses all of it
-mod family;
+mod mainline;
 
 use kad_proto::record::{Recordable, Recording, ReplayError, Replayed, replay};
 use kad_proto::{Family, Group, Key, Key8};
 
-/// A network with 8-bit keys: a node is a key and an address, which names its group.
+/// A family with 8-bit keys: a node is a key and an address, which determines its group.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Eight;
 
@@ -29,11 +28,11 @@ impl Family for Eight {
     }
 }
 
-/// What a replay came to, of whatever family.
+/// The result of a replay, for any family.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Checked {
     pub(crate) calls: u64,
-    /// The first difference, shown.
+    /// The first difference, as text.
     pub(crate) difference: Option<String>,
 }
 
@@ -43,19 +42,20 @@ impl<F: Recordable> From<Replayed<F>> for Checked {
     }
 }
 
-/// Calls the function for the family whose recording it is. The width of the keys says which; no two have the same.
+/// Calls the function for the family of the recording, which the width of its keys determines; no two families
+/// share one.
 macro_rules! of_its_family {
     ($function:ident, $bytes:expr) => {
         match width($bytes) {
             #[cfg(feature = "sim")]
             64 => $function::<kad_proto::sim::Net>($bytes),
-            160 => $function::<family::Mainline>($bytes),
+            160 => $function::<mainline::Mainline>($bytes),
             _ => $function::<Eight>($bytes),
         }
     };
 }
 
-/// Bits of the keys, if this is a recording.
+/// Bits of the keys, if the bytes are a recording.
 fn width(bytes: &[u8]) -> u32 {
     match Recording::<Eight>::mutated(bytes) {
         Err(ReplayError::KeyBits { found, .. }) => found,
@@ -63,25 +63,26 @@ fn width(bytes: &[u8]) -> u32 {
     }
 }
 
-/// Replays the bytes; panics only where the crate is wrong.
+/// Replays the bytes and checks that reading, replaying and re-recording agree; panics only on a defect of the
+/// crate.
 pub(crate) fn check(bytes: &[u8]) -> Result<Checked, ReplayError> {
     of_its_family!(check_of, bytes)
 }
 
-/// The same calls, recorded anew.
-#[allow(dead_code)] // for the tests
+/// The same calls, recorded again by this version.
+#[allow(dead_code)] // only tests use it
 pub(crate) fn again(bytes: &[u8]) -> Result<Vec<u8>, ReplayError> {
     of_its_family!(again_of, bytes)
 }
 
-/// Whether it begins as a recording does, whatever its sums.
-#[allow(dead_code)] // for the tests
+/// Whether the bytes begin as a recording does, whatever their checksums.
+#[allow(dead_code)] // only tests use it
 pub(crate) fn begins(bytes: &[u8]) -> bool {
     of_its_family!(begins_of, bytes)
 }
 
 fn again_of<F: Recordable>(bytes: &[u8]) -> Result<Vec<u8>, ReplayError> {
-    Recording::<F>::open(bytes)?.again()
+    Recording::<F>::open(bytes)?.record_anew()
 }
 
 fn begins_of<F: Recordable>(bytes: &[u8]) -> bool {
@@ -90,7 +91,7 @@ fn begins_of<F: Recordable>(bytes: &[u8]) -> bool {
 
 fn check_of<F: Recordable>(bytes: &[u8]) -> Result<Checked, ReplayError> {
     let sealed = replay::<F>(bytes);
-    // What a fuzzer has changed has the wrong sums.
+    // Bytes that a fuzzer has changed have wrong checksums.
     if let Ok(recording) = Recording::<F>::mutated(bytes) {
         let shown: Result<Vec<_>, _> =
             recording.calls().map(|call| call.map(|call| call.to_string())).collect();
@@ -101,7 +102,7 @@ fn check_of<F: Recordable>(bytes: &[u8]) -> Result<Checked, ReplayError> {
         if let Ok(replayed) = replayed {
             assert!(!replayed.to_string().is_empty());
         }
-        if let Ok(again) = recording.again() {
+        if let Ok(again) = recording.record_anew() {
             let calls = shown.map(|shown| shown.len() as u64);
             assert_eq!(replay::<F>(&again), calls.map(|calls| Replayed { calls, difference: None }));
         }

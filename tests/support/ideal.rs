@@ -49,7 +49,7 @@ impl SplitMix {
 pub(crate) struct Ideal {
     /// Sorted.
     pub(crate) keys: Vec<Key256>,
-    /// By node, what it knows, as indices into `keys`.
+    /// By node, the nodes it knows, as indices into `keys`.
     views: Vec<Vec<u32>>,
 }
 
@@ -78,7 +78,7 @@ impl Ideal {
         self.keys.binary_search(key).ok()
     }
 
-    /// The true 20 closest of the whole network.
+    /// The true 20 closest nodes of the whole network.
     pub(crate) fn truth(&self, target: &Key256) -> Vec<Key256> {
         let mut all = self.keys.clone();
         all.sort_unstable_by_key(|key| key.distance(target));
@@ -93,13 +93,13 @@ impl Ideal {
     }
 }
 
-/// For every common prefix length with its own key, all nodes if there are at most 20, else 20 drawn at random.
+/// For every common prefix length with the node's key, all nodes if there are at most 20, else 20 drawn at random.
 fn view(keys: &[Key256], node: usize, random: &mut SplitMix) -> Vec<u32> {
     let own = keys[node];
     let (mut low, mut high) = (0, keys.len());
     let mut known = Vec::new();
     for cpl in 0..Key256::BITS {
-        // Sorted keys that share `cpl` bits stand together; the one that differs next splits them.
+        // Sorted keys that share `cpl` bits are adjacent; the next bit splits them.
         let middle = low + keys[low..high].partition_point(|key| !key.bit(cpl));
         let others = if own.bit(cpl) { low..middle } else { middle..high };
         (low, high) = if own.bit(cpl) { (middle, high) } else { (low, middle) };

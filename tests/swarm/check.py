@@ -82,7 +82,7 @@ class Example:
             self.table.pop(event["key"], None)
             self.removed.add(event["key"])
         elif kind == "bootstrapped":
-            self.bootstrapped = event["statistics"]
+            self.bootstrapped = event["stats"]
         elif kind == "lookup":
             self.lookups.append(event)
         elif kind == "report":
@@ -172,7 +172,7 @@ def records(example, swarm, ours, chance):
     check(
         len(put["stores"]) == len(named) and set(nearest) <= named,
         f"our client puts an item with {len(named)} nodes, the {CLOSEST} closest in truth among them, "
-        f"in {put['statistics']['requests']} requests",
+        f"in {put['stats']['sent']} requests",
     )
     answers = krpc.ask(everybody.values(), b"get", {b"target": bytes.fromhex(put["target"])})
     holders = {key for key, port in everybody.items() if b"v" in answers.get(port, {})}
@@ -187,7 +187,7 @@ def records(example, swarm, ours, chance):
     has = lambda ports: any(b"v" in it for it in krpc.ask(ports, b"get", {b"target": bytes.fromhex(target)}).values())
     check(patiently(lambda: has(swarm.nodes.values())), "a session puts another item")
     got = does(example, swarm, chance, "--get", target)
-    check(got["text"] == text, f"our client gets it: {got['text']!r}, in {got['statistics']['requests']} requests")
+    check(got["text"] == text, f"our client gets it: {got['text']!r}, in {got['stats']['sent']} requests")
     nowhere = f"{chance.getrandbits(160):040x}"
     got = does(example, swarm, chance, "--get", nowhere, code=3)
     check(got["item"] is None, "what is nowhere is not found, and the exit code is 3")
@@ -213,7 +213,7 @@ def records(example, swarm, ours, chance):
     check(
         found == {key: f"127.0.0.1:{port}" for key, port in everybody.items()},
         f"our client maps the network: all {len(swarm.nodes)} sessions and our node, and {crawl['counts']['edges']} edges, "
-        f"in {crawl['statistics']['requests']} requests",
+        f"in {crawl['stats']['sent']} requests",
     )
     return (ours.key in holders) + has([ours.port])
 
@@ -240,7 +240,7 @@ def main(example):
     ours = Example(command + [word for target in targets for word in ("--target", target)])
 
     joined, _ = ours.until(lambda: ours.bootstrapped)
-    check(joined, f"our node joins by one of them, in {ours.bootstrapped['requests']} requests")
+    check(joined, f"our node joins by one of them, in {ours.bootstrapped['sent']} requests")
     room = {cpl: min(count, BUCKET) for cpl, count in ours.buckets(swarm.nodes).items()}
     half, _ = ours.until(lambda: len(ours.table) >= sum(room.values()) / 2)
     check(half, f"{ours.time:.3f} s after its start it knows half of them")

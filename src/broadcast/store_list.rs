@@ -1,0 +1,159 @@
+//! [`StoreList`]: the nodes that a broadcast stores with, and the state of the store with each.
+
+use crate::broadcast::events::{StoreCounts, StoreEnd, Stored, Success};
+use crate::vocabulary::family::Family;
+
+/// A node to store with, and the state of that store.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreEntry<F: Family> {
+    pub(crate) node: F::Node,
+    /// Length of the causal chain that led to the node.
+    pub(crate) hop: u16,
+    /// The records for this node, as indices into the records of the start; empty if there is only one
+    /// record.
+    pub(crate) records: Vec<u32>,
+    state: StoreState<F>,
+}
+
+#[derive(Clone, Debug)]
+enum StoreState<F: Family> {
+    /// Not submitted yet.
+    Due,
+    /// Submitted to the request queue, and not sent yet.
+    Queued,
+    Sent,
+    Ended(StoreEnd<F>),
+}
+
+impl<F: Family> StoreEntry<F> {
+    /// Whether the store has ended other than by success.
+    pub(crate) const fn has_failed(&self) -> bool {
+        matches!(&self.state, StoreState::Ended(end) if !matches!(end, StoreEnd::Stored))
+    }
+}
+
+/// All stores of a broadcast, in the order in which they are submitted.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreList<F: Family> {
+    entries: Vec<StoreEntry<F>>,
+    /// Index of the first entry that is due.
+    next: usize,
+    /// Submitted and not ended: queued or sent.
+    in_flight: usize,
+    stored: usize,
+    failed: usize,
+}
+
+impl<F: Family> StoreList<F> {
+    pub(crate) const fn new() -> Self {
+        Self { entries: Vec::new(), next: 0, in_flight: 0, stored: 0, failed: 0 }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &StoreEntry<F>> {
+        self.entries.iter()
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&StoreEntry<F>> {
+        self.entries.get(index as usize)
+    }
+
+    pub(crate) fn reserve(&mut self, additional: usize) {
+        self.entries.reserve(additional);
+    }
+
+    pub(crate) fn push(&mut self, node: F::Node, hop: u16, records: Vec<u32>) {
+        self.entries.push(StoreEntry { node, hop, records, state: StoreState::Due });
+    }
+
+    pub(crate) fn find(&self, node: &F::Node) -> Option<&StoreEntry<F>> {
+        self.entries.iter().find(|entry| entry.node == *node)
+    }
+
+    pub(crate) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(crate) const fn stored(&self) -> usize {
+        self.stored
+    }
+
+    /// How many have not ended: due, queued or sent.
+    pub(crate) fn remaining(&self) -> usize {
+        self.entries.len() - self.stored - self.failed
+    }
+
+    pub(crate) fn counts(&self) -> StoreCounts {
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        StoreCounts {
+            nodes: number(self.entries.len()),
+            stored: number(self.stored),
+            failed: number(self.failed),
+        }
+    }
+
+    /// Returns the next entry that is due, and its index. From now on it counts as submitted.
+    pub(crate) fn submit_next(&mut self) -> Option<(u32, &StoreEntry<F>)> {
+        let index = u32::try_from(self.next).ok()?;
+        let entry = self.entries.get_mut(self.next)?;
+        entry.state = StoreState::Queued;
+        self.next += 1;
+        self.in_flight += 1;
+        Some((index, entry))
+    }
+
+    /// Undoes the latest [`submit_next`](Self::submit_next): the request queue did not accept the request.
+    pub(crate) fn take_back(&mut self, index: u32) {
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            entry.state = StoreState::Due;
+            self.next -= 1;
+            self.in_flight -= 1;
+        }
+    }
+
+    pub(crate) fn mark_sent(&mut self, index: u32) {
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            entry.state = StoreState::Sent;
+        }
+    }
+
+    pub(crate) fn mark_ended(&mut self, index: u32, end: StoreEnd<F>) {
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            self.in_flight -= 1;
+            *(if end == StoreEnd::Stored { &mut self.stored } else { &mut self.failed }) += 1;
+            entry.state = StoreState::Ended(end);
+        }
+    }
+
+    /// The report on every store: `unsent` for those that have not been sent, `unended` for those that were sent
+    /// and have not ended.
+    pub(crate) fn report(&self, unsent: &StoreEnd<F>, unended: &StoreEnd<F>) -> Vec<Stored<F>> {
+        let report = |entry: &StoreEntry<F>| Stored {
+            node: entry.node.clone(),
+            end: match &entry.state {
+                StoreState::Due | StoreState::Queued => unsent.clone(),
+                StoreState::Sent => unended.clone(),
+                StoreState::Ended(end) => end.clone(),
+            },
+            records: entry.records.clone(),
+        };
+        self.entries.iter().map(report).collect()
+    }
+
+    /// How many of the `records` records are stored with fewer nodes than `success` asks for.
+    pub(crate) fn records_short(&self, records: usize, success: Success) -> usize {
+        if records <= 1 && self.entries.iter().all(|entry| entry.records.is_empty()) {
+            return usize::from(!success.is_met(self.stored, self.entries.len()));
+        }
+        let mut sums = vec![(0, 0); records];
+        for entry in &self.entries {
+            let stored = usize::from(matches!(entry.state, StoreState::Ended(StoreEnd::Stored)));
+            for record in &entry.records {
+                if let Some((done, all)) = sums.get_mut(*record as usize) {
+                    *done += stored;
+                    *all += 1;
+                }
+            }
+        }
+        sums.into_iter().filter(|(done, all)| !success.is_met(*done, *all)).count()
+    }
+}

@@ -1,0 +1,128 @@
+//! [`SweepSearch`]: the node search of a sweep, which runs the lookups that the
+//! [algorithm](crate::broadcast::sweep) asks for.
+
+use crate::broadcast::search_step::SearchStep;
+use crate::broadcast::store_list::StoreList;
+use crate::broadcast::sweep::{Sweep, SweepConfig, SweepEnd, SweepStep};
+use crate::lookups::lookup::Lookup;
+use crate::lookups::rules::LookupRules;
+use crate::vocabulary::family::Family;
+use crate::vocabulary::key::Key;
+use crate::vocabulary::operation_events::Outcome;
+use crate::vocabulary::request_events::Record;
+use smallvec::SmallVec;
+
+/// Up to `max_lookups` lookups at once, by number, on behalf of one [`Sweep`].
+#[derive(Clone, Debug)]
+pub(crate) struct SweepSearch<F: Family> {
+    local: F::Key,
+    rules: LookupRules,
+    sweep: Sweep<F>,
+    seeds: Vec<F::Node>,
+    /// The running lookups; the index is the number.
+    lookups: SmallVec<[Option<Lookup<F>>; 3]>,
+    pub(crate) lookups_begun: u32,
+    /// Why the sweep made no more lookups, once it has ended by itself.
+    pub(crate) end: Option<SweepEnd>,
+}
+
+impl<F: Family> SweepSearch<F> {
+    pub(crate) fn new(
+        local: F::Key,
+        rules: LookupRules,
+        config: SweepConfig,
+        max_lookups: usize,
+        records: &[Record<F>],
+        seeds: Vec<F::Node>,
+    ) -> Self {
+        let keys = records.iter().map(|record| record.key);
+        let lookups = (0..max_lookups).map(|_| None).collect();
+        let sweep = Sweep::of(config, keys);
+        Self { local, rules, sweep, seeds, lookups, lookups_begun: 0, end: None }
+    }
+
+    pub(crate) fn lookup(&mut self, number: u16) -> Option<&mut Lookup<F>> {
+        self.lookups.get_mut(usize::from(number))?.as_mut()
+    }
+
+    pub(crate) fn step(&mut self) -> SearchStep<F> {
+        for (number, slot) in (0..).zip(&mut self.lookups) {
+            let Some(lookup) = slot else { continue };
+            match SearchStep::of_lookup(number, lookup.next()) {
+                SearchStep::Done(_) => {
+                    if let Some(lookup) = slot.take() {
+                        report_found(&mut self.sweep, lookup);
+                    }
+                    return SearchStep::LookupEnded(number);
+                }
+                SearchStep::Wait => {}
+                step => return step,
+            }
+        }
+        let Some(free) = self.lookups.iter().position(Option::is_none) else { return SearchStep::Wait };
+        match self.sweep.advance() {
+            SweepStep::LookUp(target) => {
+                let seeds = self.seeds_for(target);
+                let mut lookup = Lookup::new(self.local, target, self.rules, seeds);
+                lookup.begin();
+                self.lookups_begun += 1;
+                if let Some(slot) = self.lookups.get_mut(free) {
+                    *slot = Some(lookup);
+                }
+                SearchStep::Continue
+            }
+            SweepStep::Wait => SearchStep::Wait,
+            SweepStep::Done(end) => {
+                self.end = Some(end);
+                SearchStep::Done(Outcome::Complete)
+            }
+        }
+    }
+
+    /// The seeds of a lookup of `target`: at most 2k of the nodes found so far and of the start's seeds, closest
+    /// first.
+    fn seeds_for(&self, target: F::Key) -> Vec<F::Node> {
+        let most = 2 * usize::from(self.rules.k);
+        let mut seeds: Vec<_> = self.sweep.nodes(&target).take(most).cloned().collect();
+        seeds.extend(self.seeds.iter().cloned());
+        seeds.sort_by_key(|node| F::key(node).distance(&target));
+        seeds.dedup();
+        seeds.truncate(most);
+        seeds
+    }
+
+    /// Ends the search: adds each node that records are allocated to, with all of its records, to `stores`, and
+    /// the numbers of the lookups that were still running to `ended_lookups`.
+    pub(crate) fn finish(
+        &mut self,
+        stores: &mut StoreList<F>,
+        ended_lookups: &mut SmallVec<[u16; 2]>,
+        records: &[Record<F>],
+    ) {
+        for (number, slot) in (0..).zip(&mut self.lookups) {
+            if let Some(lookup) = slot.take() {
+                report_found(&mut self.sweep, lookup);
+                ended_lookups.push(number);
+            }
+        }
+        let mut order: Vec<_> = (0..).zip(records).map(|(index, record)| (record.key, index)).collect();
+        order.sort_unstable();
+        for allocation in self.sweep.allocations() {
+            let records = allocation.keys.iter().flat_map(|key| records_with_key(&order, key)).collect();
+            stores.push(allocation.node, 1, records);
+        }
+    }
+}
+
+/// The indices of the records with this key; `order` is sorted.
+fn records_with_key<K: Key>(order: &[(K, u32)], key: &K) -> impl Iterator<Item = u32> {
+    let from = order.partition_point(|(of, _)| of < key);
+    let rest = order.get(from..).unwrap_or_default();
+    rest.iter().take_while(move |(of, _)| *of == *key).map(|(_, index)| *index)
+}
+
+/// Reports the nodes that a lookup has found to the sweep.
+fn report_found<F: Family>(sweep: &mut Sweep<F>, lookup: Lookup<F>) {
+    let target = lookup.target();
+    sweep.found(&target, lookup.into_closest().into_iter().map(|contact| contact.node));
+}

@@ -1,0 +1,264 @@
+//! [`CrawlTask`]: a crawl as the task of an operation. It decides which node is asked next, and for which bucket.
+
+use crate::collections::seeded_hash::SeededHash;
+use crate::crawl::config::CrawlConfig;
+use crate::crawl::events::{CrawlCounts, CrawlFinish, CrawlProgress, Crawled, Reach};
+use crate::operations::task::{Found, NoAnswer, OperationEnd, Task, TaskStep};
+use crate::requests::purpose::NodeRef;
+use crate::vocabulary::family::Family;
+use crate::vocabulary::key::Key;
+use crate::vocabulary::operation_events::{Outcome, Progress};
+use crate::vocabulary::request_events::{Answer, Ask};
+use crate::vocabulary::time::Instant;
+use core::time::Duration;
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// A node, and the state of the crawl's requests to it.
+#[derive(Clone, Debug)]
+struct CrawlNode<F: Family> {
+    node: F::Node,
+    /// Index of the next node with the same key, or [`NONE`].
+    next_same_key: u32,
+    /// The round trip of the first answer, in microseconds.
+    micros: u32,
+    hop: u16,
+    /// Requests made, which is the cpl of the next.
+    asked: u16,
+    answered: u16,
+    /// Consecutive requests without an answer.
+    failures: u32,
+    /// It will not be asked any more.
+    is_done: bool,
+}
+
+/// No index.
+const NONE: u32 = u32::MAX;
+
+/// How many nodes with the same key are accepted: a bound on answers that name one key under many addresses.
+const MAX_SAME_KEY: usize = 8;
+
+/// A crawl, as the [task](Task) of an operation.
+#[derive(Clone, Debug)]
+pub(crate) struct CrawlTask<F: Family> {
+    local: F::Key,
+    config: CrawlConfig,
+    /// The number of buckets that each node is asked for.
+    buckets: u16,
+    seeds: Vec<F::Node>,
+    nodes: Vec<CrawlNode<F>>,
+    /// Index of the first node of each key. Never iterated.
+    keys: HashMap<F::Key, u32, SeededHash>,
+    /// The index of the naming node in the upper 32 bits, that of the named node in the lower. Iterated only to be
+    /// sorted.
+    edges: HashSet<u64, SeededHash>,
+    /// Nodes without a request in flight that are to be asked again, in order.
+    ready: VecDeque<u32>,
+    /// Requests in flight or waiting for capacity.
+    pending: usize,
+    /// A node or an edge was left out for lack of room.
+    is_full: bool,
+    counts: CrawlCounts,
+}
+
+impl<F: Family> CrawlTask<F> {
+    pub(crate) fn new(local: F::Key, config: CrawlConfig, seeds: Vec<F::Node>, hash: SeededHash) -> Self {
+        let buckets = config.max_cpl.min(F::Key::BITS - 1) + 1;
+        Self {
+            local,
+            buckets: u16::try_from(buckets).unwrap_or(u16::MAX),
+            seeds,
+            nodes: Vec::new(),
+            keys: HashMap::with_hasher(hash),
+            edges: HashSet::with_hasher(hash),
+            ready: VecDeque::new(),
+            pending: 0,
+            is_full: false,
+            counts: CrawlCounts::default(),
+            config,
+        }
+    }
+
+    /// The index of a node, which is added if it is not known. `None` if it must not be asked, or there is no
+    /// room.
+    fn find_or_add(&mut self, node: &F::Node, hop: u16) -> Option<u32> {
+        let key = F::key(node);
+        if key == self.local || !F::admits(node) {
+            return None;
+        }
+        let first = self.keys.get(&key).copied();
+        let (mut last, mut same_key, mut next) = (NONE, 0, first.unwrap_or(NONE));
+        while let Some(known) = self.nodes.get(next as usize) {
+            if known.node == *node {
+                return Some(next);
+            }
+            same_key += 1;
+            (last, next) = (next, known.next_same_key);
+        }
+        let index = u32::try_from(self.nodes.len()).ok().filter(|_| self.nodes.len() < self.config.max_nodes);
+        self.is_full |= index.is_none();
+        let Some(index) = index.filter(|_| same_key < MAX_SAME_KEY) else {
+            self.counts.left_out += 1;
+            return None;
+        };
+        match self.nodes.get_mut(last as usize) {
+            Some(known) => known.next_same_key = index,
+            None => {
+                self.keys.insert(key, index);
+            }
+        }
+        let (node, next_same_key) = (node.clone(), NONE);
+        self.nodes.push(CrawlNode {
+            node,
+            next_same_key,
+            micros: 0,
+            hop,
+            asked: 0,
+            answered: 0,
+            failures: 0,
+            is_done: false,
+        });
+        self.counts.nodes += 1;
+        self.ready.push_back(index);
+        Some(index)
+    }
+
+    fn node(&self, node_ref: NodeRef) -> Option<&CrawlNode<F>> {
+        let NodeRef::Crawl(index) = node_ref else { return None };
+        self.nodes.get(index as usize)
+    }
+
+    /// A request to a node has ended: the node is ready for its next, or done.
+    fn request_ended(&mut self, index: u32) {
+        self.pending -= 1;
+        let (buckets, max_failures) = (self.buckets, self.config.max_failures);
+        let Some(known) = self.nodes.get_mut(index as usize) else { return };
+        if known.asked < buckets && known.failures < max_failures {
+            self.ready.push_back(index);
+            return;
+        }
+        known.is_done = true;
+        self.counts.unreachable += u32::from(known.answered == 0);
+    }
+}
+
+impl<F: Family> Task<F> for CrawlTask<F> {
+    type Progress = CrawlProgress<F>;
+    type Finish = CrawlFinish<F>;
+
+    fn begin(&mut self, _now: Instant, _deadline: Instant) {
+        for node in core::mem::take(&mut self.seeds) {
+            self.find_or_add(&node, 1);
+        }
+    }
+
+    fn next(&mut self, _now: Instant) -> TaskStep<F> {
+        if self.pending < self.config.max_in_flight
+            && let Some(index) = self.ready.pop_front()
+            && let Some(known) = self.nodes.get_mut(index as usize)
+        {
+            known.asked += 1;
+            self.pending += 1;
+            let (node_ref, node, hop) = (NodeRef::Crawl(index), known.node.clone(), known.hop);
+            let until = Instant::FAR_FUTURE;
+            return TaskStep::Ask { node_ref, node, hop, is_hedge: false, no_soft_limit: true, until };
+        }
+        if self.pending > 0 {
+            return TaskStep::Wait;
+        }
+        TaskStep::Done(if self.is_full { Outcome::NodeLimit } else { Outcome::Complete })
+    }
+
+    fn take_back(&mut self, node_ref: NodeRef) {
+        self.withdrawn(node_ref);
+        if let NodeRef::Crawl(index) = node_ref {
+            self.ready.push_front(index);
+        }
+    }
+
+    fn ask(&mut self, node_ref: NodeRef, node: &F::Node) -> (F::Key, Ask<F>) {
+        let key = F::key(node);
+        let asked = self.node(node_ref).map_or(0, |known| known.asked.saturating_sub(1));
+        (key.with_flipped(u32::from(asked)), Ask::FindCloser)
+    }
+
+    fn answered(&mut self, node_ref: NodeRef, _: &F::Node, elapsed: Duration, answer: &mut Answer<F>) -> u8 {
+        let NodeRef::Crawl(index) = node_ref else { return 0 };
+        let Some(known) = self.nodes.get_mut(index as usize) else { return 0 };
+        if known.answered == 0 {
+            known.micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
+            self.counts.reachable += 1;
+        }
+        known.answered += 1;
+        known.failures = 0;
+        let hop = known.hop.saturating_add(1);
+        let most = self.config.max_closer_nodes;
+        self.counts.left_out += answer.closer.len().saturating_sub(most) as u64;
+        for node in answer.closer.iter().take(most) {
+            let Some(named) = self.find_or_add(node, hop).filter(|named| *named != index) else { continue };
+            let edge = u64::from(index) << 32 | u64::from(named);
+            if self.edges.len() < self.config.max_edges {
+                self.counts.edges += u32::from(self.edges.insert(edge));
+            } else {
+                let is_left_out = !self.edges.contains(&edge);
+                self.counts.left_out += u64::from(is_left_out);
+                self.is_full |= is_left_out;
+            }
+        }
+        self.request_ended(index);
+        0
+    }
+
+    fn missed(&mut self, node_ref: NodeRef, _miss: NoAnswer) {
+        if let NodeRef::Crawl(index) = node_ref
+            && let Some(known) = self.nodes.get_mut(index as usize)
+        {
+            known.failures += 1;
+            self.request_ended(index);
+        }
+    }
+
+    fn withdrawn(&mut self, node_ref: NodeRef) {
+        if let NodeRef::Crawl(index) = node_ref
+            && let Some(known) = self.nodes.get_mut(index as usize)
+        {
+            known.asked -= 1;
+            self.pending -= 1;
+        }
+    }
+
+    fn slow(&mut self, _node_ref: NodeRef) {}
+
+    fn is_crawl(&self) -> bool {
+        true
+    }
+
+    fn progress(&self, request: Progress<F>, _node_ref: NodeRef) -> CrawlProgress<F> {
+        CrawlProgress { request, counts: self.counts }
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // the two halves of a number
+    fn finish(self, end: OperationEnd) -> CrawlFinish<F> {
+        let OperationEnd { operation, outcome, stats } = end;
+        let crawled = |known: CrawlNode<F>| Crawled {
+            reach: match (known.answered > 0, known.is_done) {
+                (true, _) => Reach::Reachable,
+                (false, true) => Reach::Unreachable,
+                (false, false) => Reach::Unknown,
+            },
+            hop: u32::from(known.hop),
+            asked: u32::from(known.asked),
+            answered: u32::from(known.answered),
+            round_trip: (known.answered > 0).then(|| Duration::from_micros(u64::from(known.micros))),
+            node: known.node,
+        };
+        let mut edges: Vec<_> =
+            self.edges.into_iter().map(|edge| ((edge >> 32) as u32, edge as u32)).collect();
+        edges.sort_unstable();
+        let nodes = self.nodes.into_iter().map(crawled).collect();
+        CrawlFinish { operation, outcome, nodes, edges, counts: self.counts, stats }
+    }
+
+    fn found(_: &mut CrawlFinish<F>) -> Option<Found<'_, F>> {
+        None
+    }
+}

@@ -1,0 +1,418 @@
+//! [`CandidateList`]: the candidates of one path of a lookup, in order of distance, and the state of each.
+//!
+//! This file holds the list and the transitions of a candidate's [`State`]. `next_candidate.rs` decides which
+//! candidate is asked next.
+//!
+//! | from | to | when | method |
+//! | --- | --- | --- | --- |
+//! | - | `Heard` | a seed, or named by an answer | `insert` |
+//! | `Heard` | removed | the list is full, a closer candidate is inserted, and this one is not pinned | `insert` |
+//! | `Heard` | `Waiting` | it is asked | `ask` |
+//! | `Waiting` | `Slow` | its latest request passed the soft limit, which frees the concurrency slot | `slow` |
+//! | `Slow` | `Waiting` | it is asked again while the first request is pending (a hedge) | `ask` |
+//! | `Waiting`, `Slow` | `Missed` | its last pending request timed out, and it may be retried | `missed` |
+//! | `Missed` | `Waiting` | it is among the k closest and is asked again | `ask` |
+//! | `Waiting`, `Slow` | `Failed` | a request failed, or the last one timed out with no retry left | `missed` |
+//! | `Heard`, `Missed` | `Failed` | it failed elsewhere, for example a store at it | `mark_failed` |
+//! | any | `Answered` | a request to it was answered, even if another one has failed | `answered` |
+//! | `Waiting` | `Heard`, `Missed`, `Slow` | its request could not be submitted: as before `ask` | `undo_ask` |
+//!
+//! A candidate that was asked is never removed, so it is not asked as a new one if it is named again. The
+//! number of candidates not asked yet is bounded; the closest are kept.
+//!
+//! Two numbers find a candidate: its *rank*, the index in order of distance, which shifts when closer candidates
+//! arrive; and its *slot*, the index of its contact, which is stable as long as it is in the list.
+
+use crate::lookups::rules::LookupRules;
+use crate::operations::task::NoAnswer;
+use crate::requests::purpose::CandidateRef;
+use crate::vocabulary::family::Family;
+use crate::vocabulary::key::Key;
+use crate::vocabulary::operation_events::Contact;
+use smallvec::SmallVec;
+
+/// The candidates of one path; see the [module](self).
+#[derive(Clone, Debug)]
+pub(crate) struct CandidateList<F: Family> {
+    /// By rank.
+    pub(super) candidates: Vec<Candidate>,
+    /// By slot.
+    pub(crate) contacts: Vec<Contact<F>>,
+    /// Candidates in state `Heard`.
+    pub(super) num_heard: u16,
+    /// Candidates in state `Waiting`: they occupy concurrency slots.
+    pub(super) num_waiting: u16,
+    /// Requests that have not ended.
+    pub(super) pending: u32,
+    /// Answers and misses since the last answer that named a node closer than the k-th closest.
+    pub(crate) rounds_without_progress: u16,
+    /// The number of candidates, from rank 0 without a gap, that had answered or failed at the last `step`:
+    /// the settled prefix. The next `step` begins after them.
+    pub(super) settled_prefix: u16,
+    /// How many of these have answered.
+    pub(super) settled_answered: u16,
+    /// The rank of the last of these that has answered.
+    pub(super) settled_edge: usize,
+    /// Nothing has happened since the last `step`, except that candidates were asked.
+    pub(super) unchanged: bool,
+    /// A node was slow, timed out or failed: edge probing is on.
+    pub(super) had_timeouts: bool,
+    /// Extra nodes asked to explore the edge of the neighbourhood.
+    pub(super) edge_probes: u8,
+    /// Bit c: a node that shares c bits with the target has answered a request about its own subtree.
+    pub(super) explored_edges: u64,
+    /// New candidates beyond this distance prefix are dropped: the list is full of closer ones.
+    pub(crate) admission_distance: u64,
+}
+
+/// One candidate, in 16 bytes: four to a cache line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate {
+    /// The first 64 bits of its distance to the target.
+    pub(crate) distance_prefix: u64,
+    pub(crate) slot: u16,
+    pub(super) state: State,
+    /// Requests made to it.
+    pub(crate) tries: u8,
+    /// Requests to it that have not ended: two if it was asked again because it was slow.
+    pub(crate) pending: u8,
+    /// The bit of the target that was flipped in the key of its latest request, plus one; 0 if that was the
+    /// target itself.
+    pub(super) edge_bit: u8,
+    /// Never removed for a closer candidate: one of the closest seeds.
+    pinned: bool,
+}
+
+impl Candidate {
+    pub(crate) const fn new(distance_prefix: u64) -> Self {
+        Self {
+            distance_prefix,
+            slot: 0,
+            state: State::Heard,
+            tries: 0,
+            pending: 0,
+            edge_bit: 0,
+            pinned: false,
+        }
+    }
+
+    /// The common prefix length with the target, in bits, from `distance_prefix` alone: at most 63.
+    #[allow(clippy::cast_possible_truncation)] // at most 63
+    pub(super) fn cpl(&self) -> u8 {
+        self.distance_prefix.leading_zeros().min(63) as u8
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Known, not asked yet.
+    Heard,
+    /// Asked; occupies a concurrency slot.
+    Waiting,
+    /// Asked, and past the soft limit. May be asked again while it is among the k closest.
+    Slow,
+    /// Timed out, with a retry left. Counts as failed until it is among the k closest and asked again.
+    Missed,
+    Answered,
+    Failed,
+}
+
+impl<F: Family> CandidateList<F> {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self {
+            candidates: Vec::with_capacity(capacity),
+            contacts: Vec::with_capacity(capacity),
+            num_heard: 0,
+            num_waiting: 0,
+            pending: 0,
+            rounds_without_progress: 0,
+            settled_prefix: 0,
+            settled_answered: 0,
+            settled_edge: 0,
+            unchanged: false,
+            had_timeouts: false,
+            edge_probes: 0,
+            explored_edges: 0,
+            admission_distance: u64::MAX,
+        }
+    }
+
+    fn reset_settled(&mut self) {
+        (self.settled_prefix, self.settled_answered, self.settled_edge) = (0, 0, 0);
+    }
+
+    /// Whether no request is pending.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending == 0
+    }
+
+    pub(crate) fn was_asked(&self, rank: usize) -> bool {
+        self.candidates.get(rank).is_some_and(|candidate| candidate.tries > 0)
+    }
+
+    /// Marks the candidate as asked about the target, or about the target with `edge_bit` flipped. Returns
+    /// the candidate.
+    pub(crate) fn ask(&mut self, rank: usize, edge_bit: Option<u8>, edge_probe: bool) -> Option<Candidate> {
+        let candidate = self.candidates.get_mut(rank)?;
+        self.edge_probes += u8::from(edge_probe);
+        if candidate.state == State::Heard {
+            self.num_heard -= 1;
+            self.admission_distance = u64::MAX;
+        }
+        candidate.state = State::Waiting;
+        candidate.tries = candidate.tries.saturating_add(1);
+        candidate.pending += 1;
+        candidate.edge_bit = edge_bit.map_or(0, |bit| bit + 1);
+        self.num_waiting += 1;
+        self.pending += 1;
+        self.unchanged = true;
+        Some(*candidate)
+    }
+
+    /// Reverts the last `ask`, whose request could not be submitted. Returns whether the candidate had not been
+    /// asked before.
+    pub(crate) fn undo_ask(&mut self, at: CandidateRef) -> bool {
+        let Some(candidate) = self.candidate_mut(at).filter(|candidate| candidate.state == State::Waiting)
+        else {
+            return false;
+        };
+        candidate.tries -= 1;
+        candidate.pending -= 1;
+        let (tries, pending) = (candidate.tries, candidate.pending);
+        candidate.state = match (tries, pending) {
+            (0, _) => State::Heard,
+            (_, 0) => State::Missed,
+            _ => State::Slow,
+        };
+        self.num_heard += u16::from(tries == 0);
+        self.edge_probes -= u8::from(at.edge_probe);
+        self.num_waiting -= 1;
+        self.pending -= 1;
+        tries == 0
+    }
+
+    /// To be called right after `ask`: whether the candidate had timed out, with no request pending, and is live
+    /// again by this `ask`.
+    pub(crate) fn is_revived(&mut self, at: CandidateRef) -> bool {
+        self.candidate_mut(at).is_some_and(|candidate| candidate.tries > 1 && candidate.pending == 1)
+    }
+
+    /// A request to the candidate was answered. Returns how many other pending requests to it are superseded.
+    pub(crate) fn answered(&mut self, at: CandidateRef) -> u8 {
+        let Some(candidate) = self.candidate_mut(at) else { return 0 };
+        let was = core::mem::replace(&mut candidate.state, State::Answered);
+        let pending = core::mem::take(&mut candidate.pending);
+        let explored_edges = u64::from(at.edge_bit == Some(candidate.cpl())) << candidate.cpl();
+        self.num_waiting -= u16::from(was == State::Waiting);
+        self.pending -= u32::from(pending);
+        self.explored_edges |= explored_edges;
+        self.unchanged = false;
+        if was == State::Failed {
+            // Another request to it failed, so `step` has counted it as failed in the settled prefix.
+            self.reset_settled();
+        }
+        pending.saturating_sub(1)
+    }
+
+    /// A request to the candidate timed out, failed or was refused.
+    pub(crate) fn missed(&mut self, at: CandidateRef, miss: NoAnswer, rules: &LookupRules) {
+        let Some(candidate) = self.candidate_mut(at).filter(|candidate| candidate.pending > 0) else {
+            return;
+        };
+        candidate.pending -= 1;
+        let was = candidate.state;
+        let over = was != State::Failed && (candidate.pending == 0 || miss == NoAnswer::Failed);
+        if over {
+            let again = miss == NoAnswer::TimedOut && u16::from(candidate.tries) <= rules.retries;
+            candidate.state = if again { State::Missed } else { State::Failed };
+        }
+        self.num_waiting -= u16::from(over && was == State::Waiting);
+        self.pending -= 1;
+        self.rounds_without_progress = self.rounds_without_progress.saturating_add(1);
+        self.had_timeouts = true;
+        self.unchanged = false;
+        // It may be in the settled prefix, which `step` skips.
+        self.reset_settled();
+    }
+
+    /// The candidate failed outside the lookup, for example in a store. No effect if it has answered.
+    pub(crate) fn mark_failed(&mut self, rank: usize) {
+        let Some(candidate) = self.candidates.get_mut(rank) else { return };
+        if matches!(candidate.state, State::Answered | State::Failed) {
+            return;
+        }
+        self.had_timeouts = true;
+        self.unchanged = false;
+        // While a request is pending, the candidate may still answer, so its state is left alone.
+        if candidate.pending > 0 {
+            return;
+        }
+        if core::mem::replace(&mut candidate.state, State::Failed) == State::Heard {
+            self.num_heard -= 1;
+            self.admission_distance = u64::MAX;
+        }
+        self.reset_settled();
+    }
+
+    /// A queued request to the candidate was dropped before it was sent, because another request to it failed or
+    /// its operation ends.
+    pub(crate) fn not_sent(&mut self, at: CandidateRef) {
+        if let Some(candidate) = self.candidate_mut(at).filter(|candidate| candidate.pending > 0) {
+            candidate.pending -= 1;
+            self.pending -= 1;
+        }
+    }
+
+    /// The latest request to the candidate passed the soft limit.
+    pub(crate) fn slow(&mut self, at: CandidateRef) {
+        if let Some(candidate) = self.candidate_mut(at).filter(|candidate| candidate.state == State::Waiting)
+        {
+            candidate.state = State::Slow;
+            self.num_waiting -= 1;
+            self.had_timeouts = true;
+            self.unchanged = false;
+        }
+    }
+
+    fn candidate_mut(&mut self, at: CandidateRef) -> Option<&mut Candidate> {
+        let first =
+            self.candidates.partition_point(|candidate| candidate.distance_prefix < at.distance_prefix);
+        self.candidates.get_mut(first..)?.iter_mut().find(|candidate| candidate.slot == at.slot)
+    }
+
+    /// The distance of the k-th closest live candidate; `None` if there are fewer.
+    pub(crate) fn kth_distance(&self, target: &F::Key, k: u16) -> Option<F::Key> {
+        let mut live = self
+            .candidates
+            .iter()
+            .filter(|candidate| !matches!(candidate.state, State::Failed | State::Missed));
+        let slot = live.nth(usize::from(k) - 1)?.slot;
+        self.contacts.get(usize::from(slot)).map(|contact| F::key(&contact.node).distance(target))
+    }
+
+    /// Whether the candidate at this rank is this node.
+    #[inline]
+    pub(crate) fn is_at(&self, rank: usize, distance_prefix: u64, node: &F::Node) -> bool {
+        self.candidates.get(rank).is_some_and(|candidate| {
+            candidate.distance_prefix == distance_prefix
+                && self.contacts.get(usize::from(candidate.slot)).is_some_and(|contact| contact.node == *node)
+        })
+    }
+
+    /// The rank at which a node is to be inserted; `Err` with its rank if it is in the list.
+    pub(crate) fn insertion_rank(
+        &self,
+        target: &F::Key,
+        distance_prefix: u64,
+        node: &F::Node,
+    ) -> Result<usize, usize> {
+        let mut rank =
+            self.candidates.partition_point(|candidate| candidate.distance_prefix < distance_prefix);
+        // Among equal prefixes (the node itself has one) the full distance decides.
+        let mut equal = rank;
+        while let Some(candidate) =
+            self.candidates.get(equal).filter(|candidate| candidate.distance_prefix == distance_prefix)
+        {
+            let Some(known) = self.contacts.get(usize::from(candidate.slot)) else { break };
+            if known.node == *node {
+                return Err(equal);
+            }
+            rank += usize::from(F::key(&known.node).distance(target) < F::key(node).distance(target));
+            equal += 1;
+        }
+        Ok(rank)
+    }
+
+    /// Makes the `closest` first candidates exempt from removal.
+    pub(crate) fn pin_closest(&mut self, closest: usize) {
+        for candidate in self.candidates.iter_mut().take(closest) {
+            candidate.pinned = true;
+        }
+    }
+
+    /// Inserts a candidate at the rank found by [`insertion_rank`](Self::insertion_rank). If the list is full,
+    /// the farthest candidate not asked and not pinned is removed for it. Returns `false` if every candidate
+    /// that could be removed is closer.
+    pub(crate) fn insert(
+        &mut self,
+        rank: usize,
+        mut candidate: Candidate,
+        node: impl FnOnce() -> F::Node,
+        hop: u16,
+        rules: &LookupRules,
+    ) -> bool {
+        let victim = if self.num_heard >= rules.max_candidates { self.farthest() } else { None };
+        match victim.and_then(|victim| self.candidates.get_mut(rank..=victim)) {
+            Some(shifted) => {
+                let Some(slot) = shifted.last().map(|victim| victim.slot) else { return false };
+                candidate.slot = slot;
+                shifted.rotate_right(1);
+                if let (Some(first), Some(contact)) =
+                    (shifted.first_mut(), self.contacts.get_mut(usize::from(slot)))
+                {
+                    *first = candidate;
+                    *contact = Contact { node: node(), micros: 0, hop, value: false };
+                }
+            }
+            // Every candidate that could be removed is closer.
+            None if self.num_heard >= rules.max_candidates => return false,
+            None => {
+                let Ok(slot) = u16::try_from(self.contacts.len()) else { return false };
+                candidate.slot = slot;
+                self.contacts.push(Contact { node: node(), micros: 0, hop, value: false });
+                self.candidates.insert(rank.min(self.candidates.len()), candidate);
+                self.num_heard += 1;
+            }
+        }
+        self.unchanged = false;
+        if rank < usize::from(self.settled_prefix) {
+            self.reset_settled();
+        }
+        if self.num_heard >= rules.max_candidates {
+            let farthest = self.farthest().and_then(|victim| self.candidates.get(victim));
+            self.admission_distance = farthest.map_or(0, |candidate| candidate.distance_prefix);
+        }
+        true
+    }
+
+    /// The rank of the candidate that is removed first.
+    fn farthest(&self) -> Option<usize> {
+        self.candidates.iter().rposition(|candidate| candidate.state == State::Heard && !candidate.pinned)
+    }
+
+    /// The candidates that are neither `Missed` nor `Failed`, in order of distance: slot, contact, and whether
+    /// it has answered.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (u16, &Contact<F>, bool)> {
+        let live = self
+            .candidates
+            .iter()
+            .filter(|candidate| !matches!(candidate.state, State::Failed | State::Missed));
+        live.filter_map(|candidate| {
+            let contact = self.contacts.get(usize::from(candidate.slot))?;
+            Some((candidate.slot, contact, candidate.state == State::Answered))
+        })
+    }
+
+    /// Moves out the contacts of the closest candidates that answered, in order of distance, at most `limit`.
+    /// Reuses the memory of the contacts instead of allocating: they are permuted to the front.
+    pub(crate) fn drain_closest(&mut self, limit: usize) -> Vec<Contact<F>> {
+        let answered =
+            self.candidates.iter().filter(|candidate| candidate.state == State::Answered).take(limit);
+        let mut order: SmallVec<[usize; 32]> =
+            answered.map(|candidate| usize::from(candidate.slot)).collect();
+        let mut contacts = core::mem::take(&mut self.contacts);
+        for rank in 0..order.len() {
+            // If the contact wanted here was at an index already filled, it was swapped away: follow where to.
+            let mut from = order.get(rank).copied().unwrap_or(rank);
+            while from < rank {
+                from = order.get(from).copied().unwrap_or(rank);
+            }
+            contacts.swap(rank, from);
+            if let Some(at) = order.get_mut(rank) {
+                *at = from;
+            }
+        }
+        contacts.truncate(order.len());
+        contacts
+    }
+}

@@ -1,0 +1,129 @@
+//! [`QueryConfig`]: the configuration of lookups.
+
+use crate::lookups::rules::LookupRules;
+use crate::vocabulary::config_error::{ConfigError, require};
+use crate::vocabulary::family::Family;
+use crate::vocabulary::operation_events::{RefusalReason, Start};
+use crate::vocabulary::request_events::Ask;
+use core::time::Duration;
+
+/// The configuration of lookups.
+///
+/// Memory: a lookup holds at most `max_candidates` nodes that it knows and has not asked (on each path), and at
+/// most `max_nodes` that it has asked, whatever its peers answer; some 24 bytes and a node id for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+pub struct QueryConfig {
+    /// The maximum duration of a lookup; a start may ask for a shorter one. Longer than zero. Default: 60 s.
+    pub timeout: Duration,
+    /// k: the number of closest nodes that a lookup searches for. 1 to `max_candidates`, which should be at
+    /// least 2 k: if you raise k, raise both. Default: 20.
+    pub k: usize,
+    /// alpha: the concurrency slots of a lookup (of each path) while it makes progress. After alpha answers
+    /// or misses in a row without a new node among the k closest, the lookup widens to k slots. A request
+    /// past the soft limit occupies no slot. 1 to 1,024. Default: 3.
+    pub alpha: usize,
+    /// beta: ends the lookup when this many closest nodes have answered, instead of k. 1 to k. Default: none.
+    pub beta: Option<usize>,
+    /// Disjoint paths (S/Kademlia, section 4.4): with more than one, the seeds are divided among this many
+    /// lookups that share no node, and their results are merged. 1 to 64. Default: 1.
+    pub paths: usize,
+    /// How often a node among the k closest is asked again after a time-out, because a lost message does not
+    /// mean a dead node. A lookup that only asks for closer nodes asks again already after the soft limit,
+    /// and there a slow node that is closer than all nodes that have answered is asked once more, unless this
+    /// is
+    /// 0. At most 16. Default: 1.
+    pub retries: usize,
+    /// The maximum number of nodes of one answer that are used; the others are ignored. 1 to 1,024. Default:
+    /// 40.
+    pub max_closer_nodes: usize,
+    /// The maximum number of nodes of one [`Group`](crate::Group) in one answer. If an answer names more, all
+    /// its nodes of that group are ignored, so that one party cannot fill the neighbourhood with its own
+    /// nodes. At least 1. Default: 3.
+    pub max_per_group: usize,
+    /// The maximum number of candidates on a path that were not asked yet; if there are more, the closest are
+    /// kept. One answer adds at most half of this number. If a start asks for more results than half of it,
+    /// the limit is twice the number of results. At least k, at most 8,192. Default: 40.
+    pub max_candidates: usize,
+    /// Edge probing: after a time-out, a lookup that only asks for closer nodes also asks about keys next to
+    /// the target, to find the live nodes that are among the k closest once the dead ones are left out: see
+    /// [`Request::target`](crate::Request::target). Default: true.
+    pub edge_probing: bool,
+    /// The maximum number of nodes that a lookup asks; see [`NodeLimit`](crate::Outcome::NodeLimit). At least
+    /// `max_candidates`, at most 16,384. Default: 240.
+    pub max_nodes: usize,
+}
+
+impl Default for QueryConfig {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(60),
+            k: 20,
+            alpha: 3,
+            beta: None,
+            paths: 1,
+            retries: 1,
+            max_closer_nodes: 40,
+            max_per_group: 3,
+            max_candidates: 40,
+            edge_probing: true,
+            max_nodes: 240,
+        }
+    }
+}
+
+impl QueryConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is out of bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let up_to = |most: usize| 1..=most;
+        require(!self.timeout.is_zero(), "query.timeout", "longer than zero")?;
+        require(up_to(8_192).contains(&self.max_candidates), "query.max_candidates", "1 to 8,192")?;
+        require(up_to(self.max_candidates).contains(&self.k), "query.k", "1 to query.max_candidates")?;
+        require(up_to(1_024).contains(&self.alpha), "query.alpha", "1 to 1,024")?;
+        require(self.beta.is_none_or(|beta| up_to(self.k).contains(&beta)), "query.beta", "1 to query.k")?;
+        require(up_to(64).contains(&self.paths), "query.paths", "1 to 64")?;
+        require(self.retries <= 16, "query.retries", "at most 16")?;
+        require(up_to(1_024).contains(&self.max_closer_nodes), "query.max_closer_nodes", "1 to 1,024")?;
+        require(self.max_per_group > 0, "query.max_per_group", "at least 1")?;
+        let nodes = self.max_candidates..=16_384;
+        require(nodes.contains(&self.max_nodes), "query.max_nodes", "query.max_candidates to 16,384")
+    }
+
+    /// Whether a start is within the limits, and if not, which one it exceeds.
+    pub(crate) fn admit<F: Family>(&self, start: &Start<F>) -> Result<(), RefusalReason> {
+        if start.num_results.is_some_and(|wanted| wanted == 0 || wanted > self.max_candidates) {
+            return Err(RefusalReason::NumResults { most: self.max_candidates });
+        }
+        if start.quorum == Some(0) { Err(RefusalReason::Quorum) } else { Ok(()) }
+    }
+
+    /// The limits of one lookup. All fields are validated, so no number is truncated here.
+    pub(crate) fn rules<F: Family>(&self, start: &Start<F>) -> LookupRules {
+        self.rules_for(start.num_results, start.ask == Ask::FindCloser)
+    }
+
+    /// The same, for a lookup of `num_results` nodes (k if `None`). `find_only`: it only asks for closer nodes,
+    /// and sends no messages of the caller's; only then is there edge probing and hedging.
+    pub(crate) fn rules_for(&self, num_results: Option<usize>, find_only: bool) -> LookupRules {
+        let to_u16 = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+        let num_results = num_results.unwrap_or(self.k);
+        let k = self.k.max(num_results);
+        LookupRules {
+            k: to_u16(k),
+            beta: to_u16(self.beta.unwrap_or(k)),
+            alpha: to_u16(self.alpha),
+            paths: to_u16(self.paths),
+            retries: to_u16(self.retries),
+            max_closer_nodes: to_u16(self.max_closer_nodes),
+            max_per_group: self.max_per_group,
+            max_candidates: to_u16(self.max_candidates.max(2 * num_results)),
+            max_nodes: to_u16(self.max_nodes),
+            num_results: to_u16(num_results),
+            edge_probing: self.edge_probing && find_only,
+            hedges: find_only,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! [`LookupTask`]: a lookup as the task of an operation, and how such operations start.
+
+use crate::lookups::config::QueryConfig;
+use crate::lookups::lookup::{Lookup, LookupStep};
+use crate::operations::pool::{OperationPool, StartTerms};
+use crate::operations::task::{EmitsOperation, Found, NoAnswer, OperationEnd, Task, TaskStep};
+use crate::requests::call_context::CallContext;
+use crate::requests::purpose::NodeRef;
+use crate::vocabulary::family::Family;
+use crate::vocabulary::id::OperationId;
+use crate::vocabulary::machine::Stamped;
+use crate::vocabulary::operation_events::{Finish, Outcome, Progress, Start};
+use crate::vocabulary::request_events::{Answer, Ask, Initiator};
+use crate::vocabulary::time::Instant;
+use core::time::Duration;
+use opentelemetry::trace::SpanContext;
+
+/// A lookup, as the [task](Task) of an operation.
+#[derive(Clone, Debug)]
+pub(crate) struct LookupTask<F: Family> {
+    lookup: Lookup<F>,
+    ask: Ask<F>,
+    /// How many more answers with a value end the lookup; `None` without a quorum.
+    quorum_left: Option<usize>,
+}
+
+impl<F: Family> LookupTask<F> {
+    pub(crate) fn new(local: F::Key, config: &QueryConfig, start: Start<F>) -> Self {
+        let lookup = Lookup::new(local, start.target, config.rules(&start), start.seeds);
+        Self { lookup, ask: start.ask, quorum_left: start.quorum }
+    }
+}
+
+/// Tasks of which a lookup is one kind.
+pub(crate) trait LookupCapable<F: Family>: Task<F> + From<LookupTask<F>> {}
+
+impl<F: Family, T: Task<F> + From<LookupTask<F>>> LookupCapable<F> for T {}
+
+impl<F: Family> Task<F> for LookupTask<F> {
+    type Progress = Progress<F>;
+    type Finish = Finish<F>;
+
+    fn begin(&mut self, _now: Instant, _deadline: Instant) {
+        self.lookup.begin();
+    }
+
+    fn next(&mut self, _now: Instant) -> TaskStep<F> {
+        if self.quorum_left == Some(0) {
+            return TaskStep::Done(Outcome::Quorum);
+        }
+        match self.lookup.next() {
+            LookupStep::Ask { candidate, node, hop, is_hedge } => {
+                let node_ref = NodeRef::Lookup { number: 0, candidate };
+                let until = Instant::FAR_FUTURE;
+                TaskStep::Ask { node_ref, node, hop, is_hedge, no_soft_limit: false, until }
+            }
+            LookupStep::Wait => TaskStep::Wait,
+            LookupStep::Done(done) => TaskStep::Done(done.into()),
+        }
+    }
+
+    fn take_back(&mut self, node_ref: NodeRef) {
+        if let NodeRef::Lookup { candidate, .. } = node_ref {
+            self.lookup.undo_ask(candidate);
+        }
+    }
+
+    fn ask(&mut self, node_ref: NodeRef, _node: &F::Node) -> (F::Key, Ask<F>) {
+        let target = self.lookup.target();
+        let target =
+            if let NodeRef::Lookup { candidate, .. } = node_ref { candidate.target(target) } else { target };
+        (target, self.ask.clone())
+    }
+
+    fn answered(&mut self, node_ref: NodeRef, _: &F::Node, elapsed: Duration, answer: &mut Answer<F>) -> u8 {
+        let NodeRef::Lookup { candidate, .. } = node_ref else { return 0 };
+        let value = answer.extra.value;
+        self.quorum_left = self.quorum_left.map(|quorum_left| quorum_left.saturating_sub(usize::from(value)));
+        self.lookup.answered(candidate, elapsed, &answer.closer, value)
+    }
+
+    fn missed(&mut self, node_ref: NodeRef, miss: NoAnswer) {
+        if let NodeRef::Lookup { candidate, .. } = node_ref {
+            self.lookup.missed(candidate, miss);
+        }
+    }
+
+    fn withdrawn(&mut self, node_ref: NodeRef) {
+        if let NodeRef::Lookup { candidate, .. } = node_ref {
+            self.lookup.not_sent(candidate);
+        }
+    }
+
+    fn slow(&mut self, node_ref: NodeRef) {
+        if let NodeRef::Lookup { candidate, .. } = node_ref {
+            self.lookup.slow(candidate);
+        }
+    }
+
+    fn progress(&self, progress: Progress<F>, _node_ref: NodeRef) -> Progress<F> {
+        progress
+    }
+
+    fn finish(self, end: OperationEnd) -> Finish<F> {
+        let OperationEnd { operation, outcome, stats } = end;
+        let target = self.lookup.target();
+        Finish { operation, target, outcome, closest: self.lookup.into_closest(), stats }
+    }
+
+    fn found(finish: &mut Finish<F>) -> Option<Found<'_, F>> {
+        Some(Found { target: finish.target, closest: &mut finish.closest })
+    }
+}
+
+impl<F: Family, T: LookupCapable<F>> OperationPool<F, T> {
+    /// Accepts or refuses the start of a caller's lookup. `add_seeds` is called only if it is accepted.
+    pub(crate) fn start_lookup<E: EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        stamped: Stamped<Start<F>>,
+        config: &QueryConfig,
+        add_seeds: impl FnOnce(&mut Start<F>),
+    ) {
+        let Stamped { event: mut start, context, deadline } = stamped;
+        let (tag, timeout, bootstrap) = (start.tag, config.timeout, start.is_bootstrap(self.local()));
+        let objection = config.admit(&start);
+        let terms = StartTerms { tag, context, deadline, timeout, bootstrap };
+        self.start(call, terms, objection, |pool| {
+            add_seeds(&mut start);
+            LookupTask::new(pool.local(), config, start).into()
+        });
+    }
+
+    /// Begins a lookup of the routing maintenance: it has no tag and does not wait in the queue of operations.
+    /// Returns its id, or `None` if its deadline leaves no time.
+    pub(crate) fn begin_lookup<E: EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        initiator: Initiator,
+        timeout: Duration,
+        link: SpanContext,
+        start: Start<F>,
+        config: &QueryConfig,
+    ) -> Option<OperationId> {
+        let bootstrap = start.is_bootstrap(self.local());
+        let task = LookupTask::new(self.local(), config, start).into();
+        self.begin_side_effect(call, initiator, timeout, link, bootstrap, task)
+    }
+}

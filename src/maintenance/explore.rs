@@ -1,0 +1,179 @@
+//! [`Explore`]: refreshes buckets by lookups of random keys, on a schedule, as a machine.
+
+use crate::context::Cause;
+use crate::deadline::MonotonicClock;
+use crate::lookups::config::QueryConfig;
+use crate::lookups::lookup_task::LookupTask;
+use crate::lookups::query;
+use crate::operations::config::PoolConfig;
+use crate::operations::pool::OperationPool;
+use crate::requests::call_context::CallContext;
+use crate::requests::config::NetworkConfig;
+use crate::requests::purpose::{Purpose, ReleasedCheck};
+use crate::requests::request_queue::RequestQueue;
+use crate::requests::stats::RequestStats;
+use crate::routing::events::DueLookup;
+use crate::routing::explore_schedule::{ExploreConfig, ExploreSchedule};
+use crate::routing::table::{Offered, RoutingTable, TableConfig};
+use crate::vocabulary::config_error::ConfigError;
+use crate::vocabulary::family::Family;
+use crate::vocabulary::machine::{Batch, Machine, Stamped};
+use crate::vocabulary::operation_events::{EndedLookup, OperationStats, Outcome, Start};
+use crate::vocabulary::outbound::inbound_from;
+use crate::vocabulary::request_events::{Cancel, Request, Response};
+use crate::vocabulary::secret::Secret;
+use crate::vocabulary::time::{Instant, earlier};
+
+/// Inbound events of an [`Explore`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inbound<F: Family> {
+    /// A live node: the next lookups may begin from it, if the table of this machine admits it.
+    Add(F::Node),
+    /// A node that has gone: it leaves the table of this machine.
+    Remove(F::Node),
+    /// A request was answered, or has failed.
+    Response(Response<F>),
+    /// Only time has passed.
+    Tick,
+}
+
+inbound_from!(Inbound { Response: Response<F> });
+
+/// Outbound events of an [`Explore`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outbound<F: Family> {
+    /// Send this request, and report its result.
+    Request(Request<F>),
+    /// A request was cancelled; abort its IO.
+    Cancel(Cancel<F>),
+    /// A bucket was refreshed.
+    Explored {
+        /// The bucket, by common prefix length (in bits).
+        cpl: u32,
+        /// How the lookup ended.
+        outcome: Outcome,
+        /// The statistics of the lookup.
+        stats: OperationStats,
+    },
+}
+
+/// Refreshes buckets: looks up a random key in each, on a schedule, one at a time, from the nodes of its own
+/// table that are closest to that key. In a [`Coordinator`](crate::Coordinator) that is the routing table.
+///
+/// Nothing is due while the table is empty.
+#[derive(Clone, Debug)]
+pub struct Explore<F: Family> {
+    clock: MonotonicClock,
+    requests: RequestQueue<F, Purpose>,
+    operations: OperationPool<F, LookupTask<F>>,
+    query: QueryConfig,
+    table: RoutingTable<F>,
+    schedule: ExploreSchedule,
+    /// The events of the lookups in one call; kept for its memory.
+    inner_out: Batch<query::Outbound<F>>,
+}
+
+impl<F: Family> Explore<F> {
+    /// A machine of the node whose own key is `local`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is out of bounds.
+    pub fn new(
+        local: F::Key,
+        explore: ExploreConfig,
+        query: QueryConfig,
+        network: NetworkConfig,
+        secret: &Secret,
+    ) -> Result<Self, ConfigError> {
+        query.validate()?;
+        let seeds = secret.seeds();
+        Ok(Self {
+            clock: MonotonicClock::default(),
+            requests: RequestQueue::new(network, &seeds)?,
+            operations: OperationPool::new(local, PoolConfig::default(), &seeds)?,
+            query,
+            table: RoutingTable::with_seeds(local, TableConfig::default(), &seeds)?,
+            schedule: ExploreSchedule::new::<F::Key>(explore, seeds.choices)?,
+            inner_out: Batch::new(),
+        })
+    }
+
+    /// The nodes that lookups begin with.
+    pub const fn table(&self) -> &RoutingTable<F> {
+        &self.table
+    }
+
+    /// Statistics of all requests so far.
+    pub fn request_stats(&self) -> RequestStats {
+        self.requests.stats()
+    }
+
+    /// Does everything that can be done now, and begins what is due.
+    fn settle(&mut self, now: Instant, out: &mut Batch<Outbound<F>>) {
+        let Self { requests, operations, query, table, schedule, inner_out, .. } = self;
+        let mut call = CallContext { now, cause: Cause::TIME, requests, out: inner_out };
+        loop {
+            // This machine has no checks.
+            let _: Option<ReleasedCheck> = operations.settle(&mut call);
+            call.out.drain(..).filter_map(translate).for_each(|stamped| out.push(stamped));
+            if let Some(ended) = operations.take_ended() {
+                let EndedLookup { outcome, stats, context, .. } = ended;
+                if let Some(cpl) = schedule.lookup_ended(now) {
+                    let event = Outbound::Explored { cpl, outcome, stats };
+                    out.push(Stamped { event, context, deadline: None });
+                }
+                continue;
+            }
+            let Some(due) = schedule.due_lookup(now, table, query.k) else { return };
+            let DueLookup { initiator, target, seeds, timeout, link } = due;
+            let start = Start::find(0, target).with_seeds(seeds);
+            if operations.begin_lookup(&mut call, initiator, timeout, link, start, query).is_none() {
+                schedule.lookup_ended(now);
+            }
+        }
+    }
+}
+
+/// The machine's event for an event of its lookups; `None` for those that it does not emit.
+fn translate<F: Family>(stamped: Stamped<query::Outbound<F>>) -> Option<Stamped<Outbound<F>>> {
+    let Stamped { event, context, deadline } = stamped;
+    let event = match event {
+        query::Outbound::Request(request) => Outbound::Request(request),
+        query::Outbound::Cancel(cancel) => Outbound::Cancel(cancel),
+        _ => return None,
+    };
+    Some(Stamped { event, context, deadline })
+}
+
+impl<F: Family> Machine for Explore<F> {
+    type Inbound = Inbound<F>;
+    type Outbound = Outbound<F>;
+
+    fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
+        let now = self.clock.advance(now);
+        self.schedule.start(now);
+        let mut call =
+            CallContext { now, cause: Cause::TIME, requests: &mut self.requests, out: &mut self.inner_out };
+        while self.operations.elapse(&mut call).is_some() {}
+        self.settle(now, out);
+        let Stamped { event, context, .. } = event;
+        let mut call =
+            CallContext { now, cause: Cause::TIME, requests: &mut self.requests, out: &mut self.inner_out };
+        match event {
+            Inbound::Add(node) => {
+                let _: Offered<F> = self.table.offer(now, &node, None);
+            }
+            Inbound::Remove(node) => {
+                self.table.remove(&node);
+            }
+            Inbound::Response(response) => self.operations.respond(&mut call, response, &context),
+            Inbound::Tick => {}
+        }
+        self.settle(now, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let due = self.schedule.next_timeout().filter(|_| !self.table.is_empty());
+        earlier(due, earlier(self.operations.next_deadline(), self.requests.next_timeout()))
+    }
+}

@@ -1,0 +1,64 @@
+//! [`NetworkConfig`]: the limits on requests in flight, and the time-outs.
+
+use crate::vocabulary::config_error::{ConfigError, require};
+use core::time::Duration;
+
+/// Limits on requests in flight, and time-outs.
+///
+/// Memory: at most `max_in_flight + max_queued` requests are held, and as many entries of per-node state, whatever
+/// the nodes do. The state of a node is dropped as soon as it has no request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+pub struct NetworkConfig {
+    /// The maximum time-out of a request; an operation's deadline can only make it shorter. The time-out is
+    /// adapted to observed round trips, in the manner of TCP (RFC 6298): their mean + 5 mean deviations, at least
+    /// twice the mean. Before there are enough samples it is four times `soft_timeout`. If nearly all requests
+    /// time out, it grows back towards this maximum. Longer than zero. Default: 2 s.
+    pub request_timeout: Duration,
+    /// The soft limit before there are enough samples. After the soft limit, a request no longer occupies a
+    /// concurrency slot of its operation, but an answer still counts in full, and a node among the k closest may
+    /// be asked a second time. The soft limit is adapted to observed round trips too: their mean + 1/4 of the mean
+    /// deviation. If it is not shorter than the time-out, there is no soft limit. Longer than zero.
+    /// Default: 250 ms.
+    pub soft_timeout: Duration,
+    /// The minimum of adapted time-outs; the minimum of adapted soft limits is a third of it. If it is
+    /// `request_timeout` or longer, nothing is adapted: time-outs and soft limits are as configured. Longer than
+    /// zero. Default: 250 ms.
+    pub min_timeout: Duration,
+    /// The maximum number of requests in flight in total. 1 to 2^30. Default: 65,536.
+    pub max_in_flight: usize,
+    /// The maximum number of requests in flight to nodes with one key. 1 to 2^30. Default: 16.
+    pub max_per_node: usize,
+    /// The maximum number of requests that wait for capacity. Further ones are refused. At most 2^30.
+    /// Default: 65,536.
+    pub max_queued: usize,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(2),
+            soft_timeout: Duration::from_millis(250),
+            min_timeout: Duration::from_millis(250),
+            max_in_flight: 65_536,
+            max_per_node: 16,
+            max_queued: 65_536,
+        }
+    }
+}
+
+impl NetworkConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is out of bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        const MOST: usize = 1 << 30;
+        require(!self.request_timeout.is_zero(), "network.request_timeout", "longer than zero")?;
+        require(!self.soft_timeout.is_zero(), "network.soft_timeout", "longer than zero")?;
+        require(!self.min_timeout.is_zero(), "network.min_timeout", "longer than zero")?;
+        require((1..=MOST).contains(&self.max_in_flight), "network.max_in_flight", "1 to 2^30")?;
+        require((1..=MOST).contains(&self.max_per_node), "network.max_per_node", "1 to 2^30")?;
+        require(self.max_queued <= MOST, "network.max_queued", "at most 2^30")
+    }
+}

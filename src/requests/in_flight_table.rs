@@ -1,0 +1,183 @@
+//! [`InFlightTable`]: the live requests of a machine (in flight or waiting), with their timers.
+
+use crate::collections::generational_slab::GenerationalSlab;
+use crate::collections::indexed_heap::IndexedHeap;
+use crate::vocabulary::id::RequestId;
+use crate::vocabulary::time::Instant;
+
+const NONE: u32 = u32::MAX;
+
+/// The live requests, each with a payload `T` that is returned when it ends.
+///
+/// Each request is in the list of its owner ([`RequestList`]), so that an operation that ends finds its requests
+/// without a search. Each request has at most one timer, so that [`next_timeout`](InFlightTable::next_timeout) is
+/// exact.
+#[derive(Clone, Debug)]
+pub(crate) struct InFlightTable<T> {
+    requests: GenerationalSlab<Entry<T>>,
+    timers: IndexedHeap<Instant>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry<T> {
+    payload: T,
+    /// While the timer is set to the soft limit: the deadline, which it is set to next.
+    hard_deadline: Option<Instant>,
+    previous: u32,
+    next: u32,
+}
+
+/// The requests of one owner (an operation, or the checks of include or of probe): the head (a slot) of a
+/// doubly linked list through the table, newest request first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestList(u32);
+
+impl RequestList {
+    pub(crate) const EMPTY: Self = Self(NONE);
+}
+
+/// A timer of a request that has expired.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Expired {
+    /// The soft limit has passed. An answer is still accepted.
+    Soft(RequestId),
+    /// The deadline has passed. The request stays in the table until the caller [closes](InFlightTable::close) it.
+    Hard(RequestId),
+}
+
+impl<T> InFlightTable<T> {
+    pub(crate) const fn new() -> Self {
+        Self { requests: GenerationalSlab::new(), timers: IndexedHeap::new() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Adds a request to the table and to the list of its owner, without a timer.
+    pub(crate) fn open(&mut self, owned: &mut RequestList, payload: T) -> RequestId {
+        let handle =
+            self.requests.insert(Entry { payload, hard_deadline: None, previous: NONE, next: owned.0 });
+        if let Some(next) = self.requests.at_mut(owned.0) {
+            next.previous = handle.slot();
+        }
+        owned.0 = handle.slot();
+        RequestId::new(handle)
+    }
+
+    /// Sets the request's timer: to the soft limit, if there is one before the deadline, and after that to the
+    /// deadline.
+    pub(crate) fn arm(&mut self, request: RequestId, soft: Option<Instant>, deadline: Instant) {
+        if let Some(entry) = self.requests.get_mut(request.handle()) {
+            let soft = soft.filter(|soft| *soft < deadline);
+            entry.hard_deadline = soft.map(|_| deadline);
+            self.timers.set(request.handle().slot(), soft.unwrap_or(deadline));
+        }
+    }
+
+    pub(crate) fn get(&self, request: RequestId) -> Option<&T> {
+        self.requests.get(request.handle()).map(|entry| &entry.payload)
+    }
+
+    pub(crate) fn get_mut(&mut self, request: RequestId) -> Option<&mut T> {
+        self.requests.get_mut(request.handle()).map(|entry| &mut entry.payload)
+    }
+
+    /// Whether the id may have been issued; `false` means that it certainly was not.
+    pub(crate) fn was_issued(&self, request: RequestId) -> bool {
+        self.requests.was_issued(request.handle())
+    }
+
+    /// Removes a request and its timer, and returns its payload. `owned` must be the list that it was opened in.
+    pub(crate) fn close(&mut self, owned: &mut RequestList, request: RequestId) -> Option<T> {
+        let entry = self.requests.remove(request.handle())?;
+        self.timers.clear(request.handle().slot());
+        match self.requests.at_mut(entry.previous) {
+            Some(previous) => previous.next = entry.next,
+            None => owned.0 = entry.next,
+        }
+        if let Some(next) = self.requests.at_mut(entry.next) {
+            next.previous = entry.previous;
+        }
+        Some(entry.payload)
+    }
+
+    /// The requests of this owner, newest first.
+    pub(crate) fn owned_by(&self, owned: RequestList) -> impl Iterator<Item = (RequestId, &T)> {
+        let mut slot = owned.0;
+        core::iter::from_fn(move || {
+            let (handle, entry) = self.requests.at(slot)?;
+            slot = entry.next;
+            Some((RequestId::new(handle), &entry.payload))
+        })
+    }
+
+    /// The next timer that is due by `now`, earliest first. A soft limit sets the timer to the deadline.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<Expired> {
+        let (_, slot) = self.timers.pop_until(now)?;
+        let (handle, _) = self.requests.at(slot)?;
+        let request = RequestId::new(handle);
+        let entry = self.requests.get_mut(handle)?;
+        Some(match entry.hard_deadline.take() {
+            Some(deadline) => {
+                self.timers.set(slot, deadline);
+                Expired::Soft(request)
+            }
+            None => Expired::Hard(request),
+        })
+    }
+
+    /// The earliest time at which [`expire`](InFlightTable::expire) will return something.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.peek().map(|(at, _)| at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(nanos: u64) -> Instant {
+        Instant::from_nanos(nanos)
+    }
+
+    #[test]
+    fn soft_then_hard_and_exact_in_between() {
+        let (mut table, mut owned) = (InFlightTable::new(), RequestList::EMPTY);
+        let request = table.open(&mut owned, ());
+        assert_eq!(table.next_timeout(), None);
+        table.arm(request, Some(at(5)), at(9));
+        assert_eq!(table.next_timeout(), Some(at(5)));
+        assert!(table.expire(at(4)).is_none());
+        assert!(matches!(table.expire(at(5)), Some(Expired::Soft(r)) if r == request));
+        assert_eq!(table.next_timeout(), Some(at(9)));
+        assert!(matches!(table.expire(at(20)), Some(Expired::Hard(r)) if r == request));
+        assert_eq!(table.close(&mut owned, request), Some(()));
+        assert_eq!((table.len(), table.next_timeout()), (0, None));
+    }
+
+    #[test]
+    fn a_soft_limit_at_the_deadline_is_none() {
+        let (mut table, mut owned) = (InFlightTable::new(), RequestList::EMPTY);
+        let request = table.open(&mut owned, ());
+        table.arm(request, Some(at(9)), at(9));
+        assert!(matches!(table.expire(at(9)), Some(Expired::Hard(_))));
+    }
+
+    #[test]
+    fn owners_find_their_requests() {
+        let mut table = InFlightTable::new();
+        let (mut a, mut b) = (RequestList::EMPTY, RequestList::EMPTY);
+        let ids: Vec<_> = (0..6).map(|i| table.open(if i % 2 == 0 { &mut a } else { &mut b }, i)).collect();
+        table.close(&mut a, ids[2]);
+        let mut left = Vec::new();
+        for requests_of in [&mut a, &mut b] {
+            let requests: Vec<_> = table.owned_by(*requests_of).map(|(request, _)| request).collect();
+            left.extend(requests.into_iter().filter_map(|request| table.close(requests_of, request)));
+        }
+        assert_eq!(left, [4, 0, 5, 3, 1]);
+        assert_eq!((table.owned_by(a).count(), table.owned_by(b).count()), (0, 0));
+        assert_eq!(table.len(), 0);
+    }
+}

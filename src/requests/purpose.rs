@@ -1,0 +1,132 @@
+//! [`Purpose`]: the part of a machine that a request belongs to, and the node within that part.
+//!
+//! This is plain data that is stored with a request in the queue and in the in-flight table, and returned when the
+//! request ends. Lookups, crawls and broadcasts find their node by a [`NodeRef`], the liveness checks of the
+//! routing table by a [`CheckRef`].
+
+use crate::vocabulary::id::{OperationId, RequestId};
+use crate::vocabulary::key::Key;
+use crate::vocabulary::request_events::Initiator;
+use crate::vocabulary::time::Instant;
+
+/// What a request belongs to, and which node it asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    /// A request of an operation.
+    Operation(OperationRequest),
+    /// The request of a liveness check, by include or by probe.
+    Check(CheckRef),
+}
+
+impl Purpose {
+    /// The request of an operation, if it is one.
+    pub(crate) const fn operation(&self) -> Option<&OperationRequest> {
+        match self {
+            Self::Operation(request) => Some(request),
+            Self::Check(_) => None,
+        }
+    }
+
+    /// The liveness check, if it is one.
+    pub(crate) const fn check(&self) -> Option<CheckRef> {
+        match self {
+            Self::Check(check) => Some(*check),
+            Self::Operation(_) => None,
+        }
+    }
+}
+
+/// A request of an operation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OperationRequest {
+    pub(crate) operation: OperationId,
+    pub(crate) node: NodeRef,
+    /// Length of the causal chain that led to the node; see [`Request::hop`](crate::Request::hop).
+    pub(crate) hop: u16,
+}
+
+impl OperationRequest {
+    /// Whether the node was a seed of the operation.
+    pub(crate) const fn is_seed(&self) -> bool {
+        self.hop == 1
+    }
+}
+
+/// A liveness check.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CheckRef {
+    /// [`Initiator::Include`] or [`Initiator::Probe`].
+    pub(crate) initiator: Initiator,
+    /// The slot of the node in the list of the initiator.
+    pub(crate) slot: u32,
+}
+
+/// A liveness check that waited in the request queue and is to be sent now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReleasedCheck {
+    pub(crate) check: CheckRef,
+    pub(crate) request: RequestId,
+    pub(crate) deadline: Instant,
+}
+
+/// A reference to a node within the task of an operation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NodeRef {
+    /// A candidate of one of the task's lookups. Most tasks have one lookup, number 0.
+    Lookup { number: u16, candidate: CandidateRef },
+    /// A node of a crawl, by its index.
+    Crawl(u32),
+    /// A node that a broadcast stores with, by its index.
+    Store(u32),
+}
+
+impl NodeRef {
+    /// Whether both refer to the same node of the same part of the task.
+    pub(crate) const fn is_same(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Lookup { number, candidate }, Self::Lookup { number: same, candidate: other }) => {
+                number == same && candidate.is_same(other)
+            }
+            (Self::Crawl(node), Self::Crawl(other)) | (Self::Store(node), Self::Store(other)) => {
+                node == other
+            }
+            _ => false,
+        }
+    }
+
+    /// The number of the lookup, if the node is a candidate of one.
+    pub(crate) const fn lookup(self) -> Option<u16> {
+        match self {
+            Self::Lookup { number, .. } => Some(number),
+            _ => None,
+        }
+    }
+}
+
+/// A reference to a candidate of a lookup, and the key that it was asked about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CandidateRef {
+    /// The number of the disjoint path that the candidate belongs to.
+    pub(crate) path: u16,
+    /// The slot of the candidate's contact in its path.
+    pub(crate) slot: u16,
+    /// The first 64 bits of the candidate's distance to the target, by which it is found in the sorted candidate
+    /// list.
+    pub(crate) distance_prefix: u64,
+    /// The node is asked about the target with this bit flipped; `None` if it is asked about the target itself.
+    pub(crate) edge_bit: Option<u8>,
+    /// The node is asked only to learn the edge of the target's neighbourhood.
+    pub(crate) edge_probe: bool,
+}
+
+impl CandidateRef {
+    /// The key that the node is asked about, in a lookup of `target`.
+    pub(crate) fn target<K: Key>(self, target: K) -> K {
+        self.edge_bit.map_or(target, |bit| target.with_flipped(u32::from(bit)))
+    }
+
+    /// Whether both refer to the same candidate.
+    pub(crate) const fn is_same(self, other: Self) -> bool {
+        self.path == other.path && self.slot == other.slot
+    }
+}

@@ -1,0 +1,542 @@
+//! [`RequestQueue`]: all requests of a machine, within limits on requests in flight, per node and in total.
+//!
+//! Every machine with requests owns one and lends it to its parts. A part [submits](RequestQueue::submit) a
+//! request, which is either to be sent at once, or waits, or is not accepted. Waiting requests are
+//! [released](RequestQueue::release) in order of deadline as capacity becomes free. When a request is answered,
+//! fails, times out or is cancelled, the part that submitted it [closes](RequestQueue::close) it.
+//!
+//! The queue keeps the deadline rules of requests (rules 3 to 5 of [`deadline`]): when a request may be sent, its
+//! soft limit, its deadline, and the statistics. The timers are those of the [in-flight table](InFlightTable).
+//!
+//! If the queue is full, operations are blocked; [`BlockedOperations`](crate::operations::blocked) retries them.
+//! For their sake the queue remembers the busy nodes that they wait for (watched nodes), and a precedence
+//! deadline: submissions with a later deadline are not accepted, so that newer requests do not overtake blocked
+//! operations that are more urgent.
+
+use crate::collections::indexed_heap::IndexedHeap;
+use crate::collections::seeded_hash::SeededHash;
+use crate::deadline;
+use crate::requests::config::NetworkConfig;
+use crate::requests::in_flight_table::{Expired, InFlightTable, RequestList};
+use crate::requests::rtt_estimator::RttEstimator;
+use crate::requests::stats::RequestStats;
+use crate::vocabulary::config_error::ConfigError;
+use crate::vocabulary::family::Family;
+use crate::vocabulary::id::RequestId;
+use crate::vocabulary::secret::{Seeds, WireToken, WireTokens};
+use crate::vocabulary::time::{Instant, nanos};
+use core::time::Duration;
+use std::collections::hash_map::Entry as MapEntry;
+use std::collections::{BTreeSet, HashMap};
+
+/// One live request: its purpose, its node and its state.
+#[derive(Clone, Debug)]
+pub(crate) struct PendingRequest<F: Family, P> {
+    pub(crate) purpose: P,
+    pub(crate) node: F::Node,
+    /// See [`Recipient::is_hedge`].
+    is_hedge: bool,
+    /// See [`Recipient::no_soft_limit`].
+    no_soft_limit: bool,
+    /// The latest deadline that its operation allows: that of the operation, or of the lookup within it.
+    pub(crate) operation_deadline: Instant,
+    pub(crate) stage: Stage,
+    /// When it was submitted; from [`Stage::Sent`] on, when it was sent.
+    since: Instant,
+    /// When it times out. While it waits, that is `operation_deadline`.
+    pub(crate) deadline: Instant,
+}
+
+/// The node of a request, and how the soft limit applies to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipient<F: Family> {
+    pub(crate) node: F::Node,
+    /// A second request of the same operation to the node, while an answer to the first, which is slow, is still
+    /// accepted.
+    pub(crate) is_hedge: bool,
+    /// The request has no soft limit, and its time-out does not count for the backoff: for requests to nodes of
+    /// which many are dead (liveness checks, crawls, stores).
+    pub(crate) no_soft_limit: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Waits until fewer requests are in flight, to its node or in total.
+    Waiting,
+    /// In flight, before the soft limit: it occupies a concurrency slot of its operation.
+    Sent,
+    /// In flight beyond the soft limit.
+    Slow,
+}
+
+impl<F: Family, P> PendingRequest<F, P> {
+    /// Whether it has been emitted: it does not wait.
+    pub(crate) fn is_emitted(&self) -> bool {
+        matches!(self.stage, Stage::Sent | Stage::Slow)
+    }
+
+    /// Whether its deadline is the one that its operation set, rather than its own time-out. If it passes, that is
+    /// no failure of the node (deadline rule 6).
+    pub(crate) fn bound_by_operation(&self) -> bool {
+        self.deadline >= self.operation_deadline
+    }
+
+    /// Time since it was sent; since it was submitted, if it was not sent.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now - self.since
+    }
+}
+
+/// How a request ended, for the statistics of [`RequestQueue::close`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Answered,
+    Failed,
+    TimedOut,
+    Cancelled,
+}
+
+/// The result of a submission that was accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Submitted {
+    /// The caller has to emit the request now, with this deadline.
+    Sent(RequestId, Instant),
+    /// The request waits; [`RequestQueue::release`] returns it when it is to be sent.
+    Queued(RequestId),
+}
+
+/// Why a [`Network`](crate::Network) did not accept a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubmitRefusal {
+    /// The deadline is not later than the time of the call.
+    NoTimeLeft,
+    /// [`max_queued`](NetworkConfig::max_queued) requests wait already.
+    QueueFull,
+}
+
+impl core::fmt::Display for SubmitRefusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NoTimeLeft => "the deadline leaves no time",
+            Self::QueueFull => "no more requests can wait",
+        })
+    }
+}
+
+impl core::error::Error for SubmitRefusal {}
+
+/// Why a submission was not accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SubmitError<F: Family> {
+    NoTimeLeft,
+    /// No more requests can wait, or a blocked operation has precedence. `busy` is the key of the request's node
+    /// if the queue is full and that node has as many requests in flight as allowed: then free capacity in total
+    /// does not help.
+    QueueFull {
+        busy: Option<F::Key>,
+    },
+}
+
+/// See the [module](self). `P` is the purpose of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestQueue<F: Family, P> {
+    pub(crate) config: NetworkConfig,
+    table: InFlightTable<PendingRequest<F, P>>,
+    /// Waiting requests, in order of node, deadline and arrival.
+    waiting: BTreeSet<(F::Key, Instant, RequestId)>,
+    /// For each node with waiting requests and with free capacity: its first waiting request, in order of deadline
+    /// and arrival.
+    ready: IndexedHeap<(Instant, RequestId)>,
+    /// The number of requests in flight, by node.
+    active: HashMap<F::Key, usize, SeededHash>,
+    /// Submissions whose operation's deadline is later than this are not accepted, so that a blocked operation,
+    /// which could not submit its request so far, goes first.
+    precedence_deadline: Option<Instant>,
+    /// Busy nodes that blocked operations wait for: operations that want to ask them, but found the queue full.
+    watched_nodes: BTreeSet<F::Key>,
+    /// Watched nodes that have had a request end since, and so may have free capacity.
+    freed_nodes: BTreeSet<F::Key>,
+    stats: RequestStats,
+    rtt: RttEstimator,
+    configured: Timeouts,
+    /// Whether requests have soft limits at all.
+    soft_limits: bool,
+    tokens: WireTokens,
+}
+
+/// The configured soft limit, maximum time-out and minimum time-out, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Timeouts {
+    soft: u64,
+    hard: u64,
+    min: u64,
+}
+
+impl<F: Family, P> RequestQueue<F, P> {
+    pub(crate) fn new(config: NetworkConfig, seeds: &Seeds) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self {
+            table: InFlightTable::new(),
+            waiting: BTreeSet::new(),
+            ready: IndexedHeap::new(),
+            active: HashMap::with_hasher(SeededHash(seeds.hash)),
+            precedence_deadline: None,
+            watched_nodes: BTreeSet::new(),
+            freed_nodes: BTreeSet::new(),
+            stats: RequestStats::default(),
+            rtt: RttEstimator::default(),
+            configured: Timeouts {
+                soft: nanos(config.soft_timeout),
+                hard: nanos(config.request_timeout),
+                min: nanos(config.min_timeout),
+            },
+            soft_limits: true,
+            tokens: WireTokens::new(seeds),
+            config,
+        })
+    }
+
+    /// The same queue without soft limits, for machines that do nothing at a soft limit, so that they are not
+    /// woken for it.
+    pub(crate) fn without_soft_limits(self) -> Self {
+        Self { soft_limits: false, ..self }
+    }
+
+    /// The wire token for a request that is emitted now.
+    pub(crate) fn draw_token(&mut self) -> WireToken {
+        self.tokens.draw()
+    }
+
+    /// The statistics so far.
+    pub(crate) fn stats(&self) -> RequestStats {
+        self.stats
+    }
+
+    /// The soft limit and the time-out of a request that is sent now, in nanoseconds. The time-out of a hedge is
+    /// shorter by the soft limit, which the first request to the node has already used up: both end at about the
+    /// same time.
+    fn timeouts(&self, is_hedge: bool) -> (u64, u64) {
+        let Timeouts { soft, hard, min } = self.configured;
+        let (soft, hard) = if min >= hard {
+            (soft, hard)
+        } else {
+            let hard = self.rtt.timeout(min, soft.saturating_mul(4), hard);
+            (self.rtt.soft_limit(min, soft, hard), hard)
+        };
+        // Adapted limits change between two requests, and the difference may be zero. At least 1 ns, because a
+        // waiting hedge must be released in the end.
+        (soft, if is_hedge { hard.saturating_sub(soft).max(1) } else { hard })
+    }
+
+    /// Submits a request for an operation that ends at `operation_deadline`. `owned` is the list of the
+    /// operation's requests.
+    ///
+    /// On [`Submitted::Sent`] the caller must emit the request in this same call.
+    ///
+    /// # Errors
+    /// [`SubmitError`] if no time is left, the queue is full, or a blocked operation has precedence. The caller
+    /// keeps nothing of the request, and retries later.
+    pub(crate) fn submit(
+        &mut self,
+        now: Instant,
+        owned: &mut RequestList,
+        operation_deadline: Instant,
+        to: Recipient<F>,
+        purpose: P,
+    ) -> Result<Submitted, SubmitError<F>> {
+        let (soft, hard) = self.timeouts(to.is_hedge);
+        let deadline = deadline::of_request(now, operation_deadline, hard).ok_or(SubmitError::NoTimeLeft)?;
+        let Recipient { node, is_hedge, no_soft_limit } = to;
+        let key = F::key(&node);
+        let free = self.free_capacity();
+        let active = self.active.entry(key);
+        let node_has_capacity = match &active {
+            MapEntry::Occupied(active) => *active.get() < self.config.max_per_node,
+            MapEntry::Vacant(_) => true,
+        };
+        if self.precedence_deadline.is_some_and(|earliest| earliest < operation_deadline) {
+            return Err(SubmitError::QueueFull { busy: None });
+        }
+        let pending = |stage, deadline| PendingRequest {
+            purpose,
+            node,
+            is_hedge,
+            no_soft_limit,
+            operation_deadline,
+            stage,
+            since: now,
+            deadline,
+        };
+        // If no request is ready, no request waits for a node with free capacity: this one overtakes none.
+        if node_has_capacity && free > 0 && self.ready.len() == 0 {
+            *active.or_insert(0) += 1;
+            let id = self.table.open(owned, pending(Stage::Sent, deadline));
+            self.mark_sent(now.plus(soft), id, no_soft_limit, deadline);
+            return Ok(Submitted::Sent(id, deadline));
+        }
+        if !self.has_queue_space() {
+            return Err(SubmitError::QueueFull { busy: (!node_has_capacity).then_some(key) });
+        }
+        // A request may wait as long as its operation lives; its time-out begins when it is sent.
+        let deadline = operation_deadline;
+        let id = self.table.open(owned, pending(Stage::Waiting, deadline));
+        self.table.arm(id, None, deadline);
+        let before = self.first_waiting(key);
+        self.waiting.insert((key, deadline, id));
+        self.stats.queued += 1;
+        // It may precede the request that was the first for this node so far.
+        if node_has_capacity && self.first_waiting(key) == Some((deadline, id)) {
+            if let Some((_, overtaken)) = before {
+                self.ready.clear(overtaken.handle().slot());
+            }
+            self.ready.set(id.handle().slot(), (deadline, id));
+        }
+        Ok(Submitted::Queued(id))
+    }
+
+    /// The next waiting request that can be sent now, earliest deadline first, with its new deadline. The caller
+    /// must emit it.
+    pub(crate) fn release(&mut self, now: Instant) -> Option<(RequestId, Instant)> {
+        if self.free_capacity() == 0 {
+            return None;
+        }
+        let ((waiting_deadline, id), slot) = self.ready.peek()?;
+        self.ready.clear(slot);
+        let (soft, hard) = self.timeouts(self.table.get(id)?.is_hedge);
+        let request = self.table.get_mut(id)?;
+        // Always `Some`: a request that waits past its operation's deadline is closed before any is released.
+        let deadline = deadline::of_request(now, request.operation_deadline, hard)?;
+        request.stage = Stage::Sent;
+        request.since = now;
+        request.deadline = deadline;
+        let (key, no_soft_limit) = (F::key(&request.node), request.no_soft_limit);
+        self.waiting.remove(&(key, waiting_deadline, id));
+        self.stats.queued -= 1;
+        *self.active.entry(key).or_insert(0) += 1;
+        self.mark_sent(now.plus(soft), id, no_soft_limit, deadline);
+        self.mark_ready(key);
+        Some((id, deadline))
+    }
+
+    /// Sets the timer of a request that is in flight from now on, and counts it.
+    fn mark_sent(&mut self, soft: Instant, id: RequestId, no_soft_limit: bool, deadline: Instant) {
+        self.table.arm(id, (self.soft_limits && !no_soft_limit).then_some(soft), deadline);
+        self.stats.sent += 1;
+        self.stats.in_flight += 1;
+    }
+
+    /// Records a round trip that was not measured by a request of this queue.
+    pub(crate) fn observe(&mut self, round_trip: Duration) {
+        self.rtt.observe(nanos(round_trip));
+    }
+
+    /// Whether one more request can wait. Requests that are ready do not count as far as there is capacity to
+    /// release them: they leave the queue in this same call.
+    pub(crate) fn has_queue_space(&self) -> bool {
+        self.waiting.len() < self.config.max_queued + self.free_capacity().min(self.ready.len())
+    }
+
+    /// Whether a request that is submitted now would be sent at once, if its node is not busy.
+    pub(crate) fn has_capacity(&self) -> bool {
+        self.free_capacity() > 0 && self.ready.len() == 0
+    }
+
+    /// Whether one more request may be in flight to a node.
+    fn node_has_capacity(&self, key: F::Key) -> bool {
+        self.active.get(&key).is_none_or(|active| *active < self.config.max_per_node)
+    }
+
+    /// Sets the deadline of the blocked operation that goes first: submissions with a later deadline fail until
+    /// this is called again. `None`: all submissions are considered.
+    pub(crate) fn set_precedence(&mut self, precedence_deadline: Option<Instant>) {
+        self.precedence_deadline = precedence_deadline;
+    }
+
+    /// A watched node that has free capacity now.
+    pub(crate) fn freed_node(&mut self) -> Option<F::Key> {
+        while let Some(key) = self.freed_nodes.first().copied() {
+            if self.node_has_capacity(key) {
+                return Some(key);
+            }
+            self.freed_nodes.pop_first();
+        }
+        None
+    }
+
+    /// Stops watching a node: no blocked operation waits for it any more.
+    pub(crate) fn unwatch_node(&mut self, key: F::Key) {
+        self.watched_nodes.remove(&key);
+        self.freed_nodes.remove(&key);
+    }
+
+    /// Watches a busy node, because a blocked operation waits for it.
+    pub(crate) fn watch_node(&mut self, key: F::Key) {
+        self.watched_nodes.insert(key);
+    }
+
+    pub(crate) fn get(&self, id: RequestId) -> Option<&PendingRequest<F, P>> {
+        self.table.get(id)
+    }
+
+    /// The request that a response is for: one that was emitted and has not ended. For any other id the response
+    /// is counted as late or unknown, and the result is `None`.
+    pub(crate) fn match_response(&mut self, id: RequestId) -> Option<&PendingRequest<F, P>> {
+        if !self.table.get(id).is_some_and(PendingRequest::is_emitted) {
+            // A request that waits was not emitted yet, so no node can have answered it: a response to it counts
+            // as unknown.
+            let late = self.table.get(id).is_none() && self.table.was_issued(id);
+            *(if late { &mut self.stats.late } else { &mut self.stats.unknown }) += 1;
+            return None;
+        }
+        self.table.get(id)
+    }
+
+    /// Counts an id of a request that is not live, as late or unknown.
+    pub(crate) fn count_stale_request(&mut self, id: RequestId) {
+        let late = self.table.was_issued(id);
+        *(if late { &mut self.stats.late } else { &mut self.stats.unknown }) += 1;
+    }
+
+    /// Counts an id of an operation that is not live.
+    pub(crate) fn count_unknown_operation(&mut self) {
+        self.stats.unknown += 1;
+    }
+
+    /// Ends a request: removes it from the table and the list of its owner, and counts its ending. The caller then
+    /// calls [`release`](RequestQueue::release), as this may have freed capacity. `None` if the request is not
+    /// live.
+    pub(crate) fn close(
+        &mut self,
+        owned: &mut RequestList,
+        id: RequestId,
+        now: Instant,
+        ending: Ending,
+    ) -> Option<PendingRequest<F, P>> {
+        let request = self.table.close(owned, id)?;
+        if ending == Ending::Answered {
+            // If this is a hedge, the first request was not answered within the soft limit before it, so the round
+            // trip of the node is that much longer. If only the fast answers were observed, time-outs would become
+            // ever shorter.
+            let before = if request.is_hedge { self.timeouts(false).0 } else { 0 };
+            self.rtt.observe(nanos(request.age(now)).saturating_add(before));
+            self.rtt.record_outcome(true);
+        }
+        if ending == Ending::TimedOut && !request.is_hedge && !request.no_soft_limit {
+            self.rtt.record_outcome(false);
+        }
+        let key = F::key(&request.node);
+        if request.is_emitted() {
+            self.stats.in_flight -= 1;
+            *match ending {
+                Ending::Answered => &mut self.stats.answered,
+                Ending::Failed => &mut self.stats.failed,
+                Ending::TimedOut => &mut self.stats.timed_out,
+                Ending::Cancelled => &mut self.stats.cancelled,
+            } += 1;
+        } else {
+            self.stats.queued -= 1;
+        }
+        if request.stage == Stage::Waiting {
+            self.waiting.remove(&(key, request.deadline, id));
+            self.ready.clear(id.handle().slot());
+        } else {
+            self.decrement_active(key);
+        }
+        self.mark_ready(key);
+        Some(request)
+    }
+
+    /// Sets new deadlines for the waiting requests of this owner.
+    pub(crate) fn set_waiting_deadlines(
+        &mut self,
+        owned: RequestList,
+        until: impl Fn(&PendingRequest<F, P>) -> Instant,
+    ) {
+        let waiting = self.table.owned_by(owned).filter(|(_, request)| !request.is_emitted());
+        let waiting: Vec<_> = waiting.map(|(id, _)| id).collect();
+        for id in waiting {
+            let Some(request) = self.table.get_mut(id) else { continue };
+            let (key, before, deadline) = (F::key(&request.node), request.deadline, until(request));
+            (request.deadline, request.operation_deadline) = (deadline, deadline);
+            self.table.arm(id, None, deadline);
+            if let Some((_, first)) = self.first_waiting(key) {
+                self.ready.clear(first.handle().slot());
+            }
+            self.waiting.remove(&(key, before, id));
+            self.waiting.insert((key, deadline, id));
+            self.mark_ready(key);
+        }
+    }
+
+    /// The next request whose soft limit or deadline is due by `now`, earliest first.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<Expired> {
+        let due = self.table.expire(now)?;
+        if let Expired::Soft(id) = due
+            && let Some(request) = self.table.get_mut(id)
+        {
+            request.stage = Stage::Slow;
+        }
+        Some(due)
+    }
+
+    /// Of the requests of this owner that pass the test, the one submitted last.
+    pub(crate) fn find(
+        &self,
+        owned: RequestList,
+        test: impl Fn(&PendingRequest<F, P>) -> bool,
+    ) -> Option<RequestId> {
+        self.table.owned_by(owned).find(|(_, request)| test(request)).map(|(id, _)| id)
+    }
+
+    /// The requests of this owner that are in flight.
+    pub(crate) fn in_flight(&self, owned: RequestList) -> impl Iterator<Item = (RequestId, &P)> {
+        let emitted = self.table.owned_by(owned).filter(|(_, request)| request.is_emitted());
+        emitted.map(|(id, request)| (id, &request.purpose))
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.table.next_timeout()
+    }
+
+    /// The number of requests that may be sent before the total limit is reached.
+    fn free_capacity(&self) -> usize {
+        let in_flight = usize::try_from(self.stats.in_flight).unwrap_or(usize::MAX);
+        self.config.max_in_flight.saturating_sub(in_flight)
+    }
+
+    /// The first request that waits for this node.
+    fn first_waiting(&self, key: F::Key) -> Option<(Instant, RequestId)> {
+        let least = (key, Instant::ORIGIN, RequestId::from_u64(0));
+        let (of, deadline, id) = self.waiting.range(least..).next()?;
+        (*of == key).then_some((*deadline, *id))
+    }
+
+    /// Marks the first request that waits for a node as ready, if the node has free capacity.
+    fn mark_ready(&mut self, key: F::Key) {
+        if !self.waiting.is_empty()
+            && self.node_has_capacity(key)
+            && let Some(first) = self.first_waiting(key)
+        {
+            self.ready.set(first.1.handle().slot(), first);
+        }
+    }
+
+    /// Counts one request fewer in flight to this node, and drops its state if there is none left.
+    fn decrement_active(&mut self, key: F::Key) {
+        if self.watched_nodes.contains(&key) {
+            self.freed_nodes.insert(key);
+        }
+        if let MapEntry::Occupied(mut active) = self.active.entry(key) {
+            *active.get_mut() -= 1;
+            if *active.get() == 0 {
+                active.remove();
+            }
+        }
+    }
+
+    /// The number of nodes with requests in flight.
+    pub(crate) fn tracked_nodes(&self) -> usize {
+        self.active.len()
+    }
+}

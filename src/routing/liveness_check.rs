@@ -1,0 +1,215 @@
+//! The liveness check that include and probe have in common: a node is asked for the nodes closest to itself.
+
+use crate::context::{Cause, Context};
+use crate::deadline::MonotonicClock;
+use crate::requests::call_context::CallContext;
+use crate::requests::in_flight_table::{Expired, RequestList};
+use crate::requests::purpose::{CheckRef, Purpose, ReleasedCheck};
+use crate::requests::request_queue::{Ending, PendingRequest, Recipient, RequestQueue, Submitted};
+use crate::requests::stats::RequestStats;
+use crate::vocabulary::family::Family;
+use crate::vocabulary::id::RequestId;
+use crate::vocabulary::machine::{Batch, Stamped};
+use crate::vocabulary::outbound::EmitsRequests;
+use crate::vocabulary::request_events::{Ask, Cancel, CancelReason, Initiator, Request, Response};
+use crate::vocabulary::time::Instant;
+use crate::{context, deadline};
+use core::time::Duration;
+use opentelemetry::trace::SpanContext;
+
+/// The checks of one part, include or probe, that are in flight.
+#[derive(Clone, Debug)]
+pub(crate) struct LivenessChecks {
+    initiator: Initiator,
+    timeout: Duration,
+    max_in_flight: usize,
+    in_flight: usize,
+    own_requests: RequestList,
+    /// The request queue refused a request: nothing is submitted until the next [`unblock`](Self::unblock).
+    blocked: bool,
+}
+
+impl LivenessChecks {
+    pub(crate) const fn new(initiator: Initiator, timeout: Duration, max_in_flight: usize) -> Self {
+        Self {
+            initiator,
+            timeout,
+            max_in_flight,
+            in_flight: 0,
+            own_requests: RequestList::EMPTY,
+            blocked: false,
+        }
+    }
+
+    /// Whether another check can be tried.
+    pub(crate) const fn has_capacity(&self) -> bool {
+        self.in_flight < self.max_in_flight && !self.blocked
+    }
+
+    /// To be called in each call of the machine: a request that was refused before may be accepted now.
+    pub(crate) fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
+    pub(crate) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Begins the check of a node. `None` if the request queue refuses its request.
+    pub(crate) fn begin<F: Family, E: EmitsRequests<F>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        slot: u32,
+        node: &F::Node,
+        link: &SpanContext,
+    ) -> Option<RequestId> {
+        let to = Recipient { node: node.clone(), is_hedge: false, no_soft_limit: true };
+        let purpose = Purpose::Check(CheckRef { initiator: self.initiator, slot });
+        let until = deadline::of_operation(call.now, None, self.timeout);
+        let submitted =
+            until.map(|until| call.requests.submit(call.now, &mut self.own_requests, until, to, purpose));
+        let Some(Ok(submitted)) = submitted else {
+            self.blocked = true;
+            return None;
+        };
+        self.in_flight += 1;
+        Some(match submitted {
+            Submitted::Sent(id, deadline) => {
+                self.send(call, id, deadline, link);
+                id
+            }
+            Submitted::Queued(id) => id,
+        })
+    }
+
+    /// Emits a request that the request queue has released.
+    pub(crate) fn send<F: Family, E: EmitsRequests<F>>(
+        &self,
+        call: &mut CallContext<'_, F, E>,
+        id: RequestId,
+        deadline: Instant,
+        link: &SpanContext,
+    ) {
+        let Some(node) = call.requests.get(id).map(|request| request.node.clone()) else { return };
+        let (target, token) = (F::key(&node), call.requests.draw_token());
+        let request =
+            Request { id, token, initiator: self.initiator, node, target, ask: Ask::FindCloser, hop: 1 };
+        let context = context::linked(link);
+        call.out.push(Stamped { event: request.into(), context, deadline: Some(deadline) });
+    }
+
+    /// Ends a check. If its request was sent and has timed out or is cancelled, emits a [`Cancel`].
+    pub(crate) fn end<F: Family, E: EmitsRequests<F>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        id: RequestId,
+        ending: Ending,
+        link: &SpanContext,
+    ) -> Option<PendingRequest<F, Purpose>> {
+        let request = call.requests.close(&mut self.own_requests, id, call.now, ending)?;
+        self.in_flight -= 1;
+        let reason = match ending {
+            Ending::TimedOut => Some(CancelReason::TimedOut),
+            Ending::Cancelled => Some(CancelReason::Unneeded),
+            Ending::Answered | Ending::Failed => None,
+        };
+        if let Some(reason) = reason.filter(|_| request.is_emitted()) {
+            let cancel = Cancel { id, initiator: self.initiator, node: request.node.clone(), reason };
+            let context = context::linked(link);
+            call.out.push(Stamped { event: cancel.into(), context, deadline: None });
+        }
+        Some(request)
+    }
+}
+
+/// A list of nodes to check, as a [`CheckMachine`] drives it.
+pub(crate) trait CheckList<F: Family, E> {
+    /// Emits the request of a check that was queued for capacity.
+    fn send(&self, call: &mut CallContext<'_, F, E>, released: ReleasedCheck);
+
+    /// Begins the checks that are due, as far as there is capacity.
+    fn advance(&mut self, call: &mut CallContext<'_, F, E>);
+
+    /// The request of a check ended. `names_nodes`: it was answered, and the answer names at least one node.
+    /// `cause` is the context of the inbound event that ended it.
+    fn check_ended(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        request: RequestId,
+        ending: Ending,
+        names_nodes: bool,
+        cause: Option<&Context>,
+    );
+}
+
+/// Checks with their own request queue: the machines [`Include`](crate::Include) and [`Probe`](crate::Probe).
+#[derive(Clone, Debug)]
+pub(crate) struct CheckMachine<F: Family, L> {
+    clock: MonotonicClock,
+    requests: RequestQueue<F, Purpose>,
+    pub(crate) list: L,
+}
+
+impl<F: Family, L> CheckMachine<F, L> {
+    pub(crate) fn new(requests: RequestQueue<F, Purpose>, list: L) -> Self {
+        Self { clock: MonotonicClock::default(), requests, list }
+    }
+
+    /// Does all that is due by `now`, then handles the event, then does what can be done after it.
+    pub(crate) fn handle<E>(
+        &mut self,
+        now: Instant,
+        out: &mut Batch<E>,
+        event: impl FnOnce(&mut L, &mut CallContext<'_, F, E>),
+    ) where
+        L: CheckList<F, E>,
+    {
+        let Self { clock, requests, list } = self;
+        let mut call = CallContext { now: clock.advance(now), cause: Cause::TIME, requests, out };
+        while let Some(expired) = call.requests.expire(call.now) {
+            if let Expired::Hard(request) = expired {
+                list.check_ended(&mut call, request, Ending::TimedOut, false, None);
+            }
+        }
+        settle(list, &mut call);
+        event(list, &mut call);
+        settle(list, &mut call);
+    }
+
+    pub(crate) fn request_stats(&self) -> RequestStats {
+        self.requests.stats()
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.requests.next_timeout()
+    }
+}
+
+/// Handles the result of a check's request, as the driver reports it.
+pub(crate) fn respond<F: Family, E>(
+    list: &mut impl CheckList<F, E>,
+    call: &mut CallContext<'_, F, E>,
+    response: &Response<F>,
+    context: &Context,
+) {
+    let request = response.request;
+    if call.requests.match_response(request).is_none() {
+        return;
+    }
+    match &response.result {
+        Ok(answer) => {
+            let names_nodes = !answer.closer.is_empty();
+            list.check_ended(call, request, Ending::Answered, names_nodes, Some(context));
+        }
+        Err(_) => list.check_ended(call, request, Ending::Failed, false, Some(context)),
+    }
+}
+
+fn settle<F: Family, E>(list: &mut impl CheckList<F, E>, call: &mut CallContext<'_, F, E>) {
+    while let Some((request, deadline)) = call.requests.release(call.now) {
+        if let Some(check) = call.check(request) {
+            list.send(call, ReleasedCheck { check, request, deadline });
+        }
+    }
+    list.advance(call);
+}

@@ -1,0 +1,193 @@
+//! How nodes enter and leave the routing table.
+
+use crate::context;
+use crate::context::Context;
+use crate::requests::call_context::CallContext;
+use crate::routing::Routing;
+use crate::routing::events::{EmitsRouting, RoutingOutbound};
+use crate::routing::table::{Offered, SavedNode, TableEntry};
+use crate::vocabulary::family::Family;
+use crate::vocabulary::time::Instant;
+use core::time::Duration;
+
+impl<F: Family> Routing<F> {
+    /// A node is known to be live and to serve: it enters the table if there is room. Also forgets its failed
+    /// checks.
+    pub(crate) fn offer_live<E: EmitsRouting<F>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        node: &F::Node,
+        round_trip: Option<Duration>,
+        context: impl FnOnce() -> Context,
+    ) {
+        if self.clients.contains(node) {
+            return;
+        }
+        if self.refresh(call.now, node, round_trip) {
+            return;
+        }
+        if let Some(include) = &mut self.include {
+            include.forget_failures(node);
+        }
+        if let Offered::Admitted { evicted } = self.table.offer(call.now, node, round_trip) {
+            let context = context();
+            if let Some(evicted) = evicted {
+                self.removed(call, evicted, context.clone());
+            }
+            if let Some(probe) = &mut self.probe {
+                probe.add(call, node);
+            }
+            call.emit_detached(RoutingOutbound::Admitted(node.clone()), context.clone());
+            self.size_changed(call, &context);
+        }
+    }
+
+    /// A node is known to be live: if it is in the table, refreshes its entry and postpones its probe. Returns
+    /// whether it is.
+    pub(crate) fn refresh(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> bool {
+        let known = self.table.refresh(now, node, round_trip);
+        if known && let Some(probe) = &mut self.probe {
+            probe.postpone(now, node);
+        }
+        known
+    }
+
+    /// Whether the table has room for a node, and the node is not known as a client.
+    pub(crate) fn would_admit(&self, node: &F::Node) -> bool {
+        self.table.would_admit(node) && !self.clients.contains(node)
+    }
+
+    /// Whether a node that gave this answer may enter the table: the answer names a node, or include is off.
+    pub(crate) fn qualifies(&self, closer: &[F::Node]) -> bool {
+        self.include.is_none() || !closer.is_empty()
+    }
+
+    /// A node failed to answer: its probe is due now, and its result decides. If probing is off, this counts
+    /// as a failure at once.
+    pub(crate) fn report_failure<E: EmitsRouting<F>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        node: &F::Node,
+        context: impl FnOnce() -> Context,
+    ) {
+        match &mut self.probe {
+            Some(probe) => probe.expedite(call.now, node, context::source(&context())),
+            None => self.count_failure(call, node, context),
+        }
+    }
+
+    /// Counts a failure of a node, which may remove it.
+    pub(super) fn count_failure<E: EmitsRouting<F>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        node: &F::Node,
+        context: impl FnOnce() -> Context,
+    ) {
+        if self.table.record_failure(node) {
+            let context = context();
+            self.removed(call, node.clone(), context.clone());
+            self.size_changed(call, &context);
+        }
+    }
+
+    /// A node was removed from the table: stops probing it and emits the notice.
+    fn removed<E: EmitsRouting<F>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        node: F::Node,
+        context: Context,
+    ) {
+        if let Some(probe) = &mut self.probe {
+            probe.remove(call, &node);
+        }
+        call.emit_detached(RoutingOutbound::Removed(node), context);
+    }
+
+    /// The table has changed its size: emits a notice if it has become nearly empty.
+    fn size_changed<E: EmitsRouting<F>>(&mut self, call: &mut CallContext<'_, F, E>, context: &Context) {
+        let nodes = self.table.len();
+        if let Some(bootstrap) = &mut self.bootstrap
+            && bootstrap.size_changed(nodes, context::source(context))
+        {
+            call.emit_detached(RoutingOutbound::NearEmpty { nodes }, context.clone());
+        }
+    }
+
+    /// A node was heard from directly, but is not known to serve: like
+    /// [`offer_candidates`](Self::offer_candidates), but its failed checks are forgotten first.
+    pub(crate) fn discovered(&mut self, now: Instant, node: &F::Node, context: impl FnOnce() -> Context) {
+        if let Some(include) = &mut self.include {
+            include.forget_failures(node);
+        }
+        self.offer_candidates(now, core::slice::from_ref(node), context);
+    }
+
+    /// Nodes were named: those that the table would admit are queued for a check. One answer fills at most half
+    /// of the queue's spare capacity.
+    pub(crate) fn offer_candidates(
+        &mut self,
+        now: Instant,
+        nodes: &[F::Node],
+        context: impl FnOnce() -> Context,
+    ) {
+        let Some(include) = self.include.as_mut().filter(|include| include.spare_capacity() > 0) else {
+            return;
+        };
+        let most = include.spare_capacity().div_ceil(2);
+        let nodes = nodes.get(..self.max_closer_nodes).unwrap_or(nodes);
+        let wanted = |node: &&F::Node| self.table.would_admit(node) && !self.clients.contains(node);
+        let mut wanted = nodes.iter().filter(wanted).take(most).peekable();
+        if wanted.peek().is_some() {
+            let context = context();
+            wanted.for_each(|node| include.offer(now, node, context::source(&context)));
+        }
+    }
+
+    /// A node is known not to serve others: it leaves the table, and is not admitted while it is remembered.
+    pub(crate) fn mark_client<E: EmitsRouting<F>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        node: F::Node,
+        context: &Context,
+    ) {
+        self.clients.insert(node.clone());
+        if self.table.remove(&node) {
+            let context = context::detached(context);
+            self.removed(call, node, context.clone());
+            self.size_changed(call, &context);
+        }
+    }
+
+    pub(crate) fn snapshot(&self, now: Instant) -> Vec<SavedNode<F>> {
+        let save = |entry: &TableEntry<F>| SavedNode {
+            node: entry.node().clone(),
+            age: now - entry.last_seen(),
+            round_trip: entry.round_trip(),
+        };
+        self.table.iter().map(save).collect()
+    }
+
+    /// Restores a snapshot: its nodes are remembered as seeds, enter the table as far as there is room, and are
+    /// probed at once.
+    pub(crate) fn restore<E: EmitsRouting<F>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        saved: Vec<SavedNode<F>>,
+        context: &Context,
+    ) {
+        if let Some(bootstrap) = &mut self.bootstrap {
+            let nodes: Vec<_> = saved.iter().map(|saved| saved.node.clone()).collect();
+            bootstrap.remember(&nodes);
+        }
+        for SavedNode { node, age, round_trip } in saved {
+            if !self.table.would_admit(&node) {
+                continue;
+            }
+            self.offer_live(call, &node, round_trip, || context::detached(context));
+            self.table.backdate(&node, age);
+            if let Some(probe) = &mut self.probe {
+                probe.expedite(call.now, &node, context::source(context));
+            }
+        }
+    }
+}

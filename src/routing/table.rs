@@ -1,0 +1,672 @@
+//! [`RoutingTable`]: k-buckets by common prefix length (Kademlia paper, sections 2.2 and 2.4).
+
+use crate::collections::seeded_hash::SeededHash;
+use crate::vocabulary::config_error::{ConfigError, require};
+#[cfg(feature = "record")]
+use crate::vocabulary::family::Recordable;
+use crate::vocabulary::family::{Family, Group};
+use crate::vocabulary::key::Key;
+use crate::vocabulary::secret::{Secret, Seeds};
+use crate::vocabulary::time::Instant;
+use core::time::Duration;
+use smallvec::SmallVec;
+use std::collections::HashMap;
+
+/// Limits of the routing table.
+///
+/// Memory: at most `bucket_size` nodes for each bit of a key, whatever is offered; a node costs its id and 32
+/// bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+pub struct TableConfig {
+    /// k: the maximum number of nodes in a bucket. 1 to 1,024. Default: 20.
+    pub bucket_size: usize,
+    /// The maximum number of nodes of one [`Group`] in the table. At least 1. Default: 3.
+    pub max_per_group: usize,
+    /// The maximum number of nodes of one [`Group`] in a bucket. At least 1. Default: 2.
+    pub max_per_group_in_bucket: usize,
+    /// The number of failures in a row that removes a node. If its bucket is full, a node that has failed at
+    /// least once can be replaced by a new one. 1 to 255. Default: 3.
+    pub max_failures: usize,
+}
+
+impl Default for TableConfig {
+    fn default() -> Self {
+        Self { bucket_size: 20, max_per_group: 3, max_per_group_in_bucket: 2, max_failures: 3 }
+    }
+}
+
+impl TableConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is out of bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        require((1..=1_024).contains(&self.bucket_size), "table.bucket_size", "1 to 1,024")?;
+        require(self.max_per_group > 0, "table.max_per_group", "at least 1")?;
+        require(self.max_per_group_in_bucket > 0, "table.max_per_group_in_bucket", "at least 1")?;
+        require((1..=255).contains(&self.max_failures), "table.max_failures", "1 to 255")
+    }
+}
+
+/// What the table knows of a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableEntry<F: Family> {
+    node: F::Node,
+    added: Instant,
+    last_seen: Instant,
+    /// Microseconds; `UNKNOWN` if never measured.
+    round_trip: u32,
+    failures: u8,
+}
+
+impl<F: Family> TableEntry<F> {
+    const UNKNOWN: u32 = u32::MAX;
+
+    /// The node.
+    pub const fn node(&self) -> &F::Node {
+        &self.node
+    }
+
+    /// When it was admitted.
+    pub const fn added(&self) -> Instant {
+        self.added
+    }
+
+    /// When it was last known to be live.
+    pub const fn last_seen(&self) -> Instant {
+        self.last_seen
+    }
+
+    /// The number of failures since then.
+    pub fn failures(&self) -> u32 {
+        u32::from(self.failures)
+    }
+
+    /// Its round-trip time, in whole microseconds, if one was measured: smoothed, each new measurement with a
+    /// weight of 1/8 (RFC 6298).
+    pub fn round_trip(&self) -> Option<Duration> {
+        (self.round_trip != Self::UNKNOWN).then(|| Duration::from_micros(u64::from(self.round_trip)))
+    }
+
+    fn mark_seen(&mut self, now: Instant, round_trip: Option<Duration>) {
+        self.last_seen = now;
+        self.failures = 0;
+        if let Some(round_trip) = round_trip {
+            let new =
+                u32::try_from(round_trip.as_micros()).unwrap_or(Self::UNKNOWN - 1).min(Self::UNKNOWN - 1);
+            let old = if self.round_trip == Self::UNKNOWN { new } else { self.round_trip };
+            self.round_trip = old - old / 8 + new / 8;
+        }
+    }
+}
+
+/// The result of an [offer](RoutingTable::offer) to the table.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Offered<F: Family> {
+    /// It was admitted.
+    Admitted {
+        /// The node that it replaces, one that had failed.
+        evicted: Option<F::Node>,
+    },
+    /// It was in the table already; its entry is refreshed.
+    Refreshed,
+    /// It was not admitted.
+    Rejected(Rejection),
+}
+
+/// One node of a snapshot, which is stored when the program ends and restored when it starts again: see
+/// [`Coordinator::snapshot`](crate::Coordinator::snapshot). Plain data: the caller decides how it is stored.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize), serde(bound = "F: Recordable"))]
+pub struct SavedNode<F: Family> {
+    /// The node.
+    pub node: F::Node,
+    /// How long ago it last answered, when the snapshot was taken.
+    pub age: Duration,
+    /// See [`TableEntry::round_trip`].
+    pub round_trip: Option<Duration>,
+}
+
+/// Why a node was not admitted to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// It has the node's own key.
+    Local,
+    /// The family does not [admit](Family::admits) it.
+    Refused,
+    /// Its bucket is full of nodes that have not failed.
+    BucketFull,
+    /// Another node with the same key is in the table and has not failed.
+    KeyTaken,
+    /// Its group has as many nodes in the table as it may.
+    GroupInTable,
+    /// Its group has as many nodes in the bucket as it may.
+    GroupInBucket,
+}
+
+/// Known nodes, in buckets by the number of leading bits that they share with the node's own key (the cpl).
+/// Plain data: it has no timer.
+///
+/// A full bucket keeps its old nodes as long as they are live: those that have been up for long are the
+/// likeliest to stay (paper, section 2.2).
+#[derive(Clone, Debug)]
+pub struct RoutingTable<F: Family> {
+    local: F::Key,
+    config: TableConfig,
+    /// By common prefix length with `local`; only as many as are needed. Each bucket is in order of admission,
+    /// oldest first.
+    buckets: Vec<Vec<TableEntry<F>>>,
+    /// How many nodes of each group are in the table. Never iterated.
+    groups: HashMap<Group, usize, SeededHash>,
+    len: usize,
+}
+
+impl<F: Family> RoutingTable<F> {
+    /// An empty table around the key `local`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is out of bounds.
+    pub fn new(local: F::Key, config: TableConfig, secret: &Secret) -> Result<Self, ConfigError> {
+        Self::with_seeds(local, config, &secret.seeds())
+    }
+
+    pub(crate) fn with_seeds(local: F::Key, config: TableConfig, seeds: &Seeds) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let groups = HashMap::with_hasher(SeededHash(seeds.hash));
+        Ok(Self { local, config, buckets: Vec::new(), groups, len: 0 })
+    }
+
+    /// The node's own key.
+    pub const fn local(&self) -> F::Key {
+        self.local
+    }
+
+    /// The number of nodes in the table.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the table contains no node.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Marks a node as live if it is in the table: its failures are forgotten. Returns whether it is in the
+    /// table.
+    pub fn refresh(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> bool {
+        let found = self.find(node);
+        let entry = found.and_then(|(cpl, index)| self.buckets.get_mut(cpl as usize)?.get_mut(index));
+        entry.map(|entry| entry.mark_seen(now, round_trip)).is_some()
+    }
+
+    /// Offers a node that is known to be live at `now`: it answered, after `round_trip` if that was measured.
+    /// The limits count the nodes in the table, never those that were merely offered.
+    pub fn offer(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> Offered<F> {
+        let cpl = self.local.common_prefix_len(&F::key(node));
+        let victim = match self.placement(cpl, node) {
+            Placement::Present(index) => {
+                let bucket = self.buckets.get_mut(cpl as usize);
+                if let Some(entry) = bucket.and_then(|bucket| bucket.get_mut(index)) {
+                    entry.mark_seen(now, round_trip);
+                }
+                return Offered::Refreshed;
+            }
+            Placement::Rejected(rejection) => return Offered::Rejected(rejection),
+            Placement::Free => None,
+            Placement::Replace(index) => Some(index),
+        };
+        let evicted = victim.and_then(|index| self.remove_at(cpl, index));
+        let mut entry = TableEntry {
+            node: node.clone(),
+            added: now,
+            last_seen: now,
+            round_trip: TableEntry::<F>::UNKNOWN,
+            failures: 0,
+        };
+        entry.mark_seen(now, round_trip);
+        if self.buckets.len() <= cpl as usize {
+            self.buckets.resize_with(cpl as usize + 1, Vec::new);
+        }
+        if let Some(bucket) = self.buckets.get_mut(cpl as usize) {
+            if bucket.len() == bucket.capacity() {
+                // Doubles, but never beyond `bucket_size`: a simulation has many tables.
+                let room = self.config.bucket_size.saturating_sub(bucket.len());
+                bucket.reserve_exact(bucket.len().max(4).min(room));
+            }
+            bucket.push(entry);
+            self.len += 1;
+            if let Some(group) = F::group(node) {
+                *self.groups.entry(group).or_insert(0) += 1;
+            }
+        }
+        Offered::Admitted { evicted }
+    }
+
+    /// Whether a node that is not in the table would be admitted if it were offered now.
+    pub fn would_admit(&self, node: &F::Node) -> bool {
+        let cpl = self.local.common_prefix_len(&F::key(node));
+        matches!(self.placement(cpl, node), Placement::Free | Placement::Replace(_))
+    }
+
+    /// Where a node is in its bucket, the one of `cpl`, or where it would be if it were offered.
+    fn placement(&self, cpl: u32, node: &F::Node) -> Placement {
+        if cpl == F::Key::BITS {
+            return Placement::Rejected(Rejection::Local);
+        }
+        let bucket = self.bucket(cpl);
+        let full = bucket.len() >= self.config.bucket_size;
+        let key = F::key(node);
+        let same_key = bucket.iter().position(|entry| F::key(&entry.node) == key);
+        if let Some((index, entry)) = same_key.and_then(|index| Some((index, bucket.get(index)?))) {
+            if entry.node == *node {
+                return Placement::Present(index);
+            }
+            if entry.failures == 0 {
+                return Placement::Rejected(Rejection::KeyTaken);
+            }
+        }
+        let victim = same_key.or_else(|| {
+            let worst = bucket.iter().enumerate().max_by_key(|(_, entry)| entry.failures);
+            worst.filter(|(_, entry)| full && entry.failures > 0).map(|(index, _)| index)
+        });
+        if victim.is_none() && full {
+            return Placement::Rejected(Rejection::BucketFull);
+        }
+        if !F::admits(node) {
+            return Placement::Rejected(Rejection::Refused);
+        }
+        let victim_group = victim.and_then(|index| bucket.get(index)).and_then(|entry| F::group(&entry.node));
+        if let Some(group) = F::group(node) {
+            let in_group = |known: &&TableEntry<F>| F::group(&known.node) == Some(group);
+            let freed = usize::from(victim_group == Some(group));
+            if self.groups.get(&group).map_or(0, |count| count - freed) >= self.config.max_per_group {
+                return Placement::Rejected(Rejection::GroupInTable);
+            }
+            if bucket.iter().filter(in_group).count() - freed >= self.config.max_per_group_in_bucket {
+                return Placement::Rejected(Rejection::GroupInBucket);
+            }
+        }
+        victim.map_or(Placement::Free, Placement::Replace)
+    }
+
+    /// Sets when the node was last seen to `age` before the current value. Without effect if it is not in the
+    /// table.
+    pub(crate) fn backdate(&mut self, node: &F::Node, age: Duration) {
+        let Some((cpl, index)) = self.find(node) else { return };
+        if let Some(entry) = self.buckets.get_mut(cpl as usize).and_then(|bucket| bucket.get_mut(index)) {
+            entry.last_seen = Instant::ORIGIN + (entry.last_seen - (Instant::ORIGIN + age));
+        }
+    }
+
+    /// Fills an empty bucket with nodes that share exactly `cpl` bits with the own key, have no group, have
+    /// different keys and are no more than a bucket holds. Allocates exactly what they need: a simulation has
+    /// many tables.
+    #[cfg(feature = "sim")]
+    pub(crate) fn fill(&mut self, now: Instant, cpl: u32, nodes: &[F::Node]) {
+        if self.buckets.len() <= cpl as usize {
+            self.buckets.resize_with(cpl as usize + 1, Vec::new);
+        }
+        if let Some(bucket) = self.buckets.get_mut(cpl as usize) {
+            bucket.reserve_exact(nodes.len());
+            bucket.extend(nodes.iter().map(|node| TableEntry {
+                node: node.clone(),
+                added: now,
+                last_seen: now,
+                round_trip: TableEntry::<F>::UNKNOWN,
+                failures: 0,
+            }));
+            self.len += nodes.len();
+        }
+    }
+
+    /// Releases spare memory of the list of buckets.
+    #[cfg(feature = "sim")]
+    pub(crate) fn shrink(&mut self) {
+        self.buckets.shrink_to_fit();
+    }
+
+    /// Counts a failure of a node, which timed out or could not be reached. Returns whether that removed it.
+    #[must_use = "a removed node has left the table"]
+    pub fn record_failure(&mut self, node: &F::Node) -> bool {
+        let Some((cpl, index)) = self.find(node) else { return false };
+        let bucket = self.buckets.get_mut(cpl as usize);
+        let Some(entry) = bucket.and_then(|bucket| bucket.get_mut(index)) else { return false };
+        entry.failures = entry.failures.saturating_add(1);
+        usize::from(entry.failures) >= self.config.max_failures && self.remove_at(cpl, index).is_some()
+    }
+
+    /// Removes a node. Returns whether it was in the table.
+    pub fn remove(&mut self, node: &F::Node) -> bool {
+        self.find(node).is_some_and(|(cpl, index)| self.remove_at(cpl, index).is_some())
+    }
+
+    /// What the table knows of a node; `None` if it is not in the table.
+    pub fn get(&self, node: &F::Node) -> Option<&TableEntry<F>> {
+        let (cpl, index) = self.find(node)?;
+        self.buckets.get(cpl as usize)?.get(index)
+    }
+
+    /// The nodes that share exactly `cpl` leading bits with the own key, oldest first.
+    pub fn bucket(&self, cpl: u32) -> &[TableEntry<F>] {
+        self.buckets.get(cpl as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// All nodes, by common prefix length.
+    pub fn iter(&self) -> impl Iterator<Item = &TableEntry<F>> {
+        self.buckets.iter().flatten()
+    }
+
+    /// All nodes in order of distance to `target`, closest first. Take as many as are needed: each bucket is
+    /// sorted only when the iterator reaches it.
+    pub fn closest(&self, target: F::Key) -> Closest<'_, F> {
+        let home = self.local.common_prefix_len(&target);
+        Closest { table: self, target, home, stage: Stage::Home, sorted: SmallVec::new(), next: 0 }
+    }
+
+    fn find(&self, node: &F::Node) -> Option<(u32, usize)> {
+        let cpl = self.local.common_prefix_len(&F::key(node));
+        let index = self.bucket(cpl).iter().position(|entry| entry.node == *node)?;
+        Some((cpl, index))
+    }
+
+    fn remove_at(&mut self, cpl: u32, index: usize) -> Option<F::Node> {
+        let bucket = self.buckets.get_mut(cpl as usize).filter(|bucket| index < bucket.len())?;
+        let node = bucket.remove(index).node;
+        self.len -= 1;
+        if let Some(group) = F::group(&node)
+            && let Some(count) = self.groups.get_mut(&group)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.groups.remove(&group);
+            }
+        }
+        Some(node)
+    }
+}
+
+/// Nodes in order of distance; see [`RoutingTable::closest`].
+///
+/// Let c be the cpl of the target with the own key. The nodes of bucket c share more than c bits with the
+/// target: they come first. Those of the buckets above c share exactly c bits with it; the bits of the
+/// distance between the own key and the target give their order. First, upwards, the buckets whose bit is 1:
+/// their nodes are closer to the target than the own key is. Then, downwards, those whose bit is 0. The
+/// buckets below c come last, highest cpl first.
+#[derive(Clone, Debug)]
+pub struct Closest<'a, F: Family> {
+    table: &'a RoutingTable<F>,
+    target: F::Key,
+    /// c, see above.
+    home: u32,
+    stage: Stage,
+    /// The current bucket, sorted: the prefix of each node's distance, and its entry.
+    sorted: SmallVec<[(u64, &'a TableEntry<F>); 20]>,
+    /// Index of the next node in `sorted`.
+    next: usize,
+}
+
+/// Where a node is in its bucket, or would be.
+#[derive(Clone, Copy, Debug)]
+enum Placement {
+    Present(usize),
+    Free,
+    Replace(usize),
+    Rejected(Rejection),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// Bucket c is next.
+    Home,
+    /// Buckets from this one up whose bit of the distance is 1.
+    Up(u32),
+    /// Buckets below this one down to c + 1 whose bit of the distance is 0, then from c - 1 down.
+    Down(u32),
+}
+
+impl<F: Family> Closest<'_, F> {
+    fn next_bucket(&mut self) -> Option<u32> {
+        #[allow(clippy::cast_possible_truncation)] // as many buckets as a key has bits
+        let buckets = self.table.buckets.len() as u32;
+        let differs = |cpl| self.target.bit(cpl) != self.table.local.bit(cpl);
+        loop {
+            match self.stage {
+                Stage::Home => {
+                    self.stage = Stage::Up(self.home + 1);
+                    return Some(self.home);
+                }
+                Stage::Up(cpl) if cpl >= buckets => self.stage = Stage::Down(buckets.max(self.home)),
+                Stage::Up(cpl) => {
+                    self.stage = Stage::Up(cpl + 1);
+                    if differs(cpl) {
+                        return Some(cpl);
+                    }
+                }
+                Stage::Down(0) => return None,
+                Stage::Down(above) => {
+                    let cpl = above - 1;
+                    self.stage = Stage::Down(cpl);
+                    if cpl < self.home || (cpl > self.home && !differs(cpl)) {
+                        return Some(cpl);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<'a, F: Family> Iterator for Closest<'a, F> {
+    type Item = &'a TableEntry<F>;
+
+    fn next(&mut self) -> Option<&'a TableEntry<F>> {
+        loop {
+            if let Some((_, entry)) = self.sorted.get(self.next) {
+                self.next += 1;
+                return Some(entry);
+            }
+            let cpl = self.next_bucket()?;
+            let target = self.target;
+            let entries = self.table.bucket(cpl).iter();
+            self.sorted.clear();
+            self.next = 0;
+            self.sorted.extend(entries.map(|entry| (F::key(&entry.node).distance(&target).leading(), entry)));
+            self.sorted.sort_unstable_by(|(a, left), (b, right)| {
+                let distance = |entry: &TableEntry<F>| F::key(&entry.node).distance(&target);
+                a.cmp(b).then_with(|| distance(left).cmp(&distance(right)))
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Secret;
+    use crate::{Key8, Key160};
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Tiny;
+
+    impl Family for Tiny {
+        type Key = Key8;
+        type Node = Key8;
+        type Message = ();
+
+        fn key(node: &Key8) -> Key8 {
+            *node
+        }
+    }
+
+    /// Nodes that name a group and differ in address.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Grouped;
+
+    impl Family for Grouped {
+        type Key = Key8;
+        type Node = (u8, u8);
+        type Message = ();
+
+        fn key(node: &(u8, u8)) -> Key8 {
+            Key8::new([node.0])
+        }
+
+        fn group(node: &(u8, u8)) -> Option<Group> {
+            (node.1 != 0).then_some(Group(u64::from(node.1)))
+        }
+    }
+
+    const NOW: Instant = Instant::from_nanos(7);
+
+    fn table(config: TableConfig) -> RoutingTable<Tiny> {
+        RoutingTable::new(Key8::new([0]), config, &Secret::from_seed(0)).unwrap()
+    }
+
+    #[test]
+    fn round_trips_are_smoothed() {
+        let (mut table, node) = (table(TableConfig::default()), Key8::new([9]));
+        let ms = Duration::from_millis;
+        for (measured, smoothed) in
+            [(None, None), (Some(80), Some(80)), (Some(160), Some(90)), (None, Some(90))]
+        {
+            let _: Offered<Tiny> = table.offer(NOW, &node, measured.map(ms));
+            assert_eq!(table.get(&node).map(TableEntry::round_trip), Some(smoothed.map(ms)));
+        }
+        let _: Offered<Tiny> = table.offer(NOW, &node, Some(Duration::MAX));
+        assert!(table.get(&node).and_then(TableEntry::round_trip) > Some(Duration::from_secs(500)));
+    }
+
+    #[test]
+    fn every_8_bit_target_and_table() {
+        for step in [1_u8, 3, 7, 50] {
+            for local in [0, 0x5a, 0xff] {
+                let mut table = RoutingTable::<Tiny>::new(
+                    Key8::new([local]),
+                    TableConfig::default(),
+                    &Secret::from_seed(0),
+                )
+                .unwrap();
+                for byte in (0..=u8::MAX).step_by(usize::from(step)) {
+                    let _ = table.offer(NOW, &Key8::new([byte]), None);
+                }
+                for target in 0..=u8::MAX {
+                    let target = Key8::new([target]);
+                    let found: Vec<_> = table.closest(target).map(|record| *record.node()).collect();
+                    let mut sorted: Vec<_> = table.iter().map(|record| *record.node()).collect();
+                    sorted.sort_by_key(|node| node.distance(&target));
+                    assert_eq!(found, sorted);
+                    assert_eq!(found.len(), table.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_bucket_keeps_its_live_old_nodes() {
+        let mut table = table(TableConfig { bucket_size: 2, ..TableConfig::default() });
+        let node = |byte| Key8::new([byte]);
+        for byte in [0x80, 0x81] {
+            assert_eq!(table.offer(NOW, &node(byte), None), Offered::Admitted { evicted: None });
+        }
+        assert_eq!(table.offer(NOW, &node(0x82), None), Offered::Rejected(Rejection::BucketFull));
+        assert!(!table.record_failure(&node(0x81)));
+        assert_eq!(table.offer(NOW, &node(0x82), None), Offered::Admitted { evicted: Some(node(0x81)) });
+        assert_eq!(table.len(), 2);
+        assert_eq!(table.offer(NOW, &node(0), None), Offered::Rejected(Rejection::Local));
+    }
+
+    #[test]
+    fn failures_in_a_row_remove_a_node_and_an_answer_forgives_them() {
+        let mut table = table(TableConfig::default());
+        let node = Key8::new([9]);
+        let _ = table.offer(NOW, &node, Some(Duration::from_micros(1_500)));
+        assert!(!table.record_failure(&node) && !table.record_failure(&node));
+        assert_eq!(table.get(&node).map(TableEntry::failures), Some(2));
+        assert_eq!(table.offer(NOW + Duration::from_secs(1), &node, None), Offered::Refreshed);
+        let record = table.get(&node).unwrap();
+        assert_eq!((record.failures(), record.added()), (0, NOW));
+        assert_eq!(record.last_seen(), NOW + Duration::from_secs(1));
+        assert_eq!(record.round_trip(), Some(Duration::from_micros(1_500)));
+        assert!(!table.record_failure(&node) && !table.record_failure(&node) && table.record_failure(&node));
+        assert!(table.is_empty() && !table.record_failure(&node));
+    }
+
+    #[test]
+    fn one_address_cannot_take_over_another_nodes_key() {
+        let mut table =
+            RoutingTable::<Grouped>::new(Key8::new([0]), TableConfig::default(), &Secret::from_seed(0))
+                .unwrap();
+        let _ = table.offer(NOW, &(9, 1), None);
+        assert_eq!(table.offer(NOW, &(9, 2), None), Offered::Rejected(Rejection::KeyTaken));
+        assert!(!table.record_failure(&(9, 2)), "a failure at a bogus address is no failure of the node");
+        assert_eq!(table.get(&(9, 1)).map(TableEntry::failures), Some(0));
+        let _ = table.record_failure(&(9, 1));
+        assert_eq!(table.offer(NOW, &(9, 2), None), Offered::Admitted { evicted: Some((9, 1)) });
+    }
+
+    proptest! {
+        #[test]
+        fn limits_hold_whatever_is_offered(
+            steps in proptest::collection::vec((any::<u8>(), 0..4_u8, 0..4_u8), 0..300),
+            bucket_size in 1..6_usize,
+        ) {
+            let config = TableConfig { bucket_size, ..TableConfig::default() };
+            let mut table = RoutingTable::<Grouped>::new(Key8::new([0]), config.clone(), &Secret::from_seed(0)).unwrap();
+            for (key, group, what) in steps {
+                let before = table.len();
+                match what {
+                    0 => prop_assert_eq!(usize::from(table.record_failure(&(key, group))), before - table.len()),
+                    1 => prop_assert_eq!(usize::from(table.remove(&(key, group))), before - table.len()),
+                    _ => {
+                        let offered = table.offer(NOW, &(key, group), None);
+                        let grows = matches!(offered, Offered::Admitted { evicted: None });
+                        prop_assert_eq!(table.len(), before + usize::from(grows));
+                        prop_assert_eq!(matches!(offered, Offered::Rejected(_)), table.get(&(key, group)).is_none());
+                    }
+                }
+                for group in 1..4_u8 {
+                    let of = |records: &mut dyn Iterator<Item = &TableEntry<Grouped>>| {
+                        records.filter(|record| record.node().1 == group).count()
+                    };
+                    prop_assert!(of(&mut table.iter()) <= config.max_per_group);
+                    for cpl in 0..8 {
+                        prop_assert!(table.bucket(cpl).len() <= bucket_size);
+                        prop_assert!(of(&mut table.bucket(cpl).iter()) <= config.max_per_group_in_bucket);
+                    }
+                }
+                prop_assert_eq!(table.iter().count(), table.len());
+            }
+        }
+
+        #[test]
+        fn the_closest_come_first(local: [u8; 20], target: [u8; 20], near: u8, nodes: Vec<[u8; 20]>) {
+            #[derive(Clone, Debug, PartialEq)]
+            struct Wide;
+            impl Family for Wide {
+                type Key = Key160;
+                type Node = Key160;
+                type Message = ();
+                fn key(node: &Key160) -> Key160 {
+                    *node
+                }
+            }
+            let local = Key160::new(local);
+            let mut table = RoutingTable::<Wide>::new(local, TableConfig::default(), &Secret::from_seed(0)).unwrap();
+            for (i, mut node) in nodes.into_iter().enumerate() {
+                // Random keys share few bits; let some share many.
+                let shared = usize::from(near).wrapping_mul(i) % 21;
+                node[..shared].copy_from_slice(&local.as_bytes()[..shared]);
+                let _ = table.offer(NOW, &Key160::new(node), None);
+            }
+            for target in [Key160::new(target), local] {
+                let found: Vec<_> = table.closest(target).map(|record| *record.node()).collect();
+                let mut sorted: Vec<_> = table.iter().map(|record| *record.node()).collect();
+                sorted.sort_by_key(|node| node.distance(&target));
+                prop_assert_eq!(found, sorted);
+            }
+        }
+    }
+}

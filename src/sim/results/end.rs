@@ -1,0 +1,26 @@
+//! [`End`]: how an operation ended.
+
+use crate::vocabulary::operation_events::{Outcome, RefusalReason};
+use core::fmt;
+
+/// How a lookup or a broadcast ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// The engine finished it, with this outcome.
+    Finished(Outcome),
+    /// The engine refused it, for this reason.
+    Refused(RefusalReason),
+    /// No online node was found to start it, or its node has gone offline.
+    NobodyThere,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished(outcome) => outcome.fmt(f),
+            Self::Refused(_) => f.write_str("refused"),
+            Self::NobodyThere => f.write_str("nobody there"),
+        }
+    }
+}

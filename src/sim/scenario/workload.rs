@@ -1,0 +1,58 @@
+//! [`Workload`]: the lookups of a run.
+
+use crate::sim::scenario::interarrival::Interarrival;
+use crate::vocabulary::config_error::{ConfigError, require};
+use core::time::Duration;
+
+/// Lookups of uniformly random keys, each started by a random node that is online at the time.
+///
+/// Each lookup has its own trace id, made of the scenario's seed and the lookup's number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// How many lookups there are. Default: 200.
+    pub lookups: u32,
+    /// From when the network is built to the first lookup. Default: zero.
+    pub first: Duration,
+    /// From one lookup to the next. Default: every 600 s, so that no two run at the same time.
+    pub pace: Interarrival,
+    /// How long each may take, more than zero; `None` applies the node's configuration alone. Default: `None`.
+    pub deadline: Option<Duration>,
+    /// The share of lookups that send a message to each node they visit, instead of asking for closer nodes only.
+    /// 0 to 1. Default: 0.
+    pub messages: f64,
+    /// The share of lookups that their caller stops at a random time within a second, if they have not ended. 0 to
+    /// 1. Default: 0.
+    pub stopped: f64,
+}
+
+impl Default for Workload {
+    fn default() -> Self {
+        Self {
+            lookups: 200,
+            first: Duration::ZERO,
+            pace: Interarrival::Every(Duration::from_secs(600)),
+            deadline: None,
+            messages: 0.0,
+            stopped: 0.0,
+        }
+    }
+}
+
+impl Workload {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first field that is out of bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let deadline = self.deadline.is_none_or(|deadline| !deadline.is_zero());
+        require(deadline, "workload.deadline", "longer than zero")?;
+        require((0.0..=1.0).contains(&self.messages), "workload.messages", "0 to 1")?;
+        require((0.0..=1.0).contains(&self.stopped), "workload.stopped", "0 to 1")?;
+        require(self.pace.is_valid(), "workload.pace", "at least one time, all in order")
+    }
+
+    /// From when the network is built to the first lookup.
+    pub(crate) fn begins(&self) -> Duration {
+        self.first + self.pace.first()
+    }
+}

@@ -1,0 +1,559 @@
+//! The candidates of one lookup as the model knows them: which nodes it may ask, which answered, and how it may
+//! end.
+//!
+//! A lookup keeps a bounded number of candidates, splits them among disjoint paths, and adapts its time-outs. As
+//! long as none of these hides anything from an observer of events, the model is
+//! [exact](CandidateModel::is_exact), and the rules of the iteration are checked to the letter; otherwise only
+//! what holds in any case is.
+
+use super::test_family::{Net, Peer};
+use kad_proto::{
+    Ask, Bits, Config, Contact, Family, Instant, Key, Outcome, QueryConfig, Request, RequestId, Start,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum CandidateState {
+    NotAsked,
+    /// Asked; a slot is occupied until `slow_at`, then it may be asked again.
+    Waiting {
+        slow_at: Option<Instant>,
+    },
+    /// Its requests timed out, and it may be asked again.
+    TimedOut,
+    Answered {
+        elapsed: Duration,
+        hop: u32,
+        value: bool,
+    },
+    Failed,
+}
+
+#[derive(Clone, Debug)]
+struct Candidate {
+    state: CandidateState,
+    /// One more than the hop of each answer that named it, the first one first.
+    hops: Vec<u32>,
+    /// Requests sent.
+    tries: usize,
+    /// Requests in flight.
+    pending: Vec<RequestId>,
+    /// All requests that ended timed out: one more may have waited for capacity meanwhile.
+    only_timeouts: bool,
+    /// It has failed by other means than a request of the lookup.
+    failed_elsewhere: bool,
+}
+
+impl Candidate {
+    fn answered(&self) -> bool {
+        matches!(self.state, CandidateState::Answered { .. })
+    }
+
+    fn is_slow(&self, now: Instant) -> bool {
+        matches!(self.state, CandidateState::Waiting { slow_at: Some(at) } if at <= now)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct CandidateModel<const N: usize> {
+    local: Bits<N>,
+    target: Bits<N>,
+    config: QueryConfig,
+    num_results: usize,
+    k: usize,
+    max_candidates: usize,
+    candidates: BTreeMap<Peer<N>, Candidate>,
+    /// Answers and failures since the last answer that brought a closer node.
+    without_progress: usize,
+    /// Soft limits are as configured, not adapted.
+    fixed_timeouts: bool,
+    exact: bool,
+    /// A request has been slow, or ended without an answer: edge probes are allowed from now on.
+    slow_or_failed: bool,
+    /// The lookup only asks for closer nodes: a slow node may be asked again while its first request is in flight.
+    is_find: bool,
+    /// Nodes asked beyond the k closest, as edge probes.
+    edge_probes: usize,
+}
+
+impl<const N: usize> CandidateModel<N> {
+    /// How many nodes a path may ask beyond the k closest.
+    const MAX_EDGE_PROBES: usize = 4;
+
+    pub(crate) fn new(
+        local: Bits<N>,
+        target: Bits<N>,
+        config: &Config,
+        start: &Start<Net<N>>,
+        seeds: &[Peer<N>],
+    ) -> Self {
+        let (query, network) = (&config.query, &config.network);
+        let num_results = start.num_results.unwrap_or(query.k);
+        let fixed_timeouts = network.min_timeout >= network.request_timeout;
+        let mut model = Self {
+            local,
+            target,
+            num_results,
+            k: query.k.max(num_results),
+            max_candidates: query.max_candidates.max(2 * num_results),
+            candidates: BTreeMap::new(),
+            without_progress: 0,
+            fixed_timeouts,
+            exact: fixed_timeouts && query.paths == 1,
+            slow_or_failed: false,
+            is_find: start.ask == Ask::FindCloser,
+            edge_probes: 0,
+            config: query.clone(),
+        };
+        for seed in seeds {
+            model.add_candidate(*seed, 1);
+        }
+        model
+    }
+
+    pub(crate) fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    /// Whether the model knows when the lookup ends: after a slow or failed request, edge probes may come first.
+    pub(crate) fn end_is_predictable(&self) -> bool {
+        self.exact && !(self.slow_or_failed && self.config.edge_probing && self.is_find)
+    }
+
+    /// Whether nothing is left to ask, as far as the model knows.
+    pub(crate) fn should_end(&self) -> bool {
+        let (not_failed, required) = (self.not_failed(), self.required());
+        let converged = not_failed.len() >= required
+            && not_failed[..required].iter().all(|(_, candidate)| candidate.answered());
+        let exhausted = not_failed.iter().all(|(_, candidate)| candidate.answered());
+        // A node that was asked before may be asked again, at the limit of nodes too.
+        let next = not_failed.iter().find(|(_, candidate)| !candidate.answered());
+        let next_is_new = next.is_some_and(|(_, candidate)| candidate.state == CandidateState::NotAsked);
+        let limited = next_is_new && self.asked_nodes() >= self.config.max_nodes && !self.is_pending();
+        converged || exhausted || limited
+    }
+
+    /// Whether a request is in flight.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.candidates.values().any(|candidate| !candidate.pending.is_empty())
+    }
+
+    pub(crate) fn has_answered(&self, peer: &Peer<N>) -> bool {
+        self.candidates.get(peer).is_some_and(Candidate::answered)
+    }
+
+    /// Whether the requests to a node timed out, and it has not been asked again since.
+    pub(crate) fn has_timed_out(&self, peer: &Peer<N>) -> bool {
+        self.candidates.get(peer).is_some_and(|candidate| candidate.state == CandidateState::TimedOut)
+    }
+
+    /// The hops at which a node was named.
+    pub(crate) fn hops(&self, peer: &Peer<N>) -> Option<&[u32]> {
+        self.candidates.get(peer).map(|candidate| &candidate.hops[..])
+    }
+
+    /// A request was cancelled because the lookup ended.
+    pub(crate) fn request_cancelled(&mut self, id: RequestId, peer: &Peer<N>) {
+        if let Some(candidate) = self.candidates.get_mut(peer) {
+            candidate.pending.retain(|other| *other != id);
+        }
+    }
+
+    /// Nodes that have neither failed nor timed out, in order of distance: the hop of each, and whether it has
+    /// answered.
+    pub(crate) fn usable(&self) -> Vec<(Peer<N>, u32, bool)> {
+        let usable = self
+            .not_failed()
+            .into_iter()
+            .filter(|(_, candidate)| candidate.state != CandidateState::TimedOut);
+        usable.map(|(peer, candidate)| (*peer, candidate.hops[0], candidate.answered())).collect()
+    }
+
+    /// The closest nodes that have answered, in order of distance, and the hop of each.
+    pub(crate) fn closest(&self) -> Vec<(Peer<N>, u32)> {
+        let answered = self.usable().into_iter().filter(|(.., answered)| *answered);
+        answered.take(self.num_results).map(|(peer, hop, _)| (peer, hop)).collect()
+    }
+
+    fn distance(&self, peer: &Peer<N>) -> Bits<N> {
+        peer.key.distance(&self.target)
+    }
+
+    /// Adds a node that a seed list or an answer names. Returns whether it is new.
+    fn add_candidate(&mut self, peer: Peer<N>, hop: u32) -> bool {
+        if peer.key == self.local {
+            return false;
+        }
+        if let Some(candidate) = self.candidates.get_mut(&peer) {
+            candidate.hops.push(hop);
+            return false;
+        }
+        // The order of two nodes with the same key is unspecified.
+        self.exact = self.exact
+            && self
+                .candidates
+                .values()
+                .filter(|candidate| candidate.state == CandidateState::NotAsked)
+                .count()
+                < self.max_candidates
+            && !self.candidates.keys().any(|other| other.key == peer.key);
+        let candidate = Candidate {
+            state: CandidateState::NotAsked,
+            hops: vec![hop],
+            tries: 0,
+            pending: Vec::new(),
+            only_timeouts: true,
+            failed_elsewhere: false,
+        };
+        self.candidates.insert(peer, candidate);
+        true
+    }
+
+    /// How many slots are occupied: nodes that are asked and not slow.
+    fn occupied_slots(&self, now: Instant) -> usize {
+        let waits = |candidate: &&Candidate| {
+            matches!(candidate.state, CandidateState::Waiting { .. }) && !candidate.is_slow(now)
+        };
+        self.candidates.values().filter(waits).count()
+    }
+
+    fn asked_nodes(&self) -> usize {
+        self.candidates.values().filter(|candidate| candidate.tries > 0).count()
+    }
+
+    fn parallelism(&self) -> usize {
+        let alpha = self.config.alpha;
+        if self.without_progress >= alpha { alpha.max(self.k) } else { alpha }
+    }
+
+    /// Time has passed, up to `now`.
+    pub(crate) fn time_passes(&mut self, now: Instant) {
+        self.slow_or_failed |= self.candidates.values().any(|candidate| candidate.is_slow(now));
+    }
+
+    /// A request comes out. `nothing_queued`: no request waited for capacity before or after this call. Returns
+    /// whether the node was never asked before.
+    pub(crate) fn request_sent(
+        &mut self,
+        now: Instant,
+        request: &Request<Net<N>>,
+        slow_at: Option<Instant>,
+        nothing_queued: bool,
+    ) -> bool {
+        let peer = request.node;
+        assert_ne!(peer.key, self.local, "lookup: never contacts the node itself");
+        let Some(candidate) = self.candidates.get(&peer) else {
+            panic!("lookup: asks only nodes that were named: {peer:?}")
+        };
+        assert!(candidate.hops.contains(&request.hop), "hops: {} of {:?}", request.hop, candidate.hops);
+        let first_named = candidate.hops[0] == request.hop;
+        assert!(
+            !self.exact || first_named,
+            "hops: one more than that of the answer that first named the node"
+        );
+        let may_ask = match candidate.state {
+            CandidateState::NotAsked | CandidateState::TimedOut => true,
+            CandidateState::Waiting { .. } => {
+                self.is_find && (candidate.is_slow(now) || !self.fixed_timeouts)
+            }
+            CandidateState::Failed => {
+                (self.is_find && candidate.only_timeouts || candidate.failed_elsewhere) && !nothing_queued
+            }
+            CandidateState::Answered { .. } => false,
+        };
+        assert!(
+            may_ask,
+            "lookup: asks a node again only if it has not answered or failed: {peer:?} {:?}",
+            candidate.state
+        );
+        let most = self.max_tries(&peer, candidate, nothing_queued);
+        assert!(candidate.tries <= most, "lookup: a node is asked again only as often as `retries` allows");
+        self.check_target(request);
+        let first = candidate.tries == 0;
+        // Nodes that the lookup has moved on from do not count: those that are slow, and those that were and are
+        // asked again.
+        let closer = self.candidates.iter().filter(|(other, candidate)| {
+            let counts = match candidate.state {
+                CandidateState::Waiting { .. } => !candidate.is_slow(now) && candidate.tries == 1,
+                CandidateState::NotAsked | CandidateState::TimedOut | CandidateState::Answered { .. } => true,
+                CandidateState::Failed => false,
+            };
+            counts && self.distance(other) < self.distance(&peer)
+        });
+        let beyond = self.exact && nothing_queued && closer.count() >= self.k;
+        self.edge_probes += usize::from(beyond);
+        let edge_probe = first && request.target != self.target && self.edge_probes <= Self::MAX_EDGE_PROBES;
+        assert!(
+            !beyond || edge_probe,
+            "lookup: asks only the k closest, apart from edge probes: {peer:?} of {self}"
+        );
+        let Some(candidate) = self.candidates.get_mut(&peer) else { return first };
+        candidate.tries += 1;
+        candidate.pending.push(request.id);
+        // A node that is asked although it failed elsewhere was to be asked before that, and the request waited
+        // for capacity.
+        candidate.failed_elsewhere = false;
+        candidate.state = CandidateState::Waiting { slow_at };
+        assert!(self.asked_nodes() <= self.config.max_nodes, "lookup: at most max_nodes nodes");
+        let most = self.config.paths * self.config.alpha.max(self.k);
+        assert!(
+            !self.fixed_timeouts || self.occupied_slots(now) <= most,
+            "lookup: at most max(alpha, k) slots per path"
+        );
+        if self.exact && nothing_queued {
+            assert!(
+                self.occupied_slots(now) <= self.parallelism(),
+                "lookup: alpha slots, and max(alpha, k) when it stalls: {self}"
+            );
+        }
+        first
+    }
+
+    /// How many times a node may have been asked for it to be asked again: once more than the retries if it is
+    /// slow, and closer than all that have answered. Where requests waited for capacity, this may have held when
+    /// the request was submitted.
+    fn max_tries(&self, peer: &Peer<N>, candidate: &Candidate, nothing_queued: bool) -> usize {
+        let retries = self.config.retries;
+        let waits = self.is_find
+            && retries > 0
+            && !matches!(candidate.state, CandidateState::NotAsked | CandidateState::TimedOut);
+        let nearer = |(other, candidate): (&Peer<N>, &Candidate)| {
+            candidate.answered() && self.distance(other) < self.distance(peer)
+        };
+        let exact = self.exact && nothing_queued;
+        retries + usize::from(waits && !(exact && self.candidates.iter().any(nearer)))
+    }
+
+    /// Checks the key that a node is asked about: the target or, after a slow or failed request, the target with
+    /// one bit flipped, which lies in another subtree.
+    fn check_target(&self, request: &Request<Net<N>>) {
+        let flipped = request.target.distance(&self.target);
+        let bits: u32 = flipped.as_bytes().iter().map(|byte| byte.count_ones()).sum();
+        assert!(
+            bits <= 1,
+            "lookup: the target differs from the lookup's in at most one bit: {}",
+            request.target
+        );
+        let find = request.ask == Ask::FindCloser;
+        let may = find && self.config.edge_probing && (self.slow_or_failed || !self.fixed_timeouts);
+        assert!(bits == 0 || may, "lookup: edge probes only after a slow or failed request");
+    }
+
+    /// Applies an answer. Returns the other requests to the node, which are superseded by it.
+    pub(crate) fn request_answered(
+        &mut self,
+        id: RequestId,
+        peer: Peer<N>,
+        elapsed: Duration,
+        hop: u32,
+        closer: &[Peer<N>],
+        value: bool,
+    ) -> Vec<RequestId> {
+        let candidate = self.candidate_mut(&peer);
+        candidate.state = CandidateState::Answered { elapsed, hop, value };
+        let mut superseded = std::mem::take(&mut candidate.pending);
+        superseded.retain(|other| *other != id);
+        let kth_distance = self.kth_distance();
+        let mut progress = false;
+        let closer = &closer[..closer.len().min(self.config.max_closer_nodes)];
+        let crowd = |group| closer.iter().filter(|peer| Net::group(peer) == Some(group)).count();
+        let crowded = |peer| Net::group(peer).is_some_and(|group| crowd(group) > self.config.max_per_group);
+        let welcome: Vec<_> = closer.iter().filter(|peer| !crowded(peer)).collect();
+        let mut room = (self.max_candidates / 2).max(1);
+        for named in welcome {
+            let near = kth_distance.is_none_or(|kth_distance| self.distance(named) < kth_distance);
+            let news = self.add_candidate(*named, hop + 1);
+            // One answer may fill only a share of the candidates: which of the nodes are kept is unspecified.
+            self.exact &= !news || room > 0;
+            room = room.saturating_sub(usize::from(news));
+            progress |= news && near;
+        }
+        self.without_progress = if progress { 0 } else { self.without_progress + 1 };
+        superseded
+    }
+
+    /// The distance of the k-th closest node that has neither failed nor timed out.
+    fn kth_distance(&self) -> Option<Bits<N>> {
+        let not_failed = self.candidates.iter();
+        let not_failed = not_failed.filter(|(_, candidate)| {
+            !matches!(candidate.state, CandidateState::Failed | CandidateState::TimedOut)
+        });
+        let mut distances: Vec<_> = not_failed.map(|(peer, _)| self.distance(peer)).collect();
+        distances.sort_unstable();
+        distances.get(self.k - 1).copied()
+    }
+
+    /// A request ended without an answer. A node whose requests have all timed out may be asked again, within the
+    /// number of retries.
+    pub(crate) fn request_failed(&mut self, id: RequestId, peer: Peer<N>, timed_out: bool) {
+        let retries = self.config.retries;
+        let candidate = self.candidate_mut(&peer);
+        candidate.pending.retain(|other| *other != id);
+        candidate.only_timeouts &= timed_out;
+        if candidate.state != CandidateState::Failed && (candidate.pending.is_empty() || !timed_out) {
+            let again = timed_out && candidate.tries <= retries;
+            candidate.state = if again { CandidateState::TimedOut } else { CandidateState::Failed };
+        }
+        self.without_progress += 1;
+        self.slow_or_failed = true;
+    }
+
+    /// A node has failed by other means than a request of the lookup.
+    pub(crate) fn node_failed(&mut self, peer: &Peer<N>) {
+        if let Some(candidate) = self.candidates.get_mut(peer)
+            && !candidate.answered()
+            && candidate.state != CandidateState::Failed
+        {
+            if candidate.pending.is_empty() {
+                candidate.state = CandidateState::Failed;
+                candidate.failed_elsewhere = true;
+            }
+            self.slow_or_failed = true;
+        }
+    }
+
+    fn candidate_mut(&mut self, peer: &Peer<N>) -> &mut Candidate {
+        self.candidates.get_mut(peer).expect("lookup: progress of a node that was named")
+    }
+
+    /// Whether no request to a node is in flight.
+    pub(crate) fn has_no_pending(&self, peer: &Peer<N>) -> bool {
+        self.candidates.get(peer).is_none_or(|candidate| candidate.pending.is_empty())
+    }
+
+    /// Whether a node has failed.
+    pub(crate) fn has_failed(&self, peer: &Peer<N>) -> bool {
+        self.candidates.get(peer).is_some_and(|candidate| candidate.state == CandidateState::Failed)
+    }
+
+    /// The nodes that have not failed, in order of distance.
+    fn not_failed(&self) -> Vec<(&Peer<N>, &Candidate)> {
+        let mut not_failed: Vec<_> = self
+            .candidates
+            .iter()
+            .filter(|(_, candidate)| candidate.state != CandidateState::Failed)
+            .collect();
+        not_failed.sort_by_key(|(peer, _)| self.distance(peer));
+        not_failed
+    }
+
+    /// How many of the closest nodes must have answered.
+    fn required(&self) -> usize {
+        self.config.beta.unwrap_or(self.k)
+    }
+
+    /// The lookup stays live after a call in which nothing prevented it from sending: it must have a reason to
+    /// wait. `busy` lists the nodes with as many requests in flight as the limit allows.
+    pub(crate) fn assert_not_idle(&self, now: Instant, busy: &[Bits<N>]) {
+        let pending = self.candidates.values().any(|candidate| !candidate.pending.is_empty());
+        let waits = pending || !busy.is_empty();
+        assert!(waits, "not idle: a live lookup waits for a request: {self}");
+        if !self.exact {
+            return;
+        }
+        let (not_failed, required) = (self.not_failed(), self.required());
+        let converged = not_failed.len() >= required
+            && not_failed[..required].iter().all(|(_, candidate)| candidate.answered());
+        let exhausted = not_failed.iter().all(|(_, candidate)| candidate.answered());
+        // After a slow or failed request, edge probes may come first.
+        assert!(self.slow_or_failed || !converged, "lookup: ends when the k closest have answered: {self}");
+        assert!(self.slow_or_failed || !exhausted, "lookup: ends when nothing is left to ask: {self}");
+        if converged || self.occupied_slots(now) >= self.parallelism() {
+            return;
+        }
+        let mut window = 0;
+        for (peer, candidate) in not_failed {
+            let again = self.is_find && candidate.tries <= self.max_tries(peer, candidate, true);
+            let could = match candidate.state {
+                CandidateState::NotAsked => self.asked_nodes() < self.config.max_nodes,
+                CandidateState::TimedOut => true,
+                CandidateState::Waiting { .. } => candidate.is_slow(now) && again,
+                CandidateState::Answered { .. } | CandidateState::Failed => false,
+            };
+            if could && busy.contains(&peer.key) {
+                return; // it waits for that node, and asks no other instead
+            }
+            assert!(!could, "not idle: {peer:?} could be asked now: {self}");
+            // At the limit of nodes no further node is asked: neither this one nor one beyond it.
+            let slow = candidate.is_slow(now)
+                || matches!(candidate.state, CandidateState::Waiting { .. }) && candidate.tries > 1;
+            window += usize::from(!slow);
+            if window == self.k || candidate.state == CandidateState::NotAsked {
+                break;
+            }
+        }
+    }
+
+    /// Checks the finish.
+    pub(crate) fn assert_finish(&self, outcome: Outcome, closest: &[Contact<Net<N>>]) {
+        let responsive = self.candidates.iter().filter(|(_, candidate)| candidate.answered());
+        let mut responsive: Vec<_> = responsive.map(|(peer, _)| self.distance(peer)).collect();
+        responsive.sort_unstable();
+        let found: Vec<_> = closest.iter().map(|contact| self.distance(&contact.node)).collect();
+        let expected = &responsive[..responsive.len().min(self.num_results)];
+        assert_eq!(found, expected, "results: the closest nodes that answered, in order");
+        for (place, contact) in closest.iter().enumerate() {
+            let CandidateState::Answered { elapsed, hop, value } = self.candidates[&contact.node].state
+            else {
+                panic!("results: only nodes that answered")
+            };
+            let double = closest[..place].iter().any(|other| other.node == contact.node);
+            assert!(!double, "results: each node once");
+            let whole = u128::from(u32::MAX).min(elapsed.as_micros());
+            let (round_trip, found_by) = (contact.round_trip().as_micros(), contact.hop());
+            assert_eq!((round_trip, found_by), (whole, hop), "results: round trip and hop of each node");
+            assert_eq!(contact.has_value(), value, "results: has_value is set for nodes that had the value");
+        }
+        let required = self.required();
+        if outcome == Outcome::Converged {
+            assert!(responsive.len() >= required, "outcome: converged only with enough answers");
+        }
+        if !self.exact {
+            return;
+        }
+        let not_failed = self.not_failed();
+        let converged = not_failed.len() >= required
+            && not_failed[..required].iter().all(|(_, candidate)| candidate.answered());
+        let open = not_failed.iter().any(|(_, candidate)| !candidate.answered());
+        match outcome {
+            Outcome::Converged => {
+                assert!(converged, "outcome: converged only if the closest have all answered: {self}")
+            }
+            Outcome::Exhausted => {
+                assert!(
+                    !open && not_failed.len() < required,
+                    "outcome: exhausted only if nothing is left to ask: {self}"
+                );
+            }
+            Outcome::NodeLimit => {
+                let limit = self.asked_nodes() == self.config.max_nodes;
+                // A node that failed elsewhere may have done so after the limit was reached.
+                let open = open || self.candidates.values().any(|candidate| candidate.failed_elsewhere);
+                assert!(
+                    limit && open && !converged,
+                    "outcome: node limit only if it is reached with nodes left to ask: {self}"
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+impl<const N: usize> std::fmt::Display for CandidateModel<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "k {}, alpha {}, beta {:?}, ", self.k, self.config.alpha, self.config.beta)?;
+        write!(f, "retries {}, max_nodes {}, ", self.config.retries, self.config.max_nodes)?;
+        write!(
+            f,
+            "target {}, without progress {}, slow or failed {}",
+            self.target, self.without_progress, self.slow_or_failed
+        )?;
+        let mut candidates: Vec<_> = self.candidates.iter().collect();
+        candidates.sort_by_key(|(peer, _)| self.distance(peer));
+        for (Peer { key, address }, Candidate { state, tries, pending, .. }) in candidates {
+            write!(f, "\n{key}/{address} {state:?}, tries {tries}, pending {pending:?}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! The contract of the routing maintenance over any bytes, for [`Maintenance`](kad_proto::Maintenance) alone and
+//! inside the coordinator. The property tests, the fuzz targets and the replay of their corpora share it:
+//! [`run_scenario`] decodes bytes into steps and plays them.
+//!
+//! - [`machine_under_test`]: the two machines behind one trait.
+//! - [`checker`]: what must hold after every call.
+
+#![allow(dead_code)] // each user of it uses a part of it
+
+pub(crate) mod checker;
+pub(crate) mod machine_under_test;
+
+use checker::MaintenanceChecker;
+use kad_proto::coordinator::Inbound;
+use kad_proto::{
+    BootstrapConfig, Config, ExploreConfig, Family, Group, IncludeConfig, Instant, Key8, NetworkConfig,
+    PoolConfig, ProbeConfig, QueryConfig, Response, RoutingConfig, RoutingInbound, Schedule, SpanContext,
+    Stamped, Start, TableConfig,
+};
+use machine_under_test::MachineUnderTest;
+use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tiny;
+
+impl Family for Tiny {
+    type Key = Key8;
+    type Node = Key8;
+    type Message = ();
+
+    fn key(node: &Key8) -> Key8 {
+        *node
+    }
+
+    fn admits(node: &Key8) -> bool {
+        node.as_bytes()[0] != REFUSED
+    }
+}
+
+/// The same, where half of the nodes belong to one of four diversity groups.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Grouped;
+
+impl Family for Grouped {
+    type Key = Key8;
+    type Node = Key8;
+    type Message = ();
+
+    fn key(node: &Key8) -> Key8 {
+        *node
+    }
+
+    fn admits(node: &Key8) -> bool {
+        Tiny::admits(node)
+    }
+
+    fn group(node: &Key8) -> Option<Group> {
+        let [key] = *node.as_bytes();
+        key.is_multiple_of(2).then(|| Group(u64::from(key / 2 % 4)))
+    }
+}
+
+pub(crate) const LOCAL: Key8 = Key8::new([0xff]);
+pub(crate) const REFUSED: u8 = 0x13;
+pub(crate) const S: Duration = Duration::from_secs(1);
+
+pub(crate) fn node(key: u8) -> Key8 {
+    Key8::new([key])
+}
+
+pub(crate) fn at(seconds: u64) -> Instant {
+    Instant::from_secs(seconds)
+}
+
+pub(crate) fn span(number: u64) -> SpanContext {
+    let (trace, span) = (TraceId::from(u128::from(number)), SpanId::from(number));
+    SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE)
+}
+
+/// The answer of a node, by its key: a fixed share of the keys does not answer at all, and another names no nodes.
+pub(crate) fn answer_of(key: u8, salt: u8) -> Option<Vec<u8>> {
+    match key.wrapping_mul(37) ^ salt {
+        0..=79 => None,
+        80..=99 => Some(Vec::new()),
+        other => Some((0..20).map(|i| other.wrapping_mul(i).wrapping_add(key)).collect()),
+    }
+}
+
+/// The limits of every scenario.
+pub(crate) const BUCKET_SIZE: usize = 4;
+pub(crate) const MAX_CHECKS: u64 = 3;
+pub(crate) const MAX_QUEUED: u64 = 5;
+pub(crate) const MIN_NODES: usize = 3;
+pub(crate) const MAX_CLIENTS: usize = 3;
+/// Time-outs of a request and of an operation.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+
+fn config(seed: u8) -> Config {
+    let bits = |shift: u32, below: u8| usize::from(seed.rotate_right(shift) % below);
+    let table = TableConfig {
+        bucket_size: BUCKET_SIZE,
+        max_failures: 1 + usize::from(seed % 3),
+        ..TableConfig::default()
+    };
+    let include = IncludeConfig { max_queued: MAX_QUEUED as usize, ..IncludeConfig::default() };
+    let probe =
+        ProbeConfig { interval: S * 7, retry_interval: S * 2, timeout: S * 3, ..ProbeConfig::default() };
+    let schedule = if seed.is_multiple_of(5) {
+        Schedule::NoWait
+    } else {
+        Schedule::Dynamic { interval: S * 20, multiplier: 50, jitter: 20 }
+    };
+    let explore = ExploreConfig { schedule, max_cpl: 20, timeout: S * 9 };
+    let bootstrap =
+        BootstrapConfig { min_nodes: MIN_NODES, retry_interval: S * 4, timeout: S * 6, max_seeds: 4 };
+    let routing = RoutingConfig {
+        bootstrap: Some(bootstrap),
+        include: Some(include),
+        probe: Some(probe),
+        explore: Some(explore),
+        max_clients: MAX_CLIENTS,
+    };
+    let network = NetworkConfig {
+        request_timeout: REQUEST_TIMEOUT,
+        // In half of the scenarios time-outs are not adapted.
+        min_timeout: if bits(3, 2) == 0 { S / 4 } else { REQUEST_TIMEOUT },
+        max_in_flight: 2 + usize::from(seed % 7),
+        max_per_node: 1 + usize::from(seed % 2),
+        max_queued: usize::from(seed % 4),
+        ..NetworkConfig::default()
+    };
+    let pool = PoolConfig { max_running: 1 + bits(5, 4), max_waiting: 2, ..PoolConfig::default() };
+    let query = QueryConfig { timeout: OPERATION_TIMEOUT, ..QueryConfig::default() };
+    Config { query, pool, network, table, routing, network_size: None, ..Config::default() }
+}
+
+/// Plays the scenario that the bytes encode: a seed of the configuration, then two bytes for each step. Returns
+/// how often each situation occurred.
+pub(crate) fn run_scenario<M: MachineUnderTest>(bytes: &[u8]) -> BTreeMap<&'static str, u64> {
+    let (seed, steps) = bytes.split_first().map_or((0, bytes), |(seed, steps)| (*seed, steps));
+    let mut checker = MaintenanceChecker::<M>::new(config(seed), seed.into());
+    let mut tag = 0;
+    for step in steps.chunks_exact(2) {
+        let (what, argument) = (step[0], step[1]);
+        let target = node(argument);
+        let open = checker.request_in_flight(argument);
+        let seeds = vec![node(argument ^ 0x55)];
+        let event = match (what % 16, open) {
+            (0, _) if M::HAS_LOOKUPS => {
+                tag += 1;
+                Inbound::Start(Start::find(tag, target).with_seeds(seeds))
+            }
+            (0 | 1, _) => {
+                // Sometimes the tag of the previous start, which may be in use.
+                tag += u64::from(argument % 8 != 0);
+                Inbound::Start(Start::bootstrap(tag, LOCAL, vec![target]))
+            }
+            (2, _) => Inbound::Routing(RoutingInbound::Discovered(target)),
+            (3, _) => {
+                let round_trip = argument.is_multiple_of(8).then(|| S / 20);
+                Inbound::Routing(RoutingInbound::Connected { node: target, round_trip })
+            }
+            (4, _) => Inbound::Routing(RoutingInbound::Disconnected(target)),
+            (5, _) if argument < 32 => Inbound::Routing(RoutingInbound::Client(target)),
+            (6, _) => Inbound::Routing(RoutingInbound::Seeds(vec![target])),
+            (7, _) => Inbound::Routing(RoutingInbound::Restore(checker.snapshot())),
+            (8, Some((request, _))) => Inbound::Response(Response::failed(request)),
+            (9, _) if tag > 0 => checker.operation(tag).map_or(Inbound::Tick, Inbound::Stop),
+            (10..=12, Some((request, asked))) => match answer_of(asked.as_bytes()[0], seed) {
+                Some(closer) => {
+                    Inbound::Response(Response::answered(request, closer.into_iter().map(node).collect()))
+                }
+                None => Inbound::Tick,
+            },
+            (13, _) => {
+                // The next call is late for what is due by then.
+                checker.advance(S / 50 * u32::from(argument));
+                continue;
+            }
+            _ => {
+                checker.advance_to_wake_up();
+                continue;
+            }
+        };
+        let mut event = Stamped::new(event);
+        if !argument.is_multiple_of(7) {
+            event = event.in_span(span(u64::from(argument) + 1));
+        }
+        if argument.is_multiple_of(3) {
+            event = event.with_deadline(checker.now() + S / 4 * u32::from(argument));
+        }
+        checker.handle_event(event);
+    }
+    checker.finish()
+}
