@@ -58,7 +58,7 @@
 //!
 //! # What it costs
 //!
-//! Additional instructions for a lookup of 23 requests, for which the coordinator alone needs 193,200
+//! Additional instructions for a lookup of 23 requests, for which the coordinator alone needs 191,300
 //! (`benches/instructions`):
 //!
 //! | | additional |
