@@ -104,6 +104,7 @@
 //! | --- | --- |
 //! | `record` | a coordinator that records what it receives, for replay: a failure in the field becomes a test |
 //! | `sim` | a deterministic simulator of whole networks |
+//! | `testing` | the contract of every machine as a checker over any events, for tests of families and drivers |
 //! | `telemetry` | a coordinator whose operations and requests are OpenTelemetry spans, and metrics |
 //!
 //! # Guarantees
@@ -150,6 +151,8 @@ pub mod routing;
 pub mod sim;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod vocabulary;
 
 pub use broadcast::regions::{Coverage, Gaps, Prefix};

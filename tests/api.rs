@@ -43,6 +43,39 @@ impl Family for Light {
 
 fn is_a_value<T: Clone + Debug + Send + 'static>() {}
 
+/// A checker holds models behind trait objects: it moves between threads, and is not copied.
+#[cfg(feature = "testing")]
+#[test]
+fn a_checker_moves_between_threads() {
+    fn moves<T: Debug + Send + 'static>() {}
+    moves::<kad_proto::testing::ContractChecker<Heavy>>();
+    moves::<kad_proto::testing::ContractChecker<Light>>();
+    is_a_value::<kad_proto::testing::Broken>();
+    is_a_value::<kad_proto::testing::RequestInFlight<Heavy>>();
+}
+
+/// The checker asks of nodes and messages no more than the engine does.
+#[cfg(feature = "testing")]
+#[test]
+fn a_checker_follows_a_machine_of_a_heavy_family() {
+    use kad_proto::Start;
+    let node = |byte: u8| (Key160::new([byte; 20]), vec![format!("10.0.0.{byte}")]);
+    let (local, target) = (Key160::new([0; 20]), Key160::new([9; 20]));
+    let mut machine = Coordinator::<Heavy>::new(local, Config::default(), &Secret::from_seed(0)).unwrap();
+    let mut checker = kad_proto::testing::ContractChecker::new(local, Config::default()).unwrap();
+    let start = Start::message(1, target, b"get".as_slice().into()).with_seeds(vec![node(1), node(2)]);
+    let mut now = Instant::from_secs(1);
+    checker.call(&mut machine, now, &Stamped::new(start.into()));
+    let of_lookup =
+        |(_, sent): &&(_, kad_proto::testing::RequestInFlight<Heavy>)| sent.initiator.operation().is_some();
+    while let Some((request, _)) = checker.requests().iter().find(of_lookup) {
+        now = now + std::time::Duration::from_millis(20);
+        let response = Response::answered(*request, vec![node(3), node(4)]).with_value();
+        checker.call(&mut machine, now, &Stamped::new(response.into()));
+    }
+    assert_eq!(checker.tally().get("outcome: exhausted"), Some(&1));
+}
+
 #[test]
 fn machines_are_values() {
     fn of<F: Family>() {

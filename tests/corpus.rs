@@ -1,5 +1,6 @@
 //! Replays the corpora of the fuzz targets, so that `cargo test` runs every input that a fuzzer has kept.
 
+#![cfg(feature = "testing")]
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod random_world;

@@ -1,12 +1,14 @@
 //! The contract as properties over random scenarios: see [`random_world`].
 
+#![cfg(feature = "testing")]
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod random_world;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use random_world::{BROADCAST_HEADER, CRAWL_HEADER, HEADER, MachineKind, STEP, Tally, check};
+use random_world::scenario::Scenario;
+use random_world::{BROADCAST_HEADER, CRAWL_HEADER, HEADER, MachineKind, STEP, Tally, decode, run};
 
 /// Bytes that shrink step by step, and each step towards the simplest.
 fn bytes<const LENGTH: usize>() -> impl Strategy<Value = Vec<u8>> {
@@ -17,11 +19,24 @@ fn bytes<const LENGTH: usize>() -> impl Strategy<Value = Vec<u8>> {
 
 /// Runs random but fixed scenarios, and checks that each expected situation occurs at least ten times.
 fn scenarios(kind: MachineKind, cases: u32, bytes: impl Strategy<Value = Vec<u8>>, expected: &[&str]) {
+    altered_scenarios(kind, cases, bytes, |_| {}, expected);
+}
+
+/// The same with scenarios that are altered.
+fn altered_scenarios(
+    kind: MachineKind,
+    cases: u32,
+    bytes: impl Strategy<Value = Vec<u8>>,
+    alter: impl Fn(&mut Scenario),
+    expected: &[&str],
+) {
     let tally = std::cell::RefCell::new(Tally::new());
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[kind as u8; 32]);
     let result = TestRunner::new_with_rng(config, rng).run(&bytes, |bytes| {
-        for (what, count) in check(kind, &bytes) {
+        let mut scenario = decode(kind, &bytes);
+        alter(&mut scenario);
+        for (what, count) in run(&scenario) {
             *tally.borrow_mut().entry(what).or_insert(0) += count;
         }
         Ok(())
@@ -208,6 +223,30 @@ fn a_broadcast_keeps_the_contract() {
         bytes::<BROADCAST_HEADER>(),
         &[&OF_A_BROADCAST[..], &BESIDE_A_BROADCAST].concat(),
     );
+}
+
+/// Without progress events the checker sees the ends of requests by their responses and cancels alone.
+#[test]
+fn machines_without_progress_keep_the_contract() {
+    let silent = |scenario: &mut Scenario| scenario.config.pool.progress = false;
+    let lookups =
+        ["started", "outcome: converged", "outcome: quorum", "cancel: timed out", "admitted", "removed"];
+    altered_scenarios(MachineKind::Coordinator, 200, bytes::<HEADER>(), silent, &lookups);
+    let stores =
+        ["store: stored", "store: failed", "store: timed out", "sweep: allotted", "background: response"];
+    altered_scenarios(MachineKind::Broadcast, 300, bytes::<BROADCAST_HEADER>(), silent, &stores);
+}
+
+/// Without models, as the simulator has it, every scenario passes as well.
+#[test]
+fn the_contract_without_models_allows_what_machines_do() {
+    let bare = |scenario: &mut Scenario| scenario.models = false;
+    let both = |scenario: &mut Scenario| (scenario.models, scenario.config.pool.progress) = (false, false);
+    let ends = ["started", "cancel: operation ended", "cancel: timed out"];
+    altered_scenarios(MachineKind::Coordinator, 100, bytes::<HEADER>(), bare, &ends);
+    altered_scenarios(MachineKind::Crawl, 50, bytes::<CRAWL_HEADER>(), bare, &ends);
+    altered_scenarios(MachineKind::Broadcast, 150, bytes::<BROADCAST_HEADER>(), bare, &ends);
+    altered_scenarios(MachineKind::Broadcast, 150, bytes::<BROADCAST_HEADER>(), both, &ends);
 }
 
 /// The network machine against the simplest model of it: a list that is searched.

@@ -1,6 +1,6 @@
 //! The flight recorder: recordings replay without a difference, and what cannot be replayed gives a named error.
 
-#![cfg(feature = "record")]
+#![cfg(all(feature = "record", feature = "testing"))]
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[macro_use]

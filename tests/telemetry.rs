@@ -1,6 +1,6 @@
 //! Telemetry: the spans and metrics that a user of OpenTelemetry sees of a coordinator.
 
-#![cfg(feature = "telemetry")]
+#![cfg(all(feature = "telemetry", feature = "testing"))]
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[macro_use]

@@ -2,82 +2,27 @@
 //! inside the coordinator. The property tests, the fuzz targets and the replay of their corpora share it:
 //! [`run_scenario`] decodes bytes into steps and plays them.
 //!
+//! - [`family`]: the types of the network.
 //! - [`machine_under_test`]: the two machines behind one trait.
-//! - [`checker`]: what must hold after every call.
+//! - [`checker`]: what must hold after every call, besides the contract of all machines.
 
 #![allow(dead_code)] // each user of it uses a part of it
 
 pub(crate) mod checker;
+pub(crate) mod family;
 pub(crate) mod machine_under_test;
 
 use checker::MaintenanceChecker;
+#[allow(unused_imports)] // as above
+pub(crate) use family::{Grouped, LOCAL, REFUSED, S, node, span};
 use kad_proto::coordinator::Inbound;
 use kad_proto::{
-    BootstrapConfig, Config, ExploreConfig, Family, Group, IncludeConfig, Instant, Key8, NetworkConfig,
-    PoolConfig, ProbeConfig, QueryConfig, Response, RoutingConfig, RoutingInbound, Schedule, SpanContext,
-    Stamped, Start, TableConfig,
+    BootstrapConfig, Config, ExploreConfig, IncludeConfig, NetworkConfig, PoolConfig, ProbeConfig,
+    QueryConfig, Response, RoutingConfig, RoutingInbound, Schedule, Stamped, Start, TableConfig,
 };
-use machine_under_test::MachineUnderTest;
-use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
+use machine_under_test::MaintainsTable;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Tiny;
-
-impl Family for Tiny {
-    type Key = Key8;
-    type Node = Key8;
-    type Message = ();
-
-    fn key(node: &Key8) -> Key8 {
-        *node
-    }
-
-    fn admits(node: &Key8) -> bool {
-        node.as_bytes()[0] != REFUSED
-    }
-}
-
-/// The same, where half of the nodes belong to one of four diversity groups.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Grouped;
-
-impl Family for Grouped {
-    type Key = Key8;
-    type Node = Key8;
-    type Message = ();
-
-    fn key(node: &Key8) -> Key8 {
-        *node
-    }
-
-    fn admits(node: &Key8) -> bool {
-        Tiny::admits(node)
-    }
-
-    fn group(node: &Key8) -> Option<Group> {
-        let [key] = *node.as_bytes();
-        key.is_multiple_of(2).then(|| Group(u64::from(key / 2 % 4)))
-    }
-}
-
-pub(crate) const LOCAL: Key8 = Key8::new([0xff]);
-pub(crate) const REFUSED: u8 = 0x13;
-pub(crate) const S: Duration = Duration::from_secs(1);
-
-pub(crate) fn node(key: u8) -> Key8 {
-    Key8::new([key])
-}
-
-pub(crate) fn at(seconds: u64) -> Instant {
-    Instant::from_secs(seconds)
-}
-
-pub(crate) fn span(number: u64) -> SpanContext {
-    let (trace, span) = (TraceId::from(u128::from(number)), SpanId::from(number));
-    SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE)
-}
 
 /// The answer of a node, by its key: a fixed share of the keys does not answer at all, and another names no nodes.
 pub(crate) fn answer_of(key: u8, salt: u8) -> Option<Vec<u8>> {
@@ -139,7 +84,7 @@ fn config(seed: u8) -> Config {
 
 /// Plays the scenario that the bytes encode: a seed of the configuration, then two bytes for each step. Returns
 /// how often each situation occurred.
-pub(crate) fn run_scenario<M: MachineUnderTest>(bytes: &[u8]) -> BTreeMap<&'static str, u64> {
+pub(crate) fn run_scenario<M: MaintainsTable>(bytes: &[u8]) -> BTreeMap<&'static str, u64> {
     let (seed, steps) = bytes.split_first().map_or((0, bytes), |(seed, steps)| (*seed, steps));
     let mut checker = MaintenanceChecker::<M>::new(config(seed), seed.into());
     let mut tag = 0;

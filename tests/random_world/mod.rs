@@ -3,15 +3,14 @@
 //!
 //! The property tests, the corpus replay and the fuzz targets all run [`check`]: bytes become a
 //! [`Scenario`](scenario::Scenario), the [world](world) plays it against a machine, and the
-//! [`ContractChecker`](contract::ContractChecker) sees every event in and out and asserts the contract after every
+//! [`ContractChecker`](kad_proto::testing::ContractChecker) sees every event in and out and asserts the contract after every
 //! call. Each assertion's message names the rule: the context and deadline rules by their number in the modules
 //! `context` and `deadline` (`context 3`, `deadline 5`), the others by name.
 //!
 //! - [`scenario`]: decodes any bytes into a scenario: a header, then steps of four bytes, so that a shrunk input
 //!   stays similar.
 //! - [`world`]: nodes that are honest, dead, or lie, and the order and time of their answers.
-//! - [`contract`]: the machines behind one trait, the rules of all operations, and the models of lookups, crawls
-//!   and broadcasts.
+//! - [`contract`]: the types of the network, and how each machine is constructed.
 
 #![allow(dead_code)] // each test binary uses a part of it
 

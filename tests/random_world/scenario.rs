@@ -46,6 +46,8 @@ pub(crate) struct Scenario {
     /// How nodes behave, one [`Behaviour`](super::world) in each pair of bits; zero is the healthiest network.
     pub(crate) behaviours: u8,
     pub(crate) steps: Vec<Step>,
+    /// The checker has models. Without them, sweeps may have edge probes.
+    pub(crate) models: bool,
 }
 
 /// A step. Numbers are indices modulo the length of the list they select from.
@@ -197,7 +199,7 @@ pub(crate) fn decode(kind: MachineKind, bytes: &[u8]) -> Scenario {
             step => step,
         });
     }
-    Scenario { kind, crawls, width, config, seed, population, behaviours, steps }
+    Scenario { kind, crawls, width, config, seed, population, behaviours, steps, models: true }
 }
 
 /// Completes the configuration of a scenario with crawls. Returns the machine it is for.

@@ -1,15 +1,15 @@
 //! The world of a scenario: a small network, a driver that schedules its answers, and the machine under test.
 
-use super::contract::machine_under_test::{In, MachineUnderTest, Out};
+use super::contract::build::{Build, In, Out};
 use super::contract::test_family::{Net, Peer, Random, Tally, context, key};
-use super::contract::{ContractChecker, RequestInFlight};
 use super::scenario::{MachineKind, Scenario, Step, time};
 use kad_proto::broadcast::{StartBroadcast, Strategy, Success};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::crawl::StartCrawl;
+use kad_proto::testing::{ContractChecker, RequestInFlight};
 use kad_proto::{
-    Answer, AnswerExtra, Bits, BroadcastPool, Coordinator, Crawl, Failure, Instant, Key, OperationId, Query,
-    QueryPool, Record, RequestId, Response, RoutingInbound, Stamped, Start,
+    Answer, AnswerExtra, Bits, BroadcastPool, Config, Coordinator, Crawl, Failure, Instant, Key, OperationId,
+    Query, QueryPool, Record, RequestId, Response, RoutingInbound, Stamped, Start,
 };
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn play<const N: usize>(scenario: &Scenario) -> Tally {
 }
 
 /// Plays a scenario against the given type of machine.
-pub(crate) fn run_on<const N: usize, S: MachineUnderTest<N>>(scenario: &Scenario) -> Tally {
+pub(crate) fn run_on<const N: usize, S: Build<N>>(scenario: &Scenario) -> Tally {
     World::<N, S>::play(scenario)
 }
 
@@ -54,7 +54,9 @@ enum Behaviour {
 
 struct World<const N: usize, S> {
     machine: S,
-    checker: ContractChecker<N>,
+    checker: ContractChecker<Net<N>>,
+    config: Config,
+    models: bool,
     local: Bits<N>,
     nodes: Vec<(Peer<N>, Behaviour)>,
     random: Random,
@@ -72,7 +74,7 @@ struct World<const N: usize, S> {
     calls: Vec<(Instant, In<N>, Vec<Out<N>>)>,
 }
 
-impl<const N: usize, S: MachineUnderTest<N>> World<N, S> {
+impl<const N: usize, S: Build<N>> World<N, S> {
     fn play(scenario: &Scenario) -> Tally {
         let mut random = Random(scenario.seed);
         let local = if random.below(4) == 0 { Bits::new([0; N]) } else { key(&mut random) };
@@ -88,9 +90,12 @@ impl<const N: usize, S: MachineUnderTest<N>> World<N, S> {
             (peer, behaviour)
         });
         let nodes = nodes.collect();
+        let checker = ContractChecker::new(local, scenario.config.clone()).expect("likewise");
         let mut world = Self {
             machine: build(),
-            checker: ContractChecker::new(local, scenario.config.clone()),
+            checker: if scenario.models { checker } else { checker.without_models() },
+            models: scenario.models,
+            config: scenario.config.clone(),
             local,
             nodes,
             random,
@@ -116,7 +121,7 @@ impl<const N: usize, S: MachineUnderTest<N>> World<N, S> {
         if let Some((machine, from)) = snapshot {
             world.replay(machine, from);
         }
-        world.checker.tally
+        world.checker.tally().clone()
     }
 
     /// Equal inbound events give equal outbound events.
@@ -139,8 +144,7 @@ impl<const N: usize, S: MachineUnderTest<N>> World<N, S> {
         }
         self.now = Instant::FAR_FUTURE;
         self.tick();
-        assert_eq!(self.checker.operations.len(), 0, "deadline 7: every accepted start finishes");
-        assert_eq!(self.checker.background.len(), 0, "background: ends by its time-out");
+        assert_eq!(self.checker.check_ended(Instant::FAR_FUTURE), Ok(()));
         assert_eq!(self.machine.poll_timeout(), None, "wake-up: none when nothing is left");
         let request_stats = self.machine.request_stats();
         assert_eq!((request_stats.in_flight, request_stats.queued), (0, 0), "deadline 5: no request is left");
@@ -201,7 +205,7 @@ impl<const N: usize, S: MachineUnderTest<N>> World<N, S> {
                 }
             }
             Step::Late { request, failed } => {
-                if let Some(id) = pick(&self.checker.closed, request).copied() {
+                if let Some(id) = pick(self.checker.closed_requests(), request).copied() {
                     self.respond(id, failed);
                 }
             }
@@ -263,8 +267,11 @@ impl<const N: usize, S: MachineUnderTest<N>> World<N, S> {
 
     fn drive(&mut self, calls: u8, by: u8) {
         for _ in 0..calls {
-            let live =
-                self.checker.requests.iter().find(|(_, sent)| self.behaviour(&sent.node) != Behaviour::Dead);
+            let live = self
+                .checker
+                .requests()
+                .iter()
+                .find(|(_, sent)| self.behaviour(&sent.node) != Behaviour::Dead);
             if let Some((id, sent)) = live.cloned() {
                 self.now = self.now + Duration::from_nanos(time(by % 8));
                 self.answer(id, &sent, self.behaviour(&sent.node), by);
@@ -295,7 +302,7 @@ impl<const N: usize, S: MachineUnderTest<N>> World<N, S> {
             6 => Bits::new([0xff; N]),
             _ => self.some_node(target).key,
         };
-        let (k, most) = (self.config().0, self.config().1);
+        let (k, most) = (self.config.query.k, self.config.query.max_candidates);
         let num_results = match results {
             0..=2 => None,
             3 => Some(1),
@@ -356,7 +363,7 @@ impl<const N: usize, S: MachineUnderTest<N>> World<N, S> {
             9 => Strategy::Optimistic { nodes: Some(population * 10 + 1) },
             10 | 11 => Strategy::Optimistic { nodes: None },
             // The checker distinguishes a sweep's lookups by their targets, which edge probing hides.
-            _ if self.checker.probes_edge() => Strategy::FollowUp,
+            _ if self.config.query.edge_probing && self.models => Strategy::FollowUp,
             _ => Strategy::Sweep,
         };
         let mut start = start.with_strategy(strategy).with_seeds(nodes);
@@ -398,10 +405,6 @@ impl<const N: usize, S: MachineUnderTest<N>> World<N, S> {
         self.call(event);
     }
 
-    fn config(&self) -> (usize, usize) {
-        self.checker.result_limits()
-    }
-
     fn respond(&mut self, id: RequestId, failed: bool) {
         let closer = vec![self.some_node(0)];
         let event = if failed {
@@ -413,8 +416,8 @@ impl<const N: usize, S: MachineUnderTest<N>> World<N, S> {
         self.call(event);
     }
 
-    fn outstanding(&self, request: u8) -> Option<(RequestId, RequestInFlight<N>)> {
-        pick(&self.checker.requests, request).cloned()
+    fn outstanding(&self, request: u8) -> Option<(RequestId, RequestInFlight<Net<N>>)> {
+        pick(self.checker.requests(), request).cloned()
     }
 
     /// A node of the network, or an unknown one if the network is empty.
@@ -431,7 +434,13 @@ impl<const N: usize, S: MachineUnderTest<N>> World<N, S> {
         known.unwrap_or(if node.address.is_multiple_of(2) { Behaviour::Dead } else { Behaviour::Liar })
     }
 
-    fn answer(&mut self, request: RequestId, sent: &RequestInFlight<N>, behaviour: Behaviour, carries: u8) {
+    fn answer(
+        &mut self,
+        request: RequestId,
+        sent: &RequestInFlight<Net<N>>,
+        behaviour: Behaviour,
+        carries: u8,
+    ) {
         let mut all: Vec<_> = self.nodes.iter().map(|(peer, _)| *peer).collect();
         all.sort_by_key(|peer| peer.key.distance(&sent.target));
         let closer = match behaviour {
@@ -458,7 +467,7 @@ impl<const N: usize, S: MachineUnderTest<N>> World<N, S> {
         self.call(event);
     }
 
-    fn lie(&mut self, sent: &RequestInFlight<N>, all: Vec<Peer<N>>) -> Vec<Peer<N>> {
+    fn lie(&mut self, sent: &RequestInFlight<Net<N>>, all: Vec<Peer<N>>) -> Vec<Peer<N>> {
         match self.random.below(if self.crawls { 8 } else { 6 }) {
             6 | 7 => {
                 // One key under ever new addresses, some of which the family does not admit.
@@ -505,10 +514,7 @@ fn without_extras<const N: usize>(event: Inbound<Net<N>>) -> Inbound<Net<N>> {
 }
 
 /// Ids of operations that another machine issued.
-fn foreign_ids<const N: usize, S: MachineUnderTest<N>>(
-    mut machine: S,
-    kind: MachineKind,
-) -> Vec<OperationId> {
+fn foreign_ids<const N: usize, S: Build<N>>(mut machine: S, kind: MachineKind) -> Vec<OperationId> {
     let mut ids = Vec::new();
     for tag in 100..108 {
         // Without seeds each operation ends at once; its id is a foreign one nevertheless.

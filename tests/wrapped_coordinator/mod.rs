@@ -5,18 +5,22 @@
 /// Implements the trait `MachineUnderTest` of both contracts for a wrapper of any family.
 macro_rules! wrapper_under_test {
     ($wrapper:ident) => {
-        impl<const N: usize> crate::random_world::contract::machine_under_test::MachineUnderTest<N>
+        impl<const N: usize> crate::random_world::contract::build::Build<N>
             for $wrapper<crate::random_world::Net<N>>
         {
             fn build(local: kad_proto::Bits<N>, config: Config) -> Result<Self, ConfigError> {
                 Self::new(local, config)
             }
+        }
 
+        impl<const N: usize> kad_proto::testing::MachineUnderTest<crate::random_world::Net<N>>
+            for $wrapper<crate::random_world::Net<N>>
+        {
             fn handle(
                 &mut self,
                 now: Instant,
-                event: crate::random_world::contract::machine_under_test::In<N>,
-            ) -> Vec<crate::random_world::contract::machine_under_test::Out<N>> {
+                event: crate::random_world::contract::build::In<N>,
+            ) -> Vec<crate::random_world::contract::build::Out<N>> {
                 self.call(now, event)
             }
 
@@ -41,15 +45,9 @@ macro_rules! wrapper_under_test {
             }
         }
 
-        impl crate::maintenance_contract::machine_under_test::MachineUnderTest
+        impl kad_proto::testing::MachineUnderTest<crate::maintenance_contract::Grouped>
             for $wrapper<crate::maintenance_contract::Grouped>
         {
-            const HAS_LOOKUPS: bool = true;
-
-            fn build(config: Config, _: u64) -> Self {
-                Self::new(crate::maintenance_contract::LOCAL, config).unwrap()
-            }
-
             fn handle(
                 &mut self,
                 now: Instant,
@@ -66,12 +64,26 @@ macro_rules! wrapper_under_test {
                 self.plain.request_stats()
             }
 
-            fn routing_counts(&self) -> kad_proto::RoutingCounts {
-                self.plain.routing_counts()
+            fn counts(&self) -> Option<(usize, usize)> {
+                Some((self.plain.operations(), self.plain.running()))
             }
 
-            fn table(&self) -> &kad_proto::RoutingTable<crate::maintenance_contract::Grouped> {
-                self.plain.table()
+            fn table(&self) -> Option<&kad_proto::RoutingTable<crate::maintenance_contract::Grouped>> {
+                Some(self.plain.table())
+            }
+        }
+
+        impl crate::maintenance_contract::machine_under_test::MaintainsTable
+            for $wrapper<crate::maintenance_contract::Grouped>
+        {
+            const HAS_LOOKUPS: bool = true;
+
+            fn build(config: Config, _: u64) -> Self {
+                Self::new(crate::maintenance_contract::LOCAL, config).unwrap()
+            }
+
+            fn routing_counts(&self) -> kad_proto::RoutingCounts {
+                self.plain.routing_counts()
             }
 
             fn is_probed(&self, node: &Key8) -> Option<bool> {

@@ -3,34 +3,42 @@
 //! Where the model of its lookup is exact, so is the list of nodes to store with; otherwise only what holds in any
 //! case is checked. The lookups of a sweep are distinguished by their targets.
 
-use super::RequestInFlight;
-use super::candidate_model::CandidateModel;
-use super::operation_model::{
-    Counts, NodeState, OperationKind, OperationModel, RequestEnd, RequestSent, Timer, all,
+use crate::broadcast::config::BroadcastConfig;
+use crate::broadcast::events::{BroadcastFinish, StartBroadcast, StoreEnd, Strategy, Success};
+use crate::coordinator::config::Config;
+use crate::coordinator::events::Outbound;
+use crate::lookups::config::QueryConfig;
+use crate::network_size::estimator::NotEnoughData;
+use crate::network_size::thresholds::Thresholds;
+use crate::testing::broken::{Checked, broken, ensure, ensure_eq, ensure_some};
+use crate::testing::candidate_model::CandidateModel;
+use crate::testing::node_map::{NodeMap, NodeSet};
+use crate::testing::operation_model::{
+    Counts, NodeState, OperationKind, OperationModel, RequestEnd, RequestSent, Timer, all, is_store_request,
 };
-use super::test_family::{Net, Peer};
-use kad_proto::broadcast::{BroadcastFinish, StartBroadcast, StoreEnd, Strategy, Success};
-use kad_proto::coordinator::Outbound;
-use kad_proto::network_size::{NotEnoughData, Thresholds};
-use kad_proto::{
-    Ask, Bits, BroadcastConfig, CancelReason, Config, Instant, Key, Outcome, QueryConfig, RefusalReason,
-    Request, RequestId, RequestOutcome, Start,
-};
+use crate::testing::request_in_flight::RequestInFlight;
+use crate::testing::target::{differ_in_at_most_one_bit, key_of};
+use crate::vocabulary::family::Family;
+use crate::vocabulary::id::RequestId;
+use crate::vocabulary::key::Key;
+use crate::vocabulary::operation_events::{Outcome, RefusalReason};
+use crate::vocabulary::request_events::{Ask, CancelReason, Record, Request, RequestOutcome};
+use crate::vocabulary::time::Instant;
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 /// A node to store with.
 #[derive(Clone, Debug)]
-struct Store<const N: usize> {
-    node: Peer<N>,
+struct Store<F: Family> {
+    node: F::Node,
     hop: Option<u32>,
     /// The records of a batch, as indices.
     records: Vec<u32>,
     sent: Option<RequestId>,
-    end: Option<StoreEnd<Net<N>>>,
+    end: Option<StoreEnd<F>>,
 }
 
-impl<const N: usize> Store<N> {
+impl<F: Family> Store<F> {
     fn is_stored(&self) -> bool {
         self.end == Some(StoreEnd::Stored)
     }
@@ -41,8 +49,8 @@ impl<const N: usize> Store<N> {
 }
 
 /// The lookup of an optimistic broadcast, which stores while it looks.
-struct OptimisticState<const N: usize> {
-    candidates: CandidateModel<N>,
+struct OptimisticState<F: Family> {
+    candidates: CandidateModel<F>,
     thresholds: Thresholds,
     /// How many more nodes may be stored with.
     budget: usize,
@@ -56,35 +64,42 @@ struct OptimisticState<const N: usize> {
 }
 
 /// One lookup of a sweep.
-#[derive(Default)]
-struct SweepLookup<const N: usize> {
-    pending: Vec<(RequestId, Peer<N>)>,
-    asked: BTreeSet<Peer<N>>,
-    answered: BTreeSet<Peer<N>>,
+struct SweepLookup<F: Family> {
+    pending: Vec<(RequestId, F::Node)>,
+    asked: NodeSet<F>,
+    answered: NodeSet<F>,
 }
 
-#[derive(Default)]
-struct SweepState<const N: usize> {
+impl<F: Family> Default for SweepLookup<F> {
+    fn default() -> Self {
+        Self { pending: Vec::new(), asked: NodeSet::default(), answered: NodeSet::default() }
+    }
+}
+
+struct SweepState<F: Family> {
     /// The nodes that were named, and the possible hops of each.
-    named: BTreeMap<Peer<N>, BTreeSet<u32>>,
+    named: NodeMap<F, BTreeSet<u32>>,
     /// By target.
-    lookups: BTreeMap<Bits<N>, SweepLookup<N>>,
+    lookups: BTreeMap<F::Key, SweepLookup<F>>,
 }
 
 #[allow(clippy::large_enum_variant)]
-enum StrategyState<const N: usize> {
+enum StrategyState<F: Family> {
     Static,
-    FollowUp(CandidateModel<N>),
-    Optimistic(OptimisticState<N>),
-    Sweep(SweepState<N>),
+    FollowUp(CandidateModel<F>),
+    Optimistic(OptimisticState<F>),
+    Sweep(SweepState<F>),
 }
 
-pub(crate) struct BroadcastModel<const N: usize> {
-    local: Bits<N>,
+#[allow(clippy::struct_excessive_bools)] // independent facts
+pub(super) struct BroadcastModel<F: Family> {
+    /// The first record, the only one unless it is a sweep, and its key.
+    record: Record<F>,
+    target: F::Key,
     query: QueryConfig,
     config: BroadcastConfig,
-    start: StartBroadcast<Net<N>>,
-    strategy: StrategyState<N>,
+    start: StartBroadcast<F>,
+    strategy: StrategyState<F>,
     fallback_reason: Option<NotEnoughData>,
     /// The deadline, and until when it looks for nodes, once it runs.
     schedule: Option<(Instant, Option<Instant>)>,
@@ -94,9 +109,9 @@ pub(crate) struct BroadcastModel<const N: usize> {
     share_ran_out: bool,
     /// The nodes to store with: all of them, in order, where the model is exact; otherwise those that stores were
     /// sent to.
-    stores: Vec<Store<N>>,
+    stores: Vec<Store<F>>,
     exact: bool,
-    tokens: BTreeMap<Peer<N>, u64>,
+    tokens: NodeMap<F, F::Message>,
     /// The number of nodes to store with, as last reported.
     reported_nodes: u32,
     background: bool,
@@ -110,10 +125,7 @@ pub(crate) struct BroadcastModel<const N: usize> {
 }
 
 /// Why a broadcast's start is refused, if it is.
-pub(crate) fn refusal_reason<const N: usize>(
-    start: &StartBroadcast<Net<N>>,
-    config: &Config,
-) -> Option<RefusalReason> {
+pub(super) fn refusal_reason<F: Family>(start: &StartBroadcast<F>, config: &Config) -> Option<RefusalReason> {
     let sweep = start.strategy == Strategy::Sweep;
     let most = if sweep { config.broadcast.max_records } else { 1 };
     if !(1..=most).contains(&start.records.len()) {
@@ -127,11 +139,17 @@ pub(crate) fn refusal_reason<const N: usize>(
 }
 
 /// Until when a broadcast looks for nodes: deadline rule 8.
-fn lookup_share_end(now: Instant, deadline: Instant, store_reserve: Option<Duration>) -> Option<Instant> {
-    let left = (deadline.as_nanos() - now.as_nanos()) as u128;
-    let kept = store_reserve.map_or(left.div_ceil(2), |time| time.as_nanos().min(left / 10).max(1));
-    let until = Instant::from_nanos(now.as_nanos() + (left.saturating_sub(kept)) as u64);
-    (until > now).then_some(until)
+/// `store_reserve` is what it reserves for storing; `None`: half of all.
+pub(super) fn lookup_share_end(
+    now: Instant,
+    deadline: Instant,
+    store_reserve: Option<Duration>,
+) -> Option<Instant> {
+    let left = deadline - now;
+    let half = left.saturating_sub(left / 2);
+    let tenth = left / 10;
+    let kept = store_reserve.map_or(half, |time| time.min(tenth).max(Duration::from_nanos(1)));
+    Some(now + left.saturating_sub(kept)).filter(|until| *until > now)
 }
 
 fn required_stores(success: Success, all: usize) -> usize {
@@ -142,28 +160,28 @@ fn required_stores(success: Success, all: usize) -> usize {
     wanted.max(1)
 }
 
-impl<const N: usize> BroadcastModel<N> {
-    pub(crate) fn new(
+impl<F: Family> BroadcastModel<F> {
+    /// `None` if there is nothing to store: such a start is refused.
+    pub(super) fn new(
         config: &Config,
-        start: &StartBroadcast<Net<N>>,
-        node_state: &NodeState<'_, N>,
-    ) -> Self {
+        start: &StartBroadcast<F>,
+        node_state: &NodeState<'_, F>,
+    ) -> Option<Self> {
         let (query, local) = (config.query.clone(), node_state.local);
-        let target = start.records[0].key;
+        let record = start.records.first()?.clone();
+        let target = key_of::<F>(&record.key);
         let mut seeds = start.seeds.clone();
         let table = node_state.table.into_iter();
         match &start.strategy {
             Strategy::Static(_) => {}
             Strategy::Sweep => seeds.extend(all(node_state.table)),
-            _ => seeds.extend(table.flat_map(|it| it.closest(target).take(2 * query.k)).map(|it| *it.node())),
+            _ => {
+                let nearest = table.flat_map(|table| table.closest(target).take(2 * query.k));
+                seeds.extend(nearest.map(|entry| entry.node().clone()));
+            }
         }
-        let candidates = || {
-            let start = match &start.ask {
-                Ask::Message(message) => Start::message(0, target, *message),
-                _ => Start::find(0, target),
-            };
-            CandidateModel::new(local, target, config, &start, &seeds)
-        };
+        let is_find = start.ask == Ask::FindCloser;
+        let candidates = || CandidateModel::new(local, target, config, is_find, None, &seeds);
         let mut fallback_reason = None;
         // An observer cannot see whether a node that timed out is to be asked again while that request waits for
         // capacity, nor whether a node is to be asked that then fails to store.
@@ -193,13 +211,16 @@ impl<const N: usize> BroadcastModel<N> {
             },
             Strategy::Sweep => {
                 exact = false;
-                let named = seeds.iter().map(|seed| (*seed, BTreeSet::from([1]))).collect();
+                let mut named = NodeMap::<F, BTreeSet<u32>>::default();
+                for seed in &seeds {
+                    named.insert(seed.clone(), BTreeSet::from([1]));
+                }
                 StrategyState::Sweep(SweepState { named, lookups: BTreeMap::new() })
             }
-            other => panic!("unknown strategy: {other:?}"),
         };
         let mut model = Self {
-            local,
+            record,
+            target,
             query,
             config: config.broadcast.clone(),
             start: start.clone(),
@@ -210,7 +231,7 @@ impl<const N: usize> BroadcastModel<N> {
             share_ran_out: false,
             stores: Vec::new(),
             exact,
-            tokens: BTreeMap::new(),
+            tokens: NodeMap::default(),
             reported_nodes: 0,
             background: false,
             drops_rest: false,
@@ -221,20 +242,20 @@ impl<const N: usize> BroadcastModel<N> {
         if let Strategy::Static(nodes) = &start.strategy {
             model.exact = true;
             for node in nodes {
-                if node.key != local && !model.stores.iter().any(|store| store.node == *node) {
-                    model.add_store(*node, 1);
+                if F::key(node) != local && !model.stores.iter().any(|store| store.node == *node) {
+                    model.add_store(node.clone(), 1);
                 }
             }
         }
-        model
+        Some(model)
     }
 
-    fn add_store(&mut self, node: Peer<N>, hop: u32) {
+    fn add_store(&mut self, node: F::Node, hop: u32) {
         let store = Store { node, hop: Some(hop), records: Vec::new(), sent: None, end: None };
         self.stores.push(store);
     }
 
-    fn candidates(&self) -> Option<&CandidateModel<N>> {
+    fn candidates(&self) -> Option<&CandidateModel<F>> {
         match &self.strategy {
             StrategyState::FollowUp(candidates)
             | StrategyState::Optimistic(OptimisticState { candidates, .. }) => Some(candidates),
@@ -242,7 +263,7 @@ impl<const N: usize> BroadcastModel<N> {
         }
     }
 
-    fn candidates_mut(&mut self) -> Option<&mut CandidateModel<N>> {
+    fn candidates_mut(&mut self) -> Option<&mut CandidateModel<F>> {
         match &mut self.strategy {
             StrategyState::FollowUp(candidates)
             | StrategyState::Optimistic(OptimisticState { candidates, .. }) => Some(candidates),
@@ -281,9 +302,9 @@ impl<const N: usize> BroadcastModel<N> {
     }
 
     /// The lookup has ended: the nodes that a follow-up stores with are known.
-    fn end_lookup(&mut self, now: Instant) {
+    fn end_lookup(&mut self, now: Instant) -> Checked {
         if self.lookup_ended_at.is_some() || matches!(self.strategy, StrategyState::Static) {
-            return;
+            return Ok(());
         }
         self.lookup_ended_at = Some(now);
         match &mut self.strategy {
@@ -301,14 +322,15 @@ impl<const N: usize> BroadcastModel<N> {
             }
             StrategyState::Sweep(sweep) => {
                 let open = sweep.lookups.values().any(|lookup| !lookup.pending.is_empty());
-                assert!(!open, "deadline 8: when the lookup ends, its requests in flight are cancelled");
+                ensure!(!open, "deadline 8: when the lookup ends, its requests in flight are cancelled");
             }
             StrategyState::Static => {}
         }
+        Ok(())
     }
 
     /// Something has happened that may change the nodes to store with.
-    fn update(&mut self, now: Instant) {
+    fn update(&mut self, now: Instant) -> Checked {
         if let StrategyState::Optimistic(optimistic) = &mut self.strategy {
             optimistic.stale = true;
         }
@@ -322,13 +344,14 @@ impl<const N: usize> BroadcastModel<N> {
             && self.is_looking()
             && self.candidates().is_some_and(CandidateModel::should_end)
         {
-            self.end_lookup(now);
+            self.end_lookup(now)?;
         }
+        Ok(())
     }
 
     /// Whether the lookup goes on; that of an optimistic broadcast may be paused.
     fn is_looking(&self) -> bool {
-        let pauses = |optimistic: &OptimisticState<N>| optimistic.paused || optimistic.budget == 0;
+        let pauses = |optimistic: &OptimisticState<F>| optimistic.paused || optimistic.budget == 0;
         self.lookup_ended_at.is_none()
             && !matches!(&self.strategy, StrategyState::Optimistic(optimistic) if pauses(optimistic))
     }
@@ -349,7 +372,8 @@ impl<const N: usize> BroadcastModel<N> {
         let exact = self.exact;
         let k = self.query.k;
         let StrategyState::Optimistic(optimistic) = &mut self.strategy else { return };
-        if !std::mem::replace(&mut optimistic.stale, false) || self.schedule.is_none_or(|(end, _)| end <= now)
+        if !core::mem::replace(&mut optimistic.stale, false)
+            || self.schedule.is_none_or(|(end, _)| end <= now)
         {
             return;
         }
@@ -358,15 +382,15 @@ impl<const N: usize> BroadcastModel<N> {
             self.stores.retain(|store| store.sent.is_some());
             return;
         }
-        let target = self.start.records[0].key;
-        let store = |node: &Peer<N>| self.stores.iter().find(|store| store.node == *node);
+        let target = self.target;
+        let store = |node: &F::Node| self.stores.iter().find(|store| store.node == *node);
         let window: Vec<_> = optimistic.candidates.usable();
         let window: Vec<_> = window
             .into_iter()
             .filter(|(node, ..)| !store(node).is_some_and(Store::has_failed))
             .take(k)
             .collect();
-        let keys = window.iter().map(|(node, ..)| node.key);
+        let keys = window.iter().map(|(node, ..)| F::key(node));
         let dense = self.config.store_before_response && optimistic.thresholds.may_stop(&target, keys);
         optimistic.paused = dense && !optimistic.store_has_failed;
         let everybody = dense || !looking;
@@ -375,7 +399,7 @@ impl<const N: usize> BroadcastModel<N> {
             .filter(|(node, _, answered)| {
                 store(node).is_none()
                     && (*answered || self.config.store_before_response)
-                    && (everybody || optimistic.thresholds.is_close(&target, &node.key))
+                    && (everybody || optimistic.thresholds.is_close(&target, &F::key(node)))
             })
             .take(optimistic.budget)
             .collect();
@@ -386,121 +410,132 @@ impl<const N: usize> BroadcastModel<N> {
     }
 
     /// A store request comes out.
-    fn store_sent(&mut self, sent_event: &RequestSent<'_, N>) -> Counts {
+    fn store_sent(&mut self, sent_event: &RequestSent<'_, F>) -> Checked<Counts> {
         let RequestSent { now, request, .. } = *sent_event;
-        let node = request.node;
-        assert_ne!(node.key, self.local, "store: never with the node itself");
+        let node = &request.node;
         if !matches!(self.strategy, StrategyState::Static | StrategyState::Optimistic(_))
             || self.share_is_over(now)
         {
-            self.end_lookup(now);
+            self.end_lookup(now)?;
         }
         let (message, token) = match &request.ask {
             Ask::Store { message, token } => (Some(message), token),
             Ask::Batch { token, .. } => (None, token),
-            other => panic!("store: not a store request: {other:?}"),
+            Ask::FindCloser | Ask::Message(_) => broken!("store: not a store request: {request:?}"),
         };
-        assert!(
-            self.untracked || *token == self.tokens.get(&node).copied(),
+        ensure!(
+            self.untracked || token.as_ref() == self.tokens.get(node),
             "token: a store carries the token of the node's own answer: {token:?} of {:?}",
             self.tokens
         );
-        let mut records = Vec::new();
-        if let Ask::Batch { records: batch, .. } = &request.ask {
-            assert_eq!(self.start.strategy, Strategy::Sweep, "store: only a sweep sends batches");
-            assert_eq!(request.target, node.key, "store: the target of a batch is the node's key");
-            for record in batch {
-                let place = self.start.records.iter().position(|given| given == record);
-                records.push(place.expect("store: a batch holds records of the broadcast only") as u32);
-            }
-            assert!(!records.is_empty(), "store: a batch is not empty");
-        } else {
-            let record = &self.start.records[0];
-            assert_ne!(self.start.strategy, Strategy::Sweep, "store: a sweep sends batches only");
-            assert_eq!(
-                (message, request.target),
-                (Some(&record.message), record.key),
-                "store: the request carries the record and its key"
-            );
-        }
-        let place = self.stores.iter().position(|store| store.node == node);
+        let records = self.check_stored_records(request, message)?;
+        let place = self.stores.iter().position(|store| store.node == *node);
         if self.exact && place.is_none() {
-            let expected: Vec<_> = self.stores.iter().map(|store| store.node).collect();
-            panic!(
+            let expected: Vec<_> = self.stores.iter().map(|store| &store.node).collect();
+            broken!(
                 "store: to {node:?}, expected one of {expected:?}; {:?}",
                 self.candidates().map(CandidateModel::to_string)
             );
         }
         let place = place.unwrap_or_else(|| {
+            let node = node.clone();
             self.stores.push(Store { node, hop: None, records: Vec::new(), sent: None, end: None });
             self.stores.len() - 1
         });
-        if let Some(hop) = self.stores[place].hop {
-            assert_eq!(request.hop, hop, "hops: one more than the node's own, for a store");
+        if let Some(hop) = self.stores.get(place).and_then(|store| store.hop) {
+            ensure_eq!(request.hop, hop, "hops: one more than the node's own, for a store");
         }
         if !self.untracked {
-            self.check_store(now, request);
+            self.check_store(now, request)?;
         }
         let ended = self.stores.iter().filter(|store| store.end.is_some()).count();
-        assert!(
+        ensure!(
             !self.exact || place < ended + self.config.max_in_flight,
             "store: in order, at most `parallel` ahead of those that ended"
         );
-        let store = &mut self.stores[place];
-        assert_eq!(store.sent, None, "store: at most one request to a node: {node:?}");
-        store.sent = Some(request.id);
-        store.records = records;
-        assert!(self.in_flight() <= self.config.max_in_flight, "store: at most `parallel` in flight");
+        if let Some(store) = self.stores.get_mut(place) {
+            ensure_eq!(store.sent, None, "store: at most one request to a node: {node:?}");
+            store.sent = Some(request.id);
+            store.records = records;
+        }
+        ensure!(self.in_flight() <= self.config.max_in_flight, "store: at most `parallel` in flight");
         let mut counts = vec!["store: sent"];
-        counts.extend(token.map(|_| "store: with a token"));
+        counts.extend(token.as_ref().map(|_| "store: with a token"));
         counts.extend(self.exact.then_some("store: expected by an exact model"));
         if self.background {
             let left = self.background_budget.checked_sub(self.in_flight() + self.background_ended);
-            assert!(left.is_some(), "background: not more stores than were left");
+            ensure!(left.is_some(), "background: not more stores than were left");
             counts.push("background: store sent");
         }
-        counts
+        Ok(counts)
+    }
+
+    /// Checks that a store holds the record of the broadcast, or a batch records of the sweep. Returns the records
+    /// of a batch, as indices.
+    fn check_stored_records(&self, request: &Request<F>, message: Option<&F::Message>) -> Checked<Vec<u32>> {
+        let mut records = Vec::new();
+        let key = key_of::<F>(&request.target);
+        if let Ask::Batch { records: batch, .. } = &request.ask {
+            ensure!(self.start.strategy == Strategy::Sweep, "store: only a sweep sends batches: {request:?}");
+            ensure_eq!(key, F::key(&request.node), "store: the target of a batch is the node's key");
+            for record in batch {
+                let place = (0..).zip(&self.start.records).find(|(_, given)| *given == record);
+                let place = place.map(|(place, _)| place);
+                records.push(ensure_some!(place, "store: a batch holds records of the broadcast only"));
+            }
+            ensure!(!records.is_empty(), "store: a batch is not empty");
+        } else {
+            ensure!(self.start.strategy != Strategy::Sweep, "store: a sweep sends batches only: {request:?}");
+            ensure_eq!(
+                (message, key),
+                (Some(&self.record.message), self.target),
+                "store: the request carries the record and its key"
+            );
+        }
+        Ok(records)
     }
 
     /// What holds of a node to store with, whether the model is exact or not.
-    fn check_store(&self, now: Instant, request: &Request<Net<N>>) {
-        let node = request.node;
+    fn check_store(&self, now: Instant, request: &Request<F>) -> Checked {
+        let node = &request.node;
         match &self.strategy {
             StrategyState::Static => {}
             StrategyState::FollowUp(candidates) => {
-                assert!(candidates.has_answered(&node), "follow-up: stores only with nodes that answered");
-                assert!(!candidates.is_pending(), "follow-up: stores only after its lookup");
+                ensure!(candidates.has_answered(node), "follow-up: stores only with nodes that answered");
+                ensure!(!candidates.is_pending(), "follow-up: stores only after its lookup");
             }
             StrategyState::Optimistic(optimistic) => {
-                let hops = optimistic
-                    .candidates
-                    .hops(&node)
-                    .expect("optimistic: stores only with nodes that were named");
-                assert!(hops.contains(&(request.hop - 1)), "hops: one more than the node's own, for a store");
-                let answered = optimistic.candidates.has_answered(&node);
-                assert!(
+                let hops = optimistic.candidates.hops(node);
+                let hops = ensure_some!(hops, "optimistic: stores only with nodes that were named: {node:?}");
+                ensure!(
+                    hops.iter().any(|hop| hop + 1 == request.hop),
+                    "hops: one more than the node's own, for a store"
+                );
+                let answered = optimistic.candidates.has_answered(node);
+                ensure!(
                     self.config.store_before_response || answered,
                     "optimistic: only with nodes that answered, unless store_before_response"
                 );
-                let close = optimistic.thresholds.is_close(&self.start.records[0].key, &node.key);
+                let close = optimistic.thresholds.is_close(&self.target, &F::key(node));
                 let is_looking = optimistic.candidates.is_pending() && !self.share_is_over(now);
-                assert!(
+                ensure!(
                     close || self.config.store_before_response || !is_looking,
                     "optimistic: during the lookup only within the individual threshold"
                 );
             }
             StrategyState::Sweep(sweep) => {
-                assert_eq!(request.hop, 1, "hops: 1 for a batch");
-                assert!(
-                    sweep.lookups.values().any(|lookup| lookup.answered.contains(&node)),
+                ensure_eq!(request.hop, 1, "hops: 1 for a batch");
+                ensure!(
+                    sweep.lookups.values().any(|lookup| lookup.answered.contains(node)),
                     "sweep: stores only with nodes that answered"
                 );
             }
         }
+        Ok(())
     }
 
     /// A store failed. The lookup of an optimistic broadcast loses the node, if the node is unresponsive.
-    fn store_failed(&mut self, node: &Peer<N>, silent: bool) {
+    fn store_failed(&mut self, node: &F::Node, silent: bool) {
         if let StrategyState::Optimistic(optimistic) = &mut self.strategy {
             optimistic.store_has_failed = true;
             if silent {
@@ -509,7 +544,7 @@ impl<const N: usize> BroadcastModel<N> {
         }
     }
 
-    fn store_mut(&mut self, id: RequestId) -> Option<&mut Store<N>> {
+    fn store_mut(&mut self, id: RequestId) -> Option<&mut Store<F>> {
         self.stores.iter_mut().find(|store| store.sent == Some(id))
     }
 
@@ -517,81 +552,83 @@ impl<const N: usize> BroadcastModel<N> {
         self.stores.iter().any(|store| store.sent == Some(id))
     }
 
-    fn assert_lookup(&self, finish: &BroadcastFinish<Net<N>>) {
+    fn check_lookup(&self, finish: &BroadcastFinish<F>) -> Checked {
         let Some(candidates) = self.candidates() else {
-            assert_eq!(
+            ensure_eq!(
                 (finish.lookup_outcome, finish.closest.len()),
                 (None, 0),
                 "lookup: no result without a lookup"
             );
-            return;
+            return Ok(());
         };
-        let end = finish.stats.ended.unwrap();
+        let end = ensure_some!(finish.stats.ended, "stats: `ended` is set in a finish");
         let until = self.schedule.map(|(_, until)| until);
         match (finish.lookup_outcome, until) {
-            (lookup, None) => assert_eq!(lookup, None, "lookup: no outcome before it begins"),
+            (lookup, None) => ensure_eq!(lookup, None, "lookup: no outcome before it begins"),
             (None, Some(_)) => {
                 // An optimistic broadcast may reach its goal before the lookup ends.
-                assert_eq!(
+                ensure_eq!(
                     finish.outcome,
                     Outcome::Complete,
                     "lookup: none is unfinished unless an optimistic broadcast completed early"
                 );
-                assert!(
+                ensure!(
                     matches!(self.strategy, StrategyState::Optimistic(_)),
                     "lookup: none is unfinished unless an optimistic broadcast completed early"
                 );
-                assert!(
+                ensure!(
                     !self.exact || self.lookup_ended_at.is_none(),
                     "lookup: none is unfinished unless an optimistic broadcast completed early"
                 );
             }
             (Some(Outcome::DeadlineExceeded), Some(until)) => {
-                assert!(
+                ensure!(
                     until.is_none_or(|until| until <= end),
                     "deadline 8: the lookup is cut off only when its share has run out"
                 );
                 let early = self
                     .lookup_ended_at
                     .filter(|lookup_ended_at| until.is_some_and(|until| *lookup_ended_at < until));
-                assert_eq!(early, None, "lookup: keeps the outcome it had before its share ran out");
+                ensure_eq!(early, None, "lookup: keeps the outcome it had before its share ran out");
             }
             (Some(Outcome::Stopped), Some(_)) => {
-                assert_eq!(finish.outcome, Outcome::Stopped, "lookup: stopped only with its broadcast");
-                assert!(
+                ensure_eq!(finish.outcome, Outcome::Stopped, "lookup: stopped only with its broadcast");
+                ensure!(
                     !self.exact || self.lookup_ended_at.is_none(),
                     "lookup: stopped only if it had not ended"
                 );
             }
             (Some(lookup), Some(until)) => {
-                assert!(
+                ensure!(
                     until.is_some(),
                     "deadline 8: a lookup without a share of the time can only be cut off"
                 );
                 let natural = matches!(lookup, Outcome::Converged | Outcome::Exhausted | Outcome::NodeLimit);
-                assert!(natural, "lookup: {lookup} is not an outcome of a broadcast's lookup");
-                assert!(!self.share_ran_out, "deadline 8: a lookup whose share ran out is cut off");
+                ensure!(natural, "lookup: {lookup} is not an outcome of a broadcast's lookup");
+                ensure!(!self.share_ran_out, "deadline 8: a lookup whose share ran out is cut off");
             }
         }
         if until.is_some() {
-            candidates.assert_finish(finish.lookup_outcome.unwrap_or(Outcome::Complete), &finish.closest);
+            candidates.check_finish(finish.lookup_outcome.unwrap_or(Outcome::Complete), &finish.closest)?;
         } else {
-            assert_eq!(finish.closest.len(), 0, "closest: empty before the lookup begins");
+            ensure_eq!(finish.closest.len(), 0, "closest: empty before the lookup begins");
         }
+        Ok(())
     }
 
-    fn assert_stores(&self, finish: &BroadcastFinish<Net<N>>) {
-        let nodes: Vec<_> = finish.stores.iter().map(|stored| stored.node).collect();
+    fn check_stores(&self, finish: &BroadcastFinish<F>) -> Checked {
+        let nodes: Vec<_> = finish.stores.iter().map(|stored| &stored.node).collect();
         if self.exact && (self.schedule.is_some() || matches!(self.strategy, StrategyState::Static)) {
-            let expected: Vec<_> = self.stores.iter().map(|store| store.node).collect();
-            assert_eq!(nodes, expected, "stores: all nodes to store with, in order");
+            let expected: Vec<_> = self.stores.iter().map(|store| &store.node).collect();
+            ensure_eq!(nodes, expected, "stores: all nodes to store with, in order");
         }
-        assert!(
+        ensure!(
             nodes.len() >= self.reported_nodes as usize,
             "counts: the number of nodes to store with never falls"
         );
         for (place, stored) in finish.stores.iter().enumerate() {
-            assert!(!nodes[..place].contains(&stored.node), "stores: each node once: {stored:?}");
+            let twice = finish.stores.iter().take(place).any(|other| other.node == stored.node);
+            ensure!(!twice, "stores: each node once: {stored:?}");
             let store = self.stores.iter().find(|store| store.node == stored.node);
             let sent = store.is_some_and(|store| store.sent.is_some());
             let expected = match store.and_then(|store| store.end.clone()) {
@@ -600,51 +637,50 @@ impl<const N: usize> BroadcastModel<N> {
                 None if sent => StoreEnd::Cancelled,
                 None => StoreEnd::Unsent,
             };
-            assert_eq!(stored.end, expected, "stores: each end agrees with the events: {stored:?}");
+            ensure_eq!(stored.end, expected, "stores: each end agrees with the events: {stored:?}");
             if let Some(store) = store.filter(|_| sent) {
-                assert_eq!(stored.records, store.records, "stores: the records that were sent");
+                ensure_eq!(stored.records, store.records, "stores: the records that were sent");
             }
         }
         for store in &self.stores {
-            assert!(
-                nodes.contains(&store.node) || store.sent.is_none(),
+            ensure!(
+                store.sent.is_none() || nodes.contains(&&store.node),
                 "stores: every store that was sent is listed: {store:?}"
             );
         }
-        self.assert_success(finish);
+        self.check_success(finish)
     }
 
-    fn assert_success(&self, finish: &BroadcastFinish<Net<N>>) {
-        let met = |of: Vec<&StoreEnd<Net<N>>>| {
+    fn check_success(&self, finish: &BroadcastFinish<F>) -> Checked {
+        let met = |of: Vec<&StoreEnd<F>>| {
             let stored = of.iter().filter(|end| ***end == StoreEnd::Stored).count();
             stored >= required_stores(self.start.success, of.len())
         };
-        let short = match &self.strategy {
-            StrategyState::Sweep(_) => (0..self.start.records.len() as u32)
-                .filter(|place| {
-                    let of = finish.stores.iter().filter(|stored| stored.records.contains(place));
-                    !met(of.map(|stored| &stored.end).collect())
-                })
-                .count(),
-            _ => {
-                let one = finish.stores.iter().all(|stored| stored.records.is_empty());
-                assert!(one, "stores: records are listed for batches only");
-                usize::from(!met(finish.stores.iter().map(|stored| &stored.end).collect()))
-            }
+        let short = if matches!(self.strategy, StrategyState::Sweep(_)) {
+            let is_short = |(place, _): &(u32, &Record<F>)| {
+                let of = finish.stores.iter().filter(|stored| stored.records.contains(place));
+                !met(of.map(|stored| &stored.end).collect())
+            };
+            (0..).zip(&self.start.records).filter(is_short).count()
+        } else {
+            let one = finish.stores.iter().all(|stored| stored.records.is_empty());
+            ensure!(one, "stores: records are listed for batches only");
+            usize::from(!met(finish.stores.iter().map(|stored| &stored.end).collect()))
         };
-        assert_eq!(
+        ensure_eq!(
             (finish.records_short, finish.succeeded),
             (short, short == 0),
             "success: by the rule of the start"
         );
+        Ok(())
     }
 
     /// Checks that each record went to the k closest of the nodes found.
-    fn assert_allotted(&self, sweep: &SweepState<N>, finish: &BroadcastFinish<Net<N>>) -> bool {
-        let keys: Vec<_> = finish.stores.iter().map(|stored| stored.node.key).collect();
-        assert!(keys.is_sorted_by(|a, b| a < b), "sweep: one batch for each node, in order of keys");
-        let answered = |node| sweep.lookups.values().any(|lookup| lookup.answered.contains(node));
-        assert!(
+    fn check_allotted(&self, sweep: &SweepState<F>, finish: &BroadcastFinish<F>) -> Checked<bool> {
+        let keys: Vec<_> = finish.stores.iter().map(|stored| F::key(&stored.node)).collect();
+        ensure!(keys.is_sorted_by(|a, b| a < b), "sweep: one batch for each node, in order of keys");
+        let answered = |node: &F::Node| sweep.lookups.values().any(|lookup| lookup.answered.contains(node));
+        ensure!(
             finish.stores.iter().all(|stored| answered(&stored.node)),
             "sweep: stores only with nodes that answered"
         );
@@ -654,402 +690,32 @@ impl<const N: usize> BroadcastModel<N> {
             let k = self.query.k;
             let most = self.config.sweep.results.clamp(k + 1, self.query.max_candidates.max(k + 1));
             for (target, lookup) in &sweep.lookups {
-                let mut closest: Vec<_> = lookup.answered.iter().map(|node| node.key).collect();
+                let mut closest: Vec<_> = lookup.answered.nodes().map(F::key).collect();
                 closest.sort_by_key(|key| key.distance(target));
                 found.extend(closest.into_iter().take(most));
             }
         }
         for (place, record) in (0..).zip(&self.start.records) {
             let of = finish.stores.iter().filter(|stored| stored.records.contains(&place));
-            let mut holders: Vec<_> = of.map(|stored| stored.node.key).collect();
+            let mut holders: Vec<_> = of.map(|stored| F::key(&stored.node)).collect();
             let mut closest: Vec<_> = found.iter().copied().collect();
-            holders.sort_by_key(|key| key.distance(&record.key));
-            closest.sort_by_key(|key| key.distance(&record.key));
+            let target = key_of::<F>(&record.key);
+            holders.sort_by_key(|key| key.distance(&target));
+            closest.sort_by_key(|key| key.distance(&target));
             closest.truncate(self.query.k);
-            assert_eq!(
-                holders, closest,
+            ensure_eq!(
+                holders,
+                closest,
                 "sweep: each record goes to the k closest of the nodes found: {record:?}"
             );
         }
-        found.len() > self.query.k
-    }
-}
-
-impl<const N: usize> OperationModel<N> for BroadcastModel<N> {
-    fn kind(&self) -> OperationKind {
-        OperationKind::Broadcast
+        Ok(found.len() > self.query.k)
     }
 
-    fn begin(&mut self, now: Instant, deadline: Instant) {
-        let until = lookup_share_end(now, deadline, self.store_reserve());
-        self.schedule = Some((deadline, until));
-        if matches!(self.strategy, StrategyState::Static) {
-            self.schedule = Some((deadline, None));
-        } else if until.is_none() {
-            self.end_lookup(now);
-        }
-        self.update(now);
-    }
-
-    fn time_passes(&mut self, now: Instant) {
-        if let Some(candidates) = self.candidates_mut() {
-            candidates.time_passes(now);
-        }
-    }
-
-    fn due_work_done(&mut self, now: Instant) {
-        if self.share_is_over(now) {
-            self.end_lookup(now);
-        }
-    }
-
-    fn has_no_soft_limit(&self, request: &Request<Net<N>>) -> bool {
-        matches!(request.ask, Ask::Store { .. } | Ask::Batch { .. })
-    }
-
-    fn answer_deadline(&self, request: &Request<Net<N>>) -> Option<Instant> {
-        let until = self.schedule.and_then(|(_, until)| until);
-        until.filter(|_| !self.has_no_soft_limit(request))
-    }
-
-    fn timer(&self) -> Timer {
-        let Some(until) = self.lookup_deadline() else { return Timer::None };
-        let pending = match &self.strategy {
-            StrategyState::Sweep(sweep) => sweep.lookups.values().any(|lookup| !lookup.pending.is_empty()),
-            _ => self.candidates().is_some_and(CandidateModel::is_pending),
-        };
-        if pending || self.end_is_predictable() { Timer::At(until) } else { Timer::Maybe(until) }
-    }
-
-    fn is_store(&self, id: RequestId) -> bool {
-        BroadcastModel::is_store(self, id)
-    }
-
-    fn may_send(&self, request: &Request<Net<N>>) -> bool {
-        match &request.ask {
-            Ask::Store { message, .. } => *message == self.start.records[0].message,
-            Ask::Batch { .. } => false,
-            ask => {
-                let flipped = request.target.distance(&self.start.records[0].key);
-                let bits: u32 = flipped.as_bytes().iter().map(|byte| byte.count_ones()).sum();
-                *ask == self.start.ask && bits <= 1
-            }
-        }
-    }
-
-    fn lose_track(&mut self) {
-        self.exact = false;
-        self.untracked = true;
-    }
-
-    fn request_sent(&mut self, sent_event: &RequestSent<'_, N>) -> (bool, Counts) {
-        let RequestSent { now, request, soft, nothing_queued } = *sent_event;
-        if self.has_no_soft_limit(request) {
-            return (true, self.store_sent(sent_event));
-        }
-        if self.untracked {
-            return (false, vec!["background: lookup request"]);
-        }
-        assert_eq!(request.ask, self.start.ask, "request: asks what the start asks");
-        assert!(!self.share_is_over(now), "deadline 8: no lookup request after its share of the time");
-        assert_eq!(self.lookup_ended_at, None, "lookup: no request after its end");
-        assert_ne!(request.node.key, self.local, "lookup: never contacts the node itself");
-        let mut counts = vec!["broadcast: lookup request"];
-        counts.extend(self.background.then_some("background: lookup request"));
-        let (edge_probing, max_lookups) = (self.query.edge_probing, self.config.max_lookups);
-        match &mut self.strategy {
-            StrategyState::Static => panic!("static: has no lookup"),
-            StrategyState::FollowUp(candidates) => {
-                (candidates.request_sent(now, request, soft, nothing_queued), counts)
-            }
-            StrategyState::Optimistic(optimistic) => {
-                assert!(
-                    !self.exact || !nothing_queued || !optimistic.paused,
-                    "optimistic: no lookup request once the set threshold is met"
-                );
-                // A node that timed out enters the window again.
-                optimistic.stale |= optimistic.candidates.has_timed_out(&request.node);
-                let first = optimistic.candidates.request_sent(now, request, soft, nothing_queued);
-                self.update_window(now);
-                (first, counts)
-            }
-            StrategyState::Sweep(sweep) => {
-                let hops = sweep.named.get(&request.node).expect("sweep: asks only nodes that were named");
-                assert!(hops.contains(&request.hop), "hops: {} of {hops:?}", request.hop);
-                let lookup = sweep.lookups.entry(request.target).or_default();
-                let first = lookup.asked.insert(request.node);
-                lookup.pending.push((request.id, request.node));
-                if !edge_probing {
-                    let running = sweep.lookups.values().filter(|lookup| !lookup.pending.is_empty()).count();
-                    assert!(running <= max_lookups, "sweep: at most max_lookups at once");
-                    let most = self.config.sweep.max_lookups;
-                    assert!(sweep.lookups.len() <= most, "sweep: at most sweep.max_lookups in total");
-                    counts.extend((running > 1).then_some("sweep: several lookups at once"));
-                }
-                // A repeated request to a node may be an edge probe with another target.
-                (first && !edge_probing, counts)
-            }
-        }
-    }
-
-    fn request_answered(&mut self, request_end: &RequestEnd<'_, N>) -> Vec<RequestId> {
-        let RequestOutcome::Answered { closer } = request_end.outcome else {
-            panic!("not an answer: {:?}", request_end.outcome)
-        };
-        let RequestInFlight { node, hop, target, .. } = *request_end.sent;
-        let id = request_end.id;
-        if self.untracked && !self.is_store(id) {
-            return Vec::new();
-        }
-        let mut superseded = Vec::new();
-        let background = usize::from(self.background);
-        if let Some(store) = self.store_mut(id) {
-            store.end = Some(StoreEnd::Stored);
-            self.background_ended += background;
-        } else {
-            if let Some(token) = request_end.extra.and_then(|extra| extra.token) {
-                self.tokens.insert(node, token);
-            }
-            let value = request_end.extra.is_some_and(|extra| extra.value);
-            let most = self.query.max_closer_nodes;
-            match &mut self.strategy {
-                StrategyState::Static => panic!("static: has no lookup"),
-                StrategyState::FollowUp(candidates)
-                | StrategyState::Optimistic(OptimisticState { candidates, .. }) => {
-                    superseded =
-                        candidates.request_answered(id, node, request_end.elapsed, hop, closer, value);
-                }
-                StrategyState::Sweep(sweep) => {
-                    let lookup = sweep.lookups.entry(target).or_default();
-                    let others = lookup.pending.iter().filter(|(other, to)| *other != id && *to == node);
-                    superseded.extend(others.map(|(other, _)| *other));
-                    lookup.pending.retain(|(_, to)| *to != node);
-                    lookup.answered.insert(node);
-                    sweep.named.entry(node).or_default().insert(1);
-                    for named in closer.iter().take(most) {
-                        sweep.named.entry(*named).or_default().insert(hop + 1);
-                    }
-                }
-            }
-        }
-        if self.background {
-            self.update(request_end.now);
-        }
-        superseded
-    }
-
-    fn request_failed(&mut self, request_end: &RequestEnd<'_, N>) -> bool {
-        let (id, &RequestInFlight { node, target, .. }) = (request_end.id, request_end.sent);
-        let timed_out = matches!(request_end.outcome, RequestOutcome::TimedOut);
-        if self
-            .lookup_deadline()
-            .is_some_and(|until| until <= request_end.now && request_end.sent.deadline >= until)
-        {
-            self.end_lookup(request_end.now);
-        }
-        if self.untracked && !self.is_store(id) {
-            return false;
-        }
-        let mut quiet = true;
-        let background = usize::from(self.background);
-        if let Some(store) = self.store_mut(id) {
-            store.end = Some(match request_end.outcome {
-                RequestOutcome::Rejected(why) => StoreEnd::Rejected(*why),
-                RequestOutcome::TimedOut => StoreEnd::TimedOut,
-                _ => StoreEnd::Failed,
-            });
-            self.background_ended += background;
-            self.store_failed(&node, !matches!(request_end.outcome, RequestOutcome::Rejected(_)));
-        } else {
-            match &mut self.strategy {
-                StrategyState::Static => panic!("static: has no lookup"),
-                StrategyState::FollowUp(candidates)
-                | StrategyState::Optimistic(OptimisticState { candidates, .. }) => {
-                    candidates.request_failed(id, node, timed_out);
-                    quiet = candidates.has_no_pending(&node);
-                }
-                StrategyState::Sweep(sweep) => {
-                    let lookup = sweep.lookups.entry(target).or_default();
-                    lookup.pending.retain(|(other, _)| *other != id);
-                    quiet = lookup.pending.iter().all(|(_, to)| *to != node);
-                }
-            }
-        }
-        if self.background {
-            self.update(request_end.now);
-        }
-        quiet
-    }
-
-    fn request_cancelled(
-        &mut self,
-        now: Instant,
-        id: RequestId,
-        sent: &RequestInFlight<N>,
-        reason: CancelReason,
-    ) {
-        let until = self.schedule.and_then(|(_, until)| until);
-        if reason == CancelReason::LookupEnded {
-            assert!(!self.is_store(id), "cancel: LookupEnded is for lookup requests only");
-            if let Some(until) = until {
-                assert!(
-                    until > now || sent.deadline >= until,
-                    "deadline 6: a request that ran into its own time-out before its lookup ended is reported as timed out"
-                );
-                self.share_ran_out |= until <= now;
-            }
-        }
-        // The request had all the time that there was when it was sent, and the operation goes on in the
-        // background.
-        let cut_off = reason == CancelReason::OperationEnded && self.background && sent.deadline <= now;
-        let cut_off = cut_off && self.deadline().is_some_and(|end| end > now);
-        match &mut self.strategy {
-            StrategyState::Sweep(sweep) => {
-                let lookup = sweep.lookups.entry(sent.target).or_default();
-                lookup.pending.retain(|(other, _)| *other != id);
-            }
-            StrategyState::Optimistic(OptimisticState { candidates, .. })
-                if cut_off && !self.stores.iter().any(|it| it.sent == Some(id)) =>
-            {
-                candidates.request_failed(id, sent.node, true);
-            }
-            StrategyState::FollowUp(candidates)
-            | StrategyState::Optimistic(OptimisticState { candidates, .. }) => {
-                candidates.request_cancelled(id, &sent.node)
-            }
-            StrategyState::Static => {}
-        }
-        match reason {
-            CancelReason::LookupEnded if !matches!(self.strategy, StrategyState::Sweep(_)) => {
-                self.end_lookup(now)
-            }
-            CancelReason::LookupEnded => {}
-            CancelReason::OperationEnded if cut_off => {
-                if let Some(store) = self.store_mut(id) {
-                    store.end = Some(StoreEnd::Failed);
-                    self.background_ended += 1;
-                    self.store_failed(&sent.node, true);
-                }
-                self.update(now);
-            }
-            CancelReason::OperationEnded => {}
-            reason => panic!("cancel: not a reason of a broadcast: {reason}"),
-        }
-    }
-
-    fn check_progress(&mut self, now: Instant, event: &Outbound<Net<N>>) -> Counts {
-        let Outbound::BroadcastProgress(progress) = event else {
-            panic!("progress: of another kind of operation: {event:?}")
-        };
-        assert_eq!(
-            progress.store,
-            self.is_store(progress.request.id),
-            "progress: `store` is set for stores only"
-        );
-        let (stored, failed) = (progress.counts.stored as usize, progress.counts.failed as usize);
-        assert_eq!(
-            (stored, failed),
-            (self.stored(), self.failed()),
-            "counts: stored and failed agree with the events"
-        );
-        let nodes = progress.counts.nodes;
-        let tracked = self.stores.len() as u32;
-        if self.exact {
-            assert_eq!(nodes, tracked, "counts: nodes to store with");
-        } else {
-            assert!(nodes >= tracked && nodes >= self.reported_nodes, "counts: nodes to store with");
-        }
-        self.reported_nodes = nodes;
-        self.update(now);
-        vec![if progress.store {
-            "broadcast: progress of a store"
-        } else {
-            "broadcast: progress of a lookup"
-        }]
-    }
-
-    fn check_finish(&mut self, now: Instant, event: &Outbound<Net<N>>, in_flight: usize) -> Counts {
-        let Outbound::BroadcastFinished(finish) = event else {
-            panic!("finish: of another kind of operation: {event:?}")
-        };
-        let cut = matches!(finish.outcome, Outcome::DeadlineExceeded | Outcome::Stopped);
-        assert!(
-            cut || finish.outcome == Outcome::Complete,
-            "outcome: not of a broadcast: {}",
-            finish.outcome
-        );
-        if self.share_is_over(now) {
-            self.end_lookup(now);
-        }
-        let natural = matches!(
-            finish.lookup_outcome,
-            Some(Outcome::Converged | Outcome::Exhausted | Outcome::NodeLimit)
-        );
-        self.exact &= self.candidates().is_none_or(CandidateModel::is_exact);
-        if self.lookup_ended_at.is_none() && (natural || !cut) {
-            match &self.strategy {
-                StrategyState::FollowUp(_) => self.end_lookup(now),
-                StrategyState::Optimistic(_) if natural => self.exact = false,
-                _ => {}
-            }
-        }
-        let stored = self.stored();
-        let returns = matches!(&self.strategy, StrategyState::Optimistic(state) if !cut && stored >= state.early_return_at);
-        let goes_on = finish.stores.iter().any(|store| store.end == StoreEnd::Background);
-        // With nothing in flight and no node to store with, the lookup may still go on.
-        let left = |end: &StoreEnd<Net<N>>| {
-            matches!(end, StoreEnd::Background | StoreEnd::Cancelled | StoreEnd::Unsent)
-        };
-        let open = finish.stores.iter().filter(|stored| left(&stored.end)).count();
-        let background_budget = (2 * self.query.k).saturating_sub(finish.stores.len()) + open;
-        let unseen = open == 0
-            && background_budget > 0
-            && background_budget <= self.config.max_background
-            && self.lookup_ended_at.is_none();
-        self.background = returns && (goes_on || in_flight > 0 || unseen);
-        assert!(
-            !goes_on || returns,
-            "background: only an optimistic broadcast that returned early continues"
-        );
-        assert_eq!(finish.target, self.start.records[0].key);
-        assert_eq!(
-            finish.fallback_reason, self.fallback_reason,
-            "fell back: exactly if the network size is not known"
-        );
-        self.assert_stores(finish);
+    /// Which situations a finish shows.
+    fn situations(&self, finish: &BroadcastFinish<F>, exact: bool) -> Counts {
         let sizes = finish.stores.len();
-        assert!(
-            cut || returns || open == 0,
-            "outcome: complete only when nothing is left to store: {:?}",
-            finish.stores
-        );
-        self.assert_lookup(finish);
-        let mut exact = self.exact && sizes > 1;
-        if let StrategyState::Sweep(sweep) = &self.strategy {
-            let begun = self.schedule.is_some();
-            assert!(begun || finish.sweep_end.is_none(), "sweep: explored nothing before it began");
-            assert!(
-                finish.sweep_end.is_none() || open == 0 || cut,
-                "sweep: explored only when nothing is left to store"
-            );
-            exact = begun && (finish.sweep_end.is_some() || sizes > 0) && self.assert_allotted(sweep, finish);
-            let share_left = self.lookup_deadline().is_some_and(|until| until > now);
-            let early = cut && finish.stores.is_empty();
-            assert!(
-                finish.sweep_end.is_some() || !share_left || early,
-                "sweep: stops looking only if all is explored or its share ran out"
-            );
-        } else {
-            assert_eq!(finish.sweep_end, None, "explored: set by sweeps only");
-        }
-        self.background_budget = background_budget;
-        self.drops_rest = returns && !self.background && open > 0;
-        if let StrategyState::Optimistic(optimistic) = &mut self.strategy
-            && self.background
-        {
-            optimistic.budget = self.background_budget - open;
-        }
-        let end = |of: fn(&StoreEnd<Net<N>>) -> bool| finish.stores.iter().any(|stored| of(&stored.end));
+        let end = |of: fn(&StoreEnd<F>) -> bool| finish.stores.iter().any(|stored| of(&stored.end));
         let kind = match (&self.strategy, &self.fallback_reason) {
             (_, Some(_)) => "broadcast: fell back to a follow-up",
             (StrategyState::Static, _) => "broadcast: static",
@@ -1069,7 +735,6 @@ impl<const N: usize> OperationModel<N> for BroadcastModel<N> {
             (share, "broadcast: the lookup's share ran out"),
             (share && sizes > 0, "broadcast: the lookup's share ran out, and it stored"),
             (self.background, "broadcast: returned early"),
-            (returns && !self.background && open > 0, "broadcast: returned early, no room in the background"),
             (by_hand && !storing, "broadcast: stopped during the lookup"),
             (by_hand && storing, "broadcast: stopped while storing"),
             (end(|end| *end == StoreEnd::Stored), "store: stored"),
@@ -1084,33 +749,421 @@ impl<const N: usize> OperationModel<N> for BroadcastModel<N> {
         ];
         situations.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect()
     }
+}
 
-    fn continue_in_background(&mut self, now: Instant, until: Instant) -> Option<(bool, usize)> {
+impl<F: Family> OperationModel<F> for BroadcastModel<F> {
+    fn kind(&self) -> OperationKind {
+        OperationKind::Broadcast
+    }
+
+    fn begin(&mut self, now: Instant, deadline: Instant) -> Checked {
+        let until = lookup_share_end(now, deadline, self.store_reserve());
+        self.schedule = Some((deadline, until));
+        if matches!(self.strategy, StrategyState::Static) {
+            self.schedule = Some((deadline, None));
+        } else if until.is_none() {
+            self.end_lookup(now)?;
+        }
+        self.update(now)
+    }
+
+    fn time_passes(&mut self, now: Instant) {
+        if let Some(candidates) = self.candidates_mut() {
+            candidates.time_passes(now);
+        }
+    }
+
+    fn due_work_done(&mut self, now: Instant) -> Checked {
+        if self.share_is_over(now) {
+            self.end_lookup(now)?;
+        }
+        Ok(())
+    }
+
+    fn has_no_soft_limit(&self, request: &Request<F>) -> bool {
+        is_store_request(request)
+    }
+
+    fn answer_deadline(&self, request: &Request<F>) -> Option<Instant> {
+        let until = self.schedule.and_then(|(_, until)| until);
+        until.filter(|_| !self.has_no_soft_limit(request))
+    }
+
+    fn timer(&self) -> Timer {
+        let Some(until) = self.lookup_deadline() else { return Timer::None };
+        let pending = match &self.strategy {
+            StrategyState::Sweep(sweep) => sweep.lookups.values().any(|lookup| !lookup.pending.is_empty()),
+            _ => self.candidates().is_some_and(CandidateModel::is_pending),
+        };
+        if pending || self.end_is_predictable() { Timer::At(until) } else { Timer::Maybe(until) }
+    }
+
+    fn is_store(&self, id: RequestId) -> bool {
+        BroadcastModel::is_store(self, id)
+    }
+
+    fn may_send(&self, request: &Request<F>) -> bool {
+        match &request.ask {
+            Ask::Store { message, .. } => *message == self.record.message,
+            Ask::Batch { .. } => false,
+            ask => {
+                let target = key_of::<F>(&request.target);
+                *ask == self.start.ask && differ_in_at_most_one_bit(&target, &self.target)
+            }
+        }
+    }
+
+    fn lose_track(&mut self) {
+        self.exact = false;
+        self.untracked = true;
+    }
+
+    fn request_sent(&mut self, sent_event: &RequestSent<'_, F>) -> Checked<(bool, Counts)> {
+        let RequestSent { now, request, soft, nothing_queued } = *sent_event;
+        if self.has_no_soft_limit(request) {
+            return Ok((true, self.store_sent(sent_event)?));
+        }
+        if self.untracked {
+            return Ok((false, vec!["background: lookup request"]));
+        }
+        ensure_eq!(request.ask, self.start.ask, "request: asks what the start asks");
+        ensure!(!self.share_is_over(now), "deadline 8: no lookup request after its share of the time");
+        ensure_eq!(self.lookup_ended_at, None, "lookup: no request after its end");
+        let mut counts = vec!["broadcast: lookup request"];
+        counts.extend(self.background.then_some("background: lookup request"));
+        let (edge_probing, max_lookups) = (self.query.edge_probing, self.config.max_lookups);
+        match &mut self.strategy {
+            StrategyState::Static => broken!("static: has no lookup"),
+            StrategyState::FollowUp(candidates) => {
+                Ok((candidates.request_sent(now, request, soft, nothing_queued)?, counts))
+            }
+            StrategyState::Optimistic(optimistic) => {
+                ensure!(
+                    !self.exact || !nothing_queued || !optimistic.paused,
+                    "optimistic: no lookup request once the set threshold is met"
+                );
+                // A node that timed out enters the window again.
+                optimistic.stale |= optimistic.candidates.has_timed_out(&request.node);
+                let first = optimistic.candidates.request_sent(now, request, soft, nothing_queued)?;
+                self.update_window(now);
+                Ok((first, counts))
+            }
+            StrategyState::Sweep(sweep) => {
+                let hops = sweep.named.get(&request.node);
+                let hops = ensure_some!(hops, "sweep: asks only nodes that were named: {request:?}");
+                ensure!(hops.contains(&request.hop), "hops: {} of {hops:?}", request.hop);
+                let lookup = sweep.lookups.entry(key_of::<F>(&request.target)).or_default();
+                let first = lookup.asked.insert(request.node.clone(), ());
+                lookup.pending.push((request.id, request.node.clone()));
+                if !edge_probing {
+                    let running = sweep.lookups.values().filter(|lookup| !lookup.pending.is_empty()).count();
+                    ensure!(running <= max_lookups, "sweep: at most max_lookups at once");
+                    let most = self.config.sweep.max_lookups;
+                    ensure!(sweep.lookups.len() <= most, "sweep: at most sweep.max_lookups in total");
+                    counts.extend((running > 1).then_some("sweep: several lookups at once"));
+                }
+                // A repeated request to a node may be an edge probe with another target.
+                Ok((first && !edge_probing, counts))
+            }
+        }
+    }
+
+    fn request_answered(&mut self, request_end: &RequestEnd<'_, F>) -> Checked<Vec<RequestId>> {
+        let RequestOutcome::Answered { closer } = request_end.outcome else {
+            broken!("progress: not an answer: {:?}", request_end.outcome)
+        };
+        let RequestInFlight { node, hop, target, .. } = request_end.sent;
+        let id = request_end.id;
+        if self.untracked && !self.is_store(id) {
+            return Ok(Vec::new());
+        }
+        let mut superseded = Vec::new();
+        let background = usize::from(self.background);
+        if let Some(store) = self.store_mut(id) {
+            store.end = Some(StoreEnd::Stored);
+            self.background_ended += background;
+        } else {
+            if let Some(token) = request_end.extra.and_then(|extra| extra.token.clone()) {
+                self.tokens.insert(node.clone(), token);
+            }
+            let value = request_end.extra.is_some_and(|extra| extra.value);
+            let most = self.query.max_closer_nodes;
+            match &mut self.strategy {
+                StrategyState::Static => broken!("static: has no lookup"),
+                StrategyState::FollowUp(candidates)
+                | StrategyState::Optimistic(OptimisticState { candidates, .. }) => {
+                    superseded = candidates.request_answered(request_end, closer, value)?;
+                }
+                StrategyState::Sweep(sweep) => {
+                    let lookup = sweep.lookups.entry(*target).or_default();
+                    let others = lookup.pending.iter().filter(|(other, to)| *other != id && to == node);
+                    superseded.extend(others.map(|(other, _)| *other));
+                    lookup.pending.retain(|(_, to)| to != node);
+                    lookup.answered.insert(node.clone(), ());
+                    sweep.named.update(node, |hops| _ = hops.insert(1));
+                    for named in closer.iter().take(most) {
+                        sweep.named.update(named, |hops| _ = hops.insert(hop + 1));
+                    }
+                }
+            }
+        }
+        if self.background {
+            self.update(request_end.now)?;
+        }
+        Ok(superseded)
+    }
+
+    fn request_failed(&mut self, request_end: &RequestEnd<'_, F>) -> Checked<bool> {
+        let (id, RequestInFlight { node, target, .. }) = (request_end.id, request_end.sent);
+        let timed_out = matches!(request_end.outcome, RequestOutcome::TimedOut);
+        if self
+            .lookup_deadline()
+            .is_some_and(|until| until <= request_end.now && request_end.sent.deadline >= until)
+        {
+            self.end_lookup(request_end.now)?;
+        }
+        if self.untracked && !self.is_store(id) {
+            return Ok(false);
+        }
+        let mut quiet = true;
+        let background = usize::from(self.background);
+        if let Some(store) = self.store_mut(id) {
+            store.end = Some(match request_end.outcome {
+                RequestOutcome::Rejected(why) => StoreEnd::Rejected(why.clone()),
+                RequestOutcome::TimedOut => StoreEnd::TimedOut,
+                _ => StoreEnd::Failed,
+            });
+            self.background_ended += background;
+            self.store_failed(node, !matches!(request_end.outcome, RequestOutcome::Rejected(_)));
+        } else {
+            match &mut self.strategy {
+                StrategyState::Static => broken!("static: has no lookup"),
+                StrategyState::FollowUp(candidates)
+                | StrategyState::Optimistic(OptimisticState { candidates, .. }) => {
+                    candidates.request_failed(id, node, timed_out)?;
+                    quiet = candidates.has_no_pending(node);
+                }
+                StrategyState::Sweep(sweep) => {
+                    let lookup = sweep.lookups.entry(*target).or_default();
+                    lookup.pending.retain(|(other, _)| *other != id);
+                    quiet = lookup.pending.iter().all(|(_, to)| to != node);
+                }
+            }
+        }
+        if self.background {
+            self.update(request_end.now)?;
+        }
+        Ok(quiet)
+    }
+
+    fn request_cancelled(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        sent: &RequestInFlight<F>,
+        reason: CancelReason,
+    ) -> Checked {
+        let until = self.schedule.and_then(|(_, until)| until);
+        if reason == CancelReason::LookupEnded {
+            ensure!(!self.is_store(id), "cancel: LookupEnded is for lookup requests only");
+            if let Some(until) = until {
+                ensure!(
+                    until > now || sent.deadline >= until,
+                    "deadline 6: a request that ran into its own time-out before its lookup ended is reported as timed out"
+                );
+                self.share_ran_out |= until <= now;
+            }
+        }
+        // The request had all the time that there was when it was sent, and the operation goes on in the
+        // background.
+        let cut_off = reason == CancelReason::OperationEnded && self.background && sent.deadline <= now;
+        let cut_off = cut_off && self.deadline().is_some_and(|end| end > now);
+        match &mut self.strategy {
+            StrategyState::Sweep(sweep) => {
+                let lookup = sweep.lookups.entry(sent.target).or_default();
+                lookup.pending.retain(|(other, _)| *other != id);
+            }
+            StrategyState::Optimistic(OptimisticState { candidates, .. })
+                if cut_off && !self.stores.iter().any(|it| it.sent == Some(id)) =>
+            {
+                candidates.request_failed(id, &sent.node, true)?;
+            }
+            StrategyState::FollowUp(candidates)
+            | StrategyState::Optimistic(OptimisticState { candidates, .. }) => {
+                candidates.request_cancelled(id, &sent.node);
+            }
+            StrategyState::Static => {}
+        }
+        match reason {
+            CancelReason::LookupEnded if !matches!(self.strategy, StrategyState::Sweep(_)) => {
+                self.end_lookup(now)?;
+            }
+            CancelReason::LookupEnded | CancelReason::OperationEnded if !cut_off => {}
+            CancelReason::OperationEnded => {
+                if let Some(store) = self.store_mut(id) {
+                    store.end = Some(StoreEnd::Failed);
+                    self.background_ended += 1;
+                    self.store_failed(&sent.node, true);
+                }
+                self.update(now)?;
+            }
+            reason => broken!("cancel: not a reason of a broadcast: {reason}"),
+        }
+        Ok(())
+    }
+
+    fn check_progress(&mut self, now: Instant, event: &Outbound<F>) -> Checked<Counts> {
+        let Outbound::BroadcastProgress(progress) = event else {
+            broken!("progress: of another kind of operation: {event:?}")
+        };
+        ensure_eq!(
+            progress.store,
+            self.is_store(progress.request.id),
+            "progress: `store` is set for stores only"
+        );
+        let (stored, failed) = (progress.counts.stored as usize, progress.counts.failed as usize);
+        ensure_eq!(
+            (stored, failed),
+            (self.stored(), self.failed()),
+            "counts: stored and failed agree with the events"
+        );
+        let nodes = progress.counts.nodes;
+        let tracked = u32::try_from(self.stores.len()).unwrap_or(u32::MAX);
+        if self.exact {
+            ensure_eq!(nodes, tracked, "counts: nodes to store with");
+        } else {
+            ensure!(nodes >= tracked && nodes >= self.reported_nodes, "counts: nodes to store with");
+        }
+        self.reported_nodes = nodes;
+        self.update(now)?;
+        Ok(vec![if progress.store {
+            "broadcast: progress of a store"
+        } else {
+            "broadcast: progress of a lookup"
+        }])
+    }
+
+    fn silent_progress(&mut self, now: Instant) -> Checked {
+        self.update(now)
+    }
+
+    fn check_finish(&mut self, now: Instant, event: &Outbound<F>, in_flight: usize) -> Checked<Counts> {
+        let Outbound::BroadcastFinished(finish) = event else {
+            broken!("finish: of another kind of operation: {event:?}")
+        };
+        let cut = matches!(finish.outcome, Outcome::DeadlineExceeded | Outcome::Stopped);
+        ensure!(
+            cut || finish.outcome == Outcome::Complete,
+            "outcome: not of a broadcast: {}",
+            finish.outcome
+        );
+        if self.share_is_over(now) {
+            self.end_lookup(now)?;
+        }
+        let natural = matches!(
+            finish.lookup_outcome,
+            Some(Outcome::Converged | Outcome::Exhausted | Outcome::NodeLimit)
+        );
+        self.exact &= self.candidates().is_none_or(CandidateModel::is_exact);
+        if self.lookup_ended_at.is_none() && (natural || !cut) {
+            match &self.strategy {
+                StrategyState::FollowUp(_) => self.end_lookup(now)?,
+                StrategyState::Optimistic(_) if natural => self.exact = false,
+                _ => {}
+            }
+        }
+        let stored = self.stored();
+        let returns = matches!(&self.strategy, StrategyState::Optimistic(state) if !cut && stored >= state.early_return_at);
+        let goes_on = finish.stores.iter().any(|store| store.end == StoreEnd::Background);
+        // With nothing in flight and no node to store with, the lookup may still go on.
+        let left =
+            |end: &StoreEnd<F>| matches!(end, StoreEnd::Background | StoreEnd::Cancelled | StoreEnd::Unsent);
+        let open = finish.stores.iter().filter(|stored| left(&stored.end)).count();
+        let background_budget = (2 * self.query.k).saturating_sub(finish.stores.len()) + open;
+        let unseen = open == 0
+            && background_budget > 0
+            && background_budget <= self.config.max_background
+            && self.lookup_ended_at.is_none();
+        self.background = returns && (goes_on || in_flight > 0 || unseen);
+        ensure!(
+            !goes_on || returns,
+            "background: only an optimistic broadcast that returned early continues"
+        );
+        ensure_eq!(key_of::<F>(&finish.target), self.target, "closest: those to the target of the start");
+        ensure_eq!(
+            finish.fallback_reason,
+            self.fallback_reason,
+            "fell back: exactly if the network size is not known"
+        );
+        self.check_stores(finish)?;
+        let sizes = finish.stores.len();
+        ensure!(
+            cut || returns || open == 0,
+            "outcome: complete only when nothing is left to store: {:?}",
+            finish.stores
+        );
+        self.check_lookup(finish)?;
+        let mut exact = self.exact && sizes > 1;
+        if let StrategyState::Sweep(sweep) = &self.strategy {
+            let begun = self.schedule.is_some();
+            ensure!(begun || finish.sweep_end.is_none(), "sweep: explored nothing before it began");
+            ensure!(
+                finish.sweep_end.is_none() || open == 0 || cut,
+                "sweep: explored only when nothing is left to store"
+            );
+            exact =
+                begun && (finish.sweep_end.is_some() || sizes > 0) && self.check_allotted(sweep, finish)?;
+            let share_left = self.lookup_deadline().is_some_and(|until| until > now);
+            let early = cut && finish.stores.is_empty();
+            ensure!(
+                finish.sweep_end.is_some() || !share_left || early,
+                "sweep: stops looking only if all is explored or its share ran out"
+            );
+        } else {
+            ensure_eq!(finish.sweep_end, None, "explored: set by sweeps only");
+        }
+        self.background_budget = background_budget;
+        self.drops_rest = returns && !self.background && open > 0;
+        if let StrategyState::Optimistic(optimistic) = &mut self.strategy
+            && self.background
+        {
+            optimistic.budget = self.background_budget - open;
+        }
+        let mut counts = self.situations(finish, exact);
+        let dropped = self.drops_rest;
+        counts.extend(dropped.then_some("broadcast: returned early, no room in the background"));
+        Ok(counts)
+    }
+
+    fn continue_in_background(&mut self, now: Instant, until: Instant) -> Checked<Option<(bool, usize)>> {
         if !self.background {
-            return self.drops_rest.then_some((false, self.background_budget));
+            return Ok(self.drops_rest.then_some((false, self.background_budget)));
         }
         let looking = self.lookup_deadline().and_then(|_| lookup_share_end(now, until, self.store_reserve()));
         let looked = self.lookup_deadline().is_some();
         self.schedule = Some((until, if looked { looking } else { None }));
         if looked && looking.is_none() {
-            self.end_lookup(now);
+            self.end_lookup(now)?;
         }
-        Some((true, self.background_budget))
+        Ok(Some((true, self.background_budget)))
     }
 
     fn stores_left(&self) -> usize {
         if self.exact { self.open() } else { 0 }
     }
 
-    fn assert_not_idle(&self, now: Instant, busy: &[Bits<N>]) {
+    fn check_not_idle(&self, now: Instant, busy: &[F::Key]) -> Checked {
         let in_flight = self.in_flight();
         // The next store was submitted, and waits for a busy node.
         let next = self.stores.iter().find(|store| store.sent.is_none());
-        let stuck = next.is_some_and(|store| busy.contains(&store.node.key));
+        let stuck = next.is_some_and(|store| busy.contains(&F::key(&store.node)));
         if self.exact && next.is_some() {
             let full = in_flight >= self.config.max_in_flight
-                || self.stores.iter().any(|store| store.sent.is_none() && busy.contains(&store.node.key));
-            assert!(full || stuck, "not idle: a store to {next:?} could be sent now");
+                || self
+                    .stores
+                    .iter()
+                    .any(|store| store.sent.is_none() && busy.contains(&F::key(&store.node)));
+            ensure!(full || stuck, "not idle: a store to {next:?} could be sent now");
         }
         let pending = match &self.strategy {
             StrategyState::Sweep(sweep) => sweep.lookups.values().any(|lookup| !lookup.pending.is_empty()),
@@ -1118,14 +1171,15 @@ impl<const N: usize> OperationModel<N> for BroadcastModel<N> {
             _ => self.candidates().is_some_and(CandidateModel::is_pending),
         };
         let waits = in_flight > 0 || pending || !busy.is_empty();
-        assert!(waits, "not idle: a live broadcast waits for a request");
+        ensure!(waits, "not idle: a live broadcast waits for a request");
         if self.exact
             && self.is_looking()
             && !stuck
             && !self.untracked
             && let Some(candidates) = self.candidates()
         {
-            candidates.assert_not_idle(now, busy);
+            candidates.check_not_idle(now, busy)?;
         }
+        Ok(())
     }
 }

@@ -6,12 +6,20 @@
 //! [exact](CandidateModel::is_exact), and the rules of the iteration are checked to the letter; otherwise only
 //! what holds in any case is.
 
-use super::test_family::{Net, Peer};
-use kad_proto::{
-    Ask, Bits, Config, Contact, Family, Instant, Key, Outcome, QueryConfig, Request, RequestId, Start,
-};
-use std::collections::BTreeMap;
-use std::time::Duration;
+use crate::coordinator::config::Config;
+use crate::lookups::config::QueryConfig;
+use crate::testing::broken::{Checked, broken, ensure, ensure_eq, ensure_some};
+use crate::testing::node_map::NodeMap;
+use crate::testing::operation_model::RequestEnd;
+use crate::testing::target::{differ_in_at_most_one_bit, key_of};
+use crate::vocabulary::family::Family;
+use crate::vocabulary::id::RequestId;
+use crate::vocabulary::key::Key;
+use crate::vocabulary::operation_events::{Contact, Outcome};
+use crate::vocabulary::request_events::{Ask, Request};
+use crate::vocabulary::time::Instant;
+use core::fmt;
+use core::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum CandidateState {
@@ -50,20 +58,26 @@ impl Candidate {
         matches!(self.state, CandidateState::Answered { .. })
     }
 
+    /// One more than the hop of the answer that first named it.
+    fn first_hop(&self) -> u32 {
+        self.hops.first().copied().unwrap_or_default()
+    }
+
     fn is_slow(&self, now: Instant) -> bool {
         matches!(self.state, CandidateState::Waiting { slow_at: Some(at) } if at <= now)
     }
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct CandidateModel<const N: usize> {
-    local: Bits<N>,
-    target: Bits<N>,
+#[allow(clippy::struct_excessive_bools)] // independent facts
+pub(super) struct CandidateModel<F: Family> {
+    local: F::Key,
+    target: F::Key,
     config: QueryConfig,
     num_results: usize,
     k: usize,
     max_candidates: usize,
-    candidates: BTreeMap<Peer<N>, Candidate>,
+    candidates: NodeMap<F, Candidate>,
     /// Answers and failures since the last answer that brought a closer node.
     without_progress: usize,
     /// Soft limits are as configured, not adapted.
@@ -77,19 +91,20 @@ pub(crate) struct CandidateModel<const N: usize> {
     edge_probes: usize,
 }
 
-impl<const N: usize> CandidateModel<N> {
+impl<F: Family> CandidateModel<F> {
     /// How many nodes a path may ask beyond the k closest.
     const MAX_EDGE_PROBES: usize = 4;
 
-    pub(crate) fn new(
-        local: Bits<N>,
-        target: Bits<N>,
+    pub(super) fn new(
+        local: F::Key,
+        target: F::Key,
         config: &Config,
-        start: &Start<Net<N>>,
-        seeds: &[Peer<N>],
+        is_find: bool,
+        num_results: Option<usize>,
+        seeds: &[F::Node],
     ) -> Self {
         let (query, network) = (&config.query, &config.network);
-        let num_results = start.num_results.unwrap_or(query.k);
+        let num_results = num_results.unwrap_or(query.k);
         let fixed_timeouts = network.min_timeout >= network.request_timeout;
         let mut model = Self {
             local,
@@ -97,35 +112,35 @@ impl<const N: usize> CandidateModel<N> {
             num_results,
             k: query.k.max(num_results),
             max_candidates: query.max_candidates.max(2 * num_results),
-            candidates: BTreeMap::new(),
+            candidates: NodeMap::default(),
             without_progress: 0,
             fixed_timeouts,
             exact: fixed_timeouts && query.paths == 1,
             slow_or_failed: false,
-            is_find: start.ask == Ask::FindCloser,
+            is_find,
             edge_probes: 0,
             config: query.clone(),
         };
         for seed in seeds {
-            model.add_candidate(*seed, 1);
+            model.add_candidate(seed, 1);
         }
         model
     }
 
-    pub(crate) fn is_exact(&self) -> bool {
+    pub(super) fn is_exact(&self) -> bool {
         self.exact
     }
 
     /// Whether the model knows when the lookup ends: after a slow or failed request, edge probes may come first.
-    pub(crate) fn end_is_predictable(&self) -> bool {
+    pub(super) fn end_is_predictable(&self) -> bool {
         self.exact && !(self.slow_or_failed && self.config.edge_probing && self.is_find)
     }
 
     /// Whether nothing is left to ask, as far as the model knows.
-    pub(crate) fn should_end(&self) -> bool {
+    pub(super) fn should_end(&self) -> bool {
         let (not_failed, required) = (self.not_failed(), self.required());
         let converged = not_failed.len() >= required
-            && not_failed[..required].iter().all(|(_, candidate)| candidate.answered());
+            && not_failed.iter().take(required).all(|(_, candidate)| candidate.answered());
         let exhausted = not_failed.iter().all(|(_, candidate)| candidate.answered());
         // A node that was asked before may be asked again, at the limit of nodes too.
         let next = not_failed.iter().find(|(_, candidate)| !candidate.answered());
@@ -135,26 +150,26 @@ impl<const N: usize> CandidateModel<N> {
     }
 
     /// Whether a request is in flight.
-    pub(crate) fn is_pending(&self) -> bool {
+    pub(super) fn is_pending(&self) -> bool {
         self.candidates.values().any(|candidate| !candidate.pending.is_empty())
     }
 
-    pub(crate) fn has_answered(&self, peer: &Peer<N>) -> bool {
+    pub(super) fn has_answered(&self, peer: &F::Node) -> bool {
         self.candidates.get(peer).is_some_and(Candidate::answered)
     }
 
     /// Whether the requests to a node timed out, and it has not been asked again since.
-    pub(crate) fn has_timed_out(&self, peer: &Peer<N>) -> bool {
+    pub(super) fn has_timed_out(&self, peer: &F::Node) -> bool {
         self.candidates.get(peer).is_some_and(|candidate| candidate.state == CandidateState::TimedOut)
     }
 
     /// The hops at which a node was named.
-    pub(crate) fn hops(&self, peer: &Peer<N>) -> Option<&[u32]> {
-        self.candidates.get(peer).map(|candidate| &candidate.hops[..])
+    pub(super) fn hops(&self, peer: &F::Node) -> Option<&[u32]> {
+        self.candidates.get(peer).map(|candidate| candidate.hops.as_slice())
     }
 
     /// A request was cancelled because the lookup ended.
-    pub(crate) fn request_cancelled(&mut self, id: RequestId, peer: &Peer<N>) {
+    pub(super) fn request_cancelled(&mut self, id: RequestId, peer: &F::Node) {
         if let Some(candidate) = self.candidates.get_mut(peer) {
             candidate.pending.retain(|other| *other != id);
         }
@@ -162,30 +177,31 @@ impl<const N: usize> CandidateModel<N> {
 
     /// Nodes that have neither failed nor timed out, in order of distance: the hop of each, and whether it has
     /// answered.
-    pub(crate) fn usable(&self) -> Vec<(Peer<N>, u32, bool)> {
+    pub(super) fn usable(&self) -> Vec<(F::Node, u32, bool)> {
         let usable = self
             .not_failed()
             .into_iter()
             .filter(|(_, candidate)| candidate.state != CandidateState::TimedOut);
-        usable.map(|(peer, candidate)| (*peer, candidate.hops[0], candidate.answered())).collect()
+        usable.map(|(peer, candidate)| (peer.clone(), candidate.first_hop(), candidate.answered())).collect()
     }
 
     /// The closest nodes that have answered, in order of distance, and the hop of each.
-    pub(crate) fn closest(&self) -> Vec<(Peer<N>, u32)> {
+    pub(super) fn closest(&self) -> Vec<(F::Node, u32)> {
         let answered = self.usable().into_iter().filter(|(.., answered)| *answered);
         answered.take(self.num_results).map(|(peer, hop, _)| (peer, hop)).collect()
     }
 
-    fn distance(&self, peer: &Peer<N>) -> Bits<N> {
-        peer.key.distance(&self.target)
+    fn distance(&self, peer: &F::Node) -> F::Key {
+        F::key(peer).distance(&self.target)
     }
 
     /// Adds a node that a seed list or an answer names. Returns whether it is new.
-    fn add_candidate(&mut self, peer: Peer<N>, hop: u32) -> bool {
-        if peer.key == self.local {
+    fn add_candidate(&mut self, peer: &F::Node, hop: u32) -> bool {
+        let key = F::key(peer);
+        if key == self.local || !F::admits(peer) {
             return false;
         }
-        if let Some(candidate) = self.candidates.get_mut(&peer) {
+        if let Some(candidate) = self.candidates.get_mut(peer) {
             candidate.hops.push(hop);
             return false;
         }
@@ -197,7 +213,7 @@ impl<const N: usize> CandidateModel<N> {
                 .filter(|candidate| candidate.state == CandidateState::NotAsked)
                 .count()
                 < self.max_candidates
-            && !self.candidates.keys().any(|other| other.key == peer.key);
+            && !self.candidates.nodes().any(|other| F::key(other) == key);
         let candidate = Candidate {
             state: CandidateState::NotAsked,
             hops: vec![hop],
@@ -206,7 +222,7 @@ impl<const N: usize> CandidateModel<N> {
             only_timeouts: true,
             failed_elsewhere: false,
         };
-        self.candidates.insert(peer, candidate);
+        self.candidates.insert(peer.clone(), candidate);
         true
     }
 
@@ -228,27 +244,26 @@ impl<const N: usize> CandidateModel<N> {
     }
 
     /// Time has passed, up to `now`.
-    pub(crate) fn time_passes(&mut self, now: Instant) {
+    pub(super) fn time_passes(&mut self, now: Instant) {
         self.slow_or_failed |= self.candidates.values().any(|candidate| candidate.is_slow(now));
     }
 
     /// A request comes out. `nothing_queued`: no request waited for capacity before or after this call. Returns
     /// whether the node was never asked before.
-    pub(crate) fn request_sent(
+    pub(super) fn request_sent(
         &mut self,
         now: Instant,
-        request: &Request<Net<N>>,
+        request: &Request<F>,
         slow_at: Option<Instant>,
         nothing_queued: bool,
-    ) -> bool {
-        let peer = request.node;
-        assert_ne!(peer.key, self.local, "lookup: never contacts the node itself");
-        let Some(candidate) = self.candidates.get(&peer) else {
-            panic!("lookup: asks only nodes that were named: {peer:?}")
+    ) -> Checked<bool> {
+        let peer = &request.node;
+        let Some(candidate) = self.candidates.get(peer) else {
+            broken!("lookup: asks only nodes that were named: {peer:?}")
         };
-        assert!(candidate.hops.contains(&request.hop), "hops: {} of {:?}", request.hop, candidate.hops);
-        let first_named = candidate.hops[0] == request.hop;
-        assert!(
+        ensure!(candidate.hops.contains(&request.hop), "hops: {} of {:?}", request.hop, candidate.hops);
+        let first_named = candidate.first_hop() == request.hop;
+        ensure!(
             !self.exact || first_named,
             "hops: one more than that of the answer that first named the node"
         );
@@ -262,14 +277,14 @@ impl<const N: usize> CandidateModel<N> {
             }
             CandidateState::Answered { .. } => false,
         };
-        assert!(
+        ensure!(
             may_ask,
             "lookup: asks a node again only if it has not answered or failed: {peer:?} {:?}",
             candidate.state
         );
-        let most = self.max_tries(&peer, candidate, nothing_queued);
-        assert!(candidate.tries <= most, "lookup: a node is asked again only as often as `retries` allows");
-        self.check_target(request);
+        let most = self.max_tries(peer, candidate, nothing_queued);
+        ensure!(candidate.tries <= most, "lookup: a node is asked again only as often as `retries` allows");
+        self.check_target(request)?;
         let first = candidate.tries == 0;
         // Nodes that the lookup has moved on from do not count: those that are slow, and those that were and are
         // asked again.
@@ -279,46 +294,48 @@ impl<const N: usize> CandidateModel<N> {
                 CandidateState::NotAsked | CandidateState::TimedOut | CandidateState::Answered { .. } => true,
                 CandidateState::Failed => false,
             };
-            counts && self.distance(other) < self.distance(&peer)
+            counts && self.distance(other) < self.distance(peer)
         });
-        let beyond = self.exact && nothing_queued && closer.count() >= self.k;
+        let closer = closer.count();
+        let beyond = self.exact && nothing_queued && closer >= self.k;
         self.edge_probes += usize::from(beyond);
-        let edge_probe = first && request.target != self.target && self.edge_probes <= Self::MAX_EDGE_PROBES;
-        assert!(
+        let edge_probe =
+            first && key_of::<F>(&request.target) != self.target && self.edge_probes <= Self::MAX_EDGE_PROBES;
+        ensure!(
             !beyond || edge_probe,
             "lookup: asks only the k closest, apart from edge probes: {peer:?} of {self}"
         );
-        let Some(candidate) = self.candidates.get_mut(&peer) else { return first };
+        let Some(candidate) = self.candidates.get_mut(peer) else { return Ok(first) };
         candidate.tries += 1;
         candidate.pending.push(request.id);
         // A node that is asked although it failed elsewhere was to be asked before that, and the request waited
         // for capacity.
         candidate.failed_elsewhere = false;
         candidate.state = CandidateState::Waiting { slow_at };
-        assert!(self.asked_nodes() <= self.config.max_nodes, "lookup: at most max_nodes nodes");
+        ensure!(self.asked_nodes() <= self.config.max_nodes, "lookup: at most max_nodes nodes");
         let most = self.config.paths * self.config.alpha.max(self.k);
-        assert!(
+        ensure!(
             !self.fixed_timeouts || self.occupied_slots(now) <= most,
             "lookup: at most max(alpha, k) slots per path"
         );
         if self.exact && nothing_queued {
-            assert!(
+            ensure!(
                 self.occupied_slots(now) <= self.parallelism(),
                 "lookup: alpha slots, and max(alpha, k) when it stalls: {self}"
             );
         }
-        first
+        Ok(first)
     }
 
     /// How many times a node may have been asked for it to be asked again: once more than the retries if it is
     /// slow, and closer than all that have answered. Where requests waited for capacity, this may have held when
     /// the request was submitted.
-    fn max_tries(&self, peer: &Peer<N>, candidate: &Candidate, nothing_queued: bool) -> usize {
+    fn max_tries(&self, peer: &F::Node, candidate: &Candidate, nothing_queued: bool) -> usize {
         let retries = self.config.retries;
         let waits = self.is_find
             && retries > 0
             && !matches!(candidate.state, CandidateState::NotAsked | CandidateState::TimedOut);
-        let nearer = |(other, candidate): (&Peer<N>, &Candidate)| {
+        let nearer = |(other, candidate): (&F::Node, &Candidate)| {
             candidate.answered() && self.distance(other) < self.distance(peer)
         };
         let exact = self.exact && nothing_queued;
@@ -327,68 +344,67 @@ impl<const N: usize> CandidateModel<N> {
 
     /// Checks the key that a node is asked about: the target or, after a slow or failed request, the target with
     /// one bit flipped, which lies in another subtree.
-    fn check_target(&self, request: &Request<Net<N>>) {
-        let flipped = request.target.distance(&self.target);
-        let bits: u32 = flipped.as_bytes().iter().map(|byte| byte.count_ones()).sum();
-        assert!(
-            bits <= 1,
-            "lookup: the target differs from the lookup's in at most one bit: {}",
+    fn check_target(&self, request: &Request<F>) -> Checked {
+        let target = key_of::<F>(&request.target);
+        ensure!(
+            differ_in_at_most_one_bit(&target, &self.target),
+            "lookup: the target differs from the lookup's in at most one bit: {:?}",
             request.target
         );
         let find = request.ask == Ask::FindCloser;
         let may = find && self.config.edge_probing && (self.slow_or_failed || !self.fixed_timeouts);
-        assert!(bits == 0 || may, "lookup: edge probes only after a slow or failed request");
+        ensure!(target == self.target || may, "lookup: edge probes only after a slow or failed request");
+        Ok(())
     }
 
     /// Applies an answer. Returns the other requests to the node, which are superseded by it.
-    pub(crate) fn request_answered(
+    pub(super) fn request_answered(
         &mut self,
-        id: RequestId,
-        peer: Peer<N>,
-        elapsed: Duration,
-        hop: u32,
-        closer: &[Peer<N>],
+        request_end: &RequestEnd<'_, F>,
+        closer: &[F::Node],
         value: bool,
-    ) -> Vec<RequestId> {
-        let candidate = self.candidate_mut(&peer);
+    ) -> Checked<Vec<RequestId>> {
+        let (hop, elapsed) = (request_end.sent.hop, request_end.elapsed);
+        let candidate = self.candidate_mut(&request_end.sent.node)?;
         candidate.state = CandidateState::Answered { elapsed, hop, value };
-        let mut superseded = std::mem::take(&mut candidate.pending);
-        superseded.retain(|other| *other != id);
+        let mut superseded = core::mem::take(&mut candidate.pending);
+        superseded.retain(|other| *other != request_end.id);
         let kth_distance = self.kth_distance();
         let mut progress = false;
-        let closer = &closer[..closer.len().min(self.config.max_closer_nodes)];
-        let crowd = |group| closer.iter().filter(|peer| Net::group(peer) == Some(group)).count();
-        let crowded = |peer| Net::group(peer).is_some_and(|group| crowd(group) > self.config.max_per_group);
+        let closer = closer.get(..self.config.max_closer_nodes).unwrap_or(closer);
+        let crowd = |group| closer.iter().filter(|peer| F::group(peer) == Some(group)).count();
+        let crowded =
+            |peer: &F::Node| F::group(peer).is_some_and(|group| crowd(group) > self.config.max_per_group);
         let welcome: Vec<_> = closer.iter().filter(|peer| !crowded(peer)).collect();
         let mut room = (self.max_candidates / 2).max(1);
         for named in welcome {
             let near = kth_distance.is_none_or(|kth_distance| self.distance(named) < kth_distance);
-            let news = self.add_candidate(*named, hop + 1);
+            let news = self.add_candidate(named, hop + 1);
             // One answer may fill only a share of the candidates: which of the nodes are kept is unspecified.
             self.exact &= !news || room > 0;
             room = room.saturating_sub(usize::from(news));
             progress |= news && near;
         }
         self.without_progress = if progress { 0 } else { self.without_progress + 1 };
-        superseded
+        Ok(superseded)
     }
 
     /// The distance of the k-th closest node that has neither failed nor timed out.
-    fn kth_distance(&self) -> Option<Bits<N>> {
+    fn kth_distance(&self) -> Option<F::Key> {
         let not_failed = self.candidates.iter();
         let not_failed = not_failed.filter(|(_, candidate)| {
             !matches!(candidate.state, CandidateState::Failed | CandidateState::TimedOut)
         });
         let mut distances: Vec<_> = not_failed.map(|(peer, _)| self.distance(peer)).collect();
         distances.sort_unstable();
-        distances.get(self.k - 1).copied()
+        distances.get(self.k.checked_sub(1)?).copied()
     }
 
     /// A request ended without an answer. A node whose requests have all timed out may be asked again, within the
     /// number of retries.
-    pub(crate) fn request_failed(&mut self, id: RequestId, peer: Peer<N>, timed_out: bool) {
+    pub(super) fn request_failed(&mut self, id: RequestId, peer: &F::Node, timed_out: bool) -> Checked {
         let retries = self.config.retries;
-        let candidate = self.candidate_mut(&peer);
+        let candidate = self.candidate_mut(peer)?;
         candidate.pending.retain(|other| *other != id);
         candidate.only_timeouts &= timed_out;
         if candidate.state != CandidateState::Failed && (candidate.pending.is_empty() || !timed_out) {
@@ -397,10 +413,11 @@ impl<const N: usize> CandidateModel<N> {
         }
         self.without_progress += 1;
         self.slow_or_failed = true;
+        Ok(())
     }
 
     /// A node has failed by other means than a request of the lookup.
-    pub(crate) fn node_failed(&mut self, peer: &Peer<N>) {
+    pub(super) fn node_failed(&mut self, peer: &F::Node) {
         if let Some(candidate) = self.candidates.get_mut(peer)
             && !candidate.answered()
             && candidate.state != CandidateState::Failed
@@ -413,22 +430,23 @@ impl<const N: usize> CandidateModel<N> {
         }
     }
 
-    fn candidate_mut(&mut self, peer: &Peer<N>) -> &mut Candidate {
-        self.candidates.get_mut(peer).expect("lookup: progress of a node that was named")
+    fn candidate_mut(&mut self, peer: &F::Node) -> Checked<&mut Candidate> {
+        let candidate = self.candidates.get_mut(peer);
+        Ok(ensure_some!(candidate, "lookup: progress of a node that was named: {peer:?}"))
     }
 
     /// Whether no request to a node is in flight.
-    pub(crate) fn has_no_pending(&self, peer: &Peer<N>) -> bool {
+    pub(super) fn has_no_pending(&self, peer: &F::Node) -> bool {
         self.candidates.get(peer).is_none_or(|candidate| candidate.pending.is_empty())
     }
 
     /// Whether a node has failed.
-    pub(crate) fn has_failed(&self, peer: &Peer<N>) -> bool {
+    pub(super) fn has_failed(&self, peer: &F::Node) -> bool {
         self.candidates.get(peer).is_some_and(|candidate| candidate.state == CandidateState::Failed)
     }
 
     /// The nodes that have not failed, in order of distance.
-    fn not_failed(&self) -> Vec<(&Peer<N>, &Candidate)> {
+    fn not_failed(&self) -> Vec<(&F::Node, &Candidate)> {
         let mut not_failed: Vec<_> = self
             .candidates
             .iter()
@@ -445,22 +463,22 @@ impl<const N: usize> CandidateModel<N> {
 
     /// The lookup stays live after a call in which nothing prevented it from sending: it must have a reason to
     /// wait. `busy` lists the nodes with as many requests in flight as the limit allows.
-    pub(crate) fn assert_not_idle(&self, now: Instant, busy: &[Bits<N>]) {
+    pub(super) fn check_not_idle(&self, now: Instant, busy: &[F::Key]) -> Checked {
         let pending = self.candidates.values().any(|candidate| !candidate.pending.is_empty());
         let waits = pending || !busy.is_empty();
-        assert!(waits, "not idle: a live lookup waits for a request: {self}");
+        ensure!(waits, "not idle: a live lookup waits for a request: {self}");
         if !self.exact {
-            return;
+            return Ok(());
         }
         let (not_failed, required) = (self.not_failed(), self.required());
         let converged = not_failed.len() >= required
-            && not_failed[..required].iter().all(|(_, candidate)| candidate.answered());
+            && not_failed.iter().take(required).all(|(_, candidate)| candidate.answered());
         let exhausted = not_failed.iter().all(|(_, candidate)| candidate.answered());
         // After a slow or failed request, edge probes may come first.
-        assert!(self.slow_or_failed || !converged, "lookup: ends when the k closest have answered: {self}");
-        assert!(self.slow_or_failed || !exhausted, "lookup: ends when nothing is left to ask: {self}");
+        ensure!(self.slow_or_failed || !converged, "lookup: ends when the k closest have answered: {self}");
+        ensure!(self.slow_or_failed || !exhausted, "lookup: ends when nothing is left to ask: {self}");
         if converged || self.occupied_slots(now) >= self.parallelism() {
-            return;
+            return Ok(());
         }
         let mut window = 0;
         for (peer, candidate) in not_failed {
@@ -471,10 +489,10 @@ impl<const N: usize> CandidateModel<N> {
                 CandidateState::Waiting { .. } => candidate.is_slow(now) && again,
                 CandidateState::Answered { .. } | CandidateState::Failed => false,
             };
-            if could && busy.contains(&peer.key) {
-                return; // it waits for that node, and asks no other instead
+            if could && busy.contains(&F::key(peer)) {
+                return Ok(()); // it waits for that node, and asks no other instead
             }
-            assert!(!could, "not idle: {peer:?} could be asked now: {self}");
+            ensure!(!could, "not idle: {peer:?} could be asked now: {self}");
             // At the limit of nodes no further node is asked: neither this one nor one beyond it.
             let slow = candidate.is_slow(now)
                 || matches!(candidate.state, CandidateState::Waiting { .. }) && candidate.tries > 1;
@@ -483,45 +501,46 @@ impl<const N: usize> CandidateModel<N> {
                 break;
             }
         }
+        Ok(())
     }
 
     /// Checks the finish.
-    pub(crate) fn assert_finish(&self, outcome: Outcome, closest: &[Contact<Net<N>>]) {
+    pub(super) fn check_finish(&self, outcome: Outcome, closest: &[Contact<F>]) -> Checked {
         let responsive = self.candidates.iter().filter(|(_, candidate)| candidate.answered());
         let mut responsive: Vec<_> = responsive.map(|(peer, _)| self.distance(peer)).collect();
         responsive.sort_unstable();
         let found: Vec<_> = closest.iter().map(|contact| self.distance(&contact.node)).collect();
-        let expected = &responsive[..responsive.len().min(self.num_results)];
-        assert_eq!(found, expected, "results: the closest nodes that answered, in order");
+        let expected = responsive.get(..self.num_results).unwrap_or(&responsive);
+        ensure_eq!(found, expected, "closest: the closest nodes that answered, in order");
         for (place, contact) in closest.iter().enumerate() {
-            let CandidateState::Answered { elapsed, hop, value } = self.candidates[&contact.node].state
-            else {
-                panic!("results: only nodes that answered")
+            let state = self.candidates.get(&contact.node).map(|candidate| candidate.state);
+            let Some(CandidateState::Answered { elapsed, hop, value }) = state else {
+                broken!("closest: only nodes that answered: {contact:?}")
             };
-            let double = closest[..place].iter().any(|other| other.node == contact.node);
-            assert!(!double, "results: each node once");
+            let double = closest.iter().take(place).any(|other| other.node == contact.node);
+            ensure!(!double, "closest: each node once");
             let whole = u128::from(u32::MAX).min(elapsed.as_micros());
             let (round_trip, found_by) = (contact.round_trip().as_micros(), contact.hop());
-            assert_eq!((round_trip, found_by), (whole, hop), "results: round trip and hop of each node");
-            assert_eq!(contact.has_value(), value, "results: has_value is set for nodes that had the value");
+            ensure_eq!((round_trip, found_by), (whole, hop), "closest: round trip and hop of each node");
+            ensure_eq!(contact.has_value(), value, "closest: has_value is set for nodes that had the value");
         }
         let required = self.required();
         if outcome == Outcome::Converged {
-            assert!(responsive.len() >= required, "outcome: converged only with enough answers");
+            ensure!(responsive.len() >= required, "outcome: converged only with enough answers");
         }
         if !self.exact {
-            return;
+            return Ok(());
         }
         let not_failed = self.not_failed();
         let converged = not_failed.len() >= required
-            && not_failed[..required].iter().all(|(_, candidate)| candidate.answered());
+            && not_failed.iter().take(required).all(|(_, candidate)| candidate.answered());
         let open = not_failed.iter().any(|(_, candidate)| !candidate.answered());
         match outcome {
             Outcome::Converged => {
-                assert!(converged, "outcome: converged only if the closest have all answered: {self}")
+                ensure!(converged, "outcome: converged only if the closest have all answered: {self}");
             }
             Outcome::Exhausted => {
-                assert!(
+                ensure!(
                     !open && not_failed.len() < required,
                     "outcome: exhausted only if nothing is left to ask: {self}"
                 );
@@ -530,29 +549,30 @@ impl<const N: usize> CandidateModel<N> {
                 let limit = self.asked_nodes() == self.config.max_nodes;
                 // A node that failed elsewhere may have done so after the limit was reached.
                 let open = open || self.candidates.values().any(|candidate| candidate.failed_elsewhere);
-                assert!(
+                ensure!(
                     limit && open && !converged,
                     "outcome: node limit only if it is reached with nodes left to ask: {self}"
                 );
             }
             _ => {}
         }
+        Ok(())
     }
 }
 
-impl<const N: usize> std::fmt::Display for CandidateModel<N> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<F: Family> fmt::Display for CandidateModel<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "k {}, alpha {}, beta {:?}, ", self.k, self.config.alpha, self.config.beta)?;
         write!(f, "retries {}, max_nodes {}, ", self.config.retries, self.config.max_nodes)?;
         write!(
             f,
-            "target {}, without progress {}, slow or failed {}",
+            "target {:?}, without progress {}, slow or failed {}",
             self.target, self.without_progress, self.slow_or_failed
         )?;
         let mut candidates: Vec<_> = self.candidates.iter().collect();
         candidates.sort_by_key(|(peer, _)| self.distance(peer));
-        for (Peer { key, address }, Candidate { state, tries, pending, .. }) in candidates {
-            write!(f, "\n{key}/{address} {state:?}, tries {tries}, pending {pending:?}")?;
+        for (peer, Candidate { state, tries, pending, .. }) in candidates {
+            write!(f, "\n{peer:?} {state:?}, tries {tries}, pending {pending:?}")?;
         }
         Ok(())
     }

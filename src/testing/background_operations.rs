@@ -1,57 +1,52 @@
 //! What an optimistic broadcast still does after its finish: its requests are side effects that link to it,
 //! bounded in number and time.
 
-use super::machine_under_test::{In, Out};
-use super::operation_model::{RequestEnd, RequestSent};
-use super::test_family::Net;
-use super::{CheckedCall, ContractChecker, RequestInFlight, TrackedOperation};
-use kad_proto::coordinator::Inbound;
-use kad_proto::{
-    CancelReason, Context, Failure, Initiator, Instant, OperationId, Request, RequestId, RequestOutcome,
-    Response,
-};
-use std::rc::Rc;
+use crate::context::Context;
+use crate::coordinator::events::{Inbound, Outbound};
+use crate::testing::broken::{Checked, broken, ensure, ensure_eq, ensure_some};
+use crate::testing::checker::{CheckedCall, ContractChecker, TrackedOperation};
+use crate::testing::common_parts::outcome_of;
+use crate::testing::operation_model::{RequestEnd, RequestSent};
+use crate::testing::request_in_flight::RequestInFlight;
+use crate::vocabulary::family::Family;
+use crate::vocabulary::id::{OperationId, RequestId};
+use crate::vocabulary::machine::Stamped;
+use crate::vocabulary::request_events::{CancelReason, Initiator, Request, RequestOutcome, Response};
+use crate::vocabulary::time::Instant;
+use std::sync::Arc;
 
-/// The outcome of a request that an inbound event reports.
-fn outcome_of<const N: usize>(event: &In<N>) -> Option<RequestOutcome<Net<N>>> {
-    let Inbound::Response(response) = &event.event else { return None };
-    Some(match &response.result {
-        Ok(answer) => RequestOutcome::Answered { closer: answer.closer.clone() },
-        Err(Failure::Rejected(reason)) => RequestOutcome::Rejected(*reason),
-        Err(_) => RequestOutcome::Failed,
-    })
-}
-
-impl<const N: usize> ContractChecker<N> {
-    fn link(&self, call: &CheckedCall<'_, N>, id: OperationId) -> Context {
-        Context::Link(self.context(call, id))
+impl<F: Family> ContractChecker<F> {
+    fn link(&self, call: &CheckedCall<'_, F>, id: OperationId) -> Checked<Context> {
+        Ok(Context::Link(self.context(call, id)?.clone()))
     }
 
     /// The requests in flight of a background operation.
-    fn requests_of(&self, id: OperationId) -> impl Iterator<Item = &(RequestId, RequestInFlight<N>)> {
+    fn requests_of(&self, id: OperationId) -> impl Iterator<Item = &(RequestId, RequestInFlight<F>)> {
         self.requests.iter().filter(move |(_, sent)| sent.background_of == Some(id))
     }
 
     /// An operation has finished; if it has work left, it goes on in the background.
-    pub(super) fn check_continuation(&mut self, call: &CheckedCall<'_, N>, id: OperationId) {
-        let config = Rc::clone(&self.config);
+    pub(super) fn check_continuation(&mut self, call: &CheckedCall<'_, F>, id: OperationId) -> Checked {
+        let config = Arc::clone(&self.config);
         let until = call.now + config.broadcast.background_timeout;
-        let Some(op) = self.operations.get_mut(&id) else { return };
-        let Some((continues, rest)) = op.model.continue_in_background(call.now, until) else { return };
+        let Some(op) = self.operations.get_mut(&id) else { return Ok(()) };
+        let Some((continues, rest)) = op.model.continue_in_background(call.now, until)? else {
+            return Ok(());
+        };
         let most = config.broadcast.max_background;
         // No other background operation occupies a place.
         let alone =
             self.background.keys().all(|background_of| self.requests_of(*background_of).next().is_none());
         if alone && call.nothing_queued {
-            assert_eq!(
+            ensure_eq!(
                 continues,
                 rest <= most,
                 "background: {rest} stores continue exactly if at most {most} may"
             );
         }
-        assert!(!continues || rest <= most, "background: {rest} stores continue where at most {most} may");
+        ensure!(!continues || rest <= most, "background: {rest} stores continue where at most {most} may");
         if !continues {
-            return;
+            return Ok(());
         }
         if let Some(mut op) = self.operations.remove(&id) {
             op.deadline = until;
@@ -62,70 +57,74 @@ impl<const N: usize> ContractChecker<N> {
                 (sent.initiator, sent.background_of) = (Initiator::Background, Some(id));
             }
         }
+        Ok(())
     }
 
     /// Checks a background request. Returns its soft limit, until when its answer is of use, and the operation
     /// that it belongs to, as far as these are known.
     pub(super) fn check_background_request(
         &mut self,
-        call: &CheckedCall<'_, N>,
-        stamped: &Out<N>,
-        request: &Request<Net<N>>,
+        call: &CheckedCall<'_, F>,
+        stamped: &Stamped<Outbound<F>>,
+        request: &Request<F>,
         deadline: Instant,
-    ) -> (Option<Instant>, Instant, Option<OperationId>) {
-        let network = self.config.network.clone();
+    ) -> Checked<(Option<Instant>, Instant, Option<OperationId>)> {
+        let config = Arc::clone(&self.config);
+        let network = &config.network;
         let own = call.now + network.request_timeout;
         let fixed = network.min_timeout >= network.request_timeout;
-        let link = |id: &OperationId| call.cause_ambiguous || self.link(call, *id) == stamped.context;
-        let may = |(id, op): &(&OperationId, &TrackedOperation<N>)| op.model.may_send(request) && link(id);
+        let link =
+            |id: &OperationId| call.cause_ambiguous || self.link(call, *id).as_ref() == Ok(&stamped.context);
+        let may = |(id, op): &(&OperationId, &TrackedOperation<F>)| op.model.may_send(request) && link(id);
         let mine: Vec<_> = self.background.iter().filter(may).map(|(id, _)| *id).collect();
-        assert!(
+        ensure!(
             matches!(stamped.context, Context::Link(_)),
             "context 4: a side effect carries a link, no parent: {stamped:?}"
         );
-        assert!(
+        ensure!(
             !mine.is_empty(),
             "deadline 7: after the finish only remaining background requests, linked to the operation: {stamped:?} after {:?}",
             call.event
         );
         let [id] = mine[..] else {
             for id in mine {
-                let op = self.background.get_mut(&id).unwrap();
-                assert!(op.deadline > call.now, "background: ends by its time-out");
-                op.model.lose_track();
+                if let Some(op) = self.background.get_mut(&id) {
+                    ensure!(op.deadline > call.now, "background: ends by its time-out");
+                    op.model.lose_track();
+                }
             }
             self.count("background: operation not known");
-            return (None, own, None);
+            return Ok((None, own, None));
         };
-        let op = self.background.get_mut(&id).unwrap();
+        let op = ensure_some!(self.background.get_mut(&id), "background: of an operation that goes on");
         let until = op.model.answer_deadline(request).map_or(op.deadline, |until| until.min(op.deadline));
         let latest = until.min(own);
-        assert!(
+        ensure!(
             deadline <= latest,
             "deadline 3: at most the earlier of the background's deadline and now + the request time-out"
         );
         let soft = Some(call.now + network.soft_timeout);
         let soft = soft.filter(|soft| fixed && *soft < deadline && !op.model.has_no_soft_limit(request));
         let sent_event = RequestSent { now: call.now, request, soft, nothing_queued: call.nothing_queued };
-        let (first, counts) = op.model.request_sent(&sent_event);
-        assert!(
+        let (first, counts) = op.model.request_sent(&sent_event)?;
+        ensure!(
             !fixed || !first || deadline == latest,
             "deadline 3: exactly the earlier of the two where time-outs are fixed: {stamped:?} {latest:?} at {}",
             call.now
         );
-        counts.into_iter().for_each(|what| self.count(what));
-        (soft, until, Some(id))
+        self.count_all(counts);
+        Ok((soft, until, Some(id)))
     }
 
     /// Applies the response to a background request.
     pub(super) fn check_background_response(
         &mut self,
-        call: &mut CheckedCall<'_, N>,
+        call: &mut CheckedCall<'_, F>,
         id: RequestId,
-        sent: &RequestInFlight<N>,
-    ) {
+        sent: &RequestInFlight<F>,
+    ) -> Checked {
         let (event, now) = (call.event, call.now);
-        let Some(outcome) = outcome_of(event) else { return };
+        let Some(outcome) = outcome_of(&event.event) else { return Ok(()) };
         let elapsed = now - sent.at;
         call.cause = sent.background_of;
         call.cause_ambiguous |= sent.background_of.is_none();
@@ -137,113 +136,119 @@ impl<const N: usize> ContractChecker<N> {
         if let Some(op) = sent.background_of.and_then(|background_of| self.background.get_mut(&background_of))
         {
             if matches!(outcome, RequestOutcome::Answered { .. }) {
-                op.superseded = op.model.request_answered(&request_end);
+                op.superseded = op.model.request_answered(&request_end)?;
             } else {
-                op.model.request_failed(&request_end);
+                op.model.request_failed(&request_end)?;
             }
         }
-        let link = sent.background_of.map_or(Context::NONE, |background_of| self.link(call, background_of));
+        let link = match sent.background_of {
+            Some(background_of) => self.link(call, background_of)?,
+            None => Context::NONE,
+        };
         match outcome {
-            RequestOutcome::Answered { .. } => self.node_alive(call, sent.node, Some(elapsed), &link),
+            RequestOutcome::Answered { .. } => self.node_alive(call, &sent.node, Some(elapsed), &link),
             RequestOutcome::Rejected(_) => {
                 self.table.refresh(now, &sent.node, Some(elapsed));
             }
-            _ => self.node_dead(call, sent.node, &link),
+            RequestOutcome::Failed | RequestOutcome::TimedOut => self.node_dead(call, &sent.node, &link),
         }
         self.count("background: response");
+        Ok(())
     }
 
     pub(super) fn check_background_cancel(
         &mut self,
-        call: &mut CheckedCall<'_, N>,
-        stamped: &Out<N>,
+        call: &mut CheckedCall<'_, F>,
+        stamped: &Stamped<Outbound<F>>,
         id: RequestId,
-        sent: &RequestInFlight<N>,
+        sent: &RequestInFlight<F>,
         reason: CancelReason,
-    ) {
+    ) -> Checked {
         let now = call.now;
-        let link = sent.background_of.map(|background_of| self.link(call, background_of));
-        assert!(
+        let link = sent.background_of.map(|background_of| self.link(call, background_of)).transpose()?;
+        ensure!(
             matches!(stamped.context, Context::Link(_)),
             "context 4: a side effect carries a link, no parent: {stamped:?}"
         );
-        assert!(
+        ensure!(
             call.cause_ambiguous || link.as_ref().is_none_or(|link| *link == stamped.context),
             "context 4: a background cancel links to its operation, or to the answer: {stamped:?}"
         );
-        assert_eq!(stamped.deadline, None, "context 4: the cancel of a side effect has no deadline");
-        let Some(background_of) = sent.background_of else { return };
+        ensure_eq!(stamped.deadline, None, "context 4: the cancel of a side effect has no deadline");
+        let Some(background_of) = sent.background_of else { return Ok(()) };
         let Some(op) = self.background.get_mut(&background_of) else {
-            panic!("background: cancels only requests of an operation that goes on: {sent:?}")
+            broken!("background: cancels only requests of an operation that goes on: {sent:?}")
         };
         let store = op.model.is_store(id);
         let what = match reason {
             CancelReason::TimedOut => {
-                assert!(
+                ensure!(
                     sent.deadline < sent.useful_until,
                     "deadline 6: a request that had all the remaining time is not timed out: {sent:?}"
                 );
                 let (outcome, elapsed) = (RequestOutcome::TimedOut, now - sent.at);
                 let request_end = RequestEnd { now, id, sent, elapsed, outcome: &outcome, extra: None };
-                let silent = op.model.request_failed(&request_end);
+                let silent = op.model.request_failed(&request_end)?;
                 if silent {
                     let link = link.unwrap_or(Context::NONE);
-                    self.node_dead(call, sent.node, &link);
+                    self.node_dead(call, &sent.node, &link);
                 }
                 if store { "background: store timed out" } else { "background: lookup timed out" }
             }
             CancelReason::Superseded => {
-                assert!(
-                    op.superseded.contains(&id),
+                ensure!(
+                    op.superseded.contains(&id) || op.model.may_be_superseded(sent),
                     "deadline 5: superseded only by another answer of its node"
                 );
                 op.superseded.retain(|superseded| *superseded != id);
                 "background: superseded"
             }
             CancelReason::OperationEnded | CancelReason::LookupEnded => {
-                assert!(
+                ensure!(
                     reason == CancelReason::LookupEnded
                         || op.deadline > now
                         || sent.deadline >= sent.useful_until.min(op.deadline),
                     "deadline 6: a request that ran into its own time-out is reported as timed out"
                 );
-                op.model.request_cancelled(now, id, sent, reason);
+                op.model.request_cancelled(now, id, sent, reason)?;
                 if store { "background: store cancelled" } else { "background: lookup cancelled" }
             }
-            reason => panic!("background: no request is cancelled for this reason: {reason}"),
+            CancelReason::Unneeded => {
+                broken!("background: no request is cancelled for this reason: {reason}")
+            }
         };
         self.count(what);
+        Ok(())
     }
 
     /// Forgets the background operations that have ended, after checking that they leave nothing; checks the
     /// limits of the others.
-    pub(super) fn check_background(&mut self, queued: u64) {
+    pub(super) fn check_background(&mut self, queued: u64, busy: &[F::Key]) -> Checked {
         let network = &self.config.network;
         let open = queued == 0 && self.requests.len() < network.max_in_flight;
-        let busy = self.busy_nodes();
         let of = |id: &OperationId| self.requests_of(*id).map(|(id, _)| *id).collect::<Vec<_>>();
-        let stores = |(id, op): (&OperationId, &TrackedOperation<N>)| {
+        let stores = |(id, op): (&OperationId, &TrackedOperation<F>)| {
             of(id).into_iter().filter(|request| op.model.is_store(*request)).count()
         };
         let all: usize = self.background.iter().map(stores).sum();
-        assert!(
+        ensure!(
             all <= self.config.broadcast.max_background,
             "background: at most max_background stores in flight, not {all}"
         );
         let mut over = Vec::new();
         for (id, op) in &self.background {
-            assert!(
+            ensure!(
                 op.superseded.is_empty(),
                 "deadline 5: superseded requests are cancelled in the same call"
             );
             let in_flight = !of(id).is_empty();
             if op.deadline <= self.now {
-                assert!(!in_flight, "background: ends by its time-out");
+                ensure!(!in_flight, "background: ends by its time-out");
                 over.push(*id);
             } else if in_flight && open {
-                op.model.assert_not_idle(self.now, &busy);
-            } else if !in_flight && open && busy.is_empty() {
-                assert_eq!(
+                op.model.check_not_idle(self.now, busy)?;
+            } else if !in_flight && open && self.busy_nodes().is_empty() {
+                ensure_eq!(
                     op.model.stores_left(),
                     0,
                     "background: does not end while a store is left to send"
@@ -252,5 +257,6 @@ impl<const N: usize> ContractChecker<N> {
             }
         }
         self.background.retain(|id, _| !over.contains(id));
+        Ok(())
     }
 }

@@ -1,0 +1,178 @@
+//! What holds after every call: operations run in order of deadline, counters add up, limits are kept, and the
+//! wake-up is exact.
+
+use crate::coordinator::events::{Inbound, Outbound};
+use crate::requests::stats::RequestStats;
+use crate::testing::broken::{Checked, ensure, ensure_eq};
+use crate::testing::checker::{CheckedCall, ContractChecker, TrackedOperation};
+use crate::testing::machine_under_test::MachineUnderTest;
+use crate::testing::operation_model::Timer;
+use crate::vocabulary::family::Family;
+use crate::vocabulary::machine::Stamped;
+use crate::vocabulary::time::Instant;
+
+impl<F: Family> ContractChecker<F> {
+    /// Lets waiting operations run, earliest deadline first, then in order of arrival. This happens when time has
+    /// passed, before a start is handled, and at the end of the call.
+    pub(super) fn start_waiting(&mut self, call: &mut CheckedCall<'_, F>) -> Checked {
+        let running = self.operations.values().filter(|op| op.running).count();
+        let mut waiting: Vec<_> = self.operations.values_mut().filter(|op| !op.running).collect();
+        waiting.sort_by_key(|op| (op.deadline, op.arrival));
+        let free_slots = self.pool.max_running.saturating_sub(running);
+        let next = waiting.get(free_slots).map(|op| (op.deadline, op.arrival));
+        for op in waiting.into_iter().take(free_slots) {
+            op.running = true;
+            op.begin(call.now)?;
+        }
+        for ran_and_ended in call.ran_and_ended.drain(..) {
+            ensure!(
+                next.is_none_or(|next| ran_and_ended < next),
+                "pool: operations run in order of deadline"
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks that only running operations have sent requests.
+    pub(super) fn check_running<M: MachineUnderTest<F>>(
+        &mut self,
+        out: &[Stamped<Outbound<F>>],
+        machine: &M,
+    ) -> Checked {
+        let running = self.operations.values().filter(|op| op.running).count();
+        if let Some(counts) = machine.counts() {
+            ensure_eq!(
+                counts,
+                (self.operations.len(), running),
+                "pool: numbers of live and running operations"
+            );
+        }
+        for stamped in out {
+            if let Outbound::Request(request) = &stamped.event
+                && let Some(id) = request.initiator.operation()
+                && let Some(op) = self.operations.get(&id)
+            {
+                ensure!(op.running, "pool: operations run in order of deadline, then of arrival");
+            }
+        }
+        if running < self.operations.len() {
+            self.count("waits for a place to run");
+        }
+        Ok(())
+    }
+
+    /// Checks what holds between calls.
+    pub(super) fn check_between_calls<M: MachineUnderTest<F>>(&mut self, machine: &M) -> Checked {
+        let request_stats = machine.request_stats();
+        let RequestStats { sent, answered, failed, timed_out, cancelled, in_flight, .. } = request_stats;
+        ensure_eq!(
+            sent,
+            answered + failed + timed_out + cancelled + in_flight,
+            "deadline 5, counters: sent = answered + failed + timed out + cancelled + in flight"
+        );
+        let queued = request_stats.queued;
+        let mut from_events = self.request_stats;
+        from_events.queued = queued; // no event tells of it
+        ensure_eq!(request_stats, from_events, "deadline 5, counters: they agree with the events");
+        ensure!(queued <= self.config.network.max_queued as u64, "network: at most max_queued requests wait");
+        ensure!(
+            queued == 0
+                || !self.operations.is_empty()
+                || !self.background.is_empty()
+                || !self.maintenance_off,
+            "deadline 7: no request of an operation waits after its finish"
+        );
+        if queued > 0 {
+            self.count("queued");
+        }
+        for (_, sent) in &self.requests {
+            ensure!(
+                sent.deadline > self.now,
+                "deadline 3: a request times out in the first call at its deadline"
+            );
+        }
+        // Whether any request could be sent.
+        let open = queued == 0 && self.requests.len() < self.config.network.max_in_flight;
+        let busy = if self.checks_models { self.busy_nodes() } else { Vec::new() };
+        self.check_background(queued, &busy)?;
+        for op in self.operations.values() {
+            ensure!(
+                op.deadline > self.now,
+                "deadline 2: an operation ends in the first call at its deadline"
+            );
+            if open && op.running {
+                op.model.check_not_idle(self.now, &busy)?;
+            }
+        }
+        self.check_wake_up(machine)
+    }
+
+    /// The next wake-up is in the future and no later than what is due first; where the model knows all times, it
+    /// is exactly then.
+    fn check_wake_up<M: MachineUnderTest<F>>(&self, machine: &M) -> Checked {
+        let deadlines = self.operations.values().map(|op| op.deadline);
+        let timers = self.requests.iter().flat_map(|(_, sent)| {
+            [sent.soft.filter(|soft| *soft > self.now), Some(sent.deadline)].into_iter().flatten()
+        });
+        // A background operation with nothing in flight may have ended.
+        let in_doubt = |id: &_| !self.requests.iter().any(|(_, sent)| sent.background_of == Some(*id));
+        let background = || self.background.iter().filter(|(id, _)| !in_doubt(id)).map(|(_, op)| op);
+        let own = |op: &TrackedOperation<F>| if op.running { op.model.timer() } else { Timer::None };
+        let timed: Vec<_> = self.operations.values().chain(background()).map(own).collect();
+        let own = timed.iter().filter_map(|timer| if let Timer::At(at) = timer { Some(*at) } else { None });
+        let background = background().map(|op| op.deadline);
+        let doubt =
+            self.background.keys().any(in_doubt) || timed.iter().any(|at| matches!(at, Timer::Maybe(_)));
+        let earliest = deadlines.chain(background).chain(own).chain(timers).min();
+        let wake = machine.poll_timeout();
+        ensure!(
+            wake.is_none_or(|at| at > self.now),
+            "wake-up: in the future, as everything due is done: at {wake:?}, now {}",
+            self.now
+        );
+        // Adapted soft limits are not modelled.
+        let network = &self.config.network;
+        if self.maintenance_off && !doubt && network.min_timeout >= network.request_timeout {
+            ensure_eq!(wake, earliest, "wake-up: exactly the earliest due time");
+        }
+        let Some(wake) = wake else {
+            ensure!(earliest.is_none(), "wake-up: none, and something is due at {earliest:?}");
+            return Ok(());
+        };
+        ensure!(
+            earliest.map_or(!self.maintenance_off || doubt, |earliest| wake <= earliest),
+            "wake-up: at {wake}, later than the earliest due time {earliest:?}"
+        );
+        Ok(())
+    }
+
+    /// The wake-up is exact: a tick one nanosecond earlier does nothing, and one at that time does something.
+    pub(super) fn check_exact_wake_up<M: MachineUnderTest<F>>(machine: &M) -> Checked {
+        let wake = machine.poll_timeout();
+        let Some(at) = wake else { return Ok(()) };
+        let mut early = machine.clone();
+        let before = Instant::from_nanos(at.as_nanos().saturating_sub(1));
+        let out = early.handle(before, Stamped::new(Inbound::Tick));
+        ensure!(out.is_empty(), "wake-up: a nanosecond earlier nothing happens: {out:?}");
+        ensure_eq!(
+            (early.poll_timeout(), early.request_stats()),
+            (wake, machine.request_stats()),
+            "wake-up: a nanosecond earlier nothing changes"
+        );
+        let mut due = machine.clone();
+        let out = due.handle(at, Stamped::new(Inbound::Tick));
+        ensure!(
+            !out.is_empty() || due.poll_timeout() != wake,
+            "wake-up: a tick at that time has an effect: at {at}"
+        );
+        Ok(())
+    }
+
+    /// The nodes that have as many requests in flight as the limit allows.
+    pub(super) fn busy_nodes(&self) -> Vec<F::Key> {
+        let mut keys: Vec<_> = self.requests.iter().map(|(_, sent)| F::key(&sent.node)).collect();
+        keys.sort_unstable();
+        let same = keys.chunk_by(|a, b| a == b).filter(|same| same.len() >= self.config.network.max_per_node);
+        same.filter_map(|same| same.first().copied()).collect()
+    }
+}

@@ -1,0 +1,143 @@
+//! The model of a lookup: its options, quorum and outcome; its candidates are in [`CandidateModel`].
+
+use crate::coordinator::config::Config;
+use crate::coordinator::events::Outbound;
+use crate::routing::table::RoutingTable;
+use crate::testing::broken::{Checked, broken, ensure, ensure_eq};
+use crate::testing::candidate_model::CandidateModel;
+use crate::testing::operation_model::{Counts, OperationKind, OperationModel, RequestEnd, RequestSent};
+use crate::testing::request_in_flight::RequestInFlight;
+use crate::testing::target::key_of;
+use crate::vocabulary::family::Family;
+use crate::vocabulary::id::RequestId;
+use crate::vocabulary::operation_events::{Outcome, RefusalReason, Start};
+use crate::vocabulary::request_events::{Ask, CancelReason, RequestOutcome};
+use crate::vocabulary::time::Instant;
+
+pub(super) struct LookupModel<F: Family> {
+    local: F::Key,
+    /// The key of its target.
+    target: F::Key,
+    start: Start<F>,
+    paths: usize,
+    candidates: CandidateModel<F>,
+    /// Answers that carried a value.
+    values: usize,
+    /// Requests cancelled by the end of the lookup whose nodes might still have answered.
+    abandoned: u32,
+}
+
+/// Why a lookup's start is refused, if it is.
+pub(super) fn refusal_reason<F: Family>(start: &Start<F>, config: &Config) -> Option<RefusalReason> {
+    let most = config.query.max_candidates;
+    if start.num_results.is_some_and(|wanted| !(1..=most).contains(&wanted)) {
+        return Some(RefusalReason::NumResults { most });
+    }
+    (start.quorum == Some(0)).then_some(RefusalReason::Quorum)
+}
+
+impl<F: Family> LookupModel<F> {
+    pub(super) fn new(
+        local: F::Key,
+        config: &Config,
+        start: &Start<F>,
+        table: Option<&RoutingTable<F>>,
+    ) -> Self {
+        let query = &config.query;
+        let target = key_of::<F>(&start.target);
+        let mut start = start.clone();
+        let wanted = 2 * query.k.max(start.num_results.unwrap_or(0));
+        let nearest = table.into_iter().flat_map(|table| table.closest(target).take(wanted));
+        let nearest: Vec<_> = nearest.map(|entry| entry.node().clone()).collect();
+        start.seeds.extend(nearest);
+        let is_find = start.ask == Ask::FindCloser;
+        let candidates = CandidateModel::new(local, target, config, is_find, start.num_results, &start.seeds);
+        Self { local, target, start, paths: query.paths, candidates, values: 0, abandoned: 0 }
+    }
+}
+
+impl<F: Family> OperationModel<F> for LookupModel<F> {
+    fn kind(&self) -> OperationKind {
+        OperationKind::Lookup
+    }
+
+    fn time_passes(&mut self, now: Instant) {
+        self.candidates.time_passes(now);
+    }
+
+    fn request_sent(&mut self, sent_event: &RequestSent<'_, F>) -> Checked<(bool, Counts)> {
+        let RequestSent { now, request, soft, nothing_queued } = *sent_event;
+        ensure_eq!(request.ask, self.start.ask, "request: asks what the start asks");
+        let first = self.candidates.request_sent(now, request, soft, nothing_queued)?;
+        let mut counts = vec![if request.ask == Ask::FindCloser { "request" } else { "request: message" }];
+        counts.extend((!first).then_some("request: again"));
+        let is_edge_probe = key_of::<F>(&request.target) != self.target;
+        counts.extend(is_edge_probe.then_some("request: edge probe"));
+        Ok((first, counts))
+    }
+
+    fn request_answered(&mut self, request_end: &RequestEnd<'_, F>) -> Checked<Vec<RequestId>> {
+        let RequestOutcome::Answered { closer } = request_end.outcome else {
+            broken!("progress: not an answer: {:?}", request_end.outcome)
+        };
+        let value = request_end.extra.is_some_and(|extra| extra.value);
+        self.values += usize::from(value);
+        self.candidates.request_answered(request_end, closer, value)
+    }
+
+    fn request_failed(&mut self, request_end: &RequestEnd<'_, F>) -> Checked<bool> {
+        let node = &request_end.sent.node;
+        let timed_out = matches!(request_end.outcome, RequestOutcome::TimedOut);
+        self.candidates.request_failed(request_end.id, node, timed_out)?;
+        Ok(self.candidates.has_no_pending(node))
+    }
+
+    fn request_cancelled(
+        &mut self,
+        _now: Instant,
+        _id: RequestId,
+        sent: &RequestInFlight<F>,
+        reason: CancelReason,
+    ) -> Checked {
+        ensure_eq!(reason, CancelReason::OperationEnded, "lookup: cancels nothing before its end");
+        self.abandoned += u32::from(!self.candidates.has_failed(&sent.node));
+        Ok(())
+    }
+
+    fn check_progress(&mut self, _now: Instant, event: &Outbound<F>) -> Checked<Counts> {
+        ensure!(matches!(event, Outbound::Progress(_)), "progress: of another kind of operation: {event:?}");
+        Ok(Vec::new())
+    }
+
+    fn check_finish(&mut self, _now: Instant, event: &Outbound<F>, _in_flight: usize) -> Checked<Counts> {
+        let Outbound::Finished(finish) = event else {
+            broken!("finish: of another kind of operation: {event:?}")
+        };
+        ensure_eq!(key_of::<F>(&finish.target), self.target, "closest: those of the start's target");
+        ensure!(finish.outcome != Outcome::Complete, "outcome: complete is not of a lookup");
+        ensure_eq!(
+            finish.outcome == Outcome::Quorum,
+            self.start.quorum.is_some_and(|quorum| self.values >= quorum),
+            "quorum: the outcome exactly if enough answers carried a value"
+        );
+        self.candidates.check_finish(finish.outcome, &finish.closest)?;
+        // At the node limit, a path that has converged does not wait for its requests in flight.
+        let waits =
+            finish.outcome == Outcome::Exhausted || finish.outcome == Outcome::NodeLimit && self.paths == 1;
+        ensure!(
+            !waits || self.abandoned == 0,
+            "outcome: {:?} only when no node may still answer",
+            finish.outcome
+        );
+        let exact = self.candidates.is_exact() && finish.closest.len() > 2;
+        Ok(exact.then_some("finish: exact model of several results").into_iter().collect())
+    }
+
+    fn check_not_idle(&self, now: Instant, busy: &[F::Key]) -> Checked {
+        self.candidates.check_not_idle(now, busy)
+    }
+
+    fn is_bootstrap(&self) -> bool {
+        self.target == self.local && self.start.ask == Ask::FindCloser
+    }
+}

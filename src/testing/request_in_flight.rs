@@ -1,0 +1,32 @@
+//! [`RequestInFlight`]: what the checker knows of a request that was sent and has not ended.
+
+use crate::vocabulary::family::Family;
+use crate::vocabulary::id::OperationId;
+use crate::vocabulary::request_events::Initiator;
+use crate::vocabulary::time::Instant;
+
+/// A request that a machine has sent and that has not ended, for a harness that plays the nodes of a network.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RequestInFlight<F: Family> {
+    /// What initiated it. Requests that an optimistic broadcast leaves behind at its finish become those of its
+    /// background.
+    pub initiator: Initiator,
+    /// The node that was asked.
+    pub node: F::Node,
+    /// The key that it was asked about.
+    pub target: F::Key,
+    /// See [`Request::hop`](crate::Request::hop).
+    pub hop: u32,
+    /// When it was sent.
+    pub at: Instant,
+    /// From when on its answer is late.
+    pub deadline: Instant,
+    /// When it ceases to occupy a slot, where that is known.
+    pub(super) soft: Option<Instant>,
+    /// The time until which its answer is useful: the deadline of its operation, or of the lookup that it
+    /// belongs to.
+    pub(super) useful_until: Instant,
+    /// The finished operation that it belongs to, where it is known.
+    pub(super) background_of: Option<OperationId>,
+}

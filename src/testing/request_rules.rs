@@ -1,0 +1,340 @@
+//! The rules of requests, from the request to its one ending: deadline rules 3 to 6, and progress.
+
+use crate::context::Context;
+use crate::coordinator::events::{Inbound, Outbound};
+use crate::testing::broken::{Checked, broken, ensure, ensure_eq, ensure_some};
+use crate::testing::checker::{CheckedCall, ContractChecker};
+use crate::testing::operation_model::{RequestEnd, RequestSent};
+use crate::testing::request_in_flight::RequestInFlight;
+use crate::testing::side_effects::{check_detached, check_link};
+use crate::testing::target::key_of;
+use crate::vocabulary::family::Family;
+use crate::vocabulary::id::{OperationId, RequestId};
+use crate::vocabulary::machine::Stamped;
+use crate::vocabulary::operation_events::Progress;
+use crate::vocabulary::request_events::{
+    AnswerExtra, Cancel, CancelReason, Failure, Initiator, Request, RequestOutcome, Response,
+};
+use std::sync::Arc;
+
+impl<F: Family> ContractChecker<F> {
+    pub(super) fn request(
+        &mut self,
+        call: &mut CheckedCall<'_, F>,
+        stamped: &Stamped<Outbound<F>>,
+        request: &Request<F>,
+    ) -> Checked {
+        let config = Arc::clone(&self.config);
+        let network = &config.network;
+        let deadline =
+            ensure_some!(stamped.deadline, "deadline 3: every request has a deadline: {request:?}");
+        ensure!(
+            deadline > call.now,
+            "deadline 3: no request is sent at or after its deadline: {deadline}, now {}: {request:?}",
+            call.now
+        );
+        let to = F::key(&request.node);
+        ensure!(to != self.local, "not self: no request to the node itself: {request:?}");
+        let own = call.now + network.request_timeout;
+        let (mut soft, mut until, mut background_of) = (None, own, None);
+        if let Some(id) = request.initiator.operation() {
+            let op = self.check_stamp(call, stamped, id, Some(deadline))?;
+            op.begin(call.now)?;
+            until = op.model.answer_deadline(request).map_or(op.deadline, |until| until.min(op.deadline));
+            let latest = until.min(own);
+            ensure!(
+                deadline <= latest,
+                "deadline 3: at most the earlier of its operation's deadline and now + the request time-out: \
+                 {deadline}, not {latest}: {request:?}"
+            );
+            // Adapted time-outs are not modelled; a repeated request to a node has only the time that the first
+            // one left.
+            let fixed = network.min_timeout >= network.request_timeout;
+            soft = Some(call.now + network.soft_timeout);
+            soft = soft.filter(|soft| fixed && *soft < deadline && !op.model.has_no_soft_limit(request));
+            let sent_event =
+                RequestSent { now: call.now, request, soft, nothing_queued: call.nothing_queued };
+            let (first, counts) = op.model.request_sent(&sent_event)?;
+            ensure!(
+                !fixed || !first || deadline == latest,
+                "deadline 3: exactly the earlier of the two where time-outs are fixed: {stamped:?} {latest:?} \
+                 at {}",
+                call.now
+            );
+            op.stats.sent += 1;
+            self.count_all(counts);
+        } else if request.initiator == Initiator::Background {
+            ensure!(
+                deadline <= own,
+                "deadline 3: at most the earlier of the background's deadline and now + the request time-out: \
+                 {stamped:?}"
+            );
+            (soft, until, background_of) = self.check_background_request(call, stamped, request, deadline)?;
+        } else {
+            self.check_maintenance_on(stamped)?;
+            check_link(stamped)?;
+            ensure!(
+                deadline <= own,
+                "deadline 3: that of a side effect is at most now + the request time-out: {stamped:?}"
+            );
+            let fixed = network.min_timeout >= network.request_timeout;
+            let at_once = network.max_queued == 0 || call.nothing_queued;
+            let routing = &config.routing;
+            let timeout = match request.initiator {
+                Initiator::Include => routing.include.as_ref().map(|include| include.timeout),
+                Initiator::Probe => routing.probe.as_ref().map(|probe| probe.timeout),
+                _ => None,
+            };
+            ensure!(
+                !fixed || !at_once || timeout.is_none_or(|timeout| deadline == own.min(call.now + timeout)),
+                "deadline 3: that of a check is exactly now + its time-out, where time-outs are fixed: {stamped:?}"
+            );
+            self.count("side effect: request");
+        }
+        let in_flight_twice = self.requests.iter().any(|(id, _)| *id == request.id);
+        ensure!(!in_flight_twice, "deadline 5: a request is in flight once: {request:?}");
+        if self.checks_models {
+            ensure!(self.issued.insert(request.id), "ids: never used twice: {request:?}");
+        }
+        let sent = RequestInFlight {
+            initiator: request.initiator,
+            node: request.node.clone(),
+            target: key_of::<F>(&request.target),
+            hop: request.hop,
+            at: call.now,
+            soft,
+            deadline,
+            useful_until: until,
+            background_of,
+        };
+        self.requests.push((request.id, sent));
+        self.request_stats.sent += 1;
+        self.request_stats.in_flight += 1;
+        let to_node = self.requests.iter().filter(|(_, sent)| F::key(&sent.node) == to).count();
+        ensure!(
+            to_node <= network.max_per_node,
+            "network: at most max_per_node requests to one node, not {to_node}: {request:?}"
+        );
+        ensure!(
+            self.requests.len() <= network.max_in_flight,
+            "network: at most max_in_flight requests, not {}",
+            self.requests.len()
+        );
+        Ok(())
+    }
+
+    /// Side effects of the maintenance come only if there is some.
+    pub(super) fn check_maintenance_on(&self, stamped: &Stamped<Outbound<F>>) -> Checked {
+        ensure!(!self.maintenance_off, "side effect: none without routing maintenance: {stamped:?}");
+        Ok(())
+    }
+
+    pub(super) fn close_request(&mut self, id: RequestId) -> Checked<RequestInFlight<F>> {
+        let place = self.requests.iter().position(|(open, _)| *open == id);
+        let place = ensure_some!(place, "deadline 5: each request ends once: {id:?} is not in flight");
+        if self.checks_models {
+            self.closed.push(id);
+        }
+        self.request_stats.in_flight = self.request_stats.in_flight.saturating_sub(1);
+        Ok(self.requests.remove(place).1)
+    }
+
+    pub(super) fn cancel(
+        &mut self,
+        call: &mut CheckedCall<'_, F>,
+        stamped: &Stamped<Outbound<F>>,
+        cancel: &Cancel<F>,
+    ) -> Checked {
+        let (id, now) = (cancel.id, call.now);
+        let sent = self.close_request(id)?;
+        ensure_eq!(
+            (sent.initiator, &sent.node),
+            (cancel.initiator, &cancel.node),
+            "deadline 5: a cancel has the initiator and the node of its request"
+        );
+        let timed_out = cancel.reason == CancelReason::TimedOut;
+        ensure!(
+            !timed_out || sent.deadline <= now,
+            "deadline 3: times out only at its deadline: {sent:?}, now {now}"
+        );
+        *(if timed_out { &mut self.request_stats.timed_out } else { &mut self.request_stats.cancelled }) += 1;
+        if cancel.initiator == Initiator::Background {
+            return self.check_background_cancel(call, stamped, id, &sent, cancel.reason);
+        }
+        let Some(operation) = cancel.initiator.operation() else {
+            self.check_maintenance_on(stamped)?;
+            check_detached(stamped)?;
+            self.count(if timed_out { "side effect: timed out" } else { "side effect: no longer needed" });
+            return Ok(());
+        };
+        let progress = self.pool.progress;
+        let op = self.check_stamp(call, stamped, operation, None)?;
+        let what = match cancel.reason {
+            CancelReason::TimedOut => {
+                ensure!(
+                    sent.deadline < sent.useful_until,
+                    "deadline 6: a request with all of its operation's time is not timed out: {sent:?}"
+                );
+                if progress {
+                    op.stats.timed_out += 1;
+                    op.unreported_timeout = Some((id, sent));
+                } else {
+                    self.silent_timeout(call, operation, (id, &sent))?;
+                }
+                "cancel: timed out"
+            }
+            CancelReason::Superseded => {
+                ensure!(
+                    op.superseded.contains(&id) || op.model.may_be_superseded(&sent),
+                    "deadline 5: superseded only by another answer of its node: {sent:?}"
+                );
+                op.superseded.retain(|superseded| *superseded != id);
+                op.stats.cancelled += 1;
+                "cancel: superseded"
+            }
+            CancelReason::OperationEnded => {
+                op.ending = true;
+                op.stats.cancelled += 1;
+                // Where one call finds both deadlines passed, the earlier one counts.
+                ensure!(
+                    op.deadline > now || sent.deadline >= op.deadline,
+                    "deadline 6: a request that ran into its own time-out before its operation ended is \
+                     reported as timed out: {sent:?}"
+                );
+                op.model.request_cancelled(now, id, &sent, cancel.reason)?;
+                "cancel: operation ended"
+            }
+            CancelReason::LookupEnded | CancelReason::Unneeded => {
+                op.stats.cancelled += 1;
+                op.model.request_cancelled(now, id, &sent, cancel.reason)?;
+                "cancel: by its operation"
+            }
+        };
+        self.count(what);
+        Ok(())
+    }
+
+    /// A request of an operation has timed out, and no progress will say so.
+    fn silent_timeout(
+        &mut self,
+        call: &mut CheckedCall<'_, F>,
+        operation: OperationId,
+        request: (RequestId, &RequestInFlight<F>),
+    ) -> Checked {
+        let outcome = RequestOutcome::TimedOut;
+        let silent = self.request_ended(call, operation, request, &outcome)?;
+        if let Some(op) = self.operations.get_mut(&operation) {
+            op.stats.timed_out += 1;
+            op.model.silent_progress(call.now)?;
+        }
+        if silent {
+            let context = Context::Link(self.context(call, operation)?.clone());
+            self.node_dead(call, &request.1.node, &context);
+        }
+        Ok(())
+    }
+
+    pub(super) fn progress(
+        &mut self,
+        call: &mut CheckedCall<'_, F>,
+        stamped: &Stamped<Outbound<F>>,
+        progress: &Progress<F>,
+    ) -> Checked {
+        ensure!(self.pool.progress, "progress: none where it is switched off: {progress:?}");
+        let id = progress.operation;
+        let by_event = !matches!(progress.outcome, RequestOutcome::TimedOut);
+        let closed = if by_event {
+            let answered = ensure_some!(
+                call.answered_request.take(),
+                "progress: once for each response to a request in flight: {progress:?}"
+            );
+            self.close_request(answered.0)?;
+            Some(answered)
+        } else {
+            self.operations.get_mut(&id).and_then(|op| op.unreported_timeout.take())
+        };
+        let (request, sent) = ensure_some!(closed, "progress: only for a request that ended: {progress:?}");
+        ensure_eq!(
+            (sent.initiator, &sent.node, request),
+            (Initiator::Operation(id), &progress.node, progress.id),
+            "progress: of the request that ended"
+        );
+        ensure_eq!(
+            (progress.hop, progress.elapsed),
+            (sent.hop, call.now - sent.at),
+            "progress: hop and elapsed time"
+        );
+        self.check_stamp(call, stamped, id, None)?;
+        let context = Context::Link(self.context(call, id)?.clone());
+        let silent = self.request_ended(call, id, (request, &sent), &progress.outcome)?;
+        let Some(op) = self.operations.get_mut(&id) else { return Ok(()) };
+        ensure_eq!(progress.stats, op.stats, "stats: agree with the events");
+        let counts = op.model.check_progress(call.now, &stamped.event)?;
+        self.count_all(counts);
+        // Two timed-out requests to one node are one failure of the node.
+        if silent {
+            self.node_dead(call, &progress.node, &context);
+        }
+        if let (true, Inbound::Response(response)) = (by_event, &call.event.event) {
+            self.count_response(response);
+        }
+        self.apply_to_table(call, &progress.outcome, (request, &sent), &context);
+        Ok(())
+    }
+
+    /// A request of an operation has ended: compares the outcome with the response, and applies it to the
+    /// operation. Returns whether the node has timed out, and no other request to it is in flight.
+    pub(super) fn request_ended(
+        &mut self,
+        call: &CheckedCall<'_, F>,
+        operation: OperationId,
+        (id, sent): (RequestId, &RequestInFlight<F>),
+        outcome: &RequestOutcome<F>,
+    ) -> Checked<bool> {
+        let now = call.now;
+        let Some(op) = self.operations.get_mut(&operation) else {
+            broken!("deadline 7: nothing of an operation after its finish: {operation:?}")
+        };
+        let result = match &call.event.event {
+            Inbound::Response(response) => Some(&response.result),
+            _ => None,
+        };
+        let extra: Option<&AnswerExtra<F>> =
+            result.and_then(|result| result.as_ref().ok()).map(|answer| &answer.extra);
+        let extra = extra.filter(|_| matches!(outcome, RequestOutcome::Answered { .. }));
+        let end = RequestEnd { now, id, sent, elapsed: now - sent.at, outcome, extra };
+        match (outcome, result) {
+            (RequestOutcome::TimedOut, _) => return op.model.request_failed(&end),
+            _ => ensure!(
+                sent.deadline > now,
+                "deadline 3: a response at or after the deadline is late: {sent:?}, now {now}"
+            ),
+        }
+        match (outcome, result) {
+            (RequestOutcome::Answered { closer }, Some(Ok(answer))) => {
+                ensure_eq!(*closer, answer.closer, "progress: the nodes as the caller gave them");
+                op.superseded = op.model.request_answered(&end)?;
+                op.stats.answered += 1;
+                op.stats.hops = op.stats.hops.max(sent.hop);
+            }
+            (RequestOutcome::Failed, Some(Err(Failure::Failed))) => {
+                op.model.request_failed(&end)?;
+                op.stats.failed += 1;
+            }
+            (RequestOutcome::Rejected(said), Some(Err(Failure::Rejected(why)))) => {
+                ensure_eq!(said, why, "progress: the reason is passed through");
+                op.model.request_failed(&end)?;
+                op.stats.failed += 1;
+            }
+            (outcome, result) => {
+                broken!("progress: outcome {outcome:?} does not match the response {result:?}")
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn count_response(&mut self, response: &Response<F>) {
+        let stats = &mut self.request_stats;
+        *(if response.result.is_ok() { &mut stats.answered } else { &mut stats.failed }) += 1;
+    }
+}
