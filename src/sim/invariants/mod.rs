@@ -1,7 +1,8 @@
 //! The invariants of the engine's contract, which a simulated network can check after every call of every engine:
-//! [`Invariant`], and the [`Violation`] that reports one that does not hold.
+//! [`Invariant`], and the [`Violation`] that reports one that does not hold. The [checker](crate::testing) is that
+//! of the property tests.
 
-pub(crate) mod checker;
+pub(crate) mod checkers;
 
 use crate::sim::network::handle::Handle;
 use crate::vocabulary::time::Instant;
@@ -34,6 +35,27 @@ pub enum Invariant {
     /// The finish of a broadcast reports the result of each node's store once, and exactly those nodes as having
     /// stored that answered a store.
     Stores,
+    /// Another rule of the contract, which the [detail](Violation::detail) names: limits of requests and of
+    /// operations, agreement of the routing table with its events, and the like.
+    Other,
+}
+
+impl Invariant {
+    /// The invariant that a rule of the [checker](crate::testing) belongs to.
+    pub(crate) fn of_rule(rule: &str) -> Self {
+        match rule {
+            "deadline 5, counters" | "stats" => Self::Conservation,
+            "deadline 1" | "deadline 3" | "deadline 4" | "deadline 6" | "deadline 8" => Self::Deadline,
+            "deadline 5" | "progress" => Self::OneEnding,
+            "deadline 2" | "deadline 7" | "deadline 9" | "finish" | "ids" => Self::OneFinish,
+            "wake-up" => Self::WakeUp,
+            "not self" => Self::NotSelf,
+            "closest" => Self::Closest,
+            "stores" => Self::Stores,
+            _ if rule.starts_with("context ") => Self::Context,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// An invariant that did not hold: where, when, and how to reproduce it.
@@ -64,3 +86,6 @@ impl fmt::Display for Violation {
 }
 
 impl core::error::Error for Violation {}
+
+#[cfg(test)]
+mod tests;

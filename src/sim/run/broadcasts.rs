@@ -7,7 +7,6 @@ use crate::broadcast::events::{StartBroadcast, Strategy};
 use crate::coordinator::events::Inbound;
 use crate::sim::activity::Activity;
 use crate::sim::event::SimEvent;
-use crate::sim::invariants::checker::InboundKind;
 use crate::sim::network::handle::{Handle, Net};
 use crate::sim::random::{Random, Stream, scaled};
 use crate::sim::results::broadcast_run::BroadcastRun;
@@ -118,8 +117,7 @@ impl World {
         };
         let mut stamped = Stamped::new(Inbound::Broadcast(start)).in_span(self.span(activity));
         stamped.deadline = deadline.map(|deadline| now + deadline);
-        let kind = InboundKind::Start { tag, target, deadline: stamped.deadline };
-        self.call_engine(index, kind, stamped);
+        self.call_engine(index, stamped);
     }
 
     /// Stops a broadcast, as its caller would, if it runs.
@@ -132,6 +130,6 @@ impl World {
         };
         self.emit(&SimEvent::BroadcastStopped { broadcast: number });
         let stop = Stamped::new(Inbound::Stop(id)).in_span(self.span(activity));
-        self.call_engine(index, InboundKind::Stop, stop);
+        self.call_engine(index, stop);
     }
 }

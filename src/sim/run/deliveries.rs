@@ -4,7 +4,6 @@ use crate::coordinator::events::Inbound;
 use crate::routing::events::RoutingInbound;
 use crate::sim::activity::Activity;
 use crate::sim::event::SimEvent;
-use crate::sim::invariants::checker::InboundKind;
 use crate::sim::network::handle::Handle;
 use crate::sim::random::{Random, Stream};
 use crate::sim::scenario::behaviour::{Answer, Question};
@@ -92,7 +91,7 @@ impl World {
         if let Some(index) = self.population.index(node).filter(|_| self.scenario.is_maintained()) {
             let discovered = Inbound::Routing(RoutingInbound::Discovered(asker));
             let stamped = Stamped::new(discovered).in_span(self.root_span());
-            self.call_engine(index, InboundKind::Routing, stamped);
+            self.call_engine(index, stamped);
         }
     }
 
@@ -130,7 +129,7 @@ impl World {
         self.emit(&SimEvent::ReversePinged { node, asker });
         let connected = RoutingInbound::Connected { node: asker, round_trip: Some(round_trip) };
         let stamped = Stamped::new(Inbound::Routing(connected)).in_span(self.span(activity));
-        self.call_engine(index, InboundKind::Routing, stamped);
+        self.call_engine(index, stamped);
     }
 
     /// An answer arrives.
@@ -144,7 +143,7 @@ impl World {
         self.emit(&SimEvent::Answered { activity, from, node });
         let response = Inbound::Response(Response::answered(request, closer));
         let stamped = Stamped::new(response).in_span(self.answer_span(sent));
-        self.call_engine(asker, InboundKind::Answered(request), stamped);
+        self.call_engine(asker, stamped);
     }
 
     /// The notice arrives that the node asked cannot be reached.
@@ -157,6 +156,6 @@ impl World {
         self.emit(&SimEvent::Refused { activity, node });
         let response = Inbound::Response(Response::failed(request));
         let stamped = Stamped::new(response).in_span(self.answer_span(sent));
-        self.call_engine(asker, InboundKind::Failed(request), stamped);
+        self.call_engine(asker, stamped);
     }
 }

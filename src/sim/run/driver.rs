@@ -4,57 +4,63 @@ use crate::coordinator::events::{Inbound, Outbound};
 use crate::routing::events::RoutingOutbound;
 use crate::sim::activity::{Activity, short_tag};
 use crate::sim::event::SimEvent;
-use crate::sim::invariants::checker::{Call, InboundKind};
 use crate::sim::network::handle::Net;
 use crate::sim::random::Stream;
 use crate::sim::results::end::End;
 use crate::sim::results::lookup_run::{Ending, RequestEnd};
 use crate::sim::world::World;
 use crate::sim::world::action::Action;
+use crate::sim::world::node::Node;
 use crate::vocabulary::id::RequestId;
-use crate::vocabulary::machine::{Machine, Stamped};
+#[cfg(not(feature = "record"))]
+use crate::vocabulary::machine::Machine;
+use crate::vocabulary::machine::Stamped;
 use crate::vocabulary::request_events::{CancelReason, RequestOutcome};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
-use opentelemetry::trace::SpanContext;
 
 impl World {
-    /// Calls the engine of a node, by index, has the call checked, and performs the outbound events. Without an
-    /// engine, nothing happens.
-    pub(super) fn call_engine(&mut self, index: u32, kind: InboundKind, event: Stamped<Inbound<Net>>) {
+    /// Calls the engine of a node, by index, and performs the outbound events. Without an engine, nothing happens.
+    ///
+    /// Where calls are checked and something is due, the engine is called twice: with a tick first, so that the
+    /// checker knows what the event has caused. The contract says that this is the same.
+    pub(super) fn call_engine(&mut self, index: u32, event: Stamped<Inbound<Net>>) {
         self.preseed_round_trips(index);
+        let due = self.nodes.get(index as usize).and_then(Node::timeout).is_some_and(|at| at <= self.now);
+        if due && self.checkers.is_some() && event.event != Inbound::Tick {
+            self.handle_event(index, Stamped::new(Inbound::Tick));
+        }
+        self.handle_event(index, event);
+        self.schedule_wake(index);
+    }
+
+    /// Makes one call of an engine, has it checked, and performs the outbound events.
+    fn handle_event(&mut self, index: u32, event: Stamped<Inbound<Net>>) {
+        let response_to = match &event.event {
+            Inbound::Response(response) => Some(response.request),
+            _ => None,
+        };
         let mut batch = core::mem::take(&mut self.outbound);
-        let span = self.checker.as_ref().map(|_| event.context.parent().cloned());
         if let Some(engine) = self.nodes.get_mut(index as usize).and_then(|node| node.engine.as_mut()) {
+            let checked = self.checkers.as_mut().map(|checkers| {
+                checkers.begin(index, engine);
+                event.clone()
+            });
             #[cfg(feature = "record")]
             self.recordings.handle_into(index, engine, self.now, event, &mut batch);
             #[cfg(not(feature = "record"))]
             engine.handle_into(self.now, event, &mut batch);
-            if let Some(checker) = &mut self.checker {
-                let node = self.population.handle(index);
-                let call = Call {
-                    now: self.now,
-                    node,
-                    inbound: kind,
-                    span: span.flatten().unwrap_or(SpanContext::NONE),
-                    outbound: &batch,
-                    stats: engine.request_stats(),
-                    poll_timeout: engine.poll_timeout(),
-                };
-                if let Err((invariant, detail)) = checker.check(&call) {
-                    self.violate(node, invariant, detail);
-                }
+            if let (Some(checkers), Some(event)) = (&mut self.checkers, checked)
+                && let Some(checker) = checkers.get_mut(index)
+                && let Err(broken) = checker.check(self.now, &event, &batch, engine)
+            {
+                self.violate(self.population.handle(index), &broken);
             }
         }
-        let request = match kind {
-            InboundKind::Answered(request) | InboundKind::Failed(request) => Some(request),
-            _ => None,
-        };
         for stamped in batch.drain(..) {
-            self.perform(index, request, stamped);
+            self.perform(index, response_to, stamped);
         }
         self.outbound = batch;
-        self.schedule_wake(index);
     }
 
     /// Performs one outbound event of a node's engine. `response_to` is the request whose response caused it, if
@@ -139,7 +145,7 @@ impl World {
         node.next_wake = Instant::FAR_FUTURE;
         if node.timeout().is_some_and(|at| at <= now) {
             self.emit(&SimEvent::Woke { node: self.population.handle(index) });
-            self.call_engine(index, InboundKind::Tick, Stamped::new(Inbound::Tick));
+            self.call_engine(index, Stamped::new(Inbound::Tick));
         } else {
             self.schedule_wake(index);
         }
@@ -158,7 +164,7 @@ impl World {
 
     #[cfg(test)]
     pub(super) fn wake_at_once(&mut self, index: u32) {
-        self.call_engine(index, InboundKind::Tick, Stamped::new(Inbound::Tick));
+        self.call_engine(index, Stamped::new(Inbound::Tick));
     }
 
     /// Feeds the round trips that were measured before the run to a node's engine, at its first call.

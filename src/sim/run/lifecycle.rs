@@ -3,7 +3,6 @@
 use crate::coordinator::events::Inbound;
 use crate::sim::activity::{Activity, short_tag};
 use crate::sim::event::SimEvent;
-use crate::sim::invariants::checker::InboundKind;
 use crate::sim::network::handle::Handle;
 use crate::sim::random::{Random, Stream};
 use crate::sim::results::lookup_run::Reason;
@@ -87,14 +86,17 @@ impl World {
         let own: Vec<_> = self.operations.range((index, 0)..=(index, u32::MAX)).map(|(_, id)| *id).collect();
         for id in own {
             let span = self.span(Activity::from_tag(short_tag(id.tag())));
-            self.call_engine(index, InboundKind::Stop, Stamped::new(Inbound::Stop(id)).in_span(span));
+            self.call_engine(index, Stamped::new(Inbound::Stop(id)).in_span(span));
         }
         let handle = self.population.handle(index);
         if let Some(node) = self.nodes.get_mut(index as usize) {
             node.up = false;
             if self.scenario.is_maintained() {
                 node.engine = None;
-                self.checker.iter_mut().for_each(|checker| checker.forget(handle));
+                let forgotten = self.checkers.as_mut().map(|checkers| checkers.forget(index));
+                if let Some(Err(broken)) = forgotten {
+                    self.violate(handle, &broken);
+                }
             }
             self.emit(&SimEvent::Went { node: handle });
         }

@@ -3,7 +3,6 @@
 use crate::coordinator::events::Inbound;
 use crate::sim::activity::Activity;
 use crate::sim::event::SimEvent;
-use crate::sim::invariants::checker::InboundKind;
 use crate::sim::network::handle::{Handle, Key64};
 use crate::sim::random::{Stream, scaled};
 use crate::sim::results::end::End;
@@ -79,8 +78,7 @@ impl World {
         if reason == Reason::Workload {
             stamped.deadline = self.scenario.workload.deadline.map(|deadline| self.now + deadline);
         }
-        let kind = InboundKind::Start { tag: number, target, deadline: stamped.deadline };
-        self.call_engine(starter, kind, stamped);
+        self.call_engine(starter, stamped);
     }
 
     /// Stops a lookup, as its caller would, if it runs.
@@ -90,6 +88,6 @@ impl World {
         let Some(id) = self.operations.get(&(index, lookup)).copied() else { return };
         self.emit(&SimEvent::Stopped { lookup });
         let stop = Stamped::new(Inbound::Stop(id)).in_span(self.span(Activity::Lookup(lookup)));
-        self.call_engine(index, InboundKind::Stop, stop);
+        self.call_engine(index, stop);
     }
 }

@@ -103,9 +103,8 @@ impl World {
             self.step()?;
         }
         let now = self.scenario.is_maintained().then_some(self.now);
-        if let Some(Err((node, invariant, detail))) = self.checker.as_ref().map(|checker| checker.at_end(now))
-        {
-            self.violate(node, invariant, detail);
+        if let Some(Err((index, broken))) = self.checkers.as_ref().map(|checkers| checkers.at_end(now)) {
+            self.violate(self.population.handle(index), &broken);
         }
         self.violation.clone().map_or(Ok(()), Err)
     }
@@ -126,10 +125,9 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::invariants::checker::Checker;
+    use crate::sim::invariants::checkers::Checkers;
     #[cfg(feature = "record")]
     use crate::sim::network::handle::Net;
-    use core::time::Duration;
 
     #[test]
     fn a_violation_is_reported_with_the_command_that_repeats_it() {
@@ -145,7 +143,7 @@ mod tests {
         assert_eq!(world.run_until(Instant::from_millis(50)), Ok(true));
         // A request that the checker has not seen: as if the engine had sent one without counting it.
         let (node, _) = *world.operations.keys().next().unwrap();
-        world.checker = Some(Checker::new(Duration::from_secs(2)));
+        world.checkers = Some(Checkers::new(world.scenario.config.clone()));
         world.wake_at_once(node);
         let violation = world.run().unwrap_err();
         let replay = format!("replay --seed 42 --record {}", world.handle(node).0);
@@ -169,7 +167,7 @@ mod tests {
         let mut world = world();
         assert_eq!(world.record(node, Keep::All, true), Ok(()));
         assert_eq!(world.run_until(Instant::from_millis(50)), Ok(true));
-        world.checker = Some(Checker::new(Duration::from_secs(2)));
+        world.checkers = Some(Checkers::new(world.scenario.config.clone()));
         world.wake_at_once(node);
         let violation = world.run().unwrap_err();
         assert_eq!(violation.node, world.handle(node));

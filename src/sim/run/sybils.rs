@@ -3,7 +3,6 @@
 use crate::coordinator::events::Inbound;
 use crate::routing::events::RoutingInbound;
 use crate::sim::event::SimEvent;
-use crate::sim::invariants::checker::InboundKind;
 use crate::sim::network::handle::{Handle, Key64};
 use crate::sim::random::Stream;
 use crate::sim::world::World;
@@ -33,7 +32,7 @@ impl World {
                 self.emit(&SimEvent::Intruded { node, sybil });
                 let discovered = Inbound::Routing(RoutingInbound::Discovered(sybil));
                 let stamped = Stamped::new(discovered).in_span(self.root_span());
-                self.call_engine(index, InboundKind::Routing, stamped);
+                self.call_engine(index, stamped);
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::coordinator::Coordinator;
 use crate::coordinator::events::Outbound;
 use crate::sim::event::SimEvent;
 use crate::sim::fingerprint::Fingerprint;
-use crate::sim::invariants::checker::Checker;
+use crate::sim::invariants::checkers::Checkers;
 use crate::sim::invariants::{Invariant, Violation};
 use crate::sim::network::handle::{Handle, Key64, Net};
 use crate::sim::network::population::Population;
@@ -27,6 +27,7 @@ use crate::sim::world::action_queue::ActionQueue;
 use crate::sim::world::node::Node;
 #[cfg(feature = "record")]
 use crate::sim::world::recordings::Recordings;
+use crate::testing::broken::Broken;
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::id::OperationId;
 use crate::vocabulary::machine::Batch;
@@ -63,7 +64,8 @@ pub struct World {
     pub(crate) health: Vec<Health>,
     /// Requests of the tables' maintenance since the previous measurement of health.
     pub(crate) upkeep: Upkeep,
-    pub(crate) checker: Option<Checker>,
+    /// If the invariants are checked.
+    pub(crate) checkers: Option<Checkers>,
     pub(crate) violation: Option<Box<Violation>>,
     #[cfg(feature = "record")]
     pub(crate) recordings: Recordings,
@@ -94,8 +96,7 @@ impl World {
         }
         let sybils =
             scenario.sybils.map_or_else(Vec::new, |sybils| sybils.all(population.handle(sybils.victim)));
-        let checker =
-            scenario.check_invariants.then(|| Checker::new(scenario.config.network.request_timeout));
+        let checkers = scenario.check_invariants.then(|| Checkers::new(scenario.config.clone()));
         let queue = ActionQueue::new(scenario.is_maintained());
         Ok(Self {
             scenario,
@@ -117,7 +118,7 @@ impl World {
             log: None,
             health: Vec::new(),
             upkeep: Upkeep::default(),
-            checker,
+            checkers,
             violation: None,
             #[cfg(feature = "record")]
             recordings: Recordings::default(),
@@ -278,7 +279,8 @@ impl World {
     }
 
     /// Notes the violation of an invariant, which ends the run. The first one counts.
-    pub(crate) fn violate(&mut self, node: Handle, invariant: Invariant, detail: String) {
+    pub(crate) fn violate(&mut self, node: Handle, broken: &Broken) {
+        let (invariant, detail) = (Invariant::of_rule(broken.rule()), broken.to_string());
         let seed = self.scenario.seed;
         let replay = self.scenario.replay.replace("{seed}", &seed.to_string());
         let replay = replay.replace("{node}", &node.0.to_string());
