@@ -10,11 +10,12 @@
 //! use kad_proto::{Config, Coordinator, Family, Instant, Key8, Machine, Response, Secret, Stamped, Start};
 //! use std::{sync::mpsc, time::Duration};
 //!
-//! #[derive(Clone, Debug, PartialEq)]
+//! #[derive(Clone, Debug, Default, PartialEq)]
 //! struct Tiny; // names the types of one network: here a node is its 8-bit key
 //!
 //! impl Family for Tiny {
 //!     type Key = Key8;
+//!     type Target = Key8;
 //!     type Node = Key8;
 //!     type Message = ();
 //!     fn key(node: &Key8) -> Key8 {
@@ -66,8 +67,8 @@
 //! # Where to go from here
 //!
 //! The [`guide`] has a page for each task: [embedding](guide::embedding) the engine, [looking up](guide::looking_up),
-//! [storing](guide::storing), [maintaining a table](guide::maintaining_a_table), simulating, recording, tracing,
-//! [testing](guide::testing). For reference: [`coordinator`] says which event may follow which, [`context`] which span
+//! [storing](guide::storing), [maintaining a table](guide::maintaining_a_table), [bringing your own
+//! wire](guide::bring_your_own_wire), simulating, recording, tracing, [testing](guide::testing). For reference: [`coordinator`] says which event may follow which, [`context`] which span
 //! an event carries, [`deadline`] until when requests and operations live.
 //!
 //! # The machines
@@ -183,8 +184,9 @@ pub use routing::include::Include;
 pub use routing::probe::Probe;
 pub use routing::probe_list::{ProbeConfig, ProbeCounts};
 pub use routing::table::{RoutingTable, SavedNode, TableConfig};
+pub use routing::table_view::TableView;
 pub use vocabulary::config_error::ConfigError;
-pub use vocabulary::family::{Family, Group};
+pub use vocabulary::family::{AnswerScope, Family, Group, ToldBy};
 pub use vocabulary::id::{OperationId, RequestId};
 pub use vocabulary::key::{Bits, Key, Key8, Key160, Key256, ParseKeyError};
 pub use vocabulary::machine::{Batch, Machine, Stamped};
@@ -197,6 +199,7 @@ pub use vocabulary::request_events::{
     Response,
 };
 pub use vocabulary::secret::{Secret, WireToken};
+pub use vocabulary::target::Target;
 pub use vocabulary::time::Instant;
 
 /// Of the crate `opentelemetry`, whose version is therefore part of this crate's interface.

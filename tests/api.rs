@@ -10,11 +10,12 @@ use kad_proto::{
 use std::fmt::Debug;
 
 /// A heavy family: node ids hold addresses, and messages are on the heap.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Heavy;
 
 impl Family for Heavy {
     type Key = Key160;
+    type Target = Key160;
     type Node = (Key160, Vec<String>);
     type Message = Box<[u8]>;
 
@@ -28,11 +29,12 @@ impl Family for Heavy {
 }
 
 /// A light family: a node is a handle that determines its key.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Light;
 
 impl Family for Light {
     type Key = Bits<4>;
+    type Target = Bits<4>;
     type Node = u32;
     type Message = ();
 

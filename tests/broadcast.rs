@@ -281,8 +281,11 @@ fn a_sweep_sends_each_node_its_records_in_one_batch() {
     let mut net = Net::new(pool(3, BroadcastConfig::default()), (0..100).map(|i| (i * 5 / 2) as u8));
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let keys = [0x10, 0x11, 0x42, 0x80, 0x81, 0xc3, 0xc3, 0xf0];
-    let records: Vec<_> =
-        names.iter().zip(keys).map(|(message, key)| Record { key: node(key), message: *message }).collect();
+    let records: Vec<_> = names
+        .iter()
+        .zip(keys)
+        .map(|(message, key)| Record { target: node(key), message: *message })
+        .collect();
     net.start(StartBroadcast::sweep(1, records.clone()).with_seeds(vec![node(0x82)]));
     net.run();
     let (_, finish) = net.finish();
@@ -297,7 +300,7 @@ fn a_sweep_sends_each_node_its_records_in_one_batch() {
             .filter(|(_, held)| held.contains(&record.message))
             .map(|(node, _)| *node)
             .collect();
-        assert_eq!(holders, sorted(net.closest(record.key, 3)), "{record:?}");
+        assert_eq!(holders, sorted(net.closest(record.target, 3)), "{record:?}");
         let told = finish.stores.iter().filter(|stored| stored.records.contains(&place)).count();
         assert_eq!(told, 3);
     }
@@ -319,7 +322,7 @@ fn invalid_broadcasts_are_refused_with_the_reason() {
         let Outbound::Refused(refused) = out[0].event else { panic!("{out:?}") };
         refused.reason
     };
-    let record = |key| Record { key: node(key), message: "it" };
+    let record = |key| Record { target: node(key), message: "it" };
     let mut two = StartBroadcast::follow_up(1, node(1), "it");
     two.records.push(record(2));
     assert_eq!(reason(two, None), RefusalReason::Records { most: 1 });
@@ -455,11 +458,12 @@ fn broadcasts_that_wait_for_capacity_do_not_yield_to_each_other_for_ever() {
 
 #[test]
 fn nodes_with_the_same_key_keep_their_own_tokens() {
-    #[derive(Clone, Debug, PartialEq)]
+    #[derive(Clone, Debug, Default, PartialEq)]
     struct Ports;
 
     impl Family for Ports {
         type Key = Key8;
+        type Target = Key8;
         type Node = (Key8, u16);
         type Message = u16;
 
@@ -573,7 +577,7 @@ fn a_lookup_that_was_cut_short_or_is_one_of_a_sweep_has_no_outcome() {
     let finish = net.finish().1;
     assert_eq!((finish.outcome, finish.lookup_outcome), (Outcome::Complete, None));
     let mut net = Net::new(one_by_one(8, config, NetworkConfig::default()), []);
-    let records = vec![Record { key: node(1), message: "it" }];
+    let records = vec![Record { target: node(1), message: "it" }];
     net.start(StartBroadcast::sweep(1, records).with_seeds(vec![node(2)]));
     let id = net.machine.operation(1).unwrap();
     net.call(Stamped::new(Inbound::Stop(id)));

@@ -12,11 +12,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A node is a number, and its key is the number.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Numbers;
 
 impl Family for Numbers {
     type Key = Bits<4>;
+    type Target = Bits<4>;
     type Node = u32;
     type Message = ();
 
@@ -221,11 +222,12 @@ fn withdrawing_an_ended_request_counts_as_late_and_another_id_as_unknown() {
 }
 
 /// A node is a number, which is its key, and an address.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Addressed;
 
 impl Family for Addressed {
     type Key = Bits<4>;
+    type Target = Bits<4>;
     type Node = (u32, u32);
     type Message = ();
 

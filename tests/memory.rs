@@ -550,7 +550,7 @@ fn a_broadcast_under_fire_stays_within_its_bound() {
     let sweep = SweepConfig { max_lookups, ..default.sweep.clone() };
     let config = BroadcastConfig { sweep, ..default.clone() };
     for records in [10, 1_000, 5_000] {
-        let all = (0..records).map(|message| Record { key: random.key(), message }).collect();
+        let all = (0..records).map(|message| Record { target: random.key(), message }).collect();
         let start = StartBroadcast::sweep(1, all).with_seeds(seeds.clone());
         let (peak, asked, count) = broadcast_under_fire(start, &config, &query, false);
         assert!(count <= max_lookups * 40 && asked <= (max_lookups * query.max_nodes) as u64);

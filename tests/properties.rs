@@ -380,6 +380,7 @@ mod network {
                 request_timeout: Duration::from_nanos(times.0),
                 min_timeout: Duration::from_nanos(times.0),
                 soft_timeout: Duration::from_nanos(times.1),
+                ..NetworkConfig::default()
             };
             let mut machine = Network::<Net<1>>::new(config.clone(), &kad_proto::Secret::from_seed(0)).unwrap();
             let mut list = List { config: config.clone(), now: Instant::ORIGIN, entries: Vec::new(), out: Vec::new() };

@@ -57,8 +57,8 @@ thread_local! {
 }
 
 impl<F: Recordable> Taped<F> {
-    fn new(local: F::Key, config: Config) -> Result<Self, ConfigError> {
-        let recorder = Recorder::new(local, config.clone(), &Secret::from_seed(0), Keep::All)?;
+    fn new(local: F::Target, config: Config) -> Result<Self, ConfigError> {
+        let recorder = Recorder::new(local.clone(), config.clone(), &Secret::from_seed(0), Keep::All)?;
         Ok(Self {
             recorder,
             plain: Coordinator::new(local, config, &Secret::from_seed(0))?,
@@ -154,7 +154,7 @@ fn live(machine: &mut Recorder<Eight>, random: &mut Random, calls: usize) {
             6 => Inbound::Broadcast(StartBroadcast::optimistic(call, key, message).with_seeds(some(random))),
             7 => {
                 let record =
-                    |random: &mut Random| Record { key: node(random).0, message: vec![random.byte()] };
+                    |random: &mut Random| Record { target: node(random).0, message: vec![random.byte()] };
                 let records = (0..random.below(5)).map(|_| record(random)).collect();
                 Inbound::Broadcast(StartBroadcast::sweep(call, records).with_seeds(some(random)))
             }
@@ -396,8 +396,8 @@ fn what_cannot_be_replayed_gives_the_reason() {
     let mut newer = bytes.clone();
     newer[8] += 1;
     let error = replay::<Eight>(&newer).unwrap_err();
-    assert_eq!(error, ReplayError::Format { found: 4, known: 3 });
-    assert_eq!(error.to_string(), "recorded in format 4, where this version knows 3");
+    assert_eq!(error, ReplayError::Format { found: 5, known: 4 });
+    assert_eq!(error.to_string(), "recorded in format 5, where this version knows 4");
 
     let wide = replay::<Net<20>>(&bytes).unwrap_err();
     assert_eq!(wide, ReplayError::KeyBits { found: 8, expected: 160 });
@@ -474,11 +474,13 @@ impl<'de> Deserialize<'de> for Fussy {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 struct Refusing;
 
 impl kad_proto::Family for Refusing {
     type Key = Key8;
+    type Target = Key8;
     type Node = Key8;
     type Message = Fussy;
 
@@ -502,11 +504,13 @@ fn an_event_that_cannot_be_serialized_ends_only_the_recording() {
 }
 
 /// A family that panics on one node.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 struct Fragile;
 
 impl kad_proto::Family for Fragile {
     type Key = Key8;
+    type Target = Key8;
     type Node = Key8;
     type Message = ();
 
@@ -514,7 +518,7 @@ impl kad_proto::Family for Fragile {
         *node
     }
 
-    fn admits(node: &Key8) -> bool {
+    fn admits(&self, node: &Key8) -> bool {
         assert_ne!(*node, Key8::new([0x66]), "a bug of the caller's");
         true
     }

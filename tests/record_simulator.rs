@@ -221,7 +221,7 @@ fn a_recording_holds_the_initial_table() {
         assert_eq!(format!("{engine:?}"), format!("{rebuilt:?}"));
         // A coordinator that begins with an empty table behaves differently.
         let empty =
-            Coordinator::<Net>::new(recording.local(), recording.config().clone(), &Secret::from_seed(0))
+            Coordinator::<Net>::new(*recording.local(), recording.config().clone(), &Secret::from_seed(0))
                 .unwrap();
         assert!(empty.table().is_empty());
     }

@@ -61,11 +61,12 @@ fn finish(out: &Batch<Outbound<Tiny>>) -> Option<kad_proto::Finish<Tiny>> {
 }
 
 /// 160-bit keys: more than the 64 bits that candidates are compared by first.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Wide;
 
 impl Family for Wide {
     type Key = Key160;
+    type Target = Key160;
     type Node = Key160;
     type Message = ();
 

@@ -138,7 +138,7 @@ fn requests_of_explore_link_to_the_answer_that_led_to_them() {
 #[test]
 fn silent_candidates_do_not_block_the_include_checks() {
     let mut machine =
-        Include::<Tiny>::new(&IncludeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
+        Include::<Tiny>::new(LOCAL, &IncludeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     for key in 1..=4 {
         let _ = machine.handle(at(0), Stamped::new(include::Inbound::Offer(node(key))).in_span(span(1)));
     }
@@ -163,7 +163,7 @@ fn silent_candidates_do_not_block_the_include_checks() {
 #[test]
 fn a_candidate_that_names_no_node_is_rejected() {
     let mut machine =
-        Include::<Tiny>::new(&IncludeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
+        Include::<Tiny>::new(LOCAL, &IncludeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     let out = machine.handle(at(0), Stamped::new(include::Inbound::Offer(node(1))));
     let include::Outbound::Request(request) = &out[0].event else { panic!("{out:?}") };
     let answer = include::Inbound::Response(Response::answered(request.id, Vec::new()));
@@ -606,7 +606,7 @@ fn one_answer_fills_at_most_half_of_the_candidate_queue() {
 #[test]
 fn a_candidate_can_be_offered_again_once_its_check_has_ended() {
     let mut machine =
-        Include::<Tiny>::new(&IncludeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
+        Include::<Tiny>::new(LOCAL, &IncludeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     let offer = || Stamped::new(include::Inbound::Offer(node(1)));
     assert_eq!(machine.handle(at(0), offer()).len(), 1);
     assert!(machine.handle(at(1), offer()).is_empty());
@@ -632,7 +632,7 @@ fn checks(machine: &mut Include<Tiny>, from: u64, events: &[include::Inbound<Tin
 fn after_two_failed_checks_a_node_is_backed_off_unless_heard_from() {
     use include::Inbound::{Heard, Offer};
     let mut machine =
-        Include::<Tiny>::new(&IncludeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
+        Include::<Tiny>::new(LOCAL, &IncludeConfig::default(), network(), &Secret::from_seed(0)).unwrap();
     let offers = |count| vec![Offer(node(1)); count];
     assert_eq!(checks(&mut machine, 0, &offers(9)), 2, "one failure may be a lost message");
     assert_eq!((machine.counts().backed_off, machine.counts().failed), (7, 2));
@@ -653,7 +653,7 @@ fn after_two_failed_checks_a_node_is_backed_off_unless_heard_from() {
 fn only_the_latest_failed_candidates_are_remembered() {
     for (max_failed, again) in [(0, 3), (1, 3), (2, 2), (3, 2)] {
         let config = IncludeConfig { max_failed, ..IncludeConfig::default() };
-        let mut machine = Include::<Tiny>::new(&config, network(), &Secret::from_seed(0)).unwrap();
+        let mut machine = Include::<Tiny>::new(LOCAL, &config, network(), &Secret::from_seed(0)).unwrap();
         let offer = |key| include::Inbound::Offer(node(key));
         let of_one = checks(&mut machine, 0, &[offer(1), offer(1)]);
         let both = checks(&mut machine, 10, &[offer(2), offer(1)]);
@@ -661,7 +661,7 @@ fn only_the_latest_failed_candidates_are_remembered() {
     }
     // A node that fails twice takes one place.
     let config = IncludeConfig { max_failed: 1, ..IncludeConfig::default() };
-    let mut machine = Include::<Tiny>::new(&config, network(), &Secret::from_seed(0)).unwrap();
+    let mut machine = Include::<Tiny>::new(LOCAL, &config, network(), &Secret::from_seed(0)).unwrap();
     assert_eq!(checks(&mut machine, 0, &vec![include::Inbound::Offer(node(1)); 4]), 2);
 }
 

@@ -83,7 +83,7 @@ impl Net {
 
     fn call(&mut self, event: Stamped<Inbound<Tiny>>) -> Vec<Stamped<Outbound<Tiny>>> {
         let cause = match &event.event {
-            Inbound::Response(Response { request, result: Ok(_) }) => Some(*request),
+            Inbound::Response(Response { request, result: Ok(_), .. }) => Some(*request),
             _ => None,
         };
         let out = self.machine.handle(self.now, event);
@@ -150,6 +150,30 @@ fn text(span: &SpanData, name: &str) -> String {
 
 fn find(tag: u64, target: u8) -> Start<Tiny> {
     Start::find(tag, node(target)).with_seeds(vec![node(0x80), node(0x10)])
+}
+
+#[test]
+fn other_tasks_add_attributes_to_the_spans_of_requests() {
+    let mut net = Net::new(quiet(), Sampler::AlwaysOn);
+    let attributes = net.machine.share_attributes();
+    net.call(Inbound::Start(find(7, 0x42)).into());
+    let requests: Vec<_> = net.open.iter().map(|(_, request, _)| request.id).collect();
+    let (first, second) = (requests[0], requests[1]);
+    let elsewhere = attributes.clone();
+    let added = std::thread::spawn(move || elsewhere.add(first, KeyValue::new("kad.response.size", 99)));
+    assert!(added.join().unwrap(), "its span is open");
+    assert!(!attributes.add(RequestId::from_u64(u64::MAX), KeyValue::new("kad.response.size", 1)));
+    net.call(Inbound::Response(Response::answered(first, Vec::new())).into());
+    net.call(Inbound::Response(Response::unreachable(second)).into());
+    assert!(!attributes.add(first, KeyValue::new("kad.response.size", 2)), "its span has ended");
+    let (spans, ids) = (net.spans(), net.ids.clone());
+    let span = |id| spans.iter().find(|span| span.span_context.span_id() == ids[&id]).unwrap();
+    assert_eq!(attribute(span(first), "kad.response.size"), Some(&Value::I64(99)));
+    assert_eq!(text(span(second), "error.type"), "unreachable");
+    // A machine without a tracer has no spans to add to.
+    let plain = Coordinator::<Tiny>::new(LOCAL, quiet(), &Secret::from_seed(0)).unwrap();
+    let mut off = Traced::<_, SdkTracer, _>::off(plain);
+    assert!(!off.share_attributes().add(first, KeyValue::new("kad.response.size", 3)));
 }
 
 #[test]
@@ -476,7 +500,7 @@ impl<F: Family> Clone for Watched<F> {
 }
 
 impl<F: Family> Watched<F> {
-    fn new(local: F::Key, config: Config) -> Result<Self, ConfigError> {
+    fn new(local: F::Target, config: Config) -> Result<Self, ConfigError> {
         let exporter = InMemorySpanExporter::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
         let plain = Coordinator::new(local, config, &Secret::from_seed(0))?;
@@ -569,8 +593,9 @@ impl<F: Family> Drop for Watch<F> {
         JUDGED.with_borrow_mut(|sums| sums.iter_mut().zip(judged).for_each(|(sum, more)| *sum += more));
         let mut end = |name: &str| ends.remove(name).unwrap_or(0);
         let request_stats = self.shadow.request_stats();
-        assert_eq!(end("answered"), request_stats.answered);
-        assert_eq!(end("failed") + end("rejected"), request_stats.failed);
+        assert_eq!(end("answered") + end("incomplete"), request_stats.answered);
+        let reasons = ["failed", "unreachable", "connection refused", "gone", "rejected"];
+        assert_eq!(reasons.map(&mut end).iter().sum::<u64>(), request_stats.failed);
         assert_eq!(end("timed out"), request_stats.timed_out);
         assert_eq!(end("abandoned"), request_stats.in_flight);
         assert_eq!(ends.values().sum::<u64>(), request_stats.cancelled, "{ends:?}");
@@ -600,7 +625,7 @@ proptest! {
 
 #[test]
 fn the_scenarios_compare_many_calls() {
-    for factor in (1..32).step_by(2) {
+    for factor in (1..64).step_by(2) {
         let bytes: Vec<_> = (0..=255).map(|byte: u8| byte.wrapping_mul(factor)).collect();
         maintenance_contract::run_scenario::<Watched<Grouped>>(&bytes);
         run_on::<1, Watched<random_world::Net<1>>>(&decode(

@@ -4,6 +4,7 @@ use crate::broadcast::sweep::SweepConfig;
 use crate::lookups::config::QueryConfig;
 use crate::operations::pool::Background;
 use crate::vocabulary::config_error::{ConfigError, require};
+use crate::vocabulary::family::AnswerScope;
 use core::time::Duration;
 
 /// The time-outs, bounds and strategy parameters of broadcasts.
@@ -107,9 +108,11 @@ impl BroadcastConfig {
 
     /// The sweep parameters to use with lookups of this configuration: its k, and no more results than its
     /// candidates.
-    pub(super) fn sweep_config(&self, query: &QueryConfig) -> SweepConfig {
+    pub(super) fn sweep_config(&self, query: &QueryConfig, answers: AnswerScope, finds: bool) -> SweepConfig {
         let results = self.sweep.results.clamp(query.k + 1, query.max_candidates.max(query.k + 1));
-        SweepConfig { k: query.k, results, ..self.sweep.clone() }
+        let probes_edge = query.edge_probing && finds;
+        let answer_size = if probes_edge { results } else { answers.most() };
+        SweepConfig { k: query.k, results, answer_size, ..self.sweep.clone() }
     }
 
     /// The bounds of the background work, of which nothing is granted yet.

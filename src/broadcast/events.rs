@@ -46,19 +46,19 @@ impl<F: Family> StartBroadcast<F> {
     }
 
     /// Stores a record with the k nodes closest to its key.
-    pub fn follow_up(tag: u64, key: F::Key, message: F::Message) -> Self {
-        Self::of(tag, vec![Record { key, message }], Strategy::FollowUp)
+    pub fn follow_up(tag: u64, target: F::Target, message: F::Message) -> Self {
+        Self::of(tag, vec![Record { target, message }], Strategy::FollowUp)
     }
 
     /// Stores a record with these nodes.
-    pub fn fixed(tag: u64, key: F::Key, message: F::Message, nodes: Vec<F::Node>) -> Self {
-        Self::of(tag, vec![Record { key, message }], Strategy::Static(nodes))
+    pub fn fixed(tag: u64, target: F::Target, message: F::Message, nodes: Vec<F::Node>) -> Self {
+        Self::of(tag, vec![Record { target, message }], Strategy::Static(nodes))
     }
 
     /// Stores a record with the k nodes closest to its key, during the lookup. Finishes before all of them
     /// have stored it. If the size of the network is unknown, it falls back to a follow-up.
-    pub fn optimistic(tag: u64, key: F::Key, message: F::Message) -> Self {
-        Self::of(tag, vec![Record { key, message }], Strategy::Optimistic { nodes: None })
+    pub fn optimistic(tag: u64, target: F::Target, message: F::Message) -> Self {
+        Self::of(tag, vec![Record { target, message }], Strategy::Optimistic { nodes: None })
     }
 
     /// Stores each of many records with the k nodes closest to its key.
@@ -181,8 +181,8 @@ pub struct StoreCounts {
 pub struct BroadcastFinish<F: Family> {
     /// The operation. Its id has no meaning any more, and its tag may be used again, from now on.
     pub operation: OperationId,
-    /// The key of its record; of a sweep, the key of its first record.
-    pub target: F::Key,
+    /// The target of its record; of a sweep, that of its first record.
+    pub target: F::Target,
     /// How it ended. [`Complete`](Outcome::Complete): all its work is done, or, for an optimistic one, the
     /// rest goes on in the background.
     pub outcome: Outcome,

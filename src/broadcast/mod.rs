@@ -40,6 +40,7 @@ use crate::requests::stats::RequestStats;
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::OperationId;
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::machine::{Batch, Machine, Stamped};
 use crate::vocabulary::operation_events::{OperationInbound, OperationOutbound, RefusalReason};
 use crate::vocabulary::secret::Secret;
@@ -81,12 +82,12 @@ pub struct BroadcastPool<F: Family> {
 }
 
 impl<F: Family> BroadcastPool<F> {
-    /// A pool for the node whose own key is `local`; nodes with that key are never asked.
+    /// A pool for the node whose own id is `local`; nodes with its key are never asked.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn new(
-        local: F::Key,
+        local: F::Target,
         broadcast: BroadcastConfig,
         query: QueryConfig,
         pool: PoolConfig,
@@ -96,9 +97,17 @@ impl<F: Family> BroadcastPool<F> {
         broadcast.validate()?;
         query.validate()?;
         let seeds = secret.seeds();
-        let operations = OperationPool::new(local, pool, &seeds)?.with_background(broadcast.background());
+        let operations =
+            OperationPool::new(LocalNode::new(local), pool, &seeds)?.with_background(broadcast.background());
         let machine = OperationMachine::new(RequestQueue::new(network, &seeds)?, operations);
         Ok(Self { machine, config: broadcast, query })
+    }
+
+    /// The same machine, with this [value of its family](Family#the-value-of-a-family) instead of the default.
+    #[must_use]
+    pub fn with_family(mut self, family: F) -> Self {
+        self.machine.set_family(family);
+        self
     }
 
     /// The number of requests so far, by how they ended.

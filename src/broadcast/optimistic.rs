@@ -102,7 +102,7 @@ impl<F: Family> OptimisticSearch<F> {
         if !core::mem::replace(&mut self.window_changed, false) {
             return;
         }
-        let target = self.lookup.target();
+        let target = self.lookup.key();
         // For each node: its number in the lookup, its key, and whether the record may be stored with it.
         let mut window: SmallVec<[(u32, F::Key, bool); 32]> = SmallVec::new();
         self.lookup.visit_live(|candidate, contact, has_answered| {

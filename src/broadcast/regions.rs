@@ -6,7 +6,6 @@
 
 use crate::vocabulary::key::Key;
 use core::fmt::{self, Debug};
-use core::ops::Range;
 use smallvec::{SmallVec, smallvec};
 
 /// All keys that share their first bits: a subtree of the key space. Prefixes are ordered by their least key; a
@@ -211,35 +210,6 @@ impl<K: Key> Iterator for Gaps<'_, K> {
     }
 }
 
-/// The indices of all elements in order of distance to `target`, closest first; `sorted` must be in order of
-/// `key`. The iterator is lazy: each step costs some O(log n).
-pub(crate) fn nearest<T, K: Key>(
-    sorted: &[T],
-    key: impl Fn(&T) -> K,
-    target: K,
-) -> impl Iterator<Item = usize> {
-    // Ranges of elements that share a prefix which no element outside has, the nearest last.
-    let mut open: SmallVec<[Range<usize>; 16]> = smallvec![0..sorted.len()];
-    core::iter::from_fn(move || {
-        loop {
-            let Range { start, end } = open.pop()?;
-            let part = sorted.get(start..end)?;
-            let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
-            let fork = key(first).common_prefix_len(&key(last));
-            if fork == K::BITS {
-                open.push(start + 1..end);
-                return Some(start);
-            }
-            let middle = start + part.partition_point(|element| !key(element).bit(fork));
-            let mut halves = [start..middle, middle..end];
-            if !target.bit(fork) {
-                halves.reverse();
-            }
-            open.extend(halves);
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,17 +336,6 @@ mod tests {
             let parts: Vec<_> = picks.iter().map(|(key, bits)| Prefix::new(Key8::new([*key]), *bits)).collect();
             let within = Prefix::new(Key8::new([within.0]), u32::from(within.1 % 9));
             check(&parts, within, Key8::new([from]));
-        }
-
-        #[test]
-        fn the_nearest_come_first(mut keys: Vec<u8>, target: u8) {
-            keys.sort_unstable();
-            let order: Vec<_> = nearest(&keys, |key| Key8::new([*key]), Key8::new([target])).collect();
-            let found: Vec<_> = order.iter().map(|place| keys[*place] ^ target).collect();
-            prop_assert!(found.is_sorted());
-            let mut places = order;
-            places.sort_unstable();
-            prop_assert!(places.into_iter().eq(0..keys.len()), "each place once");
         }
     }
 }

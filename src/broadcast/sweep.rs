@@ -19,10 +19,12 @@
 //! these are the k closest of the whole network, and the key is *settled*. Otherwise the key in the gap that is
 //! nearest to it is the next target to look up.
 
-use crate::broadcast::regions::{Coverage, Prefix, nearest};
+use crate::broadcast::regions::{Coverage, Prefix};
 use crate::vocabulary::config_error::{ConfigError, require};
 use crate::vocabulary::family::Family;
 use crate::vocabulary::key::Key;
+use crate::vocabulary::nearest::nearest;
+use std::collections::BTreeSet;
 
 pub use crate::broadcast::allocation::{NodeAllocation, NodeAllocations};
 
@@ -48,11 +50,16 @@ pub struct SweepConfig {
     /// After this many consecutive lookups that return fewer than `results` nodes, none of them new, the sweep
     /// ends: the network is that small, or does not answer. At least 1. Default: 2.
     pub max_without_news: usize,
+    /// The most nodes that one answer names: see [`Family::answers`]. A lookup covers the key space as far as this
+    /// many of its nodes reach; what lies beyond was named by chance. At least 1. In a broadcast it is what the family
+    /// says or, if its lookups [probe the edge](crate::QueryConfig::edge_probing) beyond that, `results`; whatever stands
+    /// here. Default: 20.
+    pub answer_size: usize,
 }
 
 impl Default for SweepConfig {
     fn default() -> Self {
-        Self { k: 20, results: 40, max_lookups: 64, max_without_news: 2 }
+        Self { k: 20, results: 40, answer_size: 20, max_lookups: 64, max_without_news: 2 }
     }
 }
 
@@ -65,6 +72,7 @@ impl SweepConfig {
         require((1..=1_024).contains(&self.k), "sweep.k", "1 to 1,024")?;
         let results = self.k + 1..=8_192;
         require(results.contains(&self.results), "sweep.results", "sweep.k + 1 to 8,192")?;
+        require(self.answer_size > 0, "sweep.answer_size", "at least 1")?;
         require(self.max_lookups > 0, "sweep.max_lookups", "at least 1")?;
         require(self.max_without_news > 0, "sweep.max_without_news", "at least 1")
     }
@@ -112,10 +120,11 @@ pub enum SweepEnd {
 /// use kad_proto::broadcast::sweep::{Sweep, SweepConfig, SweepEnd, SweepStep};
 /// use kad_proto::{Family, Key, Key8};
 ///
-/// # #[derive(Clone, Debug, PartialEq)]
+/// # #[derive(Clone, Debug, Default, PartialEq)]
 /// # struct Tiny;
 /// # impl Family for Tiny {
 /// #     type Key = Key8;
+/// #     type Target = Key8;
 /// #     type Node = Key8;
 /// #     type Message = ();
 /// #     fn key(node: &Key8) -> Key8 {
@@ -157,8 +166,11 @@ pub struct Sweep<F: Family> {
     nodes: Vec<F::Node>,
     /// The parts of the key space of which all nodes are known.
     coverage: Coverage<F::Key>,
-    /// The targets of the running lookups.
-    pending: Vec<F::Key>,
+    /// The running lookups.
+    pending: Vec<Pending<F::Key>>,
+    /// Keys that were looked up themselves and count as settled, whatever the coverage: the answers told their k
+    /// closest nodes, or no target in the gap next to them is known. In order.
+    looked_up: Vec<F::Key>,
     /// The length of the prefix that the last lookup covered around its target, which is what to expect of the
     /// next. `None` before the first has found a node.
     covered_bits: Option<u32>,
@@ -189,6 +201,7 @@ impl<F: Family> Sweep<F> {
             nodes: Vec::new(),
             coverage: Coverage::new(),
             pending: Vec::new(),
+            looked_up: Vec::new(),
             covered_bits: None,
             lookups: 0,
             without_news: 0,
@@ -204,10 +217,10 @@ impl<F: Family> Sweep<F> {
             _ if self.without_news >= self.config.max_without_news => SweepEnd::NothingNew,
             _ if self.lookups >= self.config.max_lookups => SweepEnd::LookupLimit,
             NextTarget::AllPending => return SweepStep::Wait,
-            NextTarget::LookUp(target) => {
-                self.pending.push(target);
+            NextTarget::LookUp(lookup) => {
+                self.pending.push(lookup);
                 self.lookups += 1;
-                return SweepStep::LookUp(target);
+                return SweepStep::LookUp(lookup.point);
             }
         };
         if self.pending.is_empty() { SweepStep::Done(end) } else { SweepStep::Wait }
@@ -217,12 +230,32 @@ impl<F: Family> Sweep<F> {
     /// [`results`](SweepConfig::results) are used. The result of a lookup that was cut short counts too. Returns
     /// whether such a lookup was running; if not, nothing changes.
     pub fn found(&mut self, target: &F::Key, closest: impl IntoIterator<Item = F::Node>) -> bool {
-        let Some(index) = self.pending.iter().position(|pending| pending == target) else { return false };
-        self.pending.remove(index);
+        self.found_near(target, target, closest)
+    }
+
+    /// Like [`found`](Self::found), where another key was looked up instead of the `target` that was asked for: one
+    /// in the same [gap](Self::gap_bits), or the [key](Self::wanted_for) that wants the lookup. For wire formats in
+    /// which one cannot ask for any point: see [`Family::target_near`].
+    pub fn found_near(
+        &mut self,
+        target: &F::Key,
+        looked_up: &F::Key,
+        closest: impl IntoIterator<Item = F::Node>,
+    ) -> bool {
+        let Some(index) = self.pending.iter().position(|pending| pending.point == *target) else {
+            return false;
+        };
+        let key = self.pending.remove(index).key;
         let known = self.nodes.len();
         self.nodes.extend(closest.into_iter().take(self.config.results));
         let named = self.nodes.len() - known;
-        self.cover(target, known);
+        let told = self.nodes.iter().skip(known).take(self.config.answer_size).map(F::key);
+        let tells_all = told.collect::<BTreeSet<_>>().len() >= self.config.k;
+        if *looked_up == key && (tells_all || looked_up != target) {
+            let at = self.looked_up.partition_point(|known| *known < key);
+            self.looked_up.insert(at, key);
+        }
+        self.cover(looked_up, known);
         // Of two nodes with the same key, the one known first stays. The sort merges two sorted runs in O(n).
         self.nodes.sort_by_key(F::key);
         self.nodes.dedup_by_key(|node| F::key(node));
@@ -231,9 +264,25 @@ impl<F: Family> Sweep<F> {
         true
     }
 
+    /// How many leading bits a key must share with this target of a running lookup to lie in the same gap of the
+    /// coverage.
+    pub fn gap_bits(&self, target: &F::Key) -> u32 {
+        self.coverage.gaps(Prefix::WHOLE, *target).next().map_or(F::Key::BITS, |gap| gap.bits())
+    }
+
+    /// The key of a record for which this target of a running lookup is looked up.
+    pub fn wanted_for(&self, target: &F::Key) -> Option<F::Key> {
+        self.pending.iter().find(|pending| pending.point == *target).map(|pending| pending.key)
+    }
+
     /// The nodes found so far, nearest to `target` first: good seeds for its lookup.
     pub fn nodes(&self, target: &F::Key) -> impl Iterator<Item = &F::Node> {
         nearest(&self.nodes, F::key, *target).filter_map(|index| self.nodes.get(index))
+    }
+
+    /// All nodes found so far, in order of their keys.
+    pub(crate) fn all_nodes(&self) -> &[F::Node] {
+        &self.nodes
     }
 
     /// How many lookups have begun.
@@ -283,8 +332,8 @@ impl<F: Family> Sweep<F> {
             let Some(bits) = self.covered_bits.or(self.pending.is_empty().then_some(F::Key::BITS)) else {
                 return NextTarget::AllPending;
             };
-            if !self.pending.iter().any(|pending| pending.common_prefix_len(&target) >= bits) {
-                return NextTarget::LookUp(target);
+            if !self.pending.iter().any(|pending| pending.point.common_prefix_len(&target) >= bits) {
+                return NextTarget::LookUp(Pending { point: target, key });
             }
             next = NextTarget::AllPending;
             at = self.keys_end(at, &Prefix::new(key, bits));
@@ -294,6 +343,9 @@ impl<F: Family> Sweep<F> {
 
     /// The target whose lookup is needed to settle this key; `None` if it is settled.
     fn unsettled_target(&self, key: &F::Key) -> Option<F::Key> {
+        if self.looked_up.binary_search(key).is_ok() {
+            return None;
+        }
         let target = self.coverage.gaps(Prefix::WHOLE, *key).next()?.nearest_to(key);
         let last = self.nodes(key).nth(self.config.k - 1);
         let settled = last.is_some_and(|node| F::key(node).distance(key) < target.distance(key));
@@ -303,7 +355,8 @@ impl<F: Family> Sweep<F> {
     /// Covers the parts of the key space that a lookup of `target` has shown completely. Its nodes are those from
     /// index `from` on.
     fn cover(&mut self, target: &F::Key, from: usize) {
-        let named = || self.nodes.iter().skip(from).map(F::key);
+        // What is farther than an answer can tell was found by chance.
+        let named = || self.nodes.iter().skip(from).take(self.config.answer_size).map(F::key);
         let Some(farthest) = named().max_by_key(|key| key.distance(target)) else { return };
         let shared = farthest.common_prefix_len(target);
         if farthest == *target {
@@ -335,5 +388,14 @@ enum NextTarget<K> {
     AllSettled,
     /// None for now: running lookups are likely to settle all keys that are left.
     AllPending,
-    LookUp(K),
+    LookUp(Pending<K>),
+}
+
+/// A lookup that runs.
+#[derive(Clone, Copy, Debug)]
+struct Pending<K> {
+    /// Its target.
+    point: K,
+    /// The key that wants it.
+    key: K,
 }

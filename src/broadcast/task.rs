@@ -21,6 +21,7 @@ use crate::network_size::thresholds::Thresholds;
 use crate::operations::task::{Found, NoAnswer, OperationEnd, Task, TaskStep};
 use crate::requests::purpose::NodeRef;
 use crate::vocabulary::family::Family;
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::operation_events::{Contact, Outcome, Progress};
 use crate::vocabulary::request_events::{Answer, Ask, Record};
 use crate::vocabulary::time::Instant;
@@ -46,7 +47,7 @@ type Tokens<F> =
 /// A broadcast, as the [task](Task) of an operation.
 #[derive(Clone, Debug)]
 pub(crate) struct BroadcastTask<F: Family> {
-    target: F::Key,
+    target: F::Target,
     search: NodeSearch<F>,
     ask: Ask<F>,
     records: Vec<Record<F>>,
@@ -68,7 +69,7 @@ pub(crate) struct BroadcastTask<F: Family> {
 
 impl<F: Family> BroadcastTask<F> {
     pub(crate) fn new(
-        local: F::Key,
+        local: &LocalNode<F>,
         hash: SeededHash,
         query: &QueryConfig,
         config: &BroadcastConfig,
@@ -77,14 +78,15 @@ impl<F: Family> BroadcastTask<F> {
     ) -> Self {
         let StartBroadcast { records, strategy, ask, success, seeds, .. } = start;
         let finds = ask == Ask::FindCloser;
-        let target = records.first().map_or(local, |record| record.key);
-        let lookup = |seeds| Lookup::new(local, target, query.rules_for(None, finds), seeds);
+        let target = records.first().map_or(&local.target, |record| &record.target).clone();
+        let answers = local.family.answers();
+        let lookup = |seeds| Lookup::new(local, target.clone(), query.rules_for(None, finds, answers), seeds);
         let mut stores = StoreList::new();
         let mut fallback_reason = None;
         let search = match strategy {
             Strategy::FollowUp => NodeSearch::FollowUp(lookup(seeds)),
             Strategy::Static(nodes) => {
-                push_static(&mut stores, nodes, local, hash);
+                push_static(&mut stores, nodes, *local.key(), hash);
                 NodeSearch::None
             }
             Strategy::Optimistic { nodes } => match nodes.map_or_else(size, Ok) {
@@ -100,8 +102,8 @@ impl<F: Family> BroadcastTask<F> {
                 }
             },
             Strategy::Sweep => {
-                let sweep = config.sweep_config(query);
-                let rules = query.rules_for(Some(sweep.results), finds);
+                let sweep = config.sweep_config(query, answers, finds);
+                let rules = query.rules_for(Some(sweep.results), finds, answers);
                 NodeSearch::Sweep(SweepSearch::new(local, rules, sweep, config.max_lookups, &records, seeds))
             }
         };
@@ -228,7 +230,7 @@ impl<F: Family> BroadcastTask<F> {
         let is_cut_off = outcome != Outcome::Complete && self.search_until.is_some() && !is_sweep;
         BroadcastFinish {
             operation,
-            target: self.target,
+            target: self.target.clone(),
             outcome,
             succeeded: records_short == 0,
             records_short,
@@ -327,25 +329,25 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
         }
     }
 
-    fn ask(&mut self, node_ref: NodeRef, node: &F::Node) -> (F::Key, Ask<F>) {
-        let key = F::key(node);
+    fn ask(&mut self, node_ref: NodeRef, node: &F::Node) -> (F::Target, Ask<F>) {
         match node_ref {
             NodeRef::Lookup { number, candidate } => {
-                let target = self.lookup(number).map_or(key, |lookup| candidate.target(lookup.target()));
-                (target, self.ask.clone())
+                let target = self.lookup(number).map(|lookup| lookup.target_for(candidate, node));
+                (target.unwrap_or_else(|| self.target.clone()), self.ask.clone())
             }
             NodeRef::Store(index) => {
                 self.stores.mark_sent(index);
-                let tokens = self.tokens.get(&key).into_iter().flatten();
+                let tokens = self.tokens.get(&F::key(node)).into_iter().flatten();
                 let token = tokens.filter(|(of, _)| of == node).map(|(_, token)| token.clone()).next();
                 let records = self.stores.get(index).map_or(&[][..], |entry| &entry.records);
-                if let ([], Some(Record { key, message })) = (records, self.records.first()) {
-                    return (*key, Ask::Store { message: message.clone(), token });
+                if let ([], Some(Record { target, message })) = (records, self.records.first()) {
+                    return (target.clone(), Ask::Store { message: message.clone(), token });
                 }
                 let record = |index: &u32| self.records.get(*index as usize).cloned();
-                (key, Ask::Batch { records: records.iter().filter_map(record).collect(), token })
+                let target = F::target_of(node).unwrap_or_else(|| self.target.clone());
+                (target, Ask::Batch { records: records.iter().filter_map(record).collect(), token })
             }
-            NodeRef::Crawl(_) => (key, self.ask.clone()),
+            NodeRef::Crawl(_) => (self.target.clone(), self.ask.clone()),
         }
     }
 
@@ -363,6 +365,7 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
                 }
                 let value = answer.extra.value;
                 self.update_lookup(number, |lookup| {
+                    lookup.answered_at(candidate, node);
                     lookup.answered(candidate, elapsed, &answer.closer, value)
                 })
                 .unwrap_or(0)
@@ -445,6 +448,17 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
             }
         }
         Some(finish)
+    }
+
+    fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
+        match &self.search {
+            NodeSearch::None => {}
+            NodeSearch::FollowUp(lookup) => lookup.visit_nodes(visit),
+            NodeSearch::Optimistic(search) => search.lookup.visit_nodes(visit),
+            NodeSearch::Sweep(search) => search.visit_nodes(visit),
+        }
+        self.closest.iter().map(|contact| &contact.node).for_each(&mut *visit);
+        self.stores.iter().map(|entry| &entry.node).for_each(visit);
     }
 
     fn progress(&self, request: Progress<F>, node_ref: NodeRef) -> BroadcastProgress<F> {

@@ -55,6 +55,11 @@ impl<T> GenerationalSlab<T> {
         Handle { generation: self.next_generation, slot: self.slab.vacant_key() as u32 }
     }
 
+    /// All live entries, by slot.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slab.iter().map(|(_, (_, value))| value)
+    }
+
     pub(crate) fn insert(&mut self, value: T) -> Handle {
         let handle = self.next_handle();
         self.slab.insert((self.next_generation, value));

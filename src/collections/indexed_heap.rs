@@ -31,6 +31,11 @@ impl<K: Copy + Ord> IndexedHeap<K> {
         self.entries.len()
     }
 
+    /// The key of the slot, if it is present.
+    pub(crate) fn get(&self, slot: u32) -> Option<K> {
+        self.entries.get(self.position(slot)?).map(|(key, _)| *key)
+    }
+
     /// Inserts the slot with this key, or changes its key.
     pub(crate) fn set(&mut self, slot: u32, key: K) {
         let index = slot as usize;

@@ -81,7 +81,7 @@ impl<F: Family> Task<F> for AnyTask<F> {
         delegate!(self, task => task.take_back(node_ref));
     }
 
-    fn ask(&mut self, node_ref: NodeRef, node: &F::Node) -> (F::Key, Ask<F>) {
+    fn ask(&mut self, node_ref: NodeRef, node: &F::Node) -> (F::Target, Ask<F>) {
         delegate!(self, task => task.ask(node_ref, node))
     }
 
@@ -137,6 +137,10 @@ impl<F: Family> Task<F> for AnyTask<F> {
 
     fn remaining_requests(&self) -> usize {
         delegate!(self, task => task.remaining_requests())
+    }
+
+    fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
+        delegate!(self, task => task.visit_nodes(visit));
     }
 
     fn progress(&self, progress: Progress<F>, node_ref: NodeRef) -> AnyProgress<F> {

@@ -15,6 +15,7 @@ use crate::routing::table::TableEntry;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::machine::Stamped;
 use crate::vocabulary::operation_events::Outcome;
+use crate::vocabulary::target::Target;
 
 impl<F: Family> Engine<F, AnyTask<F>> {
     /// Starts a crawl from all nodes of the table and the given seeds.
@@ -45,7 +46,9 @@ impl<F: Family> Engine<F, AnyTask<F>> {
             match (&start.strategy, start.records.first()) {
                 (Strategy::Static(_), _) | (_, None) => {}
                 (Strategy::Sweep, _) => start.seeds.extend(table.iter().map(node)),
-                (_, Some(record)) => start.seeds.extend(table.closest(record.key).take(2 * k).map(node)),
+                (_, Some(record)) => {
+                    start.seeds.extend(table.closest(record.target.key()).take(2 * k).map(node));
+                }
             }
         };
         let estimate = || size_watch.as_ref().map_or(Err(NotEnoughData::NONE), |size| size.estimate(now));
@@ -64,10 +67,10 @@ impl<F: Family> Engine<F, AnyTask<F>> {
         for Stamped { event, context, .. } in call.out.get(*first_new..).unwrap_or_default() {
             let (target, closest) = match event {
                 Outbound::Finished(finish) if finish.outcome == Outcome::Converged => {
-                    (finish.target, &finish.closest)
+                    (finish.target.key(), &finish.closest)
                 }
                 Outbound::BroadcastFinished(finish) if finish.lookup_outcome == Some(Outcome::Converged) => {
-                    (finish.target, &finish.closest)
+                    (finish.target.key(), &finish.closest)
                 }
                 _ => continue,
             };

@@ -31,7 +31,6 @@ pub(crate) mod config;
 pub(crate) mod events;
 
 use crate::broadcast::config::BroadcastConfig;
-use crate::context::Cause;
 use crate::coordinator::any_task::AnyTask;
 use crate::crawl::config::CrawlConfig;
 use crate::deadline::MonotonicClock;
@@ -47,6 +46,7 @@ use crate::requests::stats::RequestStats;
 use crate::routing::Routing;
 use crate::routing::config::RoutingCounts;
 use crate::routing::table::{RoutingTable, SavedNode};
+use crate::routing::table_view::TableView;
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::OperationId;
@@ -77,11 +77,11 @@ pub struct Coordinator<F: Family> {
 }
 
 impl<F: Family> Coordinator<F> {
-    /// A node whose own key is `local`.
+    /// A node whose own id is `local`: what other nodes ask for when they look for it.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
-    pub fn new(local: F::Key, config: Config, secret: &Secret) -> Result<Self, ConfigError> {
+    pub fn new(local: F::Target, config: Config, secret: &Secret) -> Result<Self, ConfigError> {
         let seeds = secret.seeds();
         Self::with_table(RoutingTable::with_seeds(local, config.table.clone(), &seeds)?, config, &seeds)
     }
@@ -95,7 +95,7 @@ impl<F: Family> Coordinator<F> {
         config.validate()?;
         let Config { query, pool, network, routing, crawl, broadcast, network_size, .. } = config;
         let size = network_size.map(|size| NetworkSizeConfig { k: size.k.min(query.k), ..size });
-        let operations = OperationPool::new(table.local(), pool, seeds)?;
+        let operations = OperationPool::new(table.local_node().clone(), pool, seeds)?;
         let engine = Engine {
             operations: operations.with_background(broadcast.background()),
             routing: Routing::new(table, routing, query.k, query.max_closer_nodes, seeds)?,
@@ -104,6 +104,13 @@ impl<F: Family> Coordinator<F> {
         };
         let requests = RequestQueue::new(network, seeds)?;
         Ok(Self { clock: MonotonicClock::default(), requests, engine, crawl, broadcast })
+    }
+
+    /// The same node, with this [value of its family](Family#the-value-of-a-family) instead of the default.
+    #[must_use]
+    pub fn with_family(mut self, family: F) -> Self {
+        self.engine.set_family(family);
+        self
     }
 
     /// Adds a round trip to the time-out estimate, so that the node starts like one that has run for some
@@ -117,6 +124,20 @@ impl<F: Family> Coordinator<F> {
     /// [`closest`](RoutingTable::closest).
     pub const fn table(&self) -> &RoutingTable<F> {
         &self.engine.routing.table
+    }
+
+    /// The nodes of the table as a value that can be shared, for tasks that answer the requests of other nodes.
+    pub fn view(&self) -> TableView<F> {
+        TableView::new(self.table())
+    }
+
+    /// Calls `visit` for every node that the engine holds, each at least once, in no particular order: those of the
+    /// table, of its maintenance, of live operations and of requests. A driver whose node ids are handles may forget
+    /// what it knows of all others: no later event names them, until the driver itself does. It costs time in
+    /// proportion to their number, so call it now and then.
+    pub fn visit_nodes(&self, mut visit: impl FnMut(&F::Node)) {
+        self.requests.visit_nodes(&mut visit);
+        self.engine.visit_nodes(&mut visit);
     }
 
     /// Counts of what the routing maintenance did so far.
@@ -185,7 +206,7 @@ impl<F: Family> Machine for Coordinator<F> {
         let Self { clock, requests, engine, crawl, broadcast } = self;
         let mut first_new = out.len(); // the first outbound event that is not yet sampled for the network's size
         let Stamped { event, context, deadline } = event;
-        let mut call = CallContext { now: clock.advance(now), cause: Cause::TIME, requests, out };
+        let mut call = CallContext::new(clock.advance(now), requests, out);
         // What was due before the event.
         engine.elapse(&mut call);
         engine.update_network_size(&mut call, &mut first_new);
@@ -200,7 +221,7 @@ impl<F: Family> Machine for Coordinator<F> {
             }
             Inbound::Stop(id) => engine.stop(&mut call, id, &context),
             Inbound::Response(response) => engine.respond(&mut call, response, &context),
-            Inbound::Routing(event) => engine.routing.handle(&mut call, event, &context),
+            Inbound::Routing(event) => engine.routing_event(&mut call, event, &context),
             Inbound::Tick => {}
         }
         // What can be done after it.

@@ -6,7 +6,8 @@ use core::time::Duration;
 /// The time-out and the bounds of crawls.
 ///
 /// Memory of a crawl, at most: for each of `max_nodes` nodes three times its id, three times its key, and 100
-/// bytes; for each of `max_edges` edges 31 bytes. A third of that is needed only at the end, or while a table
+/// bytes (and once more its key and some 10 bytes, if the family [knows no targets](crate::Family::target_near)); for
+/// each of `max_edges` edges 31 bytes. A third of that is needed only at the end, or while a table
 /// grows. At most `max_crawls` are live at once. A finish holds, for each node, its id and 40 bytes; for each edge
 /// 8 bytes.
 ///

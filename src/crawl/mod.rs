@@ -25,6 +25,7 @@ use crate::requests::stats::RequestStats;
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::OperationId;
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::machine::{Batch, Machine, Stamped};
 use crate::vocabulary::operation_events::{OperationInbound, OperationOutbound, RefusalReason};
 use crate::vocabulary::secret::Secret;
@@ -53,12 +54,12 @@ pub struct Crawl<F: Family> {
 }
 
 impl<F: Family> Crawl<F> {
-    /// A machine for the node whose own key is `local`; nodes with that key are never asked.
+    /// A machine for the node whose own id is `local`; nodes with its key are never asked.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn new(
-        local: F::Key,
+        local: F::Target,
         config: CrawlConfig,
         network: NetworkConfig,
         secret: &Secret,
@@ -68,8 +69,15 @@ impl<F: Family> Crawl<F> {
         let max_running = config.max_crawls.max(1);
         let pool = PoolConfig { max_running, max_waiting: 0, ..PoolConfig::default() };
         let requests = RequestQueue::new(network, &seeds)?.without_soft_limits();
-        let operations = OperationPool::new(local, pool, &seeds)?;
+        let operations = OperationPool::new(LocalNode::new(local), pool, &seeds)?;
         Ok(Self { machine: OperationMachine::new(requests, operations), config })
+    }
+
+    /// The same machine, with this [value of its family](Family#the-value-of-a-family) instead of the default.
+    #[must_use]
+    pub fn with_family(mut self, family: F) -> Self {
+        self.machine.set_family(family);
+        self
     }
 
     /// The number of requests so far, by how they ended.

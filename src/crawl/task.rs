@@ -7,11 +7,12 @@ use crate::operations::task::{Found, NoAnswer, OperationEnd, Task, TaskStep};
 use crate::requests::purpose::NodeRef;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::key::Key;
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::operation_events::{Outcome, Progress};
 use crate::vocabulary::request_events::{Answer, Ask};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 /// A node, and the state of the crawl's requests to it.
 #[derive(Clone, Debug)]
@@ -22,8 +23,16 @@ struct CrawlNode<F: Family> {
     /// The round trip of the first answer, in microseconds.
     micros: u32,
     hop: u16,
-    /// Requests made, which is the cpl of the next.
+    /// Requests made.
     asked: u16,
+    /// The cpl of the next bucket to ask for.
+    next_bucket: u16,
+    /// The cpl of the bucket that the latest request asks for, or the first of those that it stands for.
+    bucket: u16,
+    /// The latest request asks for the node itself.
+    asks_itself: bool,
+    /// It has been asked about itself, for all buckets in which no target is known.
+    asked_itself: bool,
     answered: u16,
     /// Consecutive requests without an answer.
     failures: u32,
@@ -40,7 +49,7 @@ const MAX_SAME_KEY: usize = 8;
 /// A crawl, as the [task](Task) of an operation.
 #[derive(Clone, Debug)]
 pub(crate) struct CrawlTask<F: Family> {
-    local: F::Key,
+    local: LocalNode<F>,
     config: CrawlConfig,
     /// The number of buckets that each node is asked for.
     buckets: u16,
@@ -48,6 +57,9 @@ pub(crate) struct CrawlTask<F: Family> {
     nodes: Vec<CrawlNode<F>>,
     /// Index of the first node of each key. Never iterated.
     keys: HashMap<F::Key, u32, SeededHash>,
+    /// If the family knows no targets near points: the same, in order of the keys. The nodes that are known are the
+    /// targets then.
+    targets: Option<BTreeMap<F::Key, u32>>,
     /// The index of the naming node in the upper 32 bits, that of the named node in the lower. Iterated only to be
     /// sorted.
     edges: HashSet<u64, SeededHash>,
@@ -61,14 +73,21 @@ pub(crate) struct CrawlTask<F: Family> {
 }
 
 impl<F: Family> CrawlTask<F> {
-    pub(crate) fn new(local: F::Key, config: CrawlConfig, seeds: Vec<F::Node>, hash: SeededHash) -> Self {
+    pub(crate) fn new(
+        local: &LocalNode<F>,
+        config: CrawlConfig,
+        seeds: Vec<F::Node>,
+        hash: SeededHash,
+    ) -> Self {
         let buckets = config.max_cpl.min(F::Key::BITS - 1) + 1;
+        let has_targets = local.family.target_near(local.key().with_flipped(0), 1).is_some();
         Self {
-            local,
+            local: local.clone(),
             buckets: u16::try_from(buckets).unwrap_or(u16::MAX),
             seeds,
             nodes: Vec::new(),
             keys: HashMap::with_hasher(hash),
+            targets: (!has_targets).then(BTreeMap::new),
             edges: HashSet::with_hasher(hash),
             ready: VecDeque::new(),
             pending: 0,
@@ -82,7 +101,7 @@ impl<F: Family> CrawlTask<F> {
     /// room.
     fn find_or_add(&mut self, node: &F::Node, hop: u16) -> Option<u32> {
         let key = F::key(node);
-        if key == self.local || !F::admits(node) {
+        if !self.local.may_ask(node) {
             return None;
         }
         let first = self.keys.get(&key).copied();
@@ -100,10 +119,12 @@ impl<F: Family> CrawlTask<F> {
             self.counts.left_out += 1;
             return None;
         };
-        match self.nodes.get_mut(last as usize) {
-            Some(known) => known.next_same_key = index,
-            None => {
-                self.keys.insert(key, index);
+        if let Some(known) = self.nodes.get_mut(last as usize) {
+            known.next_same_key = index;
+        } else {
+            self.keys.insert(key, index);
+            if let Some(targets) = &mut self.targets {
+                targets.insert(key, index);
             }
         }
         let (node, next_same_key) = (node.clone(), NONE);
@@ -113,6 +134,10 @@ impl<F: Family> CrawlTask<F> {
             micros: 0,
             hop,
             asked: 0,
+            next_bucket: 0,
+            bucket: 0,
+            asks_itself: false,
+            asked_itself: false,
             answered: 0,
             failures: 0,
             is_done: false,
@@ -127,15 +152,37 @@ impl<F: Family> CrawlTask<F> {
         self.nodes.get(index as usize)
     }
 
+    /// A target in a bucket of a node, if the family knows one, or a node there is known.
+    fn target_in(&self, node: &F::Node, bucket: u16) -> Option<F::Target> {
+        let (bucket, bits) = (u32::from(bucket), u32::from(bucket) + 1);
+        let point = F::key(node).with_flipped(bucket);
+        let Some(targets) = &self.targets else { return self.local.family.target_near(point, bits) };
+        let (first, last) = (point.spliced(bits, &F::Key::ZERO), point.spliced(bits, &F::Key::ONES));
+        let above = targets.range(point..=last).next();
+        let (_, there) = above.or_else(|| targets.range(first..point).next_back())?;
+        self.nodes.get(*there as usize).and_then(|known| F::target_of(&known.node))
+    }
+
+    /// What to ask a node next: the bucket, and whether the node is asked about itself because no target in it is
+    /// known. `None` if nothing is left to ask.
+    fn next_question(&self, known: &CrawlNode<F>) -> Option<(u16, bool)> {
+        (known.next_bucket..self.buckets).find_map(|bucket| {
+            let has_target = self.target_in(&known.node, bucket).is_some();
+            (has_target || !known.asked_itself).then_some((bucket, !has_target))
+        })
+    }
+
     /// A request to a node has ended: the node is ready for its next, or done.
     fn request_ended(&mut self, index: u32) {
         self.pending -= 1;
-        let (buckets, max_failures) = (self.buckets, self.config.max_failures);
-        let Some(known) = self.nodes.get_mut(index as usize) else { return };
-        if known.asked < buckets && known.failures < max_failures {
+        let max_failures = self.config.max_failures;
+        let asks_again =
+            |known: &CrawlNode<F>| known.failures < max_failures && self.next_question(known).is_some();
+        if self.nodes.get(index as usize).is_some_and(asks_again) {
             self.ready.push_back(index);
             return;
         }
+        let Some(known) = self.nodes.get_mut(index as usize) else { return };
         known.is_done = true;
         self.counts.unreachable += u32::from(known.answered == 0);
     }
@@ -154,8 +201,12 @@ impl<F: Family> Task<F> for CrawlTask<F> {
     fn next(&mut self, _now: Instant) -> TaskStep<F> {
         if self.pending < self.config.max_in_flight
             && let Some(index) = self.ready.pop_front()
+            && let Some((bucket, itself)) =
+                self.nodes.get(index as usize).and_then(|known| self.next_question(known))
             && let Some(known) = self.nodes.get_mut(index as usize)
         {
+            (known.bucket, known.next_bucket, known.asks_itself) = (bucket, bucket + 1, itself);
+            known.asked_itself |= itself;
             known.asked += 1;
             self.pending += 1;
             let (node_ref, node, hop) = (NodeRef::Crawl(index), known.node.clone(), known.hop);
@@ -175,10 +226,10 @@ impl<F: Family> Task<F> for CrawlTask<F> {
         }
     }
 
-    fn ask(&mut self, node_ref: NodeRef, node: &F::Node) -> (F::Key, Ask<F>) {
-        let key = F::key(node);
-        let asked = self.node(node_ref).map_or(0, |known| known.asked.saturating_sub(1));
-        (key.with_flipped(u32::from(asked)), Ask::FindCloser)
+    fn ask(&mut self, node_ref: NodeRef, node: &F::Node) -> (F::Target, Ask<F>) {
+        let bucket = self.node(node_ref).filter(|known| !known.asks_itself).map(|known| known.bucket);
+        let target = bucket.and_then(|bucket| self.target_in(node, bucket));
+        (target.unwrap_or_else(|| self.local.target_of(node)), Ask::FindCloser)
     }
 
     fn answered(&mut self, node_ref: NodeRef, _: &F::Node, elapsed: Duration, answer: &mut Answer<F>) -> u8 {
@@ -213,6 +264,11 @@ impl<F: Family> Task<F> for CrawlTask<F> {
             && let Some(known) = self.nodes.get_mut(index as usize)
         {
             known.failures += 1;
+            if known.asks_itself {
+                // There may be no other question, and a lost message does not mean a dead node.
+                known.next_bucket = known.bucket;
+                known.asked_itself = false;
+            }
             self.request_ended(index);
         }
     }
@@ -222,6 +278,8 @@ impl<F: Family> Task<F> for CrawlTask<F> {
             && let Some(known) = self.nodes.get_mut(index as usize)
         {
             known.asked -= 1;
+            known.next_bucket = known.bucket;
+            known.asked_itself &= !known.asks_itself;
             self.pending -= 1;
         }
     }
@@ -230,6 +288,10 @@ impl<F: Family> Task<F> for CrawlTask<F> {
 
     fn is_crawl(&self) -> bool {
         true
+    }
+
+    fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
+        self.seeds.iter().chain(self.nodes.iter().map(|known| &known.node)).for_each(visit);
     }
 
     fn progress(&self, request: Progress<F>, _node_ref: NodeRef) -> CrawlProgress<F> {

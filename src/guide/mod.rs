@@ -3,6 +3,7 @@
 //! | page | what it explains |
 //! | --- | --- |
 //! | [`embedding`] | the driver: the loop, time, the secret, transaction ids, cancellation; what is fixed and why |
+//! | [`bring_your_own_wire`] | a family and a driver for a protocol: targets, identities and addresses, answers, outcomes |
 //! | [`looking_up`] | lookups and what they cost, quorums, maps of networks |
 //! | [`storing`] | broadcasts: records stored with the nodes closest to their keys |
 //! | [`maintaining_a_table`] | joining a network, and a routing table that keeps itself up to date |
@@ -32,6 +33,9 @@
 
 #[doc = include_str!("embedding.md")]
 pub mod embedding {}
+
+#[doc = include_str!("bring_your_own_wire.md")]
+pub mod bring_your_own_wire {}
 
 #[doc = include_str!("looking_up.md")]
 pub mod looking_up {}

@@ -12,6 +12,7 @@
 //! | `Slow` | `Waiting` | it is asked again while the first request is pending (a hedge) | `ask` |
 //! | `Waiting`, `Slow` | `Missed` | its last pending request timed out, and it may be retried | `missed` |
 //! | `Missed` | `Waiting` | it is among the k closest and is asked again | `ask` |
+//! | `Failed` | `Missed` | others tell news of it, such as another address | `told_by_others` |
 //! | `Waiting`, `Slow` | `Failed` | a request failed, or the last one timed out with no retry left | `missed` |
 //! | `Heard`, `Missed` | `Failed` | it failed elsewhere, for example a store at it | `mark_failed` |
 //! | any | `Answered` | a request to it was answered, even if another one has failed | `answered` |
@@ -26,10 +27,16 @@
 use crate::lookups::rules::LookupRules;
 use crate::operations::task::NoAnswer;
 use crate::requests::purpose::CandidateRef;
-use crate::vocabulary::family::Family;
+use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::key::Key;
 use crate::vocabulary::operation_events::Contact;
 use smallvec::SmallVec;
+
+/// A candidate that was asked as often is not asked again because there is news of it: others may tell what they like.
+const MAX_TRIES_WITH_NEWS: u8 = 4;
+
+/// How many candidates with the same key a path holds: a bound on answers that name one key under many addresses.
+const MAX_SAME_KEY: usize = 8;
 
 /// The candidates of one path; see the [module](self).
 #[derive(Clone, Debug)]
@@ -55,8 +62,9 @@ pub(crate) struct CandidateList<F: Family> {
     pub(super) settled_edge: usize,
     /// Nothing has happened since the last `step`, except that candidates were asked.
     pub(super) unchanged: bool,
-    /// A node was slow, timed out or failed: edge probing is on.
-    pub(super) had_timeouts: bool,
+    /// Answers may not tell all of the k closest live nodes: a node was slow, timed out or failed, or an answer names
+    /// fewer than k. Edge probing is on.
+    pub(super) edge_unsure: bool,
     /// Extra nodes asked to explore the edge of the neighbourhood.
     pub(super) edge_probes: u8,
     /// Bit c: a node that shares c bits with the target has answered a request about its own subtree.
@@ -118,7 +126,7 @@ pub(crate) enum State {
 }
 
 impl<F: Family> CandidateList<F> {
-    pub(crate) fn with_capacity(capacity: usize) -> Self {
+    pub(crate) fn with_capacity(capacity: usize, edge_unsure: bool) -> Self {
         Self {
             candidates: Vec::with_capacity(capacity),
             contacts: Vec::with_capacity(capacity),
@@ -130,7 +138,7 @@ impl<F: Family> CandidateList<F> {
             settled_answered: 0,
             settled_edge: 0,
             unchanged: false,
-            had_timeouts: false,
+            edge_unsure,
             edge_probes: 0,
             explored_edges: 0,
             admission_distance: u64::MAX,
@@ -214,6 +222,26 @@ impl<F: Family> CandidateList<F> {
         pending.saturating_sub(1)
     }
 
+    /// Others have named the candidate at this rank: what they tell of it counts as long as it has not answered. One
+    /// that has failed and of which there is news, such as another address, may be asked again.
+    #[inline]
+    pub(crate) fn told_by_others(&mut self, rank: usize, told: &F::Node) {
+        if F::NODES_CHANGE
+            && let Some(candidate) = self.candidates.get_mut(rank)
+            && candidate.state != State::Answered
+            && let Some(contact) = self.contacts.get_mut(usize::from(candidate.slot))
+            && contact.node == *told
+            && F::update(&mut contact.node, told, ToldBy::Others)
+            && candidate.state == State::Failed
+            && candidate.pending == 0
+            && candidate.tries < MAX_TRIES_WITH_NEWS
+        {
+            candidate.state = State::Missed;
+            self.unchanged = false;
+            self.reset_settled();
+        }
+    }
+
     /// A request to the candidate timed out, failed or was refused.
     pub(crate) fn missed(&mut self, at: CandidateRef, miss: NoAnswer, rules: &LookupRules) {
         let Some(candidate) = self.candidate_mut(at).filter(|candidate| candidate.pending > 0) else {
@@ -229,7 +257,7 @@ impl<F: Family> CandidateList<F> {
         self.num_waiting -= u16::from(over && was == State::Waiting);
         self.pending -= 1;
         self.rounds_without_progress = self.rounds_without_progress.saturating_add(1);
-        self.had_timeouts = true;
+        self.edge_unsure = true;
         self.unchanged = false;
         // It may be in the settled prefix, which `step` skips.
         self.reset_settled();
@@ -241,7 +269,7 @@ impl<F: Family> CandidateList<F> {
         if matches!(candidate.state, State::Answered | State::Failed) {
             return;
         }
-        self.had_timeouts = true;
+        self.edge_unsure = true;
         self.unchanged = false;
         // While a request is pending, the candidate may still answer, so its state is left alone.
         if candidate.pending > 0 {
@@ -269,7 +297,7 @@ impl<F: Family> CandidateList<F> {
         {
             candidate.state = State::Slow;
             self.num_waiting -= 1;
-            self.had_timeouts = true;
+            self.edge_unsure = true;
             self.unchanged = false;
         }
     }
@@ -299,7 +327,17 @@ impl<F: Family> CandidateList<F> {
         })
     }
 
-    /// The rank at which a node is to be inserted; `Err` with its rank if it is in the list.
+    /// Whether a node with this distance prefix is to be inserted at this rank: it is farther than the candidate before
+    /// and closer than the one there.
+    #[inline]
+    pub(crate) fn is_place(&self, rank: usize, distance_prefix: u64) -> bool {
+        let prefix = |rank: usize| self.candidates.get(rank).map(|candidate| candidate.distance_prefix);
+        prefix(rank).is_none_or(|there| distance_prefix < there)
+            && (rank == 0 || prefix(rank - 1).is_some_and(|before| before < distance_prefix))
+    }
+
+    /// The rank at which a node is to be inserted; `Err` with its rank if it is in the list, or with another's if there
+    /// are [`MAX_SAME_KEY`] with its key.
     pub(crate) fn insertion_rank(
         &self,
         target: &F::Key,
@@ -309,7 +347,7 @@ impl<F: Family> CandidateList<F> {
         let mut rank =
             self.candidates.partition_point(|candidate| candidate.distance_prefix < distance_prefix);
         // Among equal prefixes (the node itself has one) the full distance decides.
-        let mut equal = rank;
+        let (mut equal, mut same_key) = (rank, 0);
         while let Some(candidate) =
             self.candidates.get(equal).filter(|candidate| candidate.distance_prefix == distance_prefix)
         {
@@ -319,6 +357,10 @@ impl<F: Family> CandidateList<F> {
             }
             rank += usize::from(F::key(&known.node).distance(target) < F::key(node).distance(target));
             equal += 1;
+            same_key += usize::from(F::key(&known.node) == F::key(node));
+            if same_key == MAX_SAME_KEY {
+                return Err(equal - 1);
+            }
         }
         Ok(rank)
     }

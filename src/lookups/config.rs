@@ -2,7 +2,7 @@
 
 use crate::lookups::rules::LookupRules;
 use crate::vocabulary::config_error::{ConfigError, require};
-use crate::vocabulary::family::Family;
+use crate::vocabulary::family::{AnswerScope, Family};
 use crate::vocabulary::operation_events::{RefusalReason, Start};
 use crate::vocabulary::request_events::Ask;
 use core::time::Duration;
@@ -101,18 +101,26 @@ impl QueryConfig {
     }
 
     /// The limits of one lookup. All fields are validated, so no number is truncated here.
-    pub(crate) fn rules<F: Family>(&self, start: &Start<F>) -> LookupRules {
-        self.rules_for(start.num_results, start.ask == Ask::FindCloser)
+    pub(crate) fn rules<F: Family>(&self, start: &Start<F>, answers: AnswerScope) -> LookupRules {
+        self.rules_for(start.num_results, start.ask == Ask::FindCloser, answers)
     }
 
     /// The same, for a lookup of `num_results` nodes (k if `None`). `find_only`: it only asks for closer nodes,
     /// and sends no messages of the caller's; only then is there edge probing and hedging.
-    pub(crate) fn rules_for(&self, num_results: Option<usize>, find_only: bool) -> LookupRules {
+    pub(crate) fn rules_for(
+        &self,
+        num_results: Option<usize>,
+        find_only: bool,
+        answers: AnswerScope,
+    ) -> LookupRules {
         let to_u16 = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
         let num_results = num_results.unwrap_or(self.k);
         let k = self.k.max(num_results);
         LookupRules {
             k: to_u16(k),
+            answer_size: to_u16(answers.most()),
+            edge_rank: to_u16(answers.most().min(k) / 2),
+            answers_short: answers.most() < k || matches!(answers, AnswerScope::Buckets(_)),
             beta: to_u16(self.beta.unwrap_or(k)),
             alpha: to_u16(self.alpha),
             paths: to_u16(self.paths),

@@ -9,16 +9,19 @@ use crate::lookups::next_candidate::CandidateStep;
 use crate::lookups::rules::LookupRules;
 use crate::operations::task::NoAnswer;
 use crate::requests::purpose::CandidateRef;
-use crate::vocabulary::family::Family;
+use crate::vocabulary::family::{Family, Group};
 use crate::vocabulary::key::Key;
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::operation_events::{Contact, Outcome};
+use crate::vocabulary::target::Target;
 use core::time::Duration;
 use smallvec::SmallVec;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Lookup<F: Family> {
     local: F::Key,
-    target: F::Key,
+    family: F,
+    target: F::Target,
     rules: LookupRules,
     /// Nodes to begin with; empty once [begun](Self::begin).
     seeds: Vec<F::Node>,
@@ -60,12 +63,42 @@ impl From<LookupEnd> for Outcome {
 }
 
 impl<F: Family> Lookup<F> {
-    pub(crate) fn new(local: F::Key, target: F::Key, rules: LookupRules, seeds: Vec<F::Node>) -> Self {
-        Self { local, target, rules, seeds, paths: SmallVec::new(), asked: 0 }
+    pub(crate) fn new(
+        local: &LocalNode<F>,
+        target: F::Target,
+        rules: LookupRules,
+        seeds: Vec<F::Node>,
+    ) -> Self {
+        let (local, family) = (*local.key(), local.family.clone());
+        Self { local, family, target, rules, seeds, paths: SmallVec::new(), asked: 0 }
     }
 
-    pub(crate) const fn target(&self) -> F::Key {
-        self.target
+    pub(crate) const fn target(&self) -> &F::Target {
+        &self.target
+    }
+
+    /// The key of the target.
+    #[inline]
+    pub(crate) fn key(&self) -> F::Key {
+        self.target.key()
+    }
+
+    /// What this candidate is asked about: the target, or a target in the subtree next to it. If the family knows
+    /// none there, a node that lies in that subtree is asked about itself, and any other about the target.
+    pub(crate) fn target_for(&self, at: CandidateRef, node: &F::Node) -> F::Target {
+        let (Some(bit), Some(path)) = (at.edge_bit, self.paths.get(usize::from(at.path))) else {
+            return self.target.clone();
+        };
+        let (key, depth) = (F::key(node), path.edge_depth(bit, &self.rules));
+        let bit = u32::from(bit);
+        let (point, lies_there) = if key.common_prefix_len(&self.key()) == bit {
+            (key.spliced(bit + 1 + depth, &self.key()), true)
+        } else {
+            (self.key().with_flipped(bit), false)
+        };
+        let near = self.family.target_near(point, bit + 1 + depth);
+        near.or_else(|| if lies_there { F::target_of(node) } else { None })
+            .unwrap_or_else(|| self.target.clone())
     }
 
     /// Allocates the paths and distributes the seeds among them, closest first. The closest seeds (up to half
@@ -78,9 +111,11 @@ impl<F: Family> Lookup<F> {
         let capacity = (k * 5 / 2)
             .max(seeds + k * 3 / 2)
             .min(most + usize::from(self.rules.max_nodes / self.rules.paths));
-        self.paths = (0..self.rules.paths).map(|_| CandidateList::with_capacity(capacity)).collect();
+        let edge_unsure = self.rules.answers_short;
+        self.paths =
+            (0..self.rules.paths).map(|_| CandidateList::with_capacity(capacity, edge_unsure)).collect();
         let mut seeds = core::mem::take(&mut self.seeds);
-        let target = self.target;
+        let target = self.key();
         let paths = self.paths.len();
         if paths > 1 {
             seeds.sort_by_key(|node| F::key(node).distance(&target));
@@ -90,7 +125,7 @@ impl<F: Family> Lookup<F> {
             let (key, path) = (F::key(&node), num_dealt % paths);
             let distance_prefix = key.leading() ^ target.leading();
             if key != self.local
-                && F::admits(&node)
+                && self.family.admits(&node)
                 && let Ok(rank) = insertion_rank(&self.paths, path, &target, distance_prefix, &node)
                 && let Some(path) = self.paths.get_mut(path)
             {
@@ -158,6 +193,18 @@ impl<F: Family> Lookup<F> {
         self.paths.get_mut(usize::from(at.path)).is_some_and(|path| path.is_revived(at))
     }
 
+    /// The node answered where this says that it is.
+    #[inline]
+    pub(crate) fn answered_at(&mut self, at: CandidateRef, node: &F::Node) {
+        if F::NODES_CHANGE
+            && let Some(path) = self.paths.get_mut(usize::from(at.path))
+            && let Some(contact) = path.contacts.get_mut(usize::from(at.slot))
+            && contact.node == *node
+        {
+            contact.node.clone_from(node);
+        }
+    }
+
     /// The node answered `elapsed` after the request, and named the nodes `closer`. `value`: the answer
     /// carried a value. Returns the number of other pending requests to it, which are superseded.
     pub(crate) fn answered(
@@ -167,14 +214,15 @@ impl<F: Family> Lookup<F> {
         closer: &[F::Node],
         value: bool,
     ) -> u8 {
-        let (number, paths) = (usize::from(at.path), self.paths.as_mut_slice());
+        let (number, target) = (usize::from(at.path), self.key());
+        let paths = self.paths.as_mut_slice();
         let Some(path) = paths.get_mut(number) else { return 0 };
         let superseded = path.answered(at);
         let Some(contact) = path.contacts.get_mut(usize::from(at.slot)) else { return superseded };
         contact.micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
         contact.value = value;
         let hop = contact.hop.saturating_add(1);
-        let target_prefix = self.target.leading();
+        let target_prefix = target.leading();
         let mut kth = None;
         let mut progress = false;
         // One answer fills at most half of the candidate list, so that one dishonest node cannot fill it.
@@ -183,34 +231,51 @@ impl<F: Family> Lookup<F> {
         // the last match.
         let mut cursor = 0;
         let closer = closer.get(..usize::from(self.rules.max_closer_nodes)).unwrap_or(closer);
+        let crowded = crowded_groups::<F>(closer, self.rules.max_per_group);
         for node in closer {
-            if exceeds_group_limit::<F>(node, closer, self.rules.max_per_group) {
+            if !crowded.is_empty()
+                && F::group(node).is_some_and(|group| crowded.binary_search(&group).is_ok())
+            {
                 continue;
             }
             let key = F::key(node);
             let distance_prefix = key.leading() ^ target_prefix;
             // Fast path: most nodes of an answer end here, without a search or a clone.
-            let Some(path) = paths.get(number) else { return superseded };
+            let Some(path) = paths.get_mut(number) else { return superseded };
             if path.is_at(cursor, distance_prefix, node) {
+                path.told_by_others(cursor, node);
                 cursor += 1;
                 continue;
             }
-            if distance_prefix > path.admission_distance || key == self.local || !F::admits(node) {
+            if distance_prefix > path.admission_distance || key == self.local || !self.family.admits(node) {
                 continue;
             }
-            let rank = match insertion_rank(paths, number, &self.target, distance_prefix, node) {
+            // Most new nodes come in order too: their place is right after the last one.
+            let is_next =
+                paths.len() == 1 && paths.first().is_some_and(|path| path.is_place(cursor, distance_prefix));
+            let place = if is_next {
+                Ok(cursor)
+            } else {
+                insertion_rank(paths, number, &target, distance_prefix, node)
+            };
+            let rank = match place {
                 Ok(rank) => rank,
                 Err(known) => {
+                    if let Some(path) = paths.get_mut(number) {
+                        path.told_by_others(known, node);
+                    }
                     cursor = known + 1;
                     continue;
                 }
             };
             cursor = rank + 1;
             let Some(path) = paths.get_mut(number) else { return superseded };
-            let kth = *kth.get_or_insert_with(|| path.kth_distance(&self.target, self.rules.k));
+            let kth = *kth.get_or_insert_with(|| path.kth_distance(&target, self.rules.k));
             let taken = path.insert(rank, Candidate::new(distance_prefix), || node.clone(), hop, &self.rules);
             quota -= u16::from(taken);
-            progress |= taken && kth.is_none_or(|kth| key.distance(&self.target) < kth);
+            if taken && !progress {
+                progress = kth.is_none_or(|kth| key.distance(&target) < kth);
+            }
             if quota == 0 {
                 break;
             }
@@ -231,9 +296,12 @@ impl<F: Family> Lookup<F> {
 
     /// A node failed by other means than a request of the lookup.
     pub(crate) fn mark_failed(&mut self, node: &F::Node) {
-        let distance_prefix = F::key(node).leading() ^ self.target.leading();
+        let target = self.key();
+        let distance_prefix = F::key(node).leading() ^ target.leading();
         for path in &mut self.paths {
-            if let Err(rank) = path.insertion_rank(&self.target, distance_prefix, node) {
+            if let Err(rank) = path.insertion_rank(&target, distance_prefix, node)
+                && path.is_at(rank, distance_prefix, node)
+            {
                 path.mark_failed(rank);
             }
         }
@@ -268,12 +336,19 @@ impl<F: Family> Lookup<F> {
         let each = (0..).zip(&self.paths);
         let mut all: SmallVec<[_; 64]> =
             each.flat_map(|(number, path)| path.live().map(move |it| (number, it))).collect();
-        all.sort_by_key(|(_, (_, contact, _))| F::key(&contact.node).distance(&self.target));
+        let target = self.key();
+        all.sort_by_key(|(_, (_, contact, _))| F::key(&contact.node).distance(&target));
         for (number, (slot, contact, answered)) in all {
             if !visit(id(number, slot), contact, answered) {
                 return;
             }
         }
+    }
+
+    /// Visits all candidates and seeds.
+    pub(crate) fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
+        self.seeds.iter().for_each(&mut *visit);
+        self.paths.iter().flat_map(|path| &path.contacts).for_each(|contact| visit(&contact.node));
     }
 
     /// The closest nodes that have answered so far, in order of distance; at most `num_results`.
@@ -290,13 +365,13 @@ impl<F: Family> Lookup<F> {
     /// The same, of a lookup that is over. With one path nothing is allocated: the lookup's own memory is
     /// reused.
     pub(crate) fn into_closest(mut self) -> Vec<Contact<F>> {
-        let most = usize::from(self.rules.num_results);
+        let (target, most) = (self.key(), usize::from(self.rules.num_results));
         match self.paths.as_mut_slice() {
             [path] => path.drain_closest(most),
             [] => Vec::new(),
             paths => {
                 let mut all: Vec<_> = paths.iter_mut().flat_map(|path| path.drain_closest(most)).collect();
-                all.sort_by_key(|contact| F::key(&contact.node).distance(&self.target));
+                all.sort_by_key(|contact| F::key(&contact.node).distance(&target));
                 all.truncate(most);
                 all
             }
@@ -304,11 +379,12 @@ impl<F: Family> Lookup<F> {
     }
 }
 
-/// Whether an answer names more than `limit` nodes of this node's group.
-fn exceeds_group_limit<F: Family>(node: &F::Node, answer: &[F::Node], limit: usize) -> bool {
-    F::group(node).is_some_and(|group| {
-        answer.iter().filter(|other| F::group(other) == Some(group)).nth(limit).is_some()
-    })
+/// The groups of which an answer names more than `limit` nodes, in order.
+fn crowded_groups<F: Family>(answer: &[F::Node], limit: usize) -> SmallVec<[Group; 8]> {
+    let mut groups: SmallVec<[Group; 64]> = answer.iter().filter_map(F::group).collect();
+    groups.sort_unstable();
+    let crowds = groups.chunk_by(|a, b| a == b).filter(|crowd| crowd.len() > limit);
+    crowds.filter_map(|crowd| crowd.first().copied()).collect()
 }
 
 /// The rank at which path `number` is to insert a node; `Err` with its rank if any of the paths has it.
@@ -335,11 +411,12 @@ mod tests {
     use crate::{Group, Key8, QueryConfig, Start};
 
     /// An 8-bit key, and the group: 0 is none.
-    #[derive(Clone, Debug, PartialEq)]
+    #[derive(Clone, Debug, Default, PartialEq)]
     struct Grouped;
 
     impl Family for Grouped {
         type Key = Key8;
+        type Target = Key8;
         type Node = (u8, u8);
         type Message = ();
 
@@ -355,8 +432,8 @@ mod tests {
     /// A lookup of key 0 by the node 0xaa, which has just asked its only seed, 255.
     fn lookup(config: &QueryConfig) -> (Lookup<Grouped>, CandidateRef) {
         let target = Key8::new([0]);
-        let rules = config.rules::<Grouped>(&Start::find(1, target));
-        let mut lookup = Lookup::new(Key8::new([0xaa]), target, rules, vec![(255, 0)]);
+        let rules = config.rules::<Grouped>(&Start::find(1, target), Grouped.answers());
+        let mut lookup = Lookup::new(&LocalNode::new(Key8::new([0xaa])), target, rules, vec![(255, 0)]);
         lookup.begin();
         let LookupStep::Ask { candidate: at, .. } = lookup.next() else { panic!("a seed to ask") };
         (lookup, at)
@@ -383,9 +460,10 @@ mod tests {
     fn liars_do_not_push_out_what_was_known() {
         let config =
             QueryConfig { k: 2, max_candidates: 4, max_nodes: 8, alpha: 1, ..QueryConfig::default() };
-        let rules = config.rules::<Grouped>(&Start::find(1, Key8::new([0])));
+        let rules = config.rules::<Grouped>(&Start::find(1, Key8::new([0])), Grouped.answers());
         let seeds = vec![(200, 0), (201, 0), (202, 0)];
-        let mut lookup = Lookup::<Grouped>::new(Key8::new([0xaa]), Key8::new([0]), rules, seeds);
+        let mut lookup =
+            Lookup::<Grouped>::new(&LocalNode::new(Key8::new([0xaa])), Key8::new([0]), rules, seeds);
         lookup.begin();
         let LookupStep::Ask { candidate: at, node, .. } = lookup.next() else { panic!("a seed to ask") };
         assert_eq!(node.0, 200);

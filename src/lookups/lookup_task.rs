@@ -8,9 +8,11 @@ use crate::requests::call_context::CallContext;
 use crate::requests::purpose::NodeRef;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::OperationId;
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::machine::Stamped;
 use crate::vocabulary::operation_events::{Finish, Outcome, Progress, Start};
 use crate::vocabulary::request_events::{Answer, Ask, Initiator};
+use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
 use opentelemetry::trace::SpanContext;
@@ -25,8 +27,9 @@ pub(crate) struct LookupTask<F: Family> {
 }
 
 impl<F: Family> LookupTask<F> {
-    pub(crate) fn new(local: F::Key, config: &QueryConfig, start: Start<F>) -> Self {
-        let lookup = Lookup::new(local, start.target, config.rules(&start), start.seeds);
+    pub(crate) fn new(local: &LocalNode<F>, config: &QueryConfig, start: Start<F>) -> Self {
+        let rules = config.rules(&start, local.family.answers());
+        let lookup = Lookup::new(local, start.target, rules, start.seeds);
         Self { lookup, ask: start.ask, quorum_left: start.quorum }
     }
 }
@@ -65,15 +68,23 @@ impl<F: Family> Task<F> for LookupTask<F> {
         }
     }
 
-    fn ask(&mut self, node_ref: NodeRef, _node: &F::Node) -> (F::Key, Ask<F>) {
-        let target = self.lookup.target();
-        let target =
-            if let NodeRef::Lookup { candidate, .. } = node_ref { candidate.target(target) } else { target };
+    fn ask(&mut self, node_ref: NodeRef, node: &F::Node) -> (F::Target, Ask<F>) {
+        let target = match node_ref {
+            NodeRef::Lookup { candidate, .. } => self.lookup.target_for(candidate, node),
+            _ => self.lookup.target().clone(),
+        };
         (target, self.ask.clone())
     }
 
-    fn answered(&mut self, node_ref: NodeRef, _: &F::Node, elapsed: Duration, answer: &mut Answer<F>) -> u8 {
+    fn answered(
+        &mut self,
+        node_ref: NodeRef,
+        node: &F::Node,
+        elapsed: Duration,
+        answer: &mut Answer<F>,
+    ) -> u8 {
         let NodeRef::Lookup { candidate, .. } = node_ref else { return 0 };
+        self.lookup.answered_at(candidate, node);
         let value = answer.extra.value;
         self.quorum_left = self.quorum_left.map(|quorum_left| quorum_left.saturating_sub(usize::from(value)));
         self.lookup.answered(candidate, elapsed, &answer.closer, value)
@@ -97,18 +108,22 @@ impl<F: Family> Task<F> for LookupTask<F> {
         }
     }
 
+    fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
+        self.lookup.visit_nodes(visit);
+    }
+
     fn progress(&self, progress: Progress<F>, _node_ref: NodeRef) -> Progress<F> {
         progress
     }
 
     fn finish(self, end: OperationEnd) -> Finish<F> {
         let OperationEnd { operation, outcome, stats } = end;
-        let target = self.lookup.target();
+        let target = self.lookup.target().clone();
         Finish { operation, target, outcome, closest: self.lookup.into_closest(), stats }
     }
 
     fn found(finish: &mut Finish<F>) -> Option<Found<'_, F>> {
-        Some(Found { target: finish.target, closest: &mut finish.closest })
+        Some(Found { target: finish.target.key(), closest: &mut finish.closest })
     }
 }
 
@@ -122,7 +137,7 @@ impl<F: Family, T: LookupCapable<F>> OperationPool<F, T> {
         add_seeds: impl FnOnce(&mut Start<F>),
     ) {
         let Stamped { event: mut start, context, deadline } = stamped;
-        let (tag, timeout, bootstrap) = (start.tag, config.timeout, start.is_bootstrap(self.local()));
+        let (tag, timeout, bootstrap) = (start.tag, config.timeout, start.is_bootstrap(*self.local().key()));
         let objection = config.admit(&start);
         let terms = StartTerms { tag, context, deadline, timeout, bootstrap };
         self.start(call, terms, objection, |pool| {
@@ -142,7 +157,7 @@ impl<F: Family, T: LookupCapable<F>> OperationPool<F, T> {
         start: Start<F>,
         config: &QueryConfig,
     ) -> Option<OperationId> {
-        let bootstrap = start.is_bootstrap(self.local());
+        let bootstrap = start.is_bootstrap(*self.local().key());
         let task = LookupTask::new(self.local(), config, start).into();
         self.begin_side_effect(call, initiator, timeout, link, bootstrap, task)
     }

@@ -99,8 +99,7 @@ impl<F: Family> CandidateList<F> {
             }
             converged = all_answered && num_live == rules.beta;
         }
-        if self.had_timeouts
-            && rules.edge_probing
+        if self.probes_edge(rules)
             && let Some(edge_probe) = self.edge_probe(edge, slots_full || at_limit, rules)
         {
             return edge_probe;

@@ -21,18 +21,24 @@ use crate::vocabulary::time::Instant;
 pub struct Query<F: Family>(QueryPool<F>);
 
 impl<F: Family> Query<F> {
-    /// A query of the node whose own key is `local`: that key is never asked.
+    /// A query of the node whose own id is `local`: its key is never asked.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn new(
-        local: F::Key,
+        local: F::Target,
         query: QueryConfig,
         network: NetworkConfig,
         secret: &Secret,
     ) -> Result<Self, ConfigError> {
         let pool = PoolConfig { max_running: 1, max_waiting: 0, ..PoolConfig::default() };
         QueryPool::new(local, query, pool, network, secret).map(Self)
+    }
+
+    /// The same machine, with this [value of its family](Family#the-value-of-a-family) instead of the default.
+    #[must_use]
+    pub fn with_family(self, family: F) -> Self {
+        Self(self.0.with_family(family))
     }
 
     /// Statistics of all requests so far.

@@ -11,6 +11,7 @@ use crate::requests::stats::RequestStats;
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::OperationId;
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::machine::{Batch, Machine, Stamped};
 use crate::vocabulary::operation_events::{Finish, OperationInbound, OperationOutbound, Progress, Start};
 use crate::vocabulary::secret::Secret;
@@ -32,12 +33,12 @@ pub struct QueryPool<F: Family> {
 }
 
 impl<F: Family> QueryPool<F> {
-    /// A pool of the node whose own key is `local`: that key is never asked.
+    /// A pool of the node whose own id is `local`: its key is never asked.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn new(
-        local: F::Key,
+        local: F::Target,
         query: QueryConfig,
         pool: PoolConfig,
         network: NetworkConfig,
@@ -46,8 +47,15 @@ impl<F: Family> QueryPool<F> {
         query.validate()?;
         let seeds = secret.seeds();
         let (requests, operations) =
-            (RequestQueue::new(network, &seeds)?, OperationPool::new(local, pool, &seeds)?);
+            (RequestQueue::new(network, &seeds)?, OperationPool::new(LocalNode::new(local), pool, &seeds)?);
         Ok(Self { machine: OperationMachine::new(requests, operations), config: query })
+    }
+
+    /// The same machine, with this [value of its family](Family#the-value-of-a-family) instead of the default.
+    #[must_use]
+    pub fn with_family(mut self, family: F) -> Self {
+        self.machine.set_family(family);
+        self
     }
 
     /// Statistics of all requests so far.

@@ -5,6 +5,13 @@
 pub(crate) struct LookupRules {
     /// The lookup converges when this many of the closest nodes have answered; it asks no node farther away.
     pub(crate) k: u16,
+    /// The most nodes near the target that one answer names.
+    pub(crate) answer_size: u16,
+    /// Candidates from this rank on are asked about their own subtree, if the edge is probed.
+    pub(crate) edge_rank: u16,
+    /// An answer names fewer nodes than the lookup searches for, or a bucket, which leaves out the nodes on the
+    /// answerer's own side: so the edge is always probed.
+    pub(crate) answers_short: bool,
     /// The lookup converges early when this many closest nodes have answered; at most k.
     pub(crate) beta: u16,
     /// The concurrency slots of each path.

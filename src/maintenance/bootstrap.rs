@@ -53,7 +53,7 @@ pub enum Outbound<F: Family> {
 /// one automatically when its routing table is nearly empty.
 #[derive(Clone, Debug)]
 pub struct Bootstrap<F: Family> {
-    local: F::Key,
+    local: F::Target,
     query: Query<F>,
     running: Option<OperationId>,
     /// The events of the query in one call; kept for its memory.
@@ -61,18 +61,25 @@ pub struct Bootstrap<F: Family> {
 }
 
 impl<F: Family> Bootstrap<F> {
-    /// A machine of the node whose own key is `local`.
+    /// A machine of the node whose own id is `local`.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn new(
-        local: F::Key,
+        local: F::Target,
         query: QueryConfig,
         network: NetworkConfig,
         secret: &Secret,
     ) -> Result<Self, ConfigError> {
-        let query = Query::new(local, query, network, secret)?;
+        let query = Query::new(local.clone(), query, network, secret)?;
         Ok(Self { local, query, running: None, inner_out: Batch::new() })
+    }
+
+    /// The same machine, with this [value of its family](Family#the-value-of-a-family) instead of the default.
+    #[must_use]
+    pub fn with_family(mut self, family: F) -> Self {
+        self.query = self.query.with_family(family);
+        self
     }
 
     /// Whether a bootstrap is running.
@@ -93,7 +100,7 @@ impl<F: Family> Machine for Bootstrap<F> {
     fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
         let Stamped { event, context, deadline } = event;
         let event = match event {
-            Inbound::Start { seeds } => query::Inbound::Start(Start::bootstrap(0, self.local, seeds)),
+            Inbound::Start { seeds } => query::Inbound::Start(Start::bootstrap(0, self.local.clone(), seeds)),
             Inbound::Stop => self.running.map_or(query::Inbound::Tick, query::Inbound::Stop),
             Inbound::Response(response) => query::Inbound::Response(response),
             Inbound::Tick => query::Inbound::Tick,

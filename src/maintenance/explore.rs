@@ -1,6 +1,5 @@
 //! [`Explore`]: refreshes buckets by lookups of random keys, on a schedule, as a machine.
 
-use crate::context::Cause;
 use crate::deadline::MonotonicClock;
 use crate::lookups::config::QueryConfig;
 use crate::lookups::lookup_task::LookupTask;
@@ -74,12 +73,12 @@ pub struct Explore<F: Family> {
 }
 
 impl<F: Family> Explore<F> {
-    /// A machine of the node whose own key is `local`.
+    /// A machine of the node whose own id is `local`.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn new(
-        local: F::Key,
+        local: F::Target,
         explore: ExploreConfig,
         query: QueryConfig,
         network: NetworkConfig,
@@ -87,15 +86,24 @@ impl<F: Family> Explore<F> {
     ) -> Result<Self, ConfigError> {
         query.validate()?;
         let seeds = secret.seeds();
+        let table = RoutingTable::with_seeds(local, TableConfig::default(), &seeds)?;
         Ok(Self {
             clock: MonotonicClock::default(),
             requests: RequestQueue::new(network, &seeds)?,
-            operations: OperationPool::new(local, PoolConfig::default(), &seeds)?,
+            operations: OperationPool::new(table.local_node().clone(), PoolConfig::default(), &seeds)?,
             query,
-            table: RoutingTable::with_seeds(local, TableConfig::default(), &seeds)?,
+            table,
             schedule: ExploreSchedule::new::<F::Key>(explore, seeds.choices)?,
             inner_out: Batch::new(),
         })
+    }
+
+    /// The same machine, with this [value of its family](Family#the-value-of-a-family) instead of the default.
+    #[must_use]
+    pub fn with_family(mut self, family: F) -> Self {
+        self.table.set_family(family);
+        self.operations.set_local(self.table.local_node().clone());
+        self
     }
 
     /// The nodes that lookups begin with.
@@ -111,7 +119,7 @@ impl<F: Family> Explore<F> {
     /// Does everything that can be done now, and begins what is due.
     fn settle(&mut self, now: Instant, out: &mut Batch<Outbound<F>>) {
         let Self { requests, operations, query, table, schedule, inner_out, .. } = self;
-        let mut call = CallContext { now, cause: Cause::TIME, requests, out: inner_out };
+        let mut call = CallContext::new(now, requests, inner_out);
         loop {
             // This machine has no checks.
             let _: Option<ReleasedCheck> = operations.settle(&mut call);
@@ -152,13 +160,11 @@ impl<F: Family> Machine for Explore<F> {
     fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
         let now = self.clock.advance(now);
         self.schedule.start(now);
-        let mut call =
-            CallContext { now, cause: Cause::TIME, requests: &mut self.requests, out: &mut self.inner_out };
-        while self.operations.elapse(&mut call).is_some() {}
+        let mut call = CallContext::new(now, &mut self.requests, &mut self.inner_out);
+        self.operations.elapse_all(&mut call);
         self.settle(now, out);
         let Stamped { event, context, .. } = event;
-        let mut call =
-            CallContext { now, cause: Cause::TIME, requests: &mut self.requests, out: &mut self.inner_out };
+        let mut call = CallContext::new(now, &mut self.requests, &mut self.inner_out);
         match event {
             Inbound::Add(node) => {
                 let _: Offered<F> = self.table.offer(now, &node, None);

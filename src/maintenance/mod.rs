@@ -10,7 +10,6 @@
 //! The rules of the maintenance are in [`routing`](crate::routing). What connects operations with the routing
 //! table belongs here. Broadcasts and crawls do not: the coordinator adds them.
 
-use crate::context::Cause;
 use crate::deadline::MonotonicClock;
 use crate::lookups::config::QueryConfig;
 use crate::lookups::lookup_task::LookupTask;
@@ -26,6 +25,7 @@ use crate::routing::Routing;
 use crate::routing::config::{RoutingConfig, RoutingCounts};
 use crate::routing::events::{RoutingInbound, RoutingOutbound};
 use crate::routing::table::{RoutingTable, SavedNode, TableConfig};
+use crate::routing::table_view::TableView;
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::OperationId;
@@ -140,23 +140,35 @@ pub struct Maintenance<F: Family> {
 }
 
 impl<F: Family> Maintenance<F> {
-    /// An empty table around the key `local`.
+    /// An empty table of the node whose own id is `local`.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
-    pub fn new(local: F::Key, config: MaintenanceConfig, secret: &Secret) -> Result<Self, ConfigError> {
+    pub fn new(local: F::Target, config: MaintenanceConfig, secret: &Secret) -> Result<Self, ConfigError> {
         config.validate()?;
         let MaintenanceConfig { query, pool, network, table, routing } = config;
         let seeds = secret.seeds();
         let table = RoutingTable::with_seeds(local, table, &seeds)?;
         let engine = Engine {
-            operations: OperationPool::new(local, pool, &seeds)?,
+            operations: OperationPool::new(table.local_node().clone(), pool, &seeds)?,
             routing: Routing::new(table, routing, query.k, query.max_closer_nodes, &seeds)?,
             query,
             size_watch: None,
         };
         let requests = RequestQueue::new(network, &seeds)?;
         Ok(Self { clock: MonotonicClock::default(), requests, engine })
+    }
+
+    /// The same machine, with this [value of its family](Family#the-value-of-a-family) instead of the default.
+    #[must_use]
+    pub fn with_family(mut self, family: F) -> Self {
+        self.engine.set_family(family);
+        self
+    }
+
+    /// The nodes of the table as a value that can be shared, for tasks that answer the requests of other nodes.
+    pub fn view(&self) -> TableView<F> {
+        TableView::new(self.table())
     }
 
     /// The routing table.
@@ -204,16 +216,16 @@ impl<F: Family> Machine for Maintenance<F> {
     fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
         let Self { clock, requests, engine } = self;
         let Stamped { event, context, deadline } = event;
-        let mut call = CallContext { now: clock.advance(now), cause: Cause::TIME, requests, out };
+        let mut call = CallContext::new(clock.advance(now), requests, out);
         engine.elapse(&mut call);
         match event {
             Inbound::Bootstrap { tag, seeds } => {
-                let event = Start::bootstrap(tag, engine.routing.table.local(), seeds);
+                let event = Start::bootstrap(tag, engine.routing.table.local_node().target.clone(), seeds);
                 engine.start_lookup(&mut call, Stamped { event, context, deadline });
             }
             Inbound::Stop(id) => engine.stop(&mut call, id, &context),
             Inbound::Response(response) => engine.respond(&mut call, response, &context),
-            Inbound::Routing(event) => engine.routing.handle(&mut call, event, &context),
+            Inbound::Routing(event) => engine.routing_event(&mut call, event, &context),
             Inbound::Tick => {}
         }
         engine.settle(&mut call);

@@ -28,9 +28,9 @@ use crate::operations::pool::{OperationPool, TimeEffect};
 use crate::operations::task::EmitsOperation;
 use crate::requests::call_context::CallContext;
 use crate::requests::purpose::{OperationRequest, Purpose};
-use crate::requests::request_queue::{Ending, RequestQueue};
+use crate::requests::request_queue::{Ending, PendingRequest, RequestQueue};
 use crate::routing::Routing;
-use crate::routing::events::{DueLookup, EmitsRouting};
+use crate::routing::events::{DueLookup, EmitsRouting, RoutingInbound};
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::{OperationId, RequestId};
 use crate::vocabulary::key::Key;
@@ -63,9 +63,8 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
             elapsed = true;
             match effect {
                 TimeEffect::TimedOut(node, link) => self.routing.report_failure(call, &node, || link),
-                TimeEffect::Check(request) => {
-                    self.routing.check_ended(call, request, Ending::TimedOut, false, None);
-                }
+                TimeEffect::Incomplete(request) => self.incomplete(call, request),
+                TimeEffect::Check(request) => self.check_timed_out(call, request),
                 TimeEffect::Internal => {}
             }
         }
@@ -153,6 +152,31 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         self.operations.stop(call, id);
     }
 
+    /// The request of a liveness check has reached its deadline. If parts of the answer came, they are the answer.
+    fn check_timed_out<E: EmitsRouting<F> + EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        request: RequestId,
+    ) {
+        if call.requests.get(request).is_some_and(PendingRequest::is_answered_in_part) {
+            self.incomplete(call, request);
+        } else {
+            self.routing.check_ended(call, request, Ending::TimedOut, false, None);
+        }
+    }
+
+    /// The last part of an answer did not come in time: the parts that have come are the answer.
+    #[cold]
+    #[inline(never)]
+    fn incomplete<E: EmitsRouting<F> + EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        request: RequestId,
+    ) {
+        let answer = call.requests.take_parts(request);
+        self.answered(call, request, answer, Ending::Incomplete, None);
+    }
+
     /// Handles the result of a request: first the routing table learns about the node, then the operation or
     /// the check continues.
     pub(crate) fn respond<'a, E: EmitsRouting<F> + EmitsOperation<F, T>>(
@@ -161,45 +185,66 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         response: Response<F>,
         context: &'a Context,
     ) {
-        let Response { request, result } = response;
+        call.receive(&response);
+        let Response { request, result, .. } = response;
+        let Some(pending) = call.requests.match_response(request) else { return };
         match result {
-            Ok(answer) => self.answered(call, request, answer, context),
+            Ok(answer) if answer.is_part => {
+                // It is live. Whether it serves is known when the answer is complete.
+                self.routing.refresh(call.now, &pending.node, None);
+                call.requests.keep_part(call.now, request, (call.arrived, call.dialed), answer.closer);
+            }
+            Ok(mut answer) => {
+                if pending.is_answered_in_part() {
+                    call.requests.join_parts(request, &mut answer.closer);
+                }
+                self.answered(call, request, answer, Ending::Answered, Some(context));
+            }
             Err(failure) => self.failed(call, request, failure, context),
         }
     }
 
-    /// A request was answered. The node may enter the table if its answer names a node, or if it is a seed of a
-    /// bootstrap.
+    /// A request was answered; `ending` says whether in full, and `context` is that of the inbound event, if there is
+    /// one. The node may enter the table if its answer names a node, or if it is a seed of a bootstrap.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // measured: what is rare and calls it too must not keep it out of its usual caller
     fn answered<'a, E: EmitsRouting<F> + EmitsOperation<F, T>>(
         &mut self,
         call: &mut CallContext<'a, F, E>,
         request: RequestId,
-        answer: Answer<F>,
-        context: &'a Context,
+        mut answer: Answer<F>,
+        ending: Ending,
+        context: Option<&'a Context>,
     ) {
         let Self { operations, routing, .. } = self;
         let now = call.now;
-        let Some(pending) = call.requests.match_response(request) else { return };
+        let Some(pending) = call.requests.get(request) else { return };
         let Purpose::Operation(op_request) = pending.purpose else {
             let names_nodes = !answer.closer.is_empty();
-            routing.check_ended(call, request, Ending::Answered, names_nodes, Some(context));
-            routing.offer_candidates(now, &answer.closer, || context::detached(context));
+            let link = routing.check_ended(call, request, ending, names_nodes, context);
+            routing.offer_candidates(call, &answer.closer, || context.map_or(link, context::detached));
             return;
         };
-        let (id, round_trip) = (op_request.operation, Some(pending.age(now)));
+        let (id, round_trip) = (op_request.operation, call.round_trip(pending));
         // Seeds of a bootstrap were chosen by the caller, and may know no node yet.
         let qualifies =
             routing.qualifies(&answer.closer) || (op_request.is_seed() && operations.is_bootstrap(id));
         let is_new = !routing.refresh(now, &pending.node, round_trip) && qualifies;
+        if is_new && !answer.closer.is_empty() {
+            routing.serves_again(&pending.node);
+        }
         let newcomer = (is_new && routing.would_admit(&pending.node)).then(|| pending.node.clone());
-        call.cause = Cause::event(id, context);
+        if let Some(context) = context {
+            call.cause = Cause::event(id, context);
+        }
         let cause = call.cause;
         let link = || operations.detached_context(&cause, id).unwrap_or(Context::NONE);
         if let Some(node) = newcomer {
             routing.offer_live(call, &node, round_trip, link);
         }
-        routing.offer_candidates(now, &answer.closer, link);
-        operations.answered(call, id, request, answer);
+        routing.offer_candidates(call, &answer.closer, link);
+        routing.correct(&mut answer.closer);
+        operations.answered(call, id, request, answer, ending);
     }
 
     /// A request failed, or the node rejected it.
@@ -211,27 +256,94 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         context: &'a Context,
     ) {
         let Self { operations, routing, .. } = self;
-        let now = call.now;
-        let Some(pending) = call.requests.match_response(request) else { return };
+        let Some(pending) = call.requests.get(request) else { return };
+        let node = pending.node.clone();
         let Purpose::Operation(OperationRequest { operation: id, .. }) = pending.purpose else {
+            let is_gone = failure == Failure::Gone && routing.was_asked_where_it_is(&node);
             routing.check_ended(call, request, Ending::Failed, false, Some(context));
+            if is_gone {
+                // A candidate stays: it waits only if it has told where it is since its check began.
+                routing.gone_from_table(call, &node, || context::detached(context));
+            }
             return;
         };
-        let (node, round_trip) = (pending.node.clone(), pending.age(now));
+        let round_trip = call.round_trip(pending);
         call.cause = Cause::event(id, context);
         let cause = call.cause;
+        let link = || operations.detached_context(&cause, id).unwrap_or(Context::NONE);
+        let failure_of_entry = routing.was_asked_where_it_is(&node);
         match &failure {
             // A node that rejects a request is live.
             Failure::Rejected(_) => {
-                routing.refresh(now, &node, Some(round_trip));
+                routing.refresh(call.now, &node, round_trip);
             }
-            Failure::Failed => {
-                routing.report_failure(call, &node, || {
-                    operations.detached_context(&cause, id).unwrap_or(Context::NONE)
-                });
+            Failure::Failed | Failure::Unreachable => routing.report_failure(call, &node, link),
+            // It was asked where others say that it is: this says nothing about it.
+            Failure::ConnectionRefused | Failure::Gone if !failure_of_entry => {
+                routing.expedite_probe(call.now, &node, link);
             }
+            // No lost message: there is nothing to check first.
+            Failure::ConnectionRefused => routing.count_failure(call, &node, link),
+            Failure::Gone => routing.gone(call, &node, link),
         }
         operations.failed(call, id, request, failure);
+    }
+
+    /// Handles what the driver reports about nodes and about this one.
+    pub(crate) fn routing_event<E: EmitsRouting<F> + EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        event: RoutingInbound<F>,
+        context: &Context,
+    ) {
+        // The node that is asked no more; or, without a node, any may be.
+        let refused = match &event {
+            RoutingInbound::Banned { node, .. } | RoutingInbound::Gone(node) => Some(Some(node.clone())),
+            RoutingInbound::Family(_) | RoutingInbound::Identity(_) => Some(None),
+            _ => None,
+        };
+        self.routing.handle(call, event, context);
+        let Some(refused) = refused else { return };
+        if refused.is_none() {
+            self.operations.set_local(self.routing.local_node().clone());
+        }
+        let waiting = call.requests.waiting_for(|node| match &refused {
+            Some(refused) => node == refused,
+            None => !self.routing.local_node().family.admits(node) || call.requests.is_banned(call.now, node),
+        });
+        self.refuse_waiting(call, waiting, context);
+    }
+
+    /// Drops requests that wait: for their operations and checks they have failed.
+    fn refuse_waiting<E: EmitsRouting<F> + EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        waiting: Vec<RequestId>,
+        context: &Context,
+    ) {
+        for id in waiting {
+            match call.requests.get(id).and_then(|request| request.purpose.operation()) {
+                Some(asked) => {
+                    let operation = asked.operation;
+                    self.operations.refuse_waiting(call, operation, id);
+                }
+                None => {
+                    self.routing.check_ended(call, id, Ending::Cancelled, false, Some(context));
+                }
+            }
+        }
+    }
+
+    /// Sets the value of the family, before the first event.
+    pub(crate) fn set_family(&mut self, family: F) {
+        self.routing.table.set_family(family);
+        self.operations.set_local(self.routing.local_node().clone());
+    }
+
+    /// Visits all nodes that operations and routing hold.
+    pub(crate) fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
+        self.routing.visit_nodes(visit);
+        self.operations.visit_nodes(visit);
     }
 
     /// The next time at which there is something to do without another event.

@@ -232,7 +232,7 @@ impl SizeEstimate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broadcast::regions::nearest;
+    use crate::vocabulary::nearest::nearest;
     use crate::{Bits, Key8};
     use core::time::Duration;
     use proptest::prelude::*;

@@ -45,12 +45,8 @@ impl<F: Family, T: Task<F>> OperationMachine<F, T> {
     ) {
         let Self { clock, requests, operations } = self;
         let Stamped { event, context, deadline } = event;
-        let mut call = CallContext { now: clock.advance(now), cause: Cause::TIME, requests, out };
-        let mut elapsed = false;
-        while operations.elapse(&mut call).is_some() {
-            elapsed = true;
-        }
-        if elapsed {
+        let mut call = CallContext::new(clock.advance(now), requests, out);
+        if operations.elapse_all(&mut call) {
             // This machine has no liveness checks, so none is released.
             let _: Option<ReleasedCheck> = operations.settle(&mut call);
         }
@@ -73,6 +69,13 @@ impl<F: Family, T: Task<F>> OperationMachine<F, T> {
     /// The implementation of [`Machine::poll_timeout`](crate::Machine::poll_timeout).
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         earlier(self.operations.next_deadline(), self.requests.next_timeout())
+    }
+
+    /// Sets the value of the family.
+    pub(crate) fn set_family(&mut self, family: F) {
+        let mut local = self.operations.local().clone();
+        local.family = family;
+        self.operations.set_local(local);
     }
 
     pub(crate) fn request_stats(&self) -> RequestStats {

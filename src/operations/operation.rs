@@ -155,11 +155,12 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
                     match call.requests.submit(call.now, &mut self.own_requests, until, to, purpose) {
                         Ok(Submitted::Sent(id, deadline)) => self.send(call, id, deadline),
                         Ok(Submitted::Queued(_)) => {}
+                        Err(SubmitError::Banned) => self.task.missed(node_ref, NoAnswer::Failed),
                         Err(refused) => {
                             self.task.take_back(node_ref);
                             return match refused {
                                 SubmitError::QueueFull { busy } => Status::Blocked { busy, until },
-                                SubmitError::NoTimeLeft => Status::Continues,
+                                SubmitError::NoTimeLeft | SubmitError::Banned => Status::Continues,
                             };
                         }
                     }
@@ -201,19 +202,28 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         self.emit(call, Some(deadline), request);
     }
 
-    /// Handles the answer to a live request of this operation.
+    /// Handles the answer to a live request of this operation; `ending` says whether it came in full.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // as for the pool's method
     pub(crate) fn answered<E: EmitsOperation<F, T>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
         id: RequestId,
         mut answer: Answer<F>,
+        ending: Ending,
     ) -> Status<F::Key> {
-        let Some((asked, request)) = self.close(call, id, Ending::Answered) else { return Status::Continues };
-        let elapsed = request.age(call.now);
+        let Some((asked, request)) = self.close(call, id, ending) else { return Status::Continues };
+        let elapsed = call.elapsed(&request);
         self.stats.answered += 1;
         self.stats.hops = self.stats.hops.max(u32::from(asked.hop));
         let superseded = self.task.answered(asked.node, &request.node, elapsed, &mut answer);
-        let outcome = RequestOutcome::Answered { closer: answer.closer };
+        let closer = answer.closer;
+        let outcome = if ending == Ending::Incomplete {
+            self.emit_cancel(call, id, request.node.clone(), CancelReason::Incomplete);
+            RequestOutcome::Incomplete { closer }
+        } else {
+            RequestOutcome::Answered { closer }
+        };
         self.report(call, (id, request.node), asked, elapsed, outcome);
         for _ in 0..superseded {
             let same = |other: &PendingRequest<F, Purpose>| is_for_node(&other.purpose, asked.node);
@@ -235,7 +245,9 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         self.stats.failed += 1;
         match &failure {
             Failure::Rejected(reason) => self.task.rejected(node_ref, reason),
-            Failure::Failed => self.task.missed(node_ref, NoAnswer::Failed),
+            Failure::Failed | Failure::Unreachable | Failure::ConnectionRefused | Failure::Gone => {
+                self.task.missed(node_ref, NoAnswer::Failed);
+            }
         }
         // Waiting requests to the same node are not sent any more.
         let waits =
@@ -244,13 +256,26 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
             call.requests.close(&mut self.own_requests, id, call.now, Ending::Cancelled);
             self.task.withdrawn(node_ref);
         }
-        let elapsed = request.age(call.now);
-        let outcome = match failure {
-            Failure::Rejected(reason) => RequestOutcome::Rejected(reason),
-            Failure::Failed => RequestOutcome::Failed,
-        };
-        self.report(call, (id, request.node), asked, elapsed, outcome);
+        let elapsed = call.elapsed(&request);
+        self.report(call, (id, request.node), asked, elapsed, failure.into());
         self.advance(call)
+    }
+
+    /// A request that waits is not to be sent: its node is banned.
+    pub(crate) fn refuse_waiting<E: EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        id: RequestId,
+    ) -> Status<F::Key> {
+        if let Some((asked, _)) = self.close(call, id, Ending::Cancelled) {
+            self.task.missed(asked.node, NoAnswer::Failed);
+        }
+        self.advance(call)
+    }
+
+    /// Visits all nodes that the operation holds.
+    pub(crate) fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
+        self.task.visit_nodes(visit);
     }
 
     /// Whether no other request of this operation to the same node is in flight.
@@ -271,7 +296,7 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         id: RequestId,
         ending: Ending,
     ) -> Option<(OperationRequest, PendingRequest<F, Purpose>)> {
-        let request = call.requests.close(&mut self.own_requests, id, call.now, ending)?;
+        let request = call.requests.close(&mut self.own_requests, id, call.arrived, ending)?;
         Some((*request.purpose.operation()?, request))
     }
 

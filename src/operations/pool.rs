@@ -16,9 +16,11 @@ use crate::operations::task::{EmitsOperation, Task};
 use crate::requests::call_context::{CallContext, OperationCause};
 use crate::requests::in_flight_table::Expired;
 use crate::requests::purpose::{OperationRequest, Purpose, ReleasedCheck};
+use crate::requests::request_queue::Ending;
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::{OperationId, RequestId};
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::machine::Stamped;
 use crate::vocabulary::operation_events::{EndedLookup, OperationOutbound, Outcome, RefusalReason, Refused};
 use crate::vocabulary::request_events::{Answer, Failure, Initiator, Response};
@@ -33,7 +35,7 @@ use std::collections::HashMap;
 /// [`CallContext`].
 #[derive(Clone, Debug)]
 pub(crate) struct OperationPool<F: Family, T> {
-    local: F::Key,
+    local: LocalNode<F>,
     config: PoolConfig,
     hash: SeededHash,
     operations: GenerationalSlab<Operation<F, T>>,
@@ -82,6 +84,9 @@ pub(crate) struct StartTerms {
 pub(crate) enum TimeEffect<F: Family> {
     /// A request ran into its own timeout: a failure of this node. The context is for the side effects of that.
     TimedOut(F::Node, Context),
+    /// The last part of an answer of which parts came did not come in time. The request has not been closed: the
+    /// machine must handle what has come as the answer.
+    Incomplete(RequestId),
     /// The request of a liveness check is due. It has not been closed: the machine must close it.
     Check(RequestId),
     /// Something that concerns only the operations.
@@ -89,7 +94,7 @@ pub(crate) enum TimeEffect<F: Family> {
 }
 
 impl<F: Family, T: Task<F>> OperationPool<F, T> {
-    pub(crate) fn new(local: F::Key, config: PoolConfig, seeds: &Seeds) -> Result<Self, ConfigError> {
+    pub(crate) fn new(local: LocalNode<F>, config: PoolConfig, seeds: &Seeds) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self {
             local,
@@ -218,17 +223,20 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         }
     }
 
-    /// Handles the answer to a live request of an operation.
+    /// Handles the answer to a live request of an operation; `ending` says whether it came in full.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // measured: what is rare and calls it too must not keep it out of its usual caller
     pub(crate) fn answered<E: EmitsOperation<F, T>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
         id: OperationId,
         request: RequestId,
         answer: Answer<F>,
+        ending: Ending,
     ) {
         self.blocked.set_precedence(call.requests);
         if let Some(operation) = self.operations.get_mut(id.handle()) {
-            let status = operation.answered(call, request, answer);
+            let status = operation.answered(call, request, answer, ending);
             self.apply_status(call, id, status);
         }
     }
@@ -246,6 +254,25 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
             let status = operation.failed(call, request, failure);
             self.apply_status(call, id, status);
         }
+    }
+
+    /// A request of an operation that waits is not to be sent: its node is banned.
+    pub(crate) fn refuse_waiting<E: EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        id: OperationId,
+        request: RequestId,
+    ) {
+        self.blocked.set_precedence(call.requests);
+        if let Some(operation) = self.operations.get_mut(id.handle()) {
+            let status = operation.refuse_waiting(call, request);
+            self.apply_status(call, id, status);
+        }
+    }
+
+    /// Visits all nodes that the operations hold.
+    pub(crate) fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
+        self.operations.iter().for_each(|operation| operation.visit_nodes(visit));
     }
 
     /// Handles the earliest timer that is due, of an operation or of a request; `None` if none is due. At the same
@@ -279,6 +306,9 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
             Purpose::Operation(asked) => asked,
             Purpose::Check(_) => return Some(TimeEffect::Check(due_id)),
         };
+        if matches!(due, Expired::Hard(_)) && request.is_answered_in_part() && !request.bound_by_operation() {
+            return Some(TimeEffect::Incomplete(due_id));
+        }
         let id = asked.operation;
         let operation = self.operations.get_mut(id.handle())?;
         let effect = match due {
@@ -303,14 +333,47 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         response: Response<F>,
         context: &'a Context,
     ) {
-        let Response { request, result } = response;
-        let known =
-            call.requests.match_response(request).and_then(|request| request.purpose.operation()).copied();
-        let Some(OperationRequest { operation, .. }) = known else { return };
+        call.receive(&response);
+        let Response { request, result, .. } = response;
+        let Some(pending) = call.requests.match_response(request) else { return };
+        let had_parts = pending.is_answered_in_part();
+        let Some(OperationRequest { operation, .. }) = pending.purpose.operation().copied() else { return };
         call.cause = Cause::event(operation, context);
         match result {
-            Ok(answer) => self.answered(call, operation, request, answer),
+            Ok(answer) if answer.is_part => {
+                call.requests.keep_part(call.now, request, (call.arrived, call.dialed), answer.closer);
+            }
+            Ok(mut answer) => {
+                if had_parts {
+                    call.requests.join_parts(request, &mut answer.closer);
+                }
+                self.answered(call, operation, request, answer, Ending::Answered);
+            }
             Err(failure) => self.failed(call, operation, request, failure),
+        }
+    }
+
+    /// Handles what was due, in a machine that has no liveness checks and no routing table. Returns whether anything
+    /// was.
+    pub(crate) fn elapse_all<E: EmitsOperation<F, T>>(&mut self, call: &mut CallContext<'_, F, E>) -> bool {
+        let mut elapsed = false;
+        while let Some(effect) = self.elapse(call) {
+            elapsed = true;
+            if let TimeEffect::Incomplete(request) = effect {
+                self.incomplete(call, request);
+            }
+        }
+        elapsed
+    }
+
+    /// The parts that have come are the answer to a request of an operation.
+    #[cold]
+    #[inline(never)]
+    fn incomplete<E: EmitsOperation<F, T>>(&mut self, call: &mut CallContext<'_, F, E>, request: RequestId) {
+        if let Some(asked) = call.requests.get(request).and_then(|known| known.purpose.operation()) {
+            let operation = asked.operation;
+            let answer = call.requests.take_parts(request);
+            self.answered(call, operation, request, answer, Ending::Incomplete);
         }
     }
 
@@ -396,9 +459,14 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         self.hash
     }
 
-    /// The node's own key.
-    pub(crate) const fn local(&self) -> F::Key {
-        self.local
+    /// The node has another id, or another value of its family. Operations that live keep theirs.
+    pub(crate) fn set_local(&mut self, local: LocalNode<F>) {
+        self.local = local;
+    }
+
+    /// The node that the operations belong to.
+    pub(crate) const fn local(&self) -> &LocalNode<F> {
+        &self.local
     }
 
     /// The number of the caller's live operations, and how many of them run.

@@ -64,8 +64,8 @@ pub(crate) trait Task<F: Family>: Sized {
     /// asked.
     fn take_back(&mut self, node_ref: NodeRef);
 
-    /// Returns the key and the question of a request that is emitted now.
-    fn ask(&mut self, node_ref: NodeRef, node: &F::Node) -> (F::Key, Ask<F>);
+    /// Returns the target and the question of a request that is emitted now.
+    fn ask(&mut self, node_ref: NodeRef, node: &F::Node) -> (F::Target, Ask<F>);
 
     /// The node answered, `elapsed` after the request was sent. Returns how many other requests to it are
     /// superseded.
@@ -127,6 +127,9 @@ pub(crate) trait Task<F: Family>: Sized {
     fn remaining_requests(&self) -> usize {
         0
     }
+
+    /// Visits all nodes that the task holds, each at least once.
+    fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node));
 
     /// Completes the progress event of a request to this node that has ended.
     fn progress(&self, progress: Progress<F>, node_ref: NodeRef) -> Self::Progress;

@@ -4,8 +4,8 @@
 //! recording = magic (8 bytes), format (1 byte), frame*
 //! frame     = length of the payload (u32), check sum of the payload (u32), payload     (little-endian)
 //! payload   = kind (1 byte), then for each kind:
-//!   CONSTRUCTION  version of the crate, bits of a key, own key, configuration, seed of the choices, nodes of
-//!                 the table, round trips
+//!   CONSTRUCTION  version of the crate, bits of a key, own target, configuration, seed of the choices, nodes of
+//!                 the table, round trips, value of the family
 //!   CALL          now, stamped inbound event, digest of the output (u64), and its text, if any, up to the end
 //!   GAP           how many calls are missing
 //!   OPEN          now, stamped inbound event: of a call that had not returned when the recording was closed
@@ -23,7 +23,7 @@ pub(super) const MAGIC: [u8; 8] = *b"\x89kadrec\n";
 
 /// The number of the format. It must be raised with every change of what a frame contains, including changes to a
 /// field or a variant of a configuration or of an inbound event.
-pub(super) const FORMAT: u8 = 3;
+pub(super) const FORMAT: u8 = 4;
 
 pub(super) const CONSTRUCTION: u8 = 0;
 pub(super) const CALL: u8 = 1;

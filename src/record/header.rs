@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound = "F: Recordable")]
 pub(crate) struct Header<F: Recordable> {
-    pub(crate) local: F::Key,
+    pub(crate) local: F::Target,
     pub(crate) config: Config,
     /// The seed of the random choices that influence the output.
     pub(crate) choices: u64,
@@ -22,12 +22,14 @@ pub(crate) struct Header<F: Recordable> {
     pub(crate) nodes: Vec<F::Node>,
     /// Round trips measured before the beginning; empty except in a simulation.
     pub(crate) round_trips: Vec<Duration>,
+    /// The value of the family; the default except in a simulation.
+    pub(crate) family: F,
 }
 
 impl<F: Recordable> Header<F> {
     /// For a node with an empty table and no measured round trips.
-    pub(super) const fn new(local: F::Key, config: Config, choices: u64) -> Self {
-        Self { local, config, choices, nodes: Vec::new(), round_trips: Vec::new() }
+    pub(super) fn new(local: F::Target, config: Config, choices: u64) -> Self {
+        Self { local, config, choices, nodes: Vec::new(), round_trips: Vec::new(), family: F::default() }
     }
 
     /// The seeds of a replay: the recorded one for choices, and constants for the guards.
@@ -38,7 +40,8 @@ impl<F: Recordable> Header<F> {
     /// Constructs the coordinator, with this configuration instead of the recorded one. Nodes for which its table
     /// has no room are left out.
     pub(super) fn coordinator(&self, config: Config, seeds: &Seeds) -> Result<Coordinator<F>, ConfigError> {
-        let mut table = RoutingTable::with_seeds(self.local, config.table.clone(), seeds)?;
+        let table = RoutingTable::with_seeds(self.local.clone(), config.table.clone(), seeds)?;
+        let mut table = table.with_family(self.family.clone());
         for node in &self.nodes {
             let _ = table.offer(Instant::ORIGIN, node, None);
         }

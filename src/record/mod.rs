@@ -9,10 +9,11 @@
 //! use kad_proto::record::{Keep, Recorder, Recording, replay};
 //! use kad_proto::{Config, Coordinator, Instant, Key8, Machine, Secret, Start};
 //!
-//! # #[derive(Clone, Debug, PartialEq)]
+//! # #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 //! # struct Tiny;
 //! # impl kad_proto::Family for Tiny {
 //! #     type Key = Key8;
+//! #     type Target = Key8;
 //! #     type Node = Key8;
 //! #     type Message = ();
 //! #     fn key(node: &Key8) -> Key8 {

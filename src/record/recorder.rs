@@ -39,12 +39,12 @@ pub struct Recorder<F: Recordable> {
 }
 
 impl<F: Recordable> Recorder<F> {
-    /// A node whose own key is `local`, recorded from its construction on. The recording does not contain
+    /// A node whose own id is `local`, recorded from its construction on. The recording does not contain
     /// `secret`.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
-    pub fn new(local: F::Key, config: Config, secret: &Secret, keep: Keep) -> Result<Self, ConfigError> {
+    pub fn new(local: F::Target, config: Config, secret: &Secret, keep: Keep) -> Result<Self, ConfigError> {
         let seeds = secret.seeds();
         Self::from_header(&Header::new(local, config, seeds.choices), &seeds, keep)
     }

@@ -160,8 +160,8 @@ impl<'a, F: Recordable> Recording<'a, F> {
     }
 
     /// The node's own key.
-    pub const fn local(&self) -> F::Key {
-        self.header.local
+    pub const fn local(&self) -> &F::Target {
+        &self.header.local
     }
 
     /// The node's configuration.

@@ -2,11 +2,13 @@
 
 use crate::context::{Cause, Context};
 use crate::requests::purpose::{CheckRef, Purpose};
-use crate::requests::request_queue::RequestQueue;
+use crate::requests::request_queue::{PendingRequest, RequestQueue};
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::{OperationId, RequestId};
 use crate::vocabulary::machine::{Batch, Stamped};
+use crate::vocabulary::request_events::Response;
 use crate::vocabulary::time::Instant;
+use core::time::Duration;
 
 /// The time, the cause, the request queue and the output of one call.
 ///
@@ -17,6 +19,10 @@ pub(crate) struct CallContext<'a, F: Family, E> {
     /// The inbound event that the machine handles at the moment, if it belongs to an operation (context rules 1 to
     /// 3).
     pub(crate) cause: OperationCause<'a>,
+    /// When the response that the machine handles arrived: `now`, unless it waited in the driver's queue.
+    pub(crate) arrived: Instant,
+    /// The response took the time of making a connection too.
+    pub(crate) dialed: bool,
     /// The queue that all requests of the machine go through.
     pub(crate) requests: &'a mut RequestQueue<F, Purpose>,
     /// The outbound events of the call so far.
@@ -26,7 +32,32 @@ pub(crate) struct CallContext<'a, F: Family, E> {
 /// The cause of an outbound event, for machines with operations.
 pub(crate) type OperationCause<'a> = Cause<'a, OperationId>;
 
-impl<F: Family, E> CallContext<'_, F, E> {
+impl<'a, F: Family, E> CallContext<'a, F, E> {
+    /// The state at the beginning of a call.
+    pub(crate) fn new(
+        now: Instant,
+        requests: &'a mut RequestQueue<F, Purpose>,
+        out: &'a mut Batch<E>,
+    ) -> Self {
+        Self { now, cause: Cause::TIME, arrived: now, dialed: false, requests, out }
+    }
+
+    /// The machine handles this response from now on.
+    pub(crate) fn receive(&mut self, response: &Response<F>) {
+        self.arrived = response.arrived.min(self.now);
+        self.dialed = response.dialed;
+    }
+
+    /// The time from a request to the response that is handled.
+    pub(crate) fn elapsed(&self, request: &PendingRequest<F, Purpose>) -> Duration {
+        request.elapsed(self.arrived)
+    }
+
+    /// The round trip of the node that has answered a request, if the response measures one.
+    pub(crate) fn round_trip(&self, request: &PendingRequest<F, Purpose>) -> Option<Duration> {
+        (!self.dialed && !request.was_dialed()).then(|| self.elapsed(request))
+    }
+
     /// The liveness check that a request belongs to; `None` for a request of an operation and for an unknown id.
     pub(crate) fn check(&self, id: RequestId) -> Option<CheckRef> {
         self.requests.get(id)?.purpose.check()

@@ -6,7 +6,8 @@ use core::time::Duration;
 /// Limits on requests in flight, and time-outs.
 ///
 /// Memory: at most `max_in_flight + max_queued` requests are held, and as many entries of per-node state, whatever
-/// the nodes do. The state of a node is dropped as soon as it has no request.
+/// the nodes do, and `max_part_nodes` node ids for each whose answer comes in parts; and `max_banned` node ids. The
+/// state of a node is dropped as soon as it has no request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct NetworkConfig {
@@ -32,6 +33,12 @@ pub struct NetworkConfig {
     /// The maximum number of requests that wait for capacity. Further ones are refused. At most 2^30.
     /// Default: 65,536.
     pub max_queued: usize,
+    /// The maximum number of [banned](crate::RoutingInbound::Banned) nodes that are remembered, one for each key;
+    /// beyond it, the ban that was declared first is forgotten. At most 2^20. Default: 1,024.
+    pub max_banned: usize,
+    /// The maximum number of nodes that are kept of an answer that comes [in parts](crate::Response::part), before the
+    /// last part; further ones are ignored. 1 to 1,024. Default: 64.
+    pub max_part_nodes: usize,
 }
 
 impl Default for NetworkConfig {
@@ -43,6 +50,8 @@ impl Default for NetworkConfig {
             max_in_flight: 65_536,
             max_per_node: 16,
             max_queued: 65_536,
+            max_banned: 1_024,
+            max_part_nodes: 64,
         }
     }
 }
@@ -59,6 +68,8 @@ impl NetworkConfig {
         require(!self.min_timeout.is_zero(), "network.min_timeout", "longer than zero")?;
         require((1..=MOST).contains(&self.max_in_flight), "network.max_in_flight", "1 to 2^30")?;
         require((1..=MOST).contains(&self.max_per_node), "network.max_per_node", "1 to 2^30")?;
-        require(self.max_queued <= MOST, "network.max_queued", "at most 2^30")
+        require(self.max_queued <= MOST, "network.max_queued", "at most 2^30")?;
+        require(self.max_banned <= 1 << 20, "network.max_banned", "at most 2^20")?;
+        require((1..=1_024).contains(&self.max_part_nodes), "network.max_part_nodes", "1 to 1,024")
     }
 }

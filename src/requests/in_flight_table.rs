@@ -84,6 +84,11 @@ impl<T> InFlightTable<T> {
         self.requests.get_mut(request.handle()).map(|entry| &mut entry.payload)
     }
 
+    /// The payloads of all requests, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.requests.iter().map(|entry| &entry.payload)
+    }
+
     /// Whether the id may have been issued; `false` means that it certainly was not.
     pub(crate) fn was_issued(&self, request: RequestId) -> bool {
         self.requests.was_issued(request.handle())

@@ -7,6 +7,7 @@
 //!
 //! [`Network`](network::Network) offers the queue alone, as a machine.
 
+pub(crate) mod ban_list;
 pub(crate) mod call_context;
 pub(crate) mod config;
 pub(crate) mod in_flight_table;

@@ -184,7 +184,7 @@ impl<F: Family> Network<F> {
             out.push(Stamped { event, context, deadline });
         };
         let end = match ending {
-            Ending::Answered => End::Answered,
+            Ending::Answered | Ending::Incomplete => End::Answered,
             Ending::Failed => End::Failed,
             Ending::TimedOut if request.is_emitted() => End::TimedOut,
             Ending::TimedOut => End::Unsent,
@@ -221,7 +221,7 @@ impl<F: Family> Machine for Network<F> {
                     out.push(Stamped { event, context: context.clone(), deadline: until });
                 };
                 match submitted {
-                    Err(SubmitError::NoTimeLeft) => {
+                    Err(SubmitError::NoTimeLeft | SubmitError::Banned) => {
                         emit(Outbound::Refused { tag, reason: SubmitRefusal::NoTimeLeft });
                     }
                     Err(SubmitError::QueueFull { .. }) => {

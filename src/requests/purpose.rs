@@ -5,7 +5,6 @@
 //! routing table by a [`CheckRef`].
 
 use crate::vocabulary::id::{OperationId, RequestId};
-use crate::vocabulary::key::Key;
 use crate::vocabulary::request_events::Initiator;
 use crate::vocabulary::time::Instant;
 
@@ -103,7 +102,7 @@ impl NodeRef {
     }
 }
 
-/// A reference to a candidate of a lookup, and the key that it was asked about.
+/// A reference to a candidate of a lookup, and the point that it was asked about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CandidateRef {
     /// The number of the disjoint path that the candidate belongs to.
@@ -113,18 +112,13 @@ pub(crate) struct CandidateRef {
     /// The first 64 bits of the candidate's distance to the target, by which it is found in the sorted candidate
     /// list.
     pub(crate) distance_prefix: u64,
-    /// The node is asked about the target with this bit flipped; `None` if it is asked about the target itself.
+    /// The node is asked about the target's key with this bit flipped; `None` if it is asked about the target itself.
     pub(crate) edge_bit: Option<u8>,
     /// The node is asked only to learn the edge of the target's neighbourhood.
     pub(crate) edge_probe: bool,
 }
 
 impl CandidateRef {
-    /// The key that the node is asked about, in a lookup of `target`.
-    pub(crate) fn target<K: Key>(self, target: K) -> K {
-        self.edge_bit.map_or(target, |bit| target.with_flipped(u32::from(bit)))
-    }
-
     /// Whether both refer to the same candidate.
     pub(crate) const fn is_same(self, other: Self) -> bool {
         self.path == other.path && self.slot == other.slot

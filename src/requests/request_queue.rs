@@ -16,6 +16,7 @@
 use crate::collections::indexed_heap::IndexedHeap;
 use crate::collections::seeded_hash::SeededHash;
 use crate::deadline;
+use crate::requests::ban_list::BanList;
 use crate::requests::config::NetworkConfig;
 use crate::requests::in_flight_table::{Expired, InFlightTable, RequestList};
 use crate::requests::rtt_estimator::RttEstimator;
@@ -23,6 +24,7 @@ use crate::requests::stats::RequestStats;
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
+use crate::vocabulary::request_events::{Answer, AnswerExtra};
 use crate::vocabulary::secret::{Seeds, WireToken, WireTokens};
 use crate::vocabulary::time::{Instant, nanos};
 use core::time::Duration;
@@ -41,10 +43,23 @@ pub(crate) struct PendingRequest<F: Family, P> {
     /// The latest deadline that its operation allows: that of the operation, or of the lookup within it.
     pub(crate) operation_deadline: Instant,
     pub(crate) stage: Stage,
+    /// What has come of its answer so far, if that comes in parts.
+    parts: Option<Box<AnswerParts<F>>>,
     /// When it was submitted; from [`Stage::Sent`] on, when it was sent.
     since: Instant,
     /// When it times out. While it waits, that is `operation_deadline`.
     pub(crate) deadline: Instant,
+}
+
+/// What has come of an answer that comes in parts.
+#[derive(Clone, Debug)]
+pub(crate) struct AnswerParts<F: Family> {
+    /// The time to the first part.
+    elapsed: Duration,
+    /// That is no round trip: a connection was made first.
+    dialed: bool,
+    /// The nodes that the parts name.
+    closer: Vec<F::Node>,
 }
 
 /// The node of a request, and how the soft limit applies to it.
@@ -81,6 +96,21 @@ impl<F: Family, P> PendingRequest<F, P> {
         self.deadline >= self.operation_deadline
     }
 
+    /// Whether a part of its answer has come.
+    pub(crate) const fn is_answered_in_part(&self) -> bool {
+        self.parts.is_some()
+    }
+
+    /// Whether the first part of its answer took the time of making a connection.
+    pub(crate) fn was_dialed(&self) -> bool {
+        self.parts.as_ref().is_some_and(|parts| parts.dialed)
+    }
+
+    /// The time from its sending to its answer, or to the first part of that; the answer arrived at `at`.
+    pub(crate) fn elapsed(&self, at: Instant) -> Duration {
+        self.parts.as_ref().map_or_else(|| self.age(at), |parts| parts.elapsed)
+    }
+
     /// Time since it was sent; since it was submitted, if it was not sent.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         now - self.since
@@ -91,9 +121,18 @@ impl<F: Family, P> PendingRequest<F, P> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     Answered,
+    /// Parts of the answer came, and its deadline passed before the last. It counts as answered.
+    Incomplete,
     Failed,
     TimedOut,
     Cancelled,
+}
+
+impl Ending {
+    /// Whether the node has answered.
+    pub(crate) const fn is_answer(self) -> bool {
+        matches!(self, Self::Answered | Self::Incomplete)
+    }
 }
 
 /// The result of a submission that was accepted.
@@ -130,6 +169,8 @@ impl core::error::Error for SubmitRefusal {}
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SubmitError<F: Family> {
     NoTimeLeft,
+    /// The node is banned.
+    Banned,
     /// No more requests can wait, or a blocked operation has precedence. `busy` is the key of the request's node
     /// if the queue is full and that node has as many requests in flight as allowed: then free capacity in total
     /// does not help.
@@ -157,6 +198,8 @@ pub(crate) struct RequestQueue<F: Family, P> {
     watched_nodes: BTreeSet<F::Key>,
     /// Watched nodes that have had a request end since, and so may have free capacity.
     freed_nodes: BTreeSet<F::Key>,
+    /// Nodes that are not asked.
+    bans: BanList<F>,
     stats: RequestStats,
     rtt: RttEstimator,
     configured: Timeouts,
@@ -184,6 +227,7 @@ impl<F: Family, P> RequestQueue<F, P> {
             precedence_deadline: None,
             watched_nodes: BTreeSet::new(),
             freed_nodes: BTreeSet::new(),
+            bans: BanList::new(config.max_banned, SeededHash(seeds.hash)),
             stats: RequestStats::default(),
             rtt: RttEstimator::default(),
             configured: Timeouts {
@@ -245,6 +289,9 @@ impl<F: Family, P> RequestQueue<F, P> {
         to: Recipient<F>,
         purpose: P,
     ) -> Result<Submitted, SubmitError<F>> {
+        if self.bans.contains(now, &to.node) {
+            return Err(SubmitError::Banned);
+        }
         let (soft, hard) = self.timeouts(to.is_hedge);
         let deadline = deadline::of_request(now, operation_deadline, hard).ok_or(SubmitError::NoTimeLeft)?;
         let Recipient { node, is_hedge, no_soft_limit } = to;
@@ -265,6 +312,7 @@ impl<F: Family, P> RequestQueue<F, P> {
             no_soft_limit,
             operation_deadline,
             stage,
+            parts: None,
             since: now,
             deadline,
         };
@@ -329,6 +377,47 @@ impl<F: Family, P> RequestQueue<F, P> {
     /// Records a round trip that was not measured by a request of this queue.
     pub(crate) fn observe(&mut self, round_trip: Duration) {
         self.rtt.observe(nanos(round_trip));
+    }
+
+    /// Bans a node: no request to it is accepted before `until`. A time that is not after `now` lifts the ban.
+    pub(crate) fn ban(&mut self, now: Instant, node: F::Node, until: Instant) {
+        self.bans.insert(now, node, until);
+    }
+
+    /// This node had the key `before`, and has the key `key` now: neither is asked.
+    pub(crate) fn change_own_key(&mut self, before: F::Key, key: F::Key) {
+        self.bans.change_own_key(before, key);
+    }
+
+    /// Whether a node is banned now.
+    pub(crate) fn is_banned(&self, now: Instant, node: &F::Node) -> bool {
+        self.bans.contains(now, node)
+    }
+
+    /// The requests that wait for capacity and whose node is such, in order of node, deadline and arrival.
+    pub(crate) fn waiting_for(&self, is_such: impl Fn(&F::Node) -> bool) -> Vec<RequestId> {
+        let waiting = self.waiting.iter().map(|(.., id)| *id);
+        waiting.filter(|id| self.table.get(*id).is_some_and(|request| is_such(&request.node))).collect()
+    }
+
+    /// What is known of a node has changed: requests to it that wait go to where it is now.
+    pub(crate) fn update_waiting(&mut self, node: &F::Node) {
+        for id in self.waiting_for(|waiting| waiting == node) {
+            if let Some(request) = self.table.get_mut(id) {
+                request.node = node.clone();
+            }
+        }
+    }
+
+    /// Visits the nodes of all live requests and all banned nodes.
+    pub(crate) fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
+        self.bans.visit_nodes(visit);
+        for request in self.table.iter() {
+            visit(&request.node);
+            if let Some(parts) = &request.parts {
+                parts.closer.iter().for_each(&mut *visit);
+            }
+        }
     }
 
     /// Whether one more request can wait. Requests that are ready do not count as far as there is capacity to
@@ -403,24 +492,80 @@ impl<F: Family, P> RequestQueue<F, P> {
         self.stats.unknown += 1;
     }
 
-    /// Ends a request: removes it from the table and the list of its owner, and counts its ending. The caller then
-    /// calls [`release`](RequestQueue::release), as this may have freed capacity. `None` if the request is not
+    /// Keeps a part of the answer to a request, which arrived at `at`, after a dial if `dialed`. From the first part on,
+    /// the request waits for the last one only as long again, at least for the soft limit. It has
+    /// no soft limit any more: a node that is answering is not asked again, and holds its slot for as long.
+    #[cold]
+    pub(crate) fn keep_part(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        (at, dialed): (Instant, bool),
+        closer: Vec<F::Node>,
+    ) {
+        let most = self.config.max_part_nodes;
+        let Some(request) = self.table.get_mut(id) else { return };
+        let (elapsed, is_hedge) = (request.age(at), request.is_hedge);
+        let is_first = request.parts.is_none();
+        let parts = request
+            .parts
+            .get_or_insert_with(|| Box::new(AnswerParts { elapsed, dialed, closer: Vec::new() }));
+        let room = most.saturating_sub(parts.closer.len());
+        parts.closer.extend(closer.into_iter().take(room));
+        if is_first {
+            self.observe_answer(elapsed, is_hedge);
+            let wait = nanos(elapsed).max(self.timeouts(false).0);
+            if let Some(request) = self.table.get_mut(id) {
+                request.deadline = request.deadline.min(now.plus(wait));
+                let deadline = request.deadline;
+                self.table.arm(id, None, deadline);
+            }
+        }
+    }
+
+    /// Puts the nodes of the parts that came before, if any, in front of those of the last part.
+    #[cold]
+    pub(crate) fn join_parts(&mut self, id: RequestId, closer: &mut Vec<F::Node>) {
+        if let Some(request) = self.table.get_mut(id)
+            && let Some(parts) = &mut request.parts
+        {
+            let mut all = core::mem::take(&mut parts.closer);
+            all.append(closer);
+            *closer = all;
+        }
+    }
+
+    /// The answer that consists of the parts that have come.
+    #[cold]
+    pub(crate) fn take_parts(&mut self, id: RequestId) -> Answer<F> {
+        let mut closer = Vec::new();
+        self.join_parts(id, &mut closer);
+        Answer { closer, extra: AnswerExtra::NONE, is_part: false }
+    }
+
+    /// Records the round trip of an answer.
+    fn observe_answer(&mut self, age: Duration, is_hedge: bool) {
+        // If this is a hedge, the first request was not answered within the soft limit before it, so the round
+        // trip of the node is that much longer. If only the fast answers were observed, time-outs would become
+        // ever shorter.
+        let before = if is_hedge { self.timeouts(false).0 } else { 0 };
+        self.rtt.observe(nanos(age).saturating_add(before));
+        self.rtt.record_outcome(true);
+    }
+
+    /// Ends a request, whose response arrived at `at` if there is one: removes it from the table and the list of its
+    /// owner, and counts its ending. The caller then calls [`release`](RequestQueue::release), as this may have freed capacity. `None` if the request is not
     /// live.
     pub(crate) fn close(
         &mut self,
         owned: &mut RequestList,
         id: RequestId,
-        now: Instant,
+        at: Instant,
         ending: Ending,
     ) -> Option<PendingRequest<F, P>> {
         let request = self.table.close(owned, id)?;
-        if ending == Ending::Answered {
-            // If this is a hedge, the first request was not answered within the soft limit before it, so the round
-            // trip of the node is that much longer. If only the fast answers were observed, time-outs would become
-            // ever shorter.
-            let before = if request.is_hedge { self.timeouts(false).0 } else { 0 };
-            self.rtt.observe(nanos(request.age(now)).saturating_add(before));
-            self.rtt.record_outcome(true);
+        if ending == Ending::Answered && request.parts.is_none() {
+            self.observe_answer(request.age(at), request.is_hedge);
         }
         if ending == Ending::TimedOut && !request.is_hedge && !request.no_soft_limit {
             self.rtt.record_outcome(false);
@@ -429,7 +574,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         if request.is_emitted() {
             self.stats.in_flight -= 1;
             *match ending {
-                Ending::Answered => &mut self.stats.answered,
+                Ending::Answered | Ending::Incomplete => &mut self.stats.answered,
                 Ending::Failed => &mut self.stats.failed,
                 Ending::TimedOut => &mut self.stats.timed_out,
                 Ending::Cancelled => &mut self.stats.cancelled,

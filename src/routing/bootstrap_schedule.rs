@@ -1,7 +1,7 @@
 //! [`BootstrapSchedule`]: when an automatic bootstrap is due, and from which nodes.
 
 use crate::vocabulary::config_error::{ConfigError, require};
-use crate::vocabulary::family::Family;
+use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::id::OperationId;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
@@ -60,6 +60,8 @@ pub(crate) struct BootstrapSchedule<F: Family> {
     /// The table has fewer than `min_nodes` nodes. Initially true, so that a table that begins empty causes no
     /// notice.
     nearly_empty: bool,
+    /// A bootstrap is due whatever the table holds: this node has a new id.
+    wanted: bool,
     /// The span that the next automatic bootstrap links to.
     pub(crate) link: SpanContext,
 }
@@ -74,6 +76,7 @@ impl<F: Family> BootstrapSchedule<F> {
             automatic: None,
             not_before: Instant::ORIGIN,
             nearly_empty: true,
+            wanted: false,
             link: SpanContext::NONE,
         })
     }
@@ -82,9 +85,39 @@ impl<F: Family> BootstrapSchedule<F> {
     pub(crate) fn remember(&mut self, seeds: &[F::Node]) {
         let most = self.config.max_seeds;
         let latest = seeds.get(seeds.len().saturating_sub(most)..).unwrap_or_default();
+        let mut latest = latest.to_vec();
+        if F::NODES_CHANGE {
+            // What is known of a seed counts before what is remembered of it.
+            for seed in &mut latest {
+                if let Some(known) = self.seeds.iter().find(|known| *known == seed) {
+                    let mut merged = known.clone();
+                    F::update(&mut merged, seed, ToldBy::Others);
+                    *seed = merged;
+                }
+            }
+        }
         self.seeds.retain(|known| !latest.contains(known));
-        self.seeds.extend_from_slice(latest);
+        self.seeds.append(&mut latest);
         self.seeds.drain(..self.seeds.len().saturating_sub(most));
+    }
+
+    /// A bootstrap is due now, whatever the table holds; it links to `link`.
+    pub(crate) fn make_due(&mut self, link: &SpanContext) {
+        self.wanted = true;
+        self.link = link.clone();
+    }
+
+    /// A bootstrap has begun.
+    pub(crate) fn began(&mut self) {
+        self.running += 1;
+        self.wanted = false;
+    }
+
+    /// Merges what is told about a seed.
+    pub(crate) fn told(&mut self, node: &F::Node, by: ToldBy) {
+        if let Some(seed) = self.seeds.iter_mut().find(|seed| *seed == node) {
+            F::update(seed, node, by);
+        }
     }
 
     /// The table has `nodes` nodes now. Returns whether it has become nearly empty by this change; the bootstrap
@@ -103,10 +136,11 @@ impl<F: Family> BootstrapSchedule<F> {
     /// there is no node to ask, or a bootstrap is running.
     pub(crate) fn next_timeout(&self, nodes: usize) -> Option<Instant> {
         let has_seeds = nodes > 0 || !self.seeds.is_empty();
-        (nodes < self.config.min_nodes
+        let not_before = if self.wanted { Instant::ORIGIN } else { self.not_before };
+        ((nodes < self.config.min_nodes || self.wanted)
             && has_seeds
             && self.running == 0
             && self.not_before < Instant::FAR_FUTURE)
-            .then_some(self.not_before)
+            .then_some(not_before)
     }
 }

@@ -3,11 +3,11 @@
 
 use crate::collections::seeded_hash::SeededHash;
 use crate::requests::call_context::CallContext;
-use crate::requests::purpose::ReleasedCheck;
-use crate::requests::request_queue::Ending;
+use crate::requests::purpose::{Purpose, ReleasedCheck};
+use crate::requests::request_queue::{Ending, PendingRequest};
 use crate::routing::liveness_check::LivenessChecks;
 use crate::vocabulary::config_error::{ConfigError, require};
-use crate::vocabulary::family::Family;
+use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::outbound::EmitsRequests;
 use crate::vocabulary::request_events::Initiator;
@@ -81,7 +81,7 @@ pub struct IncludeCounts {
     /// Dropped because their last two checks failed, the later one less than [`IncludeConfig::retry_interval`]
     /// ago.
     pub backed_off: u64,
-    /// Dropped from the head of the queue because the table would no longer admit them.
+    /// Dropped from the queue because the table would no longer admit them, or because they are gone or banned.
     pub unwanted: u64,
     /// Answered, and named a node.
     pub passed: u64,
@@ -96,7 +96,7 @@ pub struct IncludeCounts {
 /// Candidates that wait for a check, and those being checked.
 #[derive(Clone, Debug)]
 pub(crate) struct CandidateQueue<F: Family> {
-    checks: LivenessChecks,
+    checks: LivenessChecks<F>,
     max_queued: usize,
     queue: VecDeque<IncludeCandidate<F>>,
     in_flight: Slab<IncludeCandidate<F>>,
@@ -127,11 +127,16 @@ struct FailedCheck<F: Family> {
 }
 
 impl<F: Family> FailedChecks<F> {
-    fn get(&self, now: Instant, node: &F::Node) -> Option<&FailedCheck<F>> {
+    /// Whether a node is in backoff. What is told about it may be news: then it is worth another check.
+    fn keep_out(&mut self, now: Instant, node: &F::Node) -> bool {
         if self.nodes.is_empty() {
-            return None;
+            return false;
         }
-        self.nodes.get(&F::key(node)).filter(|known| known.node == *node && now < known.at + self.backoff)
+        let Some(known) = self.nodes.get_mut(&F::key(node)).filter(|known| known.node == *node) else {
+            return false;
+        };
+        let has_news = F::NODES_CHANGE && F::update(&mut known.node, node, ToldBy::Others);
+        known.repeated && now < known.at + self.backoff && !has_news
     }
 
     fn forget(&mut self, node: &F::Node) {
@@ -162,13 +167,15 @@ impl<F: Family> FailedChecks<F> {
 pub(crate) struct IncludeCandidate<F: Family> {
     pub(crate) node: F::Node,
     pub(crate) link: SpanContext,
+    /// It has told about itself since its check began.
+    pub(crate) has_news: bool,
 }
 
 impl<F: Family> CandidateQueue<F> {
-    pub(crate) fn new(config: &IncludeConfig, hash: u64) -> Result<Self, ConfigError> {
+    pub(crate) fn new(local: F::Target, config: &IncludeConfig, hash: u64) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self {
-            checks: LivenessChecks::new(Initiator::Include, config.timeout, config.max_in_flight),
+            checks: LivenessChecks::new(Initiator::Include, local, config.timeout, config.max_in_flight),
             max_queued: config.max_queued,
             queue: VecDeque::new(),
             in_flight: Slab::new(),
@@ -201,10 +208,53 @@ impl<F: Family> CandidateQueue<F> {
         self.failures.forget(node);
     }
 
+    /// This node has another id.
+    pub(crate) fn set_own_target(&mut self, target: F::Target) {
+        self.checks.set_own_target(target);
+    }
+
+    /// Merges what a candidate tells about itself.
+    pub(crate) fn told_by_itself(&mut self, node: &F::Node) {
+        if !self.keys.contains(&F::key(node)) {
+            return;
+        }
+        let checked = self.in_flight.iter_mut().map(|(_, candidate)| candidate);
+        for candidate in self.queue.iter_mut().chain(checked).filter(|candidate| candidate.node == *node) {
+            candidate.has_news |= F::update(&mut candidate.node, node, ToldBy::Itself);
+        }
+    }
+
+    /// What is known of a candidate.
+    pub(crate) fn known(&self, node: &F::Node) -> Option<&F::Node> {
+        let checked = self.in_flight.iter().map(|(_, candidate)| candidate);
+        let mut all = self.queue.iter().chain(checked).filter(|_| self.keys.contains(&F::key(node)));
+        all.find(|candidate| candidate.node == *node).map(|candidate| &candidate.node)
+    }
+
+    /// Drops a candidate that waits.
+    pub(crate) fn withdraw(&mut self, node: &F::Node) {
+        if self.keys.contains(&F::key(node))
+            && let Some(at) = self.queue.iter().position(|waiting| waiting.node == *node)
+        {
+            self.queue.remove(at);
+            self.keys.remove(&F::key(node));
+            self.counts.unwanted += 1;
+        }
+    }
+
+    /// Visits all nodes that the queue holds.
+    pub(crate) fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
+        let candidates = self.queue.iter().chain(self.in_flight.iter().map(|(_, candidate)| candidate));
+        candidates.for_each(|candidate| visit(&candidate.node));
+        self.failures.order.iter().filter_map(|(key, _)| self.failures.nodes.get(key)).for_each(|failed| {
+            visit(&failed.node);
+        });
+    }
+
     /// Queues a candidate, unless it is queued or being checked already, is in backoff, or the queue is full.
     pub(crate) fn offer(&mut self, now: Instant, node: &F::Node, link: &SpanContext) {
         self.counts.offered += 1;
-        if self.failures.get(now, node).is_some_and(|failure| failure.repeated) {
+        if self.failures.keep_out(now, node) {
             self.counts.backed_off += 1;
         } else if self.keys.contains(&F::key(node)) {
             self.counts.duplicate += 1;
@@ -212,7 +262,11 @@ impl<F: Family> CandidateQueue<F> {
             self.counts.dropped += 1;
         } else {
             self.keys.insert(F::key(node));
-            self.queue.push_back(IncludeCandidate { node: node.clone(), link: link.clone() });
+            self.queue.push_back(IncludeCandidate {
+                node: node.clone(),
+                link: link.clone(),
+                has_news: false,
+            });
         }
     }
 
@@ -226,7 +280,7 @@ impl<F: Family> CandidateQueue<F> {
         while self.checks.has_capacity()
             && let Some(candidate) = self.queue.pop_front()
         {
-            if !admissible(&candidate.node) {
+            if !admissible(&candidate.node) || call.requests.is_banned(call.now, &candidate.node) {
                 self.counts.unwanted += 1;
                 self.keys.remove(&F::key(&candidate.node));
                 continue;
@@ -254,7 +308,7 @@ impl<F: Family> CandidateQueue<F> {
     }
 
     /// Ends a check. `passed`: it was answered, and the answer names at least one node. Returns the candidate
-    /// and its round trip.
+    /// and its request.
     pub(crate) fn end<E: EmitsRequests<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
@@ -262,16 +316,25 @@ impl<F: Family> CandidateQueue<F> {
         id: RequestId,
         ending: Ending,
         passed: bool,
-    ) -> Option<(IncludeCandidate<F>, Duration)> {
+    ) -> Option<(IncludeCandidate<F>, PendingRequest<F, Purpose>)> {
         let candidate = self.in_flight.try_remove(slot as usize)?;
-        self.keys.remove(&F::key(&candidate.node));
+        let IncludeCandidate { node, link, .. } = &candidate;
         *(if passed { &mut self.counts.passed } else { &mut self.counts.failed }) += 1;
-        let request = self.checks.end(call, id, ending, &candidate.link)?;
-        if passed {
-            self.failures.forget(&candidate.node);
-        } else if request.is_emitted() {
-            self.failures.insert(call.now, candidate.node.clone());
+        let request = self.checks.end(call, id, ending, link);
+        if candidate.has_news && !passed && self.spare_capacity() > 0 {
+            // It was asked where it is not: it is checked again, where it says that it is.
+            self.counts.offered += 1;
+            let (node, link) = (node.clone(), link.clone());
+            self.queue.push_back(IncludeCandidate { node, link, has_news: false });
+        } else {
+            self.keys.remove(&F::key(node));
         }
-        Some((candidate, request.age(call.now)))
+        let request = request?;
+        if passed {
+            self.failures.forget(node);
+        } else if request.is_emitted() && !candidate.has_news {
+            self.failures.insert(call.now, node.clone());
+        }
+        Some((candidate, request))
     }
 }

@@ -41,7 +41,7 @@ impl<F: Family> Routing<F> {
     }
 
     /// The request of a check ended. `names_nodes`: it was answered, and the answer names at least one node.
-    /// `cause` is the context of the inbound event that ended it.
+    /// `cause` is the context of the inbound event that ended it. Returns the context of the side effects that follow.
     pub(crate) fn check_ended<E: EmitsRouting<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
@@ -49,23 +49,27 @@ impl<F: Family> Routing<F> {
         ending: Ending,
         names_nodes: bool,
         cause: Option<&Context>,
-    ) {
-        let Some(check) = call.check(id) else { return };
+    ) -> Context {
+        let Some(check) = call.check(id) else { return Context::NONE };
         if check.initiator == Initiator::Include {
             let ended =
                 self.include.as_mut().and_then(|part| part.end(call, check.slot, id, ending, names_nodes));
-            if let Some((IncludeCandidate { node, link }, round_trip)) = ended.filter(|_| names_nodes) {
-                self.offer_live(call, &node, Some(round_trip), || context::continued(cause, &link));
+            let Some((IncludeCandidate { node, link, .. }, request)) = ended else { return Context::NONE };
+            let context = context::continued(cause, &link);
+            if names_nodes {
+                let round_trip = call.round_trip(&request);
+                self.offer_live(call, &node, round_trip, || context.clone());
             }
-            return;
+            return context;
         }
         let ended = self.probe.as_mut().and_then(|part| part.end(call, check.slot, id, ending));
-        if let Some(Probed { node, round_trip, link, sent }) = ended {
-            if ending == Ending::Answered {
-                self.offer_live(call, &node, Some(round_trip), || context::continued(cause, &link));
-            } else if sent {
-                self.count_failure(call, &node, || context::continued(cause, &link));
-            }
+        let Some(Probed { node, round_trip, link, sent, .. }) = ended else { return Context::NONE };
+        let context = context::continued(cause, &link);
+        if ending.is_answer() {
+            self.offer_live(call, &node, round_trip, || context.clone());
+        } else if sent {
+            self.count_failure(call, &node, || context.clone());
         }
+        context
     }
 }

@@ -19,8 +19,27 @@ impl<F: Family> ClientList<F> {
         Self { capacity, nodes: HashMap::with_hasher(SeededHash(hash)), order: VecDeque::new() }
     }
 
+    #[inline]
     pub(super) fn contains(&self, node: &F::Node) -> bool {
         !self.nodes.is_empty() && self.nodes.get(&F::key(node)).is_some_and(|known| known == node)
+    }
+
+    /// Forgets that this node is a client.
+    #[inline]
+    pub(super) fn remove(&mut self, node: &F::Node) {
+        if self.contains(node) {
+            self.forget(F::key(node));
+        }
+    }
+
+    #[cold]
+    fn forget(&mut self, key: F::Key) {
+        self.nodes.remove(&key);
+        self.order.retain(|known| *known != key);
+    }
+
+    pub(super) fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
+        self.order.iter().filter_map(|key| self.nodes.get(key)).for_each(visit);
     }
 
     pub(super) fn insert(&mut self, node: F::Node) {

@@ -12,6 +12,7 @@ use crate::vocabulary::family::Family;
 use crate::vocabulary::id::OperationId;
 use crate::vocabulary::operation_events::{EndedLookup, Outcome, Start};
 use crate::vocabulary::request_events::Initiator;
+use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
 use opentelemetry::trace::SpanContext;
 
@@ -23,8 +24,9 @@ impl<F: Family> Routing<F> {
         // other node.
         let wanted = 2 * self.k.max(start.num_results.unwrap_or(0));
         let given = start.seeds.len();
+        self.correct(&mut start.seeds);
         start.seeds.reserve(wanted.min(self.table.len()));
-        let known = self.table.closest(start.target).take(wanted);
+        let known = self.table.closest(start.target.key()).take(wanted);
         start.seeds.extend(known.map(|entry| entry.node().clone()));
         if !start.is_bootstrap(self.table.local()) {
             return None;
@@ -41,7 +43,7 @@ impl<F: Family> Routing<F> {
         given: usize,
     ) -> Option<OperationId> {
         let bootstrap = self.bootstrap.as_mut()?;
-        bootstrap.running += 1;
+        bootstrap.began();
         let replaced = bootstrap.automatic.take();
         if replaced.is_some() {
             seeds.extend_from_slice(&bootstrap.seeds);
@@ -72,7 +74,7 @@ impl<F: Family> Routing<F> {
         let known = self.table.iter().map(|entry| entry.node().clone());
         Some(DueLookup {
             initiator: Initiator::Bootstrap,
-            target: self.table.local(),
+            target: self.table.local_node().target.clone(),
             seeds: known.chain(bootstrap.seeds.iter().cloned()).collect(),
             timeout: bootstrap.config.timeout,
             link: core::mem::replace(&mut bootstrap.link, SpanContext::NONE),
@@ -94,7 +96,7 @@ impl<F: Family> Routing<F> {
         } else if let Some(bootstrap) = &mut self.bootstrap {
             bootstrap.automatic = operation;
             if operation.is_some() {
-                bootstrap.running += 1;
+                bootstrap.began();
                 self.bootstraps += 1;
             } else {
                 bootstrap.not_before = Instant::FAR_FUTURE;

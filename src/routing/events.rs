@@ -18,7 +18,8 @@ use opentelemetry::trace::SpanContext;
 #[non_exhaustive]
 pub enum RoutingInbound<F: Family> {
     /// A node is known to be live and to serve: it answered the driver, for example. It is offered to the table,
-    /// which may have no room for it.
+    /// which may have no room for it. Its id is [the node's own word](crate::ToldBy::Itself): if it is known under
+    /// other addresses, these are the ones that count from now on.
     Connected {
         /// The node.
         node: F::Node,
@@ -29,12 +30,13 @@ pub enum RoutingInbound<F: Family> {
     Disconnected(F::Node),
     /// A node is known to exist, but not known to be live or to serve: it sent a request to this node, for
     /// example. It is checked before it enters the table. Report every node that sends a request: this is how
-    /// a new node becomes known to its neighbours.
+    /// a new node becomes known to its neighbours. Its id is the node's own word, as in `Connected`.
     Discovered(F::Node),
     /// A node is known not to serve others (a client: libp2p's client mode, BEP 43's read-only flag). It
     /// leaves the table, and is not admitted again as long as it is
-    /// [remembered](crate::RoutingConfig::max_clients). Submit this only if the node itself said so:
-    /// otherwise any node could keep others out of the table.
+    /// [remembered](crate::RoutingConfig::max_clients), until it is reported as a `Server`, or answers a request of
+    /// this machine by naming a node. Submit this only if the node itself said so: otherwise any node could keep
+    /// others out of the table.
     Client(F::Node),
     /// Remember these nodes as seeds. A nearly empty table begins an automatic bootstrap from them; for a
     /// bootstrap with a deadline and a finish, start a [`Start::bootstrap`](crate::Start::bootstrap) instead,
@@ -43,6 +45,32 @@ pub enum RoutingInbound<F: Family> {
     /// The snapshot of an earlier run: see [`Coordinator::snapshot`](crate::Coordinator::snapshot). The nodes
     /// enter the table as far as its limits allow, are probed at once, and are remembered as seeds.
     Restore(Vec<SavedNode<F>>),
+    /// A node serves others, as it said itself: it is no client any more. It is checked, like one that was
+    /// discovered, before it enters the table.
+    Server(F::Node),
+    /// A node is gone for good: it said so itself, or the driver knows. It leaves the table and the seeds at once,
+    /// and is not checked. It may come back as any new node.
+    Gone(F::Node),
+    /// A node is not to be used for this time: it leaves the table and the seeds, is not admitted, and is sent no
+    /// request. Requests to it that wait are dropped, and count as failed; those in flight go on. At most
+    /// [`max_banned`](crate::NetworkConfig::max_banned) bans are remembered; an id that is banned again is banned for
+    /// the new time, and a time of zero lifts the ban. Whole networks are better refused by
+    /// [`Family::admits`](crate::Family::admits).
+    Banned {
+        /// The node.
+        node: F::Node,
+        /// For how long.
+        duration: Duration,
+    },
+    /// The value of the family has changed: other addresses can be dialled, other nodes are refused, other targets
+    /// are known. Nodes that it does not [admit](crate::Family::admits) leave the table. Operations that live keep the
+    /// old value.
+    Family(F),
+    /// This node has another id. The nodes of the table are sorted into the buckets around its key, as far as there is
+    /// room; the others leave it. A bootstrap begins, for the new neighbourhood, and then the buckets are refreshed.
+    /// Operations that live go on, and ask neither the old id nor the new one. Addresses and records of this node are the driver's
+    /// alone: when they change, the engine need not know.
+    Identity(F::Target),
 }
 
 /// What a machine reports about its routing table. Each is a side effect: it has a link to its origin, and no
@@ -63,6 +91,8 @@ pub enum RoutingOutbound<F: Family> {
         /// The number of nodes that are left.
         nodes: usize,
     },
+    /// What is known of a node of the table has [changed](crate::Family::update): its addresses, for example.
+    Updated(F::Node),
 }
 
 /// A bootstrap ended: one that the caller started (its [`Finish`](crate::Finish) is emitted as well), or an
@@ -90,7 +120,7 @@ impl<F: Family, E> EmitsRouting<F> for E where E: EmitsRequests<F> + From<Routin
 pub(crate) struct DueLookup<F: Family> {
     /// [`Initiator::Bootstrap`] or [`Initiator::Explore`].
     pub(crate) initiator: Initiator,
-    pub(crate) target: F::Key,
+    pub(crate) target: F::Target,
     /// Nodes to begin with.
     pub(crate) seeds: Vec<F::Node>,
     /// The maximum duration of the lookup.

@@ -7,6 +7,7 @@ use crate::vocabulary::config_error::{ConfigError, require};
 use crate::vocabulary::family::Family;
 use crate::vocabulary::key::Key;
 use crate::vocabulary::request_events::Initiator;
+use crate::vocabulary::target::Target;
 use crate::vocabulary::time::{Instant, nanos};
 use core::time::Duration;
 use opentelemetry::trace::SpanContext;
@@ -151,9 +152,9 @@ impl ExploreSchedule {
         self.due.peek().map(|(at, _)| at).filter(|at| *at < Instant::FAR_FUTURE)
     }
 
-    /// Begins the refresh of the bucket that is due now: a random key of it, and the span that its lookup links
-    /// to.
-    fn pop_due<K: Key>(&mut self, now: Instant, local: K) -> Option<(K, SpanContext)> {
+    /// Begins the refresh of the bucket that is due now: its cpl, a random key of it, and the span that its lookup
+    /// links to.
+    fn pop_due<K: Key>(&mut self, now: Instant, local: K) -> Option<(u32, K, SpanContext)> {
         self.next_timeout().filter(|at| *at <= now)?;
         let (_, cpl) = self.due.pop_until(now)?;
         let random = &mut self.random;
@@ -162,11 +163,12 @@ impl ExploreSchedule {
             *explored += 1;
         }
         let link = self.links.remove(&cpl).unwrap_or(SpanContext::NONE);
-        Some((local.random_with_cpl(cpl, || random.next_u64()), link))
+        Some((cpl, local.random_with_cpl(cpl, || random.next_u64()), link))
     }
 
-    /// The refresh that is due now, if one is and the table is not empty: a lookup of a random key of the
-    /// bucket, from the 2k closest nodes of the table.
+    /// The refresh that is due now, if one is and the table is not empty: a lookup of a random point of the
+    /// bucket, from the 2k closest nodes of the table. If the family knows no target in the bucket, the node of the
+    /// bucket that is closest to the point is looked up; if the bucket is empty, the own target.
     pub(crate) fn due_lookup<F: Family>(
         &mut self,
         now: Instant,
@@ -176,8 +178,13 @@ impl ExploreSchedule {
         if table.is_empty() {
             return None;
         }
-        let (target, link) = self.pop_due(now, table.local())?;
-        let seeds = table.closest(target).take(2 * k).map(|entry| entry.node().clone()).collect();
+        let (cpl, point, link) = self.pop_due(now, table.local())?;
+        let local = table.local_node();
+        let target = local.family.target_near(point, cpl + 1).unwrap_or_else(|| {
+            let closest = table.bucket(cpl).iter().min_by_key(|entry| F::key(entry.node()).distance(&point));
+            closest.and_then(|entry| F::target_of(entry.node())).unwrap_or_else(|| local.target.clone())
+        });
+        let seeds = table.closest(target.key()).take(2 * k).map(|entry| entry.node().clone()).collect();
         Some(DueLookup { initiator: Initiator::Explore, target, seeds, timeout: self.config.timeout, link })
     }
 

@@ -72,17 +72,18 @@ pub struct Include<F: Family> {
 }
 
 impl<F: Family> Include<F> {
-    /// A machine that checks within these limits.
+    /// A machine of the node whose own id is `local`, which checks within these limits.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn new(
+        local: F::Target,
         include: &IncludeConfig,
         network: NetworkConfig,
         secret: &Secret,
     ) -> Result<Self, ConfigError> {
         let seeds = secret.seeds();
-        let queue = CandidateQueue::new(include, seeds.hash)?;
+        let queue = CandidateQueue::new(local, include, seeds.hash)?;
         Ok(Self { machine: CheckMachine::new(RequestQueue::new(network, &seeds)?, queue) })
     }
 
@@ -115,10 +116,10 @@ impl<F: Family> CheckList<F, Outbound<F>> for CandidateQueue<F> {
         cause: Option<&Context>,
     ) {
         let Some(check) = call.check(request) else { return };
-        let Some((candidate, round_trip)) = self.end(call, check.slot, request, ending, names_nodes) else {
+        let Some((candidate, pending)) = self.end(call, check.slot, request, ending, names_nodes) else {
             return;
         };
-        let IncludeCandidate { node, link } = candidate;
+        let (IncludeCandidate { node, link, .. }, round_trip) = (candidate, call.elapsed(&pending));
         let event =
             if names_nodes { Outbound::Passed { node, round_trip } } else { Outbound::Rejected(node) };
         call.emit_detached(event, context::continued(cause, &link));
@@ -137,7 +138,7 @@ impl<F: Family> Machine for Include<F> {
                 queue.forget_failures(&node);
                 queue.offer(call.now, &node, context::source(&context));
             }
-            Inbound::Response(response) => respond(queue, call, &response, &context),
+            Inbound::Response(response) => respond(queue, call, response, &context),
             Inbound::Tick => {}
         });
     }

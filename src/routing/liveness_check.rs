@@ -1,6 +1,6 @@
 //! The liveness check that include and probe have in common: a node is asked for the nodes closest to itself.
 
-use crate::context::{Cause, Context};
+use crate::context::Context;
 use crate::deadline::MonotonicClock;
 use crate::requests::call_context::CallContext;
 use crate::requests::in_flight_table::{Expired, RequestList};
@@ -19,8 +19,10 @@ use opentelemetry::trace::SpanContext;
 
 /// The checks of one part, include or probe, that are in flight.
 #[derive(Clone, Debug)]
-pub(crate) struct LivenessChecks {
+pub(crate) struct LivenessChecks<F: Family> {
     initiator: Initiator,
+    /// This node's own target, for nodes that cannot be asked about themselves.
+    own_target: F::Target,
     timeout: Duration,
     max_in_flight: usize,
     in_flight: usize,
@@ -29,16 +31,27 @@ pub(crate) struct LivenessChecks {
     blocked: bool,
 }
 
-impl LivenessChecks {
-    pub(crate) const fn new(initiator: Initiator, timeout: Duration, max_in_flight: usize) -> Self {
+impl<F: Family> LivenessChecks<F> {
+    pub(crate) const fn new(
+        initiator: Initiator,
+        own_target: F::Target,
+        timeout: Duration,
+        max_in_flight: usize,
+    ) -> Self {
         Self {
             initiator,
+            own_target,
             timeout,
             max_in_flight,
             in_flight: 0,
             own_requests: RequestList::EMPTY,
             blocked: false,
         }
+    }
+
+    /// This node has another id.
+    pub(crate) fn set_own_target(&mut self, target: F::Target) {
+        self.own_target = target;
     }
 
     /// Whether another check can be tried.
@@ -56,7 +69,7 @@ impl LivenessChecks {
     }
 
     /// Begins the check of a node. `None` if the request queue refuses its request.
-    pub(crate) fn begin<F: Family, E: EmitsRequests<F>>(
+    pub(crate) fn begin<E: EmitsRequests<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
         slot: u32,
@@ -83,7 +96,7 @@ impl LivenessChecks {
     }
 
     /// Emits a request that the request queue has released.
-    pub(crate) fn send<F: Family, E: EmitsRequests<F>>(
+    pub(crate) fn send<E: EmitsRequests<F>>(
         &self,
         call: &mut CallContext<'_, F, E>,
         id: RequestId,
@@ -91,7 +104,8 @@ impl LivenessChecks {
         link: &SpanContext,
     ) {
         let Some(node) = call.requests.get(id).map(|request| request.node.clone()) else { return };
-        let (target, token) = (F::key(&node), call.requests.draw_token());
+        let token = call.requests.draw_token();
+        let target = F::target_of(&node).unwrap_or_else(|| self.own_target.clone());
         let request =
             Request { id, token, initiator: self.initiator, node, target, ask: Ask::FindCloser, hop: 1 };
         let context = context::linked(link);
@@ -99,17 +113,18 @@ impl LivenessChecks {
     }
 
     /// Ends a check. If its request was sent and has timed out or is cancelled, emits a [`Cancel`].
-    pub(crate) fn end<F: Family, E: EmitsRequests<F>>(
+    pub(crate) fn end<E: EmitsRequests<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
         id: RequestId,
         ending: Ending,
         link: &SpanContext,
     ) -> Option<PendingRequest<F, Purpose>> {
-        let request = call.requests.close(&mut self.own_requests, id, call.now, ending)?;
+        let request = call.requests.close(&mut self.own_requests, id, call.arrived, ending)?;
         self.in_flight -= 1;
         let reason = match ending {
             Ending::TimedOut => Some(CancelReason::TimedOut),
+            Ending::Incomplete => Some(CancelReason::Incomplete),
             Ending::Cancelled => Some(CancelReason::Unneeded),
             Ending::Answered | Ending::Failed => None,
         };
@@ -165,9 +180,13 @@ impl<F: Family, L> CheckMachine<F, L> {
         L: CheckList<F, E>,
     {
         let Self { clock, requests, list } = self;
-        let mut call = CallContext { now: clock.advance(now), cause: Cause::TIME, requests, out };
+        let mut call = CallContext::new(clock.advance(now), requests, out);
         while let Some(expired) = call.requests.expire(call.now) {
-            if let Expired::Hard(request) = expired {
+            let Expired::Hard(request) = expired else { continue };
+            if call.requests.get(request).is_some_and(PendingRequest::is_answered_in_part) {
+                let names_nodes = !call.requests.take_parts(request).closer.is_empty();
+                list.check_ended(&mut call, request, Ending::Incomplete, names_nodes, None);
+            } else {
                 list.check_ended(&mut call, request, Ending::TimedOut, false, None);
             }
         }
@@ -189,15 +208,20 @@ impl<F: Family, L> CheckMachine<F, L> {
 pub(crate) fn respond<F: Family, E>(
     list: &mut impl CheckList<F, E>,
     call: &mut CallContext<'_, F, E>,
-    response: &Response<F>,
+    response: Response<F>,
     context: &Context,
 ) {
-    let request = response.request;
+    call.receive(&response);
+    let Response { request, result, .. } = response;
     if call.requests.match_response(request).is_none() {
         return;
     }
-    match &response.result {
-        Ok(answer) => {
+    match result {
+        Ok(answer) if answer.is_part => {
+            call.requests.keep_part(call.now, request, (call.arrived, call.dialed), answer.closer);
+        }
+        Ok(mut answer) => {
+            call.requests.join_parts(request, &mut answer.closer);
             let names_nodes = !answer.closer.is_empty();
             list.check_ended(call, request, Ending::Answered, names_nodes, Some(context));
         }

@@ -6,9 +6,12 @@ use crate::requests::call_context::CallContext;
 use crate::routing::Routing;
 use crate::routing::events::{EmitsRouting, RoutingOutbound};
 use crate::routing::table::{Offered, SavedNode, TableEntry};
-use crate::vocabulary::family::Family;
+use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
+
+/// Whoever claims the key of another node causes no check of that one if it was heard from within this time.
+const CLAIM_INTERVAL: Duration = Duration::from_secs(60);
 
 impl<F: Family> Routing<F> {
     /// A node is known to be live and to serve: it enters the table if there is room. Also forgets its failed
@@ -20,7 +23,7 @@ impl<F: Family> Routing<F> {
         round_trip: Option<Duration>,
         context: impl FnOnce() -> Context,
     ) {
-        if self.clients.contains(node) {
+        if self.clients.contains(node) || call.requests.is_banned(call.now, node) {
             return;
         }
         if self.refresh(call.now, node, round_trip) {
@@ -53,6 +56,7 @@ impl<F: Family> Routing<F> {
     }
 
     /// Whether the table has room for a node, and the node is not known as a client.
+    #[inline]
     pub(crate) fn would_admit(&self, node: &F::Node) -> bool {
         self.table.would_admit(node) && !self.clients.contains(node)
     }
@@ -76,8 +80,15 @@ impl<F: Family> Routing<F> {
         }
     }
 
+    /// Something is said of a node that may not be true: its probe is due now, if it is probed, and its result decides.
+    pub(crate) fn expedite_probe(&mut self, now: Instant, node: &F::Node, context: impl FnOnce() -> Context) {
+        if let Some(probe) = &mut self.probe {
+            probe.expedite(now, node, context::source(&context()));
+        }
+    }
+
     /// Counts a failure of a node, which may remove it.
-    pub(super) fn count_failure<E: EmitsRouting<F>>(
+    pub(crate) fn count_failure<E: EmitsRouting<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
         node: &F::Node,
@@ -90,8 +101,22 @@ impl<F: Family> Routing<F> {
         }
     }
 
+    /// Removes a node from the table, if it is there.
+    pub(super) fn remove<E: EmitsRouting<F>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        node: &F::Node,
+        context: impl FnOnce() -> Context,
+    ) {
+        if self.table.remove(node) {
+            let context = context();
+            self.removed(call, node.clone(), context.clone());
+            self.size_changed(call, &context);
+        }
+    }
+
     /// A node was removed from the table: stops probing it and emits the notice.
-    fn removed<E: EmitsRouting<F>>(
+    pub(super) fn removed<E: EmitsRouting<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
         node: F::Node,
@@ -104,7 +129,11 @@ impl<F: Family> Routing<F> {
     }
 
     /// The table has changed its size: emits a notice if it has become nearly empty.
-    fn size_changed<E: EmitsRouting<F>>(&mut self, call: &mut CallContext<'_, F, E>, context: &Context) {
+    pub(super) fn size_changed<E: EmitsRouting<F>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        context: &Context,
+    ) {
         let nodes = self.table.len();
         if let Some(bootstrap) = &mut self.bootstrap
             && bootstrap.size_changed(nodes, context::source(context))
@@ -115,26 +144,50 @@ impl<F: Family> Routing<F> {
 
     /// A node was heard from directly, but is not known to serve: like
     /// [`offer_candidates`](Self::offer_candidates), but its failed checks are forgotten first.
+    ///
+    /// If another node holds its key, that one may have moved, or this one claims what is not its own: the holder is
+    /// checked, unless it was heard from lately, and leaves the table only if its checks fail.
     pub(crate) fn discovered(&mut self, now: Instant, node: &F::Node, context: impl FnOnce() -> Context) {
+        if let Some(holder) = self.table.key_holder(node) {
+            if let Some(probe) = &mut self.probe
+                && now - holder.last_seen() >= CLAIM_INTERVAL
+            {
+                probe.expedite(now, &holder.node().clone(), context::source(&context()));
+            }
+            return;
+        }
         if let Some(include) = &mut self.include {
             include.forget_failures(node);
         }
-        self.offer_candidates(now, core::slice::from_ref(node), context);
+        self.queue_candidates(now, core::slice::from_ref(node), context);
     }
 
     /// Nodes were named: those that the table would admit are queued for a check. One answer fills at most half
     /// of the queue's spare capacity.
-    pub(crate) fn offer_candidates(
+    pub(crate) fn offer_candidates<E: EmitsRouting<F>>(
         &mut self,
-        now: Instant,
+        call: &mut CallContext<'_, F, E>,
         nodes: &[F::Node],
         context: impl FnOnce() -> Context,
     ) {
+        let nodes = nodes.get(..self.max_closer_nodes).unwrap_or(nodes);
+        if F::NODES_CHANGE {
+            let context = context();
+            for node in nodes {
+                self.told(call, node, ToldBy::Others, || context.clone());
+            }
+            self.queue_candidates(call.now, nodes, || context);
+        } else {
+            self.queue_candidates(call.now, nodes, context);
+        }
+    }
+
+    /// Queues nodes for a check, as far as the table would admit them and there is room.
+    fn queue_candidates(&mut self, now: Instant, nodes: &[F::Node], context: impl FnOnce() -> Context) {
         let Some(include) = self.include.as_mut().filter(|include| include.spare_capacity() > 0) else {
             return;
         };
         let most = include.spare_capacity().div_ceil(2);
-        let nodes = nodes.get(..self.max_closer_nodes).unwrap_or(nodes);
         let wanted = |node: &&F::Node| self.table.would_admit(node) && !self.clients.contains(node);
         let mut wanted = nodes.iter().filter(wanted).take(most).peekable();
         if wanted.peek().is_some() {
@@ -150,12 +203,8 @@ impl<F: Family> Routing<F> {
         node: F::Node,
         context: &Context,
     ) {
-        self.clients.insert(node.clone());
-        if self.table.remove(&node) {
-            let context = context::detached(context);
-            self.removed(call, node, context.clone());
-            self.size_changed(call, &context);
-        }
+        self.remove(call, &node, || context::detached(context));
+        self.clients.insert(node);
     }
 
     pub(crate) fn snapshot(&self, now: Instant) -> Vec<SavedNode<F>> {
@@ -179,7 +228,15 @@ impl<F: Family> Routing<F> {
             let nodes: Vec<_> = saved.iter().map(|saved| saved.node.clone()).collect();
             bootstrap.remember(&nodes);
         }
-        for SavedNode { node, age, round_trip } in saved {
+        for SavedNode { mut node, age, round_trip } in saved {
+            if F::NODES_CHANGE
+                && let Some(known) = self.include.as_ref().and_then(|include| include.known(&node))
+            {
+                // What is known of it by now counts before what was saved of it.
+                let mut merged = known.clone();
+                F::update(&mut merged, &node, ToldBy::Others);
+                node = merged;
+            }
             if !self.table.would_admit(&node) {
                 continue;
             }

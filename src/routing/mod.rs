@@ -4,15 +4,37 @@
 //! | --- | --- |
 //! | an answer names a node | it becomes a candidate of [include](crate::Include), if the table would admit it and it has not [failed lately](crate::IncludeConfig::retry_interval) |
 //! | the driver reports a node as [discovered](crate::RoutingInbound::Discovered) | the same, and its failed checks are forgotten |
+//! | the same, and another node of the table has its key | the node of the table is checked, unless it was heard from within a minute; it leaves only if its checks fail |
 //! | a candidate passes its check | it is offered to the table; if its bucket is full, it replaces the node there with the most failed probes, if one has failed any |
 //! | a node answers a request of this machine, and its answer names a node or it is a seed of a bootstrap | it is offered to the table |
 //! | a node of the table answers a request of this machine | its entry is refreshed, and its [probe](crate::Probe) postponed |
-//! | a request times out or fails | nothing is removed: the node's probe is due now, and its result decides |
+//! | a request times out, fails, or [could not be sent](crate::Failure::Unreachable) | nothing is removed: the node's probe is due now, and its result decides |
+//! | [nobody accepts](crate::Failure::ConnectionRefused) where the node is said to be | counts as a failed probe at once |
+//! | [parts](crate::Response::part) of an answer came, and the last did not | as if it had been answered |
+//! | the node is gone, as the driver [reports](crate::RoutingInbound::Gone) or a [request shows](crate::Failure::Gone) | it leaves the table, the seeds and the queue of candidates at once |
+//! | the driver [bans](crate::RoutingInbound::Banned) a node | the same; it is neither asked nor admitted until the time has passed |
+//! | the node is a [client](crate::RoutingInbound::Client) | it leaves the table, and is not admitted until it is reported as a [server](crate::RoutingInbound::Server) or answers a request of an operation by naming a node |
 //! | a request is cancelled because its operation ended | nothing |
 //! | [`TableConfig::max_failures`](crate::TableConfig::max_failures) probes in a row fail | the node is removed |
 //! | fewer than [`BootstrapConfig::min_nodes`](crate::BootstrapConfig::min_nodes) nodes are left | a [`NearEmpty`](crate::RoutingOutbound::NearEmpty) notice, and an automatic bootstrap from the remembered seeds, unless a bootstrap is running |
 //! | the caller starts a bootstrap while an automatic one is running | it replaces the automatic one, whose requests are cancelled without a notice, and begins from its seeds too |
 //! | a bootstrap ends | a [`Bootstrapped`](crate::RoutingOutbound::Bootstrapped) notice; [explore](crate::Explore) refreshes all buckets farther away than the closest neighbour |
+//!
+//! # Identity
+//!
+//! A node is what [`PartialEq`] of its id says: see [`Family`](crate::Family#a-node-is-an-identity). What is told about
+//! one that is known is merged by [`update`](crate::Family::update): the node's own word in the table, the seeds
+//! and the queue of candidates, and that of others in the table and in lookups that have no answer of it yet. If the
+//! table's entry changes, an [`Updated`](crate::RoutingOutbound::Updated) notice says so. A node that moves into a
+//! [group](crate::Family::group) that has as many nodes in the table as it may leaves the table.
+//!
+//! A node whose key another node of the table has is not admitted while that one is there: where the transport does not
+//! prove identity, anybody can claim a key. If it [contacts](crate::RoutingInbound::Discovered) this node, the holder of
+//! the key is checked, unless it was heard from within a minute; it leaves when as many of its checks in a row have
+//! failed as [`TableConfig::max_failures`](crate::TableConfig::max_failures) says. The
+//! [guide](crate::guide::bring_your_own_wire) has the table of all cases.
+//!
+//! # How it is built
 //!
 //! The [`Coordinator`](crate::Coordinator) does all of this beside its operations;
 //! [`Maintenance`](crate::Maintenance) does it alone. All of it is side-effect work: its events have links
@@ -24,8 +46,9 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | this one | `Routing`: the table and its maintenance, driver events, the next time-out |
-//! | `table.rs` | the k-buckets |
+//! | `table.rs`, `table_view.rs` | the k-buckets; their nodes as a value, for the tasks that serve others |
 //! | `membership.rs` | how nodes enter and leave the table |
+//! | `identity.rs` | what is told about nodes: addresses, gone, client and server; changes of this node's own id |
 //! | `checks.rs`, `liveness_check.rs` | checks of candidates and of table nodes; what both have in common |
 //! | `candidate_queue.rs`, `include.rs` | include: the queue of candidates, and as a machine |
 //! | `probe_list.rs`, `probe.rs` | probe: the list of table nodes, and as a machine |
@@ -42,12 +65,14 @@ pub(crate) mod config;
 mod due_lookups;
 pub(crate) mod events;
 pub(crate) mod explore_schedule;
+mod identity;
 pub mod include;
 mod liveness_check;
 mod membership;
 pub mod probe;
 pub(crate) mod probe_list;
 pub mod table;
+pub(crate) mod table_view;
 #[cfg(test)]
 mod tests;
 
@@ -61,7 +86,7 @@ use crate::routing::config::{RoutingConfig, RoutingCounts};
 use crate::routing::events::{EmitsRouting, RoutingInbound};
 use crate::routing::explore_schedule::ExploreSchedule;
 use crate::routing::probe_list::ProbeList;
-use crate::routing::table::RoutingTable;
+use crate::routing::table::{RoutingTable, TableEntry};
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::secret::Seeds;
@@ -93,15 +118,18 @@ impl<F: Family> Routing<F> {
         seeds: &Seeds,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
-        let (local, hash) = (table.local(), seeds.hash);
-        let mut probe = config.probe.map(|probe| ProbeList::new(local, &probe, hash)).transpose()?;
+        let (local, hash) = (&table.local_node().target, seeds.hash);
+        let mut probe = config.probe.map(|probe| ProbeList::new(local.clone(), &probe, hash)).transpose()?;
         if let Some(probe) = &mut probe {
             table.iter().for_each(|entry| probe.insert(entry.node(), entry.last_seen()));
         }
         Ok(Self {
-            table,
             bootstrap: config.bootstrap.map(BootstrapSchedule::new).transpose()?,
-            include: config.include.map(|include| CandidateQueue::new(&include, hash)).transpose()?,
+            include: config
+                .include
+                .map(|include| CandidateQueue::new(local.clone(), &include, hash))
+                .transpose()?,
+            table,
             probe,
             explore: config
                 .explore
@@ -133,15 +161,29 @@ impl<F: Family> Routing<F> {
                 if let Some(round_trip) = round_trip {
                     call.requests.observe(round_trip);
                 }
+                self.told_by_itself(call, &node, || context::detached(context));
                 self.offer_live(call, &node, round_trip, || context::detached(context));
             }
             RoutingInbound::Disconnected(node) => {
                 self.report_failure(call, &node, || context::detached(context));
             }
             RoutingInbound::Discovered(node) => {
+                self.told_by_itself(call, &node, || context::detached(context));
                 self.discovered(call.now, &node, || context::detached(context));
             }
             RoutingInbound::Client(node) => self.mark_client(call, node, context),
+            RoutingInbound::Server(node) => {
+                self.serves_again(&node);
+                self.told_by_itself(call, &node, || context::detached(context));
+                self.discovered(call.now, &node, || context::detached(context));
+            }
+            RoutingInbound::Gone(node) => self.gone(call, &node, || context::detached(context)),
+            RoutingInbound::Banned { node, duration } => {
+                self.gone(call, &node, || context::detached(context));
+                call.requests.ban(call.now, node, call.now + duration);
+            }
+            RoutingInbound::Family(family) => self.change_family(call, family, context),
+            RoutingInbound::Identity(target) => self.change_identity(call, target, context),
             RoutingInbound::Seeds(seeds) => self.remember_seeds(&seeds),
             RoutingInbound::Restore(saved) => self.restore(call, saved, context),
         }
@@ -167,6 +209,16 @@ impl<F: Family> Routing<F> {
 
     pub(crate) fn refreshes(&self, cpl: u32) -> u64 {
         self.explore.as_ref().map_or(0, |explore| explore.refreshes(cpl))
+    }
+
+    /// Visits all nodes that the table and its maintenance hold.
+    pub(crate) fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
+        self.table.iter().map(TableEntry::node).for_each(&mut *visit);
+        self.bootstrap.iter().flat_map(|part| &part.seeds).for_each(&mut *visit);
+        self.clients.visit_nodes(visit);
+        if let Some(include) = &self.include {
+            include.visit_nodes(visit);
+        }
     }
 
     /// Whether the probe list holds a node; `None` if probing is off.

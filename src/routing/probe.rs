@@ -68,13 +68,13 @@ pub struct Probe<F: Family> {
 }
 
 impl<F: Family> Probe<F> {
-    /// A machine of the node whose own key is `local`: if several checks are due, nodes nearer to that key
+    /// A machine of the node whose own id is `local`: if several checks are due, nodes nearer to its key
     /// are checked first.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn new(
-        local: F::Key,
+        local: F::Target,
         probe: &ProbeConfig,
         network: NetworkConfig,
         secret: &Secret,
@@ -121,8 +121,8 @@ impl<F: Family> CheckList<F, Outbound<F>> for ProbeList<F> {
         let Some(probed) = self.end(call, check.slot, request, ending).filter(|probed| probed.sent) else {
             return;
         };
-        let Probed { node, round_trip, link, .. } = probed;
-        let passed = ending == Ending::Answered;
+        let Probed { node, elapsed: round_trip, link, .. } = probed;
+        let passed = ending.is_answer();
         let event = if passed { Outbound::Passed { node, round_trip } } else { Outbound::Missed(node) };
         call.emit_detached(event, context::continued(cause, &link));
     }
@@ -139,7 +139,7 @@ impl<F: Family> Machine for Probe<F> {
             Inbound::Remove(node) => list.remove(call, &node),
             Inbound::Alive(node) => list.postpone(call.now, &node),
             Inbound::Suspect(node) => list.expedite(call.now, &node, context::source(&context)),
-            Inbound::Response(response) => respond(list, call, &response, &context),
+            Inbound::Response(response) => respond(list, call, response, &context),
             Inbound::Tick => {}
         });
     }

@@ -12,6 +12,7 @@ use crate::vocabulary::id::RequestId;
 use crate::vocabulary::key::Key;
 use crate::vocabulary::outbound::EmitsRequests;
 use crate::vocabulary::request_events::Initiator;
+use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
 use core::cmp::Reverse;
 use core::time::Duration;
@@ -78,7 +79,7 @@ pub struct ProbeCounts {
 #[derive(Clone, Debug)]
 pub(crate) struct ProbeList<F: Family> {
     local: F::Key,
-    checks: LivenessChecks,
+    checks: LivenessChecks<F>,
     interval: Duration,
     retry_interval: Duration,
     nodes: Slab<ProbeEntry<F>>,
@@ -110,18 +111,20 @@ impl<F: Family> ProbeEntry<F> {
 /// A check that ended.
 pub(crate) struct Probed<F: Family> {
     pub(crate) node: F::Node,
-    pub(crate) round_trip: Duration,
+    /// The time from request to answer, and the round trip if that measures one.
+    pub(crate) elapsed: Duration,
+    pub(crate) round_trip: Option<Duration>,
     pub(crate) link: SpanContext,
     /// Its request was sent, so the result is evidence about the node.
     pub(crate) sent: bool,
 }
 
 impl<F: Family> ProbeList<F> {
-    pub(crate) fn new(local: F::Key, config: &ProbeConfig, hash: u64) -> Result<Self, ConfigError> {
+    pub(crate) fn new(local: F::Target, config: &ProbeConfig, hash: u64) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self {
-            local,
-            checks: LivenessChecks::new(Initiator::Probe, config.timeout, config.max_in_flight),
+            local: local.key(),
+            checks: LivenessChecks::new(Initiator::Probe, local, config.timeout, config.max_in_flight),
             interval: config.interval,
             retry_interval: config.retry_interval,
             nodes: Slab::new(),
@@ -147,6 +150,27 @@ impl<F: Family> ProbeList<F> {
         slot.and_then(|slot| self.nodes.get(*slot as usize)).is_some_and(|entry| entry.node == *node)
     }
 
+    /// What is known of a node has changed.
+    pub(crate) fn set_node(&mut self, node: &F::Node) {
+        if let Some((_, entry)) = self.entry_mut(node) {
+            entry.node = node.clone();
+        }
+    }
+
+    /// This node has another id, by whose key the checks that are due at once are ordered.
+    pub(crate) fn set_own_target(&mut self, target: F::Target) {
+        self.local = target.key();
+        self.checks.set_own_target(target);
+        let due: Vec<_> = self.nodes.iter().map(|(slot, entry)| (slot, F::key(&entry.node))).collect();
+        for (slot, key) in due {
+            #[allow(clippy::cast_possible_truncation)] // as in `insert`
+            let slot = slot as u32;
+            if let Some((at, _)) = self.due.get(slot) {
+                self.schedule(slot, key, at);
+            }
+        }
+    }
+
     fn schedule(&mut self, slot: u32, key: F::Key, at: Instant) {
         self.due.set(slot, (at, Reverse(self.local.common_prefix_len(&key))));
     }
@@ -154,6 +178,7 @@ impl<F: Family> ProbeList<F> {
     /// Adds a node that is known to be live now. It replaces another node with the same key.
     pub(crate) fn add<E: EmitsRequests<F>>(&mut self, call: &mut CallContext<'_, F, E>, node: &F::Node) {
         if self.contains(node) {
+            self.set_node(node);
             return;
         }
         let key = F::key(node);
@@ -249,7 +274,7 @@ impl<F: Family> ProbeList<F> {
         let entry = self.nodes.get_mut(slot as usize)?;
         let (node, link) = (entry.node.clone(), entry.link());
         let request = self.checks.end(call, id, ending, &link)?;
-        let (passed, sent) = (ending == Ending::Answered, request.is_emitted());
+        let (passed, sent) = (ending.is_answer(), request.is_emitted());
         entry.check = None;
         entry.last_failed = !passed && sent;
         if passed {
@@ -259,7 +284,13 @@ impl<F: Family> ProbeList<F> {
         self.counts.failed += u64::from(entry.last_failed);
         let next = call.now + if passed { self.interval } else { self.retry_interval };
         self.schedule(slot, F::key(&node), next);
-        Some(Probed { node, round_trip: request.age(call.now), link, sent })
+        Some(Probed {
+            node,
+            elapsed: call.elapsed(&request),
+            round_trip: call.round_trip(&request),
+            link,
+            sent,
+        })
     }
 
     /// When the next check is due, if it can begin. A check that is due at `FAR_FUTURE` never begins.

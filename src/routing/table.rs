@@ -6,6 +6,7 @@ use crate::vocabulary::config_error::{ConfigError, require};
 use crate::vocabulary::family::Recordable;
 use crate::vocabulary::family::{Family, Group};
 use crate::vocabulary::key::Key;
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::secret::{Secret, Seeds};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
@@ -139,7 +140,7 @@ pub enum Rejection {
     Refused,
     /// Its bucket is full of nodes that have not failed.
     BucketFull,
-    /// Another node with the same key is in the table and has not failed.
+    /// Another node with the same key is in the table. It stays until its own failures remove it.
     KeyTaken,
     /// Its group has as many nodes in the table as it may.
     GroupInTable,
@@ -154,9 +155,9 @@ pub enum Rejection {
 /// likeliest to stay (paper, section 2.2).
 #[derive(Clone, Debug)]
 pub struct RoutingTable<F: Family> {
-    local: F::Key,
+    local: LocalNode<F>,
     config: TableConfig,
-    /// By common prefix length with `local`; only as many as are needed. Each bucket is in order of admission,
+    /// By common prefix length with the own key; only as many as are needed. Each bucket is in order of admission,
     /// oldest first.
     buckets: Vec<Vec<TableEntry<F>>>,
     /// How many nodes of each group are in the table. Never iterated.
@@ -165,23 +166,42 @@ pub struct RoutingTable<F: Family> {
 }
 
 impl<F: Family> RoutingTable<F> {
-    /// An empty table around the key `local`.
+    /// An empty table of the node whose own id is `local`.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that is out of bounds.
-    pub fn new(local: F::Key, config: TableConfig, secret: &Secret) -> Result<Self, ConfigError> {
+    pub fn new(local: F::Target, config: TableConfig, secret: &Secret) -> Result<Self, ConfigError> {
         Self::with_seeds(local, config, &secret.seeds())
     }
 
-    pub(crate) fn with_seeds(local: F::Key, config: TableConfig, seeds: &Seeds) -> Result<Self, ConfigError> {
+    pub(crate) fn with_seeds(
+        local: F::Target,
+        config: TableConfig,
+        seeds: &Seeds,
+    ) -> Result<Self, ConfigError> {
         config.validate()?;
         let groups = HashMap::with_hasher(SeededHash(seeds.hash));
-        Ok(Self { local, config, buckets: Vec::new(), groups, len: 0 })
+        Ok(Self { local: LocalNode::new(local), config, buckets: Vec::new(), groups, len: 0 })
     }
 
     /// The node's own key.
     pub const fn local(&self) -> F::Key {
-        self.local
+        *self.local.key()
+    }
+
+    /// The node that the table belongs to.
+    pub(crate) const fn local_node(&self) -> &LocalNode<F> {
+        &self.local
+    }
+
+    /// The same table, with this [value of its family](Family#the-value-of-a-family) instead of the default. Nodes that
+    /// it does not admit leave it.
+    #[must_use]
+    pub fn with_family(mut self, family: F) -> Self {
+        for node in self.set_family(family) {
+            self.remove(&node);
+        }
+        self
     }
 
     /// The number of nodes in the table.
@@ -205,7 +225,7 @@ impl<F: Family> RoutingTable<F> {
     /// Offers a node that is known to be live at `now`: it answered, after `round_trip` if that was measured.
     /// The limits count the nodes in the table, never those that were merely offered.
     pub fn offer(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> Offered<F> {
-        let cpl = self.local.common_prefix_len(&F::key(node));
+        let cpl = self.local.key().common_prefix_len(&F::key(node));
         let victim = match self.placement(cpl, node) {
             Placement::Present(index) => {
                 let bucket = self.buckets.get_mut(cpl as usize);
@@ -227,6 +247,12 @@ impl<F: Family> RoutingTable<F> {
             failures: 0,
         };
         entry.mark_seen(now, round_trip);
+        self.push(cpl, entry);
+        Offered::Admitted { evicted }
+    }
+
+    /// Adds an entry to its bucket, which has room for it.
+    fn push(&mut self, cpl: u32, entry: TableEntry<F>) {
         if self.buckets.len() <= cpl as usize {
             self.buckets.resize_with(cpl as usize + 1, Vec::new);
         }
@@ -236,18 +262,30 @@ impl<F: Family> RoutingTable<F> {
                 let room = self.config.bucket_size.saturating_sub(bucket.len());
                 bucket.reserve_exact(bucket.len().max(4).min(room));
             }
+            let group = F::group(&entry.node);
             bucket.push(entry);
             self.len += 1;
-            if let Some(group) = F::group(node) {
+            if let Some(group) = group {
                 *self.groups.entry(group).or_insert(0) += 1;
             }
         }
-        Offered::Admitted { evicted }
+    }
+
+    /// A node of this group has left the table, or the group.
+    fn leave_group(groups: &mut HashMap<Group, usize, SeededHash>, group: Option<Group>) {
+        if let Some(group) = group
+            && let Some(count) = groups.get_mut(&group)
+        {
+            *count -= 1;
+            if *count == 0 {
+                groups.remove(&group);
+            }
+        }
     }
 
     /// Whether a node that is not in the table would be admitted if it were offered now.
     pub fn would_admit(&self, node: &F::Node) -> bool {
-        let cpl = self.local.common_prefix_len(&F::key(node));
+        let cpl = self.local.key().common_prefix_len(&F::key(node));
         matches!(self.placement(cpl, node), Placement::Free | Placement::Replace(_))
     }
 
@@ -259,23 +297,21 @@ impl<F: Family> RoutingTable<F> {
         let bucket = self.bucket(cpl);
         let full = bucket.len() >= self.config.bucket_size;
         let key = F::key(node);
-        let same_key = bucket.iter().position(|entry| F::key(&entry.node) == key);
-        if let Some((index, entry)) = same_key.and_then(|index| Some((index, bucket.get(index)?))) {
-            if entry.node == *node {
-                return Placement::Present(index);
-            }
-            if entry.failures == 0 {
-                return Placement::Rejected(Rejection::KeyTaken);
-            }
+        if let Some((index, entry)) = bucket.iter().enumerate().find(|(_, entry)| F::key(&entry.node) == key)
+        {
+            return if entry.node == *node {
+                Placement::Present(index)
+            } else {
+                Placement::Rejected(Rejection::KeyTaken)
+            };
         }
-        let victim = same_key.or_else(|| {
-            let worst = bucket.iter().enumerate().max_by_key(|(_, entry)| entry.failures);
-            worst.filter(|(_, entry)| full && entry.failures > 0).map(|(index, _)| index)
-        });
+        let worst = || bucket.iter().enumerate().max_by_key(|(_, entry)| entry.failures);
+        let victim = if full { worst().filter(|(_, entry)| entry.failures > 0) } else { None };
+        let victim = victim.map(|(index, _)| index);
         if victim.is_none() && full {
             return Placement::Rejected(Rejection::BucketFull);
         }
-        if !F::admits(node) {
+        if !self.local.family.admits(node) {
             return Placement::Rejected(Rejection::Refused);
         }
         let victim_group = victim.and_then(|index| bucket.get(index)).and_then(|entry| F::group(&entry.node));
@@ -290,6 +326,62 @@ impl<F: Family> RoutingTable<F> {
             }
         }
         victim.map_or(Placement::Free, Placement::Replace)
+    }
+
+    /// The other node that holds the key of this one.
+    pub(crate) fn key_holder(&self, node: &F::Node) -> Option<&TableEntry<F>> {
+        let key = F::key(node);
+        let bucket = self.bucket(self.local().common_prefix_len(&key)).iter();
+        bucket.filter(|entry| F::key(&entry.node) == key).find(|entry| entry.node != *node)
+    }
+
+    /// Takes over what is known of a node that is in the table.
+    pub(crate) fn replace(&mut self, node: &F::Node) {
+        let Some((cpl, index)) = self.find(node) else { return };
+        let bucket = self.buckets.get_mut(cpl as usize);
+        let Some(entry) = bucket.and_then(|bucket| bucket.get_mut(index)) else { return };
+        let (before, after) = (F::group(&entry.node), F::group(node));
+        entry.node.clone_from(node);
+        if before != after {
+            Self::leave_group(&mut self.groups, before);
+            if let Some(group) = after {
+                *self.groups.entry(group).or_insert(0) += 1;
+            }
+        }
+    }
+
+    /// Whether the group of a node has more nodes in the table, or in its bucket, than it may.
+    pub(crate) fn exceeds_group_limits(&self, node: &F::Node) -> bool {
+        let Some(group) = F::group(node) else { return false };
+        let bucket = self.bucket(self.local.key().common_prefix_len(&F::key(node)));
+        let in_bucket = bucket.iter().filter(|entry| F::group(&entry.node) == Some(group)).count();
+        in_bucket > self.config.max_per_group_in_bucket
+            || self.groups.get(&group).is_some_and(|count| *count > self.config.max_per_group)
+    }
+
+    /// Sets the value of the family. Returns the nodes that it does not admit.
+    pub(crate) fn set_family(&mut self, family: F) -> Vec<F::Node> {
+        self.local.family = family;
+        let nodes = self.iter().map(TableEntry::node);
+        nodes.filter(|node| !self.local.family.admits(node)).cloned().collect()
+    }
+
+    /// Sorts the nodes anew around another id, oldest first. Returns those for which there is no room.
+    pub(crate) fn rekey(&mut self, target: F::Target) -> Vec<F::Node> {
+        self.local.set_target(target);
+        let mut entries: Vec<_> = core::mem::take(&mut self.buckets).into_iter().flatten().collect();
+        entries.sort_by_key(TableEntry::added);
+        self.groups.clear();
+        self.len = 0;
+        let mut left = Vec::new();
+        for entry in entries {
+            let cpl = self.local.key().common_prefix_len(&F::key(&entry.node));
+            match self.placement(cpl, &entry.node) {
+                Placement::Free => self.push(cpl, entry),
+                _ => left.push(entry.node),
+            }
+        }
+        left
     }
 
     /// Sets when the node was last seen to `age` before the current value. Without effect if it is not in the
@@ -362,12 +454,12 @@ impl<F: Family> RoutingTable<F> {
     /// All nodes in order of distance to `target`, closest first. Take as many as are needed: each bucket is
     /// sorted only when the iterator reaches it.
     pub fn closest(&self, target: F::Key) -> Closest<'_, F> {
-        let home = self.local.common_prefix_len(&target);
+        let home = self.local.key().common_prefix_len(&target);
         Closest { table: self, target, home, stage: Stage::Home, sorted: SmallVec::new(), next: 0 }
     }
 
     fn find(&self, node: &F::Node) -> Option<(u32, usize)> {
-        let cpl = self.local.common_prefix_len(&F::key(node));
+        let cpl = self.local.key().common_prefix_len(&F::key(node));
         let index = self.bucket(cpl).iter().position(|entry| entry.node == *node)?;
         Some((cpl, index))
     }
@@ -376,14 +468,7 @@ impl<F: Family> RoutingTable<F> {
         let bucket = self.buckets.get_mut(cpl as usize).filter(|bucket| index < bucket.len())?;
         let node = bucket.remove(index).node;
         self.len -= 1;
-        if let Some(group) = F::group(&node)
-            && let Some(count) = self.groups.get_mut(&group)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.groups.remove(&group);
-            }
-        }
+        Self::leave_group(&mut self.groups, F::group(&node));
         Some(node)
     }
 }
@@ -431,7 +516,7 @@ impl<F: Family> Closest<'_, F> {
     fn next_bucket(&mut self) -> Option<u32> {
         #[allow(clippy::cast_possible_truncation)] // as many buckets as a key has bits
         let buckets = self.table.buckets.len() as u32;
-        let differs = |cpl| self.target.bit(cpl) != self.table.local.bit(cpl);
+        let differs = |cpl| self.target.bit(cpl) != self.table.local.key().bit(cpl);
         loop {
             match self.stage {
                 Stage::Home => {
@@ -488,11 +573,12 @@ mod tests {
     use crate::{Key8, Key160};
     use proptest::prelude::*;
 
-    #[derive(Clone, Debug, PartialEq)]
+    #[derive(Clone, Debug, Default, PartialEq)]
     struct Tiny;
 
     impl Family for Tiny {
         type Key = Key8;
+        type Target = Key8;
         type Node = Key8;
         type Message = ();
 
@@ -502,11 +588,12 @@ mod tests {
     }
 
     /// Nodes that name a group and differ in address.
-    #[derive(Clone, Debug, PartialEq)]
+    #[derive(Clone, Debug, Default, PartialEq)]
     struct Grouped;
 
     impl Family for Grouped {
         type Key = Key8;
+        type Target = Key8;
         type Node = (u8, u8);
         type Message = ();
 
@@ -603,8 +690,12 @@ mod tests {
         assert_eq!(table.offer(NOW, &(9, 2), None), Offered::Rejected(Rejection::KeyTaken));
         assert!(!table.record_failure(&(9, 2)), "a failure at a bogus address is no failure of the node");
         assert_eq!(table.get(&(9, 1)).map(TableEntry::failures), Some(0));
-        let _ = table.record_failure(&(9, 1));
-        assert_eq!(table.offer(NOW, &(9, 2), None), Offered::Admitted { evicted: Some((9, 1)) });
+        // A lost message is not enough: the node leaves when its own failures remove it.
+        assert!(!table.record_failure(&(9, 1)) && !table.record_failure(&(9, 1)));
+        assert_eq!(table.offer(NOW, &(9, 2), None), Offered::Rejected(Rejection::KeyTaken));
+        assert_eq!(table.key_holder(&(9, 2)).map(TableEntry::node), Some(&(9, 1)));
+        assert!(table.record_failure(&(9, 1)) && table.key_holder(&(9, 2)).is_none());
+        assert_eq!(table.offer(NOW, &(9, 2), None), Offered::Admitted { evicted: None });
     }
 
     proptest! {
@@ -643,10 +734,11 @@ mod tests {
 
         #[test]
         fn the_closest_come_first(local: [u8; 20], target: [u8; 20], near: u8, nodes: Vec<[u8; 20]>) {
-            #[derive(Clone, Debug, PartialEq)]
+            #[derive(Clone, Debug, Default, PartialEq)]
             struct Wide;
             impl Family for Wide {
                 type Key = Key160;
+                type Target = Key160;
                 type Node = Key160;
                 type Message = ();
                 fn key(node: &Key160) -> Key160 {

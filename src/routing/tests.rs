@@ -8,11 +8,12 @@ use crate::{
 };
 
 /// A key and an address.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Addressed;
 
 impl Family for Addressed {
     type Key = Key8;
+    type Target = Key8;
     type Node = (u8, u8);
     type Message = ();
 

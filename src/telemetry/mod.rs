@@ -27,16 +27,16 @@
 //! | --- | --- | --- |
 //! | `rpc.system.name` | requests | `kademlia` |
 //! | `rpc.method` | requests | as the name of the span |
-//! | `error.type` | requests, operations | why it failed: `timeout`, `failed`, `rejected`; `refused`, `deadline exceeded`, `unsuccessful`. If it is set, the status of the span is an error. `unsuccessful` is a broadcast that has not met its [success](crate::broadcast::events::Success); a broadcast that has met it is no error, even at its deadline |
+//! | `error.type` | requests, operations | why it failed: `timeout`, `failed`, `unreachable`, `connection_refused`, `gone`, `rejected`; `refused`, `deadline exceeded`, `unsuccessful`. If it is set, the status of the span is an error. `unsuccessful` is a broadcast that has not met its [success](crate::broadcast::events::Success); a broadcast that has met it is no error, even at its deadline |
 //! | `kad.operation` | operations and their requests | the tag, up to 2^63 - 1 |
 //! | `kad.initiator` | requests that are side effects | `bootstrap`, `explore`, `include`, `probe`, `background` |
 //! | `kad.target` | all but crawls | the key that is looked up or asked about; of a broadcast, the key of its first record |
 //! | `kad.node` | requests | the node, by its `Debug`; it can be [replaced](Spans::describe_nodes) by others, for example `network.peer.address` |
 //! | `kad.hop` | requests | length of the causal chain that led to the node: 1 for a seed, else one more than the hop of the answer that first named it |
 //! | `kad.deadline.remaining` | all | seconds from its beginning to its deadline |
-//! | `kad.end` | requests, and operations that are abandoned | how it ended: `answered`, `failed`, `rejected`, `timed out`, or why else it was cancelled: `operation ended`, `lookup ended`, `superseded` by another request to the node, `unneeded`; `abandoned`, if [the program ended](Traced::abandon) |
+//! | `kad.end` | requests, and operations that are abandoned | how it ended: `answered`, `failed`, `unreachable`, `connection refused`, `gone`, `rejected`, `timed out`, or why else it was cancelled: `incomplete` (a part of the answer came), `operation ended`, `lookup ended`, `superseded` by another request to the node, `unneeded`; `abandoned`, if [the program ended](Traced::abandon) |
 //! | `kad.closer` | requests that were answered | how many nodes the answer names |
-//! | `kad.request.size`, `kad.response.size` | requests | bytes, if the driver [sets it](Traced::request_span) |
+//! | `kad.request.size`, `kad.response.size` | requests | bytes, if the driver sets it: [in the task of the engine](Traced::request_span) or [in any other](Traced::share_attributes) |
 //! | `kad.outcome` | operations | how it ended |
 //! | `kad.sent`, `kad.answered`, `kad.failed`, `kad.timed_out`, `kad.cancelled`, `kad.hops` | operations | its statistics |
 //! | `kad.closest` | lookups | the closest nodes that answered: partial, if the outcome says so |
@@ -70,9 +70,11 @@
 
 pub mod following_a_lookup;
 mod metrics;
+mod span_attributes;
 mod spans;
 mod traced;
 
 pub use metrics::Metrics;
+pub use span_attributes::SpanAttributes;
 pub use spans::{RequestEnd, Spans};
 pub use traced::Traced;

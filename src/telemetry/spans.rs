@@ -8,6 +8,7 @@ use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::operation_events::{Contact, Finish, OperationStats, Outcome, Refused, Start};
 use crate::vocabulary::request_events::{Ask, CancelReason, Failure, Initiator, Request, Response};
+use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
 use core::fmt;
 use opentelemetry::trace::{Link, Span, SpanBuilder, SpanKind, Status, TraceContextExt, Tracer};
@@ -23,10 +24,11 @@ use std::time::SystemTime;
 /// use kad_proto::{Family, Instant, Key8, Machine, NetworkConfig, Query, QueryConfig, Secret, Stamped, Start};
 /// use std::time::SystemTime;
 ///
-/// # #[derive(Clone, Debug, PartialEq)]
+/// # #[derive(Clone, Debug, Default, PartialEq)]
 /// # struct Tiny;
 /// # impl Family for Tiny {
 /// #     type Key = Key8;
+/// #     type Target = Key8;
 /// #     type Node = Key8;
 /// #     type Message = ();
 /// #     fn key(node: &Key8) -> Key8 {
@@ -65,8 +67,14 @@ pub enum RequestEnd {
         /// How many nodes the answer names.
         closer: usize,
     },
-    /// The driver reported a failure.
+    /// The driver reported a failure, for a reason that is not known.
     Failed,
+    /// The node could not be reached.
+    Unreachable,
+    /// Nobody accepts connections there.
+    ConnectionRefused,
+    /// The node is not there any more.
+    Gone,
     /// The node is alive, and rejected it.
     Rejected,
     /// The engine cancelled it.
@@ -79,6 +87,9 @@ impl RequestEnd {
     pub const fn error(self) -> Option<&'static str> {
         match self {
             Self::Failed => Some("failed"),
+            Self::Unreachable => Some("unreachable"),
+            Self::ConnectionRefused => Some("connection_refused"),
+            Self::Gone => Some("gone"),
             Self::Rejected => Some("rejected"),
             Self::Cancelled(CancelReason::TimedOut) => Some("timeout"),
             Self::Answered { .. } | Self::Cancelled(_) => None,
@@ -92,6 +103,9 @@ impl fmt::Display for RequestEnd {
         match self {
             Self::Answered { .. } => f.write_str("answered"),
             Self::Failed => f.write_str("failed"),
+            Self::Unreachable => f.write_str("unreachable"),
+            Self::ConnectionRefused => f.write_str("connection refused"),
+            Self::Gone => f.write_str("gone"),
             Self::Rejected => f.write_str("rejected"),
             Self::Cancelled(reason) => reason.fmt(f),
         }
@@ -173,7 +187,7 @@ impl<F: Family, T: Tracer> Spans<F, T> {
         let attributes = || {
             let mut attributes = (self.describe)(&request.node);
             attributes.extend([
-                KeyValue::new("kad.target", format!("{:?}", request.target)),
+                KeyValue::new("kad.target", format!("{:?}", request.target.key())),
                 KeyValue::new("kad.hop", i64::from(request.hop)),
             ]);
             attributes
@@ -200,7 +214,7 @@ impl<F: Family, T: Tracer> Spans<F, T> {
             "find" => "kad find",
             _ => "kad message",
         };
-        self.operation(now, name, start.tag, Some(start.target), context)
+        self.operation(now, name, start.tag, Some(start.target.key()), context)
     }
 
     /// Like [`lookup`](Self::lookup), for a crawl.
@@ -210,7 +224,7 @@ impl<F: Family, T: Tracer> Spans<F, T> {
 
     /// Like [`lookup`](Self::lookup), for a broadcast.
     pub fn broadcast(&self, now: Instant, start: &StartBroadcast<F>, context: &Context) -> T::Span {
-        let target = start.records.first().map(|record| record.key);
+        let target = start.records.first().map(|record| record.target.key());
         self.operation(now, "kad broadcast", start.tag, target, context)
     }
 
@@ -342,10 +356,14 @@ fn kind_of<F: Family>(start: &Start<F>, local: F::Key) -> &'static str {
 
 /// The request that an inbound event ends, if any, and how.
 pub(super) fn request_end<F: Family>(event: &Inbound<F>) -> Option<(RequestId, RequestEnd)> {
-    let Inbound::Response(Response { request, result }) = event else { return None };
+    let Inbound::Response(Response { request, result, .. }) = event else { return None };
     let end = match result {
+        Ok(answer) if answer.is_part => return None,
         Ok(answer) => RequestEnd::Answered { closer: answer.closer.len() },
         Err(Failure::Failed) => RequestEnd::Failed,
+        Err(Failure::Unreachable) => RequestEnd::Unreachable,
+        Err(Failure::ConnectionRefused) => RequestEnd::ConnectionRefused,
+        Err(Failure::Gone) => RequestEnd::Gone,
         Err(Failure::Rejected(_)) => RequestEnd::Rejected,
     };
     Some((*request, end))

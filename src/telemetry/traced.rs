@@ -5,6 +5,7 @@ use crate::coordinator::Coordinator;
 use crate::coordinator::events::{Inbound, Outbound};
 use crate::deadline::MonotonicClock;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::span_attributes::SpanAttributes;
 use crate::telemetry::spans::{RequestEnd, Spans, is_noop, request_end};
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
@@ -26,10 +27,11 @@ use std::time::SystemTime;
 /// use kad_proto::{Config, Coordinator, Family, Instant, Key8, Machine, Secret, Stamped, Start};
 /// use std::time::SystemTime;
 ///
-/// # #[derive(Clone, Debug, PartialEq)]
+/// # #[derive(Clone, Debug, Default, PartialEq)]
 /// # struct Tiny;
 /// # impl Family for Tiny {
 /// #     type Key = Key8;
+/// #     type Target = Key8;
 /// #     type Node = Key8;
 /// #     type Message = ();
 /// #     fn key(node: &Key8) -> Key8 {
@@ -63,6 +65,8 @@ struct Tracing<F: Family, T: Tracer> {
     /// Spans of live operations, by tag.
     operations: HashMap<u64, T::Span>,
     requests: HashMap<RequestId, T::Span>,
+    /// What other tasks add to the spans of requests, if they may.
+    shared: Option<SpanAttributes>,
     /// The tracer makes no spans: no provider is installed.
     is_noop: bool,
 }
@@ -78,7 +82,7 @@ impl<F: Family, T: Tracer, M: AsRef<Coordinator<F>>> Traced<F, T, M> {
     /// The same, with these spans: for example, with [other attributes for nodes](Spans::describe_nodes).
     pub fn with_spans(machine: M, spans: Spans<F, T>) -> Self {
         let (operations, requests) = (HashMap::new(), HashMap::new());
-        let tracing = Some(Tracing { spans, operations, requests, is_noop: false });
+        let tracing = Some(Tracing { spans, operations, requests, shared: None, is_noop: false });
         Self { machine, tracing, metrics: None, clock: MonotonicClock::default() }
     }
 
@@ -117,6 +121,13 @@ impl<F: Family, T: Tracer, M: AsRef<Coordinator<F>>> Traced<F, T, M> {
         self.tracing.as_mut()?.requests.get_mut(&request)
     }
 
+    /// A handle by which other tasks add attributes to the spans of requests, from now on; the same at every call.
+    /// Without a tracer it adds none.
+    pub fn share_attributes(&mut self) -> SpanAttributes {
+        let shared = self.tracing.as_mut().map(|tracing| tracing.shared.get_or_insert_default().clone());
+        shared.unwrap_or_default()
+    }
+
     /// The span of the live operation with this tag, for the same purpose. `None` without a tracer, and for all
     /// other tags.
     pub fn operation_span(&mut self, tag: u64) -> Option<&mut T::Span> {
@@ -129,6 +140,9 @@ impl<F: Family, T: Tracer, M: AsRef<Coordinator<F>>> Traced<F, T, M> {
     pub fn abandon(&mut self, now: Instant) {
         let now = self.clock.advance(now);
         let Some(tracing) = &mut self.tracing else { return };
+        if let Some(shared) = &tracing.shared {
+            shared.clear();
+        }
         let spans = tracing.requests.drain().map(|(_, span)| span);
         for mut span in spans.chain(tracing.operations.drain().map(|(_, span)| span)) {
             span.set_attribute(KeyValue::new("kad.end", "abandoned"));
@@ -230,7 +244,24 @@ enum SpanEffect<S> {
     RequestEnded(RequestId, RequestEnd),
 }
 
+impl<F: Family, T: Tracer> Drop for Tracing<F, T> {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.clear();
+        }
+    }
+}
+
 impl<F: Family, T: Tracer> Tracing<F, T> {
+    /// Ends the span of a request, if it is open.
+    fn end_request(&mut self, now: Instant, request: RequestId, end: RequestEnd) {
+        let Some(mut span) = self.requests.remove(&request) else { return };
+        if let Some(shared) = &self.shared {
+            span.set_attributes(shared.end(request));
+        }
+        self.spans.request_ended(now, span, end);
+    }
+
     /// Handles an inbound event: stamps it with the context of its span, so that the spans that follow are its
     /// children.
     fn inbound(
@@ -276,8 +307,8 @@ impl<F: Family, T: Tracer> Tracing<F, T> {
                 let is_late = out
                     .iter()
                     .any(|it| matches!(&it.event, Outbound::Cancel(cancel) if cancel.id == request));
-                if !is_late && let Some(span) = self.requests.remove(&request) {
-                    self.spans.request_ended(now, span, end);
+                if !is_late {
+                    self.end_request(now, request, end);
                 }
             }
         }
@@ -302,11 +333,12 @@ impl<F: Family, T: Tracer> Tracing<F, T> {
                     }
                     *context = Context::Parent(span.span_context().clone());
                     self.requests.insert(request.id, span);
+                    if let Some(shared) = &self.shared {
+                        shared.begin(request.id);
+                    }
                 }
                 Outbound::Cancel(cancel) => {
-                    if let Some(span) = self.requests.remove(&cancel.id) {
-                        self.spans.request_ended(now, span, RequestEnd::Cancelled(cancel.reason));
-                    }
+                    self.end_request(now, cancel.id, RequestEnd::Cancelled(cancel.reason));
                 }
                 Outbound::Finished(finish) => {
                     if let Some(span) = self.operations.remove(&finish.operation.tag()) {

@@ -124,8 +124,8 @@ impl<F: Family> ContractChecker<F> {
         sent: &RequestInFlight<F>,
     ) -> Checked {
         let (event, now) = (call.event, call.now);
-        let Some(outcome) = outcome_of(&event.event) else { return Ok(()) };
-        let elapsed = now - sent.at;
+        let Some(outcome) = outcome_of(&event.event, sent) else { return Ok(()) };
+        let elapsed = call.elapsed(sent);
         call.cause = sent.background_of;
         call.cause_ambiguous |= sent.background_of.is_none();
         let extra = match &event.event {
@@ -146,11 +146,8 @@ impl<F: Family> ContractChecker<F> {
             None => Context::NONE,
         };
         match outcome {
-            RequestOutcome::Answered { .. } => self.node_alive(call, &sent.node, Some(elapsed), &link),
-            RequestOutcome::Rejected(_) => {
-                self.table.refresh(now, &sent.node, Some(elapsed));
-            }
-            RequestOutcome::Failed | RequestOutcome::TimedOut => self.node_dead(call, &sent.node, &link),
+            RequestOutcome::TimedOut => self.node_dead(call, &sent.node, &link),
+            outcome => self.judge_node(call, &outcome, sent, &link),
         }
         self.count("background: response");
         Ok(())
@@ -186,7 +183,7 @@ impl<F: Family> ContractChecker<F> {
                     sent.deadline < sent.useful_until,
                     "deadline 6: a request that had all the remaining time is not timed out: {sent:?}"
                 );
-                let (outcome, elapsed) = (RequestOutcome::TimedOut, now - sent.at);
+                let (outcome, elapsed) = (RequestOutcome::TimedOut, sent.elapsed(now));
                 let request_end = RequestEnd { now, id, sent, elapsed, outcome: &outcome, extra: None };
                 let silent = op.model.request_failed(&request_end)?;
                 if silent {
@@ -194,6 +191,15 @@ impl<F: Family> ContractChecker<F> {
                     self.node_dead(call, &sent.node, &link);
                 }
                 if store { "background: store timed out" } else { "background: lookup timed out" }
+            }
+            CancelReason::Incomplete => {
+                let (outcome, elapsed) =
+                    (RequestOutcome::Answered { closer: sent.all_named(&[]) }, sent.elapsed(now));
+                let request_end = RequestEnd { now, id, sent, elapsed, outcome: &outcome, extra: None };
+                op.superseded = op.model.request_answered(&request_end)?;
+                let link = link.unwrap_or(Context::NONE);
+                self.judge_node(call, &outcome, sent, &link);
+                "background: incomplete"
             }
             CancelReason::Superseded => {
                 ensure!(

@@ -17,7 +17,7 @@ use crate::testing::operation_model::{
     Counts, NodeState, OperationKind, OperationModel, RequestEnd, RequestSent, Timer, all, is_store_request,
 };
 use crate::testing::request_in_flight::RequestInFlight;
-use crate::testing::target::{differ_in_at_most_one_bit, key_of};
+use crate::testing::target::{is_edge_of, key_of};
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::key::Key;
@@ -97,6 +97,8 @@ pub(super) struct BroadcastModel<F: Family> {
     record: Record<F>,
     target: F::Key,
     query: QueryConfig,
+    /// An answer names fewer than k nodes.
+    names_fewer: bool,
     config: BroadcastConfig,
     start: StartBroadcast<F>,
     strategy: StrategyState<F>,
@@ -167,9 +169,10 @@ impl<F: Family> BroadcastModel<F> {
         start: &StartBroadcast<F>,
         node_state: &NodeState<'_, F>,
     ) -> Option<Self> {
-        let (query, local) = (config.query.clone(), node_state.local);
+        let (query, local) = (config.query.clone(), node_state.local.clone());
         let record = start.records.first()?.clone();
-        let target = key_of::<F>(&record.key);
+        let target = key_of::<F>(&record.target);
+        let names_fewer = local.family.answers().most() < query.k;
         let mut seeds = start.seeds.clone();
         let table = node_state.table.into_iter();
         match &start.strategy {
@@ -181,7 +184,7 @@ impl<F: Family> BroadcastModel<F> {
             }
         }
         let is_find = start.ask == Ask::FindCloser;
-        let candidates = || CandidateModel::new(local, target, config, is_find, None, &seeds);
+        let candidates = || CandidateModel::new(local.clone(), target, config, is_find, None, &seeds);
         let mut fallback_reason = None;
         // An observer cannot see whether a node that timed out is to be asked again while that request waits for
         // capacity, nor whether a node is to be asked that then fails to store.
@@ -222,6 +225,7 @@ impl<F: Family> BroadcastModel<F> {
             record,
             target,
             query,
+            names_fewer,
             config: config.broadcast.clone(),
             start: start.clone(),
             strategy,
@@ -242,7 +246,7 @@ impl<F: Family> BroadcastModel<F> {
         if let Strategy::Static(nodes) = &start.strategy {
             model.exact = true;
             for node in nodes {
-                if F::key(node) != local && !model.stores.iter().any(|store| store.node == *node) {
+                if F::key(node) != *local.key() && !model.stores.iter().any(|store| store.node == *node) {
                     model.add_store(node.clone(), 1);
                 }
             }
@@ -699,7 +703,7 @@ impl<F: Family> BroadcastModel<F> {
             let of = finish.stores.iter().filter(|stored| stored.records.contains(&place));
             let mut holders: Vec<_> = of.map(|stored| F::key(&stored.node)).collect();
             let mut closest: Vec<_> = found.iter().copied().collect();
-            let target = key_of::<F>(&record.key);
+            let target = key_of::<F>(&record.target);
             holders.sort_by_key(|key| key.distance(&target));
             closest.sort_by_key(|key| key.distance(&target));
             closest.truncate(self.query.k);
@@ -767,6 +771,12 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         self.update(now)
     }
 
+    fn answered_in_part(&mut self, now: Instant, id: RequestId, node: &F::Node) {
+        if let Some(candidates) = self.candidates_mut() {
+            candidates.answered_in_part(now, id, node);
+        }
+    }
+
     fn time_passes(&mut self, now: Instant) {
         if let Some(candidates) = self.candidates_mut() {
             candidates.time_passes(now);
@@ -808,7 +818,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
             Ask::Batch { .. } => false,
             ask => {
                 let target = key_of::<F>(&request.target);
-                *ask == self.start.ask && differ_in_at_most_one_bit(&target, &self.target)
+                *ask == self.start.ask && (self.names_fewer || is_edge_of::<F>(&target, &self.target))
             }
         }
     }

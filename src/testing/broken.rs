@@ -7,10 +7,11 @@ use core::fmt;
 /// ```
 /// # use kad_proto::testing::ContractChecker;
 /// # use kad_proto::{Config, Family, Instant, Key8, NetworkConfig, Query, QueryConfig, Secret, Stamped, Start};
-/// # #[derive(Clone, Debug, PartialEq)]
+/// # #[derive(Clone, Debug, Default, PartialEq)]
 /// # struct Tiny;
 /// # impl Family for Tiny {
 /// #     type Key = Key8;
+/// #     type Target = Key8;
 /// #     type Node = Key8;
 /// #     type Message = ();
 /// #     fn key(node: &Key8) -> Key8 {

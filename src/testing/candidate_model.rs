@@ -11,10 +11,11 @@ use crate::lookups::config::QueryConfig;
 use crate::testing::broken::{Checked, broken, ensure, ensure_eq, ensure_some};
 use crate::testing::node_map::NodeMap;
 use crate::testing::operation_model::RequestEnd;
-use crate::testing::target::{differ_in_at_most_one_bit, key_of};
-use crate::vocabulary::family::Family;
+use crate::testing::target::{is_edge_of, key_of};
+use crate::vocabulary::family::{AnswerScope, Family};
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::key::Key;
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::operation_events::{Contact, Outcome};
 use crate::vocabulary::request_events::{Ask, Request};
 use crate::vocabulary::time::Instant;
@@ -71,7 +72,7 @@ impl Candidate {
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // independent facts
 pub(super) struct CandidateModel<F: Family> {
-    local: F::Key,
+    local: LocalNode<F>,
     target: F::Key,
     config: QueryConfig,
     num_results: usize,
@@ -96,7 +97,7 @@ impl<F: Family> CandidateModel<F> {
     const MAX_EDGE_PROBES: usize = 4;
 
     pub(super) fn new(
-        local: F::Key,
+        local: LocalNode<F>,
         target: F::Key,
         config: &Config,
         is_find: bool,
@@ -198,7 +199,7 @@ impl<F: Family> CandidateModel<F> {
     /// Adds a node that a seed list or an answer names. Returns whether it is new.
     fn add_candidate(&mut self, peer: &F::Node, hop: u32) -> bool {
         let key = F::key(peer);
-        if key == self.local || !F::admits(peer) {
+        if !self.local.may_ask(peer) {
             return false;
         }
         if let Some(candidate) = self.candidates.get_mut(peer) {
@@ -244,6 +245,17 @@ impl<F: Family> CandidateModel<F> {
     }
 
     /// Time has passed, up to `now`.
+    /// A part of the answer to this request has come: its candidate becomes slow no more, if it is the latest to it.
+    pub(super) fn answered_in_part(&mut self, now: Instant, id: RequestId, node: &F::Node) {
+        let candidate = self.candidates.get_mut(node);
+        if let Some(candidate) = candidate.filter(|candidate| candidate.pending.last() == Some(&id))
+            && let CandidateState::Waiting { slow_at } = &mut candidate.state
+            && slow_at.is_some_and(|at| at > now)
+        {
+            *slow_at = None;
+        }
+    }
+
     pub(super) fn time_passes(&mut self, now: Instant) {
         self.slow_or_failed |= self.candidates.values().any(|candidate| candidate.is_slow(now));
     }
@@ -346,14 +358,22 @@ impl<F: Family> CandidateModel<F> {
     /// one bit flipped, which lies in another subtree.
     fn check_target(&self, request: &Request<F>) -> Checked {
         let target = key_of::<F>(&request.target);
+        let answers = self.local.family.answers();
+        // Where an answer names fewer, a node is asked about its own part of the subtree.
+        let names_fewer = answers.most() < self.k;
         ensure!(
-            differ_in_at_most_one_bit(&target, &self.target),
+            names_fewer || is_edge_of::<F>(&target, &self.target),
             "lookup: the target differs from the lookup's in at most one bit: {:?}",
             request.target
         );
         let find = request.ask == Ask::FindCloser;
-        let may = find && self.config.edge_probing && (self.slow_or_failed || !self.fixed_timeouts);
-        ensure!(target == self.target || may, "lookup: edge probes only after a slow or failed request");
+        let names_buckets = matches!(answers, AnswerScope::Buckets(_));
+        let unsure = self.slow_or_failed || !self.fixed_timeouts || names_fewer || names_buckets;
+        let may = find && self.config.edge_probing && unsure;
+        ensure!(
+            target == self.target || may,
+            "lookup: edge probes only after a slow or failed request, or for more nodes than an answer names"
+        );
         Ok(())
     }
 

@@ -19,12 +19,14 @@ use crate::testing::side_effects::check_detached;
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::{OperationId, RequestId};
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::machine::Stamped;
 use crate::vocabulary::operation_events::{OperationStats, Outcome};
 use crate::vocabulary::request_events::{Initiator, Response};
 use crate::vocabulary::secret::Secret;
 use crate::vocabulary::time::Instant;
 use core::fmt;
+use core::time::Duration;
 use opentelemetry::trace::SpanContext;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,7 +56,8 @@ pub struct ContractChecker<F: Family> {
     pub(super) config: Arc<Config>,
     /// The limits on operations, as the machine applies them.
     pub(super) pool: PoolConfig,
-    pub(super) local: F::Key,
+    /// The node itself.
+    pub(super) local: LocalNode<F>,
     pub(super) now: Instant,
     pub(super) operations: BTreeMap<OperationId, TrackedOperation<F>>,
     /// Operations that go on after their finish.
@@ -117,6 +120,23 @@ impl<F: Family> fmt::Debug for ContractChecker<F> {
     }
 }
 
+impl<F: Family> CheckedCall<'_, F> {
+    /// The time from a request to the response of this call, or to the first part of that.
+    pub(super) fn elapsed(&self, sent: &RequestInFlight<F>) -> Duration {
+        let arrived = match &self.event.event {
+            Inbound::Response(response) => response.arrived.min(self.now),
+            _ => self.now,
+        };
+        sent.elapsed(arrived)
+    }
+
+    /// The round trip that the response of this call measures of its node.
+    pub(super) fn round_trip(&self, sent: &RequestInFlight<F>) -> Option<Duration> {
+        let dialed = matches!(&self.event.event, Inbound::Response(response) if response.dialed);
+        (!dialed).then(|| self.elapsed(sent))
+    }
+}
+
 impl<F: Family> TrackedOperation<F> {
     /// It is allowed to run, if it was not yet.
     pub(super) fn begin(&mut self, now: Instant) -> Checked {
@@ -128,17 +148,17 @@ impl<F: Family> TrackedOperation<F> {
 }
 
 impl<F: Family> ContractChecker<F> {
-    /// A checker of a new machine of the node with the key `local`, constructed with this configuration. A machine
+    /// A checker of a new machine of the node with the id `local`, constructed with this configuration. A machine
     /// that takes parts of the configuration, such as a [`Query`](crate::Query), has these parts, and the checker
     /// ignores the others.
     ///
     /// # Errors
     /// [`ConfigError`] if the part of the configuration about the routing table is out of bounds.
-    pub fn new(local: F::Key, config: impl Into<Arc<Config>>) -> Result<Self, ConfigError> {
+    pub fn new(local: F::Target, config: impl Into<Arc<Config>>) -> Result<Self, ConfigError> {
         let config = config.into();
         let maintenance_off = config.routing == RoutingConfig::off();
         Ok(Self {
-            local,
+            local: LocalNode::new(local.clone()),
             now: Instant::ORIGIN,
             operations: BTreeMap::new(),
             background: BTreeMap::new(),
@@ -159,6 +179,14 @@ impl<F: Family> ContractChecker<F> {
             pool: config.pool.clone(),
             config,
         })
+    }
+
+    /// The same checker of a machine whose family has this value.
+    #[must_use]
+    pub fn with_family(mut self, family: F) -> Self {
+        self.table = self.table.with_family(family.clone());
+        self.local.family = family;
+        self
     }
 
     /// The same checker without models: it does not check which requests an operation may send, which stores a
@@ -389,6 +417,13 @@ impl<F: Family> ContractChecker<F> {
         call.answered_request.clone_from(&answered);
         let Some((id, sent)) = answered else { return Ok(()) };
         call.cause = sent.initiator.operation();
+        if let Ok(answer) = &response.result
+            && answer.is_part
+        {
+            call.answered_request = None;
+            self.keep_part(call, id, &answer.closer);
+            return Ok(());
+        }
         // A progress reports the end of a request of an operation, where the machine emits it.
         let silent = call.cause.is_none() || !self.pool.progress;
         if !silent {
@@ -401,7 +436,7 @@ impl<F: Family> ContractChecker<F> {
             call.now
         );
         self.count_response(response);
-        let (Some(outcome), Some(operation)) = (outcome_of(&call.event.event), call.cause) else {
+        let (Some(outcome), Some(operation)) = (outcome_of(&call.event.event, &sent), call.cause) else {
             self.count("side effect: response");
             if sent.initiator == Initiator::Background {
                 call.answered_request = None;
@@ -454,6 +489,11 @@ impl<F: Family> ContractChecker<F> {
                 check_detached(stamped)?;
                 let was_there = self.members.remove(node);
                 ensure!(was_there, "table: a node is removed only if present: {node:?}");
+                Ok(())
+            }
+            Outbound::Routing(RoutingOutbound::Updated(node)) => {
+                check_detached(stamped)?;
+                ensure!(self.members.contains(node), "table: only nodes of the table are updated: {node:?}");
                 Ok(())
             }
             Outbound::Routing(RoutingOutbound::Bootstrapped(notice)) => self.bootstrapped(stamped, notice),
@@ -560,6 +600,9 @@ impl<F: Family> ContractChecker<F> {
     ) -> Checked {
         let id = response.request;
         let open = self.requests.iter().any(|(open, _)| *open == id);
+        if open && response.result.as_ref().is_ok_and(|answer| answer.is_part) {
+            return Ok(()); // the request goes on
+        }
         ensure!(!open, "progress: a response to a request in flight is reported in its call: {id:?}");
         ensure!(
             call.cause.is_none() || call.answered_request.is_none(),

@@ -1,10 +1,11 @@
 //! The parts that the events of all kinds of operations have in common.
 
 use crate::coordinator::events::{Inbound, Outbound};
+use crate::testing::request_in_flight::RequestInFlight;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::OperationId;
 use crate::vocabulary::operation_events::{OperationStats, Outcome, Progress};
-use crate::vocabulary::request_events::{Failure, RequestOutcome};
+use crate::vocabulary::request_events::RequestOutcome;
 
 /// The part of a progress event that is common to all kinds.
 pub(super) fn progress_of<F: Family>(event: &Outbound<F>) -> Option<&Progress<F>> {
@@ -26,12 +27,15 @@ pub(super) fn finish_of<F: Family>(event: &Outbound<F>) -> Option<(OperationId, 
     }
 }
 
-/// The outcome of a request that an inbound event reports.
-pub(super) fn outcome_of<F: Family>(event: &Inbound<F>) -> Option<RequestOutcome<F>> {
+/// The outcome of this request that an inbound event reports; `None` for a part of its answer.
+pub(super) fn outcome_of<F: Family>(
+    event: &Inbound<F>,
+    sent: &RequestInFlight<F>,
+) -> Option<RequestOutcome<F>> {
     let Inbound::Response(response) = event else { return None };
-    Some(match &response.result {
-        Ok(answer) => RequestOutcome::Answered { closer: answer.closer.clone() },
-        Err(Failure::Rejected(reason)) => RequestOutcome::Rejected(reason.clone()),
-        Err(Failure::Failed) => RequestOutcome::Failed,
-    })
+    match &response.result {
+        Ok(answer) if answer.is_part => None,
+        Ok(answer) => Some(RequestOutcome::Answered { closer: sent.all_named(&answer.closer) }),
+        Err(failure) => Some(failure.clone().into()),
+    }
 }

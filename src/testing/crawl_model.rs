@@ -12,6 +12,7 @@ use crate::testing::target::key_of;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::key::Key;
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::operation_events::Outcome;
 use crate::vocabulary::request_events::{Ask, CancelReason, Request, RequestOutcome};
 use crate::vocabulary::time::Instant;
@@ -36,7 +37,7 @@ struct CrawledNode<F: Family> {
 }
 
 pub(super) struct CrawlModel<F: Family> {
-    local: F::Key,
+    local: LocalNode<F>,
     config: CrawlConfig,
     /// The nodes to begin with, until it begins.
     seeds: Vec<F::Node>,
@@ -57,7 +58,7 @@ pub(super) fn seeds<F: Family>(start: &StartCrawl<F>, table: Option<&RoutingTabl
 }
 
 impl<F: Family> CrawlModel<F> {
-    pub(super) fn new(local: F::Key, config: CrawlConfig, seeds: Vec<F::Node>) -> Self {
+    pub(super) fn new(local: LocalNode<F>, config: CrawlConfig, seeds: Vec<F::Node>) -> Self {
         Self {
             local,
             config,
@@ -86,7 +87,7 @@ impl<F: Family> CrawlModel<F> {
     /// A node is named. Returns its index, if it is kept.
     fn name_node(&mut self, node: &F::Node, hop: u32) -> Option<usize> {
         let key = F::key(node);
-        if key == self.local || !F::admits(node) {
+        if !self.local.may_ask(node) {
             return None;
         }
         if let Some(place) = self.nodes.iter().position(|seen| seen.node == *node) {

@@ -70,24 +70,26 @@ pub(super) fn model_of<F: Family>(
     match event {
         Inbound::Start(start)
             if by_kind
-                && !(start.is_bootstrap(node.local)
+                && !(start.is_bootstrap(*node.local.key())
                     && node.table.is_some()
                     && config.routing.bootstrap.is_some()) =>
         {
-            Some(Box::new(LookupModel::new(node.local, config, start, node.table)))
+            Some(Box::new(LookupModel::new(node.local.clone(), config, start, node.table)))
         }
         Inbound::Crawl(start) if by_kind => {
             let seeds = crawl_model::seeds(start, node.table);
-            Some(Box::new(CrawlModel::new(node.local, config.crawl.clone(), seeds)))
+            Some(Box::new(CrawlModel::new(node.local.clone(), config.crawl.clone(), seeds)))
         }
         Inbound::Broadcast(start)
             if by_kind && !(start.strategy == Strategy::Sweep && config.query.edge_probing) =>
         {
             Some(Box::new(BroadcastModel::new(config, start, node)?))
         }
-        Inbound::Start(start) => Some(Box::new(ReportModel::lookup(node.local, start))),
-        Inbound::Crawl(_) => Some(Box::new(ReportModel::crawl(node.local))),
-        Inbound::Broadcast(start) => Some(Box::new(ReportModel::broadcast(node.local, config, start)?)),
+        Inbound::Start(start) => Some(Box::new(ReportModel::lookup(*node.local.key(), start))),
+        Inbound::Crawl(_) => Some(Box::new(ReportModel::crawl(*node.local.key()))),
+        Inbound::Broadcast(start) => {
+            Some(Box::new(ReportModel::broadcast(*node.local.key(), config, start)?))
+        }
         Inbound::Stop(_) | Inbound::Response(_) | Inbound::Routing(_) | Inbound::Tick => None,
     }
 }

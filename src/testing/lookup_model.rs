@@ -10,6 +10,7 @@ use crate::testing::request_in_flight::RequestInFlight;
 use crate::testing::target::key_of;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::operation_events::{Outcome, RefusalReason, Start};
 use crate::vocabulary::request_events::{Ask, CancelReason, RequestOutcome};
 use crate::vocabulary::time::Instant;
@@ -38,7 +39,7 @@ pub(super) fn refusal_reason<F: Family>(start: &Start<F>, config: &Config) -> Op
 
 impl<F: Family> LookupModel<F> {
     pub(super) fn new(
-        local: F::Key,
+        local: LocalNode<F>,
         config: &Config,
         start: &Start<F>,
         table: Option<&RoutingTable<F>>,
@@ -51,8 +52,9 @@ impl<F: Family> LookupModel<F> {
         let nearest: Vec<_> = nearest.map(|entry| entry.node().clone()).collect();
         start.seeds.extend(nearest);
         let is_find = start.ask == Ask::FindCloser;
+        let own = *local.key();
         let candidates = CandidateModel::new(local, target, config, is_find, start.num_results, &start.seeds);
-        Self { local, target, start, paths: query.paths, candidates, values: 0, abandoned: 0 }
+        Self { local: own, target, start, paths: query.paths, candidates, values: 0, abandoned: 0 }
     }
 }
 
@@ -63,6 +65,10 @@ impl<F: Family> OperationModel<F> for LookupModel<F> {
 
     fn time_passes(&mut self, now: Instant) {
         self.candidates.time_passes(now);
+    }
+
+    fn answered_in_part(&mut self, now: Instant, id: RequestId, node: &F::Node) {
+        self.candidates.answered_in_part(now, id, node);
     }
 
     fn request_sent(&mut self, sent_event: &RequestSent<'_, F>) -> Checked<(bool, Counts)> {

@@ -20,11 +20,12 @@
 //! use kad_proto::{Config, Family, Instant, Key8, Query, Response, Secret, Stamped, Start};
 //! use std::time::Duration;
 //!
-//! #[derive(Clone, Debug, PartialEq)]
+//! #[derive(Clone, Debug, Default, PartialEq)]
 //! struct Tiny;
 //!
 //! impl Family for Tiny {
 //!     type Key = Key8;
+//!     type Target = Key8;
 //!     type Node = Key8;
 //!     type Message = ();
 //!     fn key(node: &Key8) -> Key8 {

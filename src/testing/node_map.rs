@@ -105,11 +105,12 @@ mod tests {
     use crate::vocabulary::key::Key8;
 
     /// A node is a key and an address.
-    #[derive(Clone, Debug, PartialEq)]
+    #[derive(Clone, Debug, Default, PartialEq)]
     struct Addressed;
 
     impl Family for Addressed {
         type Key = Key8;
+        type Target = Key8;
         type Node = (u8, char);
         type Message = ();
 

@@ -8,6 +8,7 @@ use crate::testing::broken::Checked;
 use crate::testing::request_in_flight::RequestInFlight;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::request_events::{AnswerExtra, Ask, CancelReason, Request, RequestOutcome};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
@@ -22,8 +23,8 @@ pub(super) enum OperationKind {
 
 /// The state of the node when an operation starts.
 pub(super) struct NodeState<'a, F: Family> {
-    /// The key of the node itself.
-    pub(super) local: F::Key,
+    /// The node itself.
+    pub(super) local: LocalNode<F>,
     pub(super) table: Option<&'a RoutingTable<F>>,
     /// The estimated network size.
     pub(super) size: Result<u64, NotEnoughData>,
@@ -134,6 +135,11 @@ pub(super) trait OperationModel<F: Family>: Send {
     /// From now on the checker cannot assign every request to its operation: the model must not rely on being
     /// complete.
     fn lose_track(&mut self) {}
+
+    /// A part of the answer to this request has come: from now on it has no soft limit.
+    fn answered_in_part(&mut self, now: Instant, id: RequestId, node: &F::Node) {
+        let _ = (now, id, node);
+    }
 
     /// A request comes out. Returns whether it has the full request time-out: whether no earlier request to the
     /// node is still in flight.

@@ -61,7 +61,7 @@ impl<F: Family> ContractChecker<F> {
             "ids: never used twice: {id:?}"
         );
         call.start_answered = true;
-        let node = NodeState { local: self.local, table: call.table, size: call.size };
+        let node = NodeState { local: self.local.clone(), table: call.table, size: call.size };
         let model = model_of(&call.event.event, &config, &node, self.checks_models);
         let model = ensure_some!(model, "deadline 7: a start that stores nothing is refused: {stamped:?}");
         let latest = call.now + start.timeout;

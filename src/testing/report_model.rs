@@ -11,7 +11,7 @@ use crate::testing::operation_model::{
     Counts, OperationKind, OperationModel, RequestEnd, RequestSent, Timer, is_store_request,
 };
 use crate::testing::request_in_flight::RequestInFlight;
-use crate::testing::target::{differ_in_at_most_one_bit, key_of};
+use crate::testing::target::{is_edge_of, key_of};
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::key::Key;
@@ -105,7 +105,7 @@ impl<F: Family> ReportModel<F> {
             Strategy::Sweep => StrategyKind::Sweep,
         };
         let is_sweep = strategy == StrategyKind::Sweep;
-        let key = key_of::<F>(&first.key);
+        let key = key_of::<F>(&first.target);
         let (message, ask) = (first.message.clone(), start.ask.clone());
         Some(Self {
             record: (!is_sweep).then_some(OneRecord { key, message, ask }),
@@ -116,7 +116,7 @@ impl<F: Family> ReportModel<F> {
     }
 
     /// The closest nodes are in order of distance, each once, and all of them answered.
-    fn check_closest(&self, target: &F::Key, closest: &[Contact<F>]) -> Checked {
+    fn check_closest(&self, target: &F::Target, closest: &[Contact<F>]) -> Checked {
         let target = key_of::<F>(target);
         ensure!(
             self.target == Some(target),
@@ -197,9 +197,7 @@ impl<F: Family> OperationModel<F> for ReportModel<F> {
         match &request.ask {
             Ask::Store { message, .. } => *message == record.message,
             Ask::Batch { .. } => false,
-            ask => {
-                *ask == record.ask && differ_in_at_most_one_bit(&key_of::<F>(&request.target), &record.key)
-            }
+            ask => *ask == record.ask && is_edge_of::<F>(&key_of::<F>(&request.target), &record.key),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::vocabulary::family::Family;
 use crate::vocabulary::id::OperationId;
 use crate::vocabulary::request_events::Initiator;
 use crate::vocabulary::time::Instant;
+use core::time::Duration;
 
 /// A request that a machine has sent and that has not ended, for a harness that plays the nodes of a network.
 #[derive(Clone, Debug)]
@@ -29,4 +30,18 @@ pub struct RequestInFlight<F: Family> {
     pub(super) useful_until: Instant,
     /// The finished operation that it belongs to, where it is known.
     pub(super) background_of: Option<OperationId>,
+    /// What has come of its answer, if that comes in parts: the time to the first, and the nodes of all.
+    pub(super) parts: Option<(Duration, Vec<F::Node>)>,
+}
+
+impl<F: Family> RequestInFlight<F> {
+    /// The time to its answer, which arrived at `at`, or to the first part of that.
+    pub(super) fn elapsed(&self, at: Instant) -> Duration {
+        self.parts.as_ref().map_or_else(|| at - self.at, |(elapsed, _)| *elapsed)
+    }
+
+    /// The nodes that its answer names, of which the last part names these.
+    pub(super) fn all_named(&self, last: &[F::Node]) -> Vec<F::Node> {
+        self.parts.iter().flat_map(|(_, nodes)| nodes).chain(last).cloned().collect()
+    }
 }

@@ -34,7 +34,7 @@ impl<F: Family> ContractChecker<F> {
             call.now
         );
         let to = F::key(&request.node);
-        ensure!(to != self.local, "not self: no request to the node itself: {request:?}");
+        ensure!(to != *self.local.key(), "not self: no request to the node itself: {request:?}");
         let own = call.now + network.request_timeout;
         let (mut soft, mut until, mut background_of) = (None, own, None);
         if let Some(id) = request.initiator.operation() {
@@ -106,6 +106,7 @@ impl<F: Family> ContractChecker<F> {
             deadline,
             useful_until: until,
             background_of,
+            parts: None,
         };
         self.requests.push((request.id, sent));
         self.request_stats.sent += 1;
@@ -157,14 +158,31 @@ impl<F: Family> ContractChecker<F> {
             !timed_out || sent.deadline <= now,
             "deadline 3: times out only at its deadline: {sent:?}, now {now}"
         );
-        *(if timed_out { &mut self.request_stats.timed_out } else { &mut self.request_stats.cancelled }) += 1;
+        let incomplete = cancel.reason == CancelReason::Incomplete;
+        ensure!(
+            sent.parts.is_some() == incomplete || !(timed_out || incomplete),
+            "deadline 6: a request of which a part was answered is incomplete at its deadline, and no other: {sent:?}"
+        );
+        ensure!(
+            !incomplete || self.adapts() || sent.deadline <= now,
+            "deadline 3: incomplete only at its deadline: {sent:?}, now {now}"
+        );
+        *(match cancel.reason {
+            CancelReason::TimedOut => &mut self.request_stats.timed_out,
+            CancelReason::Incomplete => &mut self.request_stats.answered,
+            _ => &mut self.request_stats.cancelled,
+        }) += 1;
         if cancel.initiator == Initiator::Background {
             return self.check_background_cancel(call, stamped, id, &sent, cancel.reason);
         }
         let Some(operation) = cancel.initiator.operation() else {
             self.check_maintenance_on(stamped)?;
             check_detached(stamped)?;
-            self.count(if timed_out { "side effect: timed out" } else { "side effect: no longer needed" });
+            self.count(match cancel.reason {
+                CancelReason::TimedOut => "side effect: timed out",
+                CancelReason::Incomplete => "side effect: incomplete",
+                _ => "side effect: no longer needed",
+            });
             return Ok(());
         };
         let progress = self.pool.progress;
@@ -182,6 +200,20 @@ impl<F: Family> ContractChecker<F> {
                     self.silent_timeout(call, operation, (id, &sent))?;
                 }
                 "cancel: timed out"
+            }
+            CancelReason::Incomplete => {
+                if progress {
+                    op.unreported_timeout = Some((id, sent));
+                } else {
+                    let outcome = RequestOutcome::Incomplete { closer: sent.all_named(&[]) };
+                    self.request_ended(call, operation, (id, &sent), &outcome)?;
+                    if let Some(op) = self.operations.get_mut(&operation) {
+                        op.model.silent_progress(now)?;
+                    }
+                    let context = Context::Link(self.context(call, operation)?.clone());
+                    self.apply_to_table(call, &outcome, (id, &sent), &context);
+                }
+                "cancel: incomplete"
             }
             CancelReason::Superseded => {
                 ensure!(
@@ -242,7 +274,8 @@ impl<F: Family> ContractChecker<F> {
     ) -> Checked {
         ensure!(self.pool.progress, "progress: none where it is switched off: {progress:?}");
         let id = progress.operation;
-        let by_event = !matches!(progress.outcome, RequestOutcome::TimedOut);
+        let by_event =
+            !matches!(progress.outcome, RequestOutcome::TimedOut | RequestOutcome::Incomplete { .. });
         let closed = if by_event {
             let answered = ensure_some!(
                 call.answered_request.take(),
@@ -261,7 +294,7 @@ impl<F: Family> ContractChecker<F> {
         );
         ensure_eq!(
             (progress.hop, progress.elapsed),
-            (sent.hop, call.now - sent.at),
+            (sent.hop, if by_event { call.elapsed(&sent) } else { sent.elapsed(call.now) }),
             "progress: hop and elapsed time"
         );
         self.check_stamp(call, stamped, id, None)?;
@@ -302,9 +335,18 @@ impl<F: Family> ContractChecker<F> {
         let extra: Option<&AnswerExtra<F>> =
             result.and_then(|result| result.as_ref().ok()).map(|answer| &answer.extra);
         let extra = extra.filter(|_| matches!(outcome, RequestOutcome::Answered { .. }));
-        let end = RequestEnd { now, id, sent, elapsed: now - sent.at, outcome, extra };
-        match (outcome, result) {
-            (RequestOutcome::TimedOut, _) => return op.model.request_failed(&end),
+        let end = RequestEnd { now, id, sent, elapsed: call.elapsed(sent), outcome, extra };
+        match outcome {
+            RequestOutcome::TimedOut => return op.model.request_failed(&end),
+            // For its operation, the parts are the answer.
+            RequestOutcome::Incomplete { closer } => {
+                ensure_eq!(*closer, sent.all_named(&[]), "progress: the nodes of the parts");
+                let outcome = RequestOutcome::Answered { closer: closer.clone() };
+                op.superseded = op.model.request_answered(&RequestEnd { outcome: &outcome, ..end })?;
+                op.stats.answered += 1;
+                op.stats.hops = op.stats.hops.max(sent.hop);
+                return Ok(false);
+            }
             _ => ensure!(
                 sent.deadline > now,
                 "deadline 3: a response at or after the deadline is late: {sent:?}, now {now}"
@@ -312,12 +354,19 @@ impl<F: Family> ContractChecker<F> {
         }
         match (outcome, result) {
             (RequestOutcome::Answered { closer }, Some(Ok(answer))) => {
-                ensure_eq!(*closer, answer.closer, "progress: the nodes as the caller gave them");
+                ensure_eq!(
+                    *closer,
+                    sent.all_named(&answer.closer),
+                    "progress: the nodes as the caller gave them"
+                );
                 op.superseded = op.model.request_answered(&end)?;
                 op.stats.answered += 1;
                 op.stats.hops = op.stats.hops.max(sent.hop);
             }
-            (RequestOutcome::Failed, Some(Err(Failure::Failed))) => {
+            (RequestOutcome::Failed, Some(Err(Failure::Failed)))
+            | (RequestOutcome::Unreachable, Some(Err(Failure::Unreachable)))
+            | (RequestOutcome::ConnectionRefused, Some(Err(Failure::ConnectionRefused)))
+            | (RequestOutcome::Gone, Some(Err(Failure::Gone))) => {
                 op.model.request_failed(&end)?;
                 op.stats.failed += 1;
             }
@@ -331,6 +380,39 @@ impl<F: Family> ContractChecker<F> {
             }
         }
         Ok(false)
+    }
+
+    /// A part of the answer to a request has come: the request goes on, for a shorter time.
+    pub(super) fn keep_part(&mut self, call: &CheckedCall<'_, F>, id: RequestId, closer: &[F::Node]) {
+        let network = &self.config.network;
+        let (most, soft, fixed) = (network.max_part_nodes, network.soft_timeout, !self.adapts());
+        let Some((_, sent)) = self.requests.iter_mut().find(|(open, _)| *open == id) else { return };
+        let (elapsed, is_first, node) = (call.elapsed(sent), sent.parts.is_none(), sent.node.clone());
+        let (_, nodes) = sent.parts.get_or_insert_with(|| (elapsed, Vec::new()));
+        let room = most.saturating_sub(nodes.len());
+        nodes.extend(closer.iter().take(room).cloned());
+        if is_first {
+            sent.soft = None;
+            if fixed {
+                sent.deadline = sent.deadline.min(call.now + elapsed.max(soft));
+            }
+        }
+        let (owner, background_of) = (sent.initiator.operation(), sent.background_of);
+        let op = match owner {
+            Some(id) => self.operations.get_mut(&id),
+            None => background_of.and_then(|id| self.background.get_mut(&id)),
+        };
+        if let Some(op) = op {
+            op.model.answered_in_part(call.now, id, &node);
+        }
+        // The node is live: its entry is refreshed, but it is not admitted yet.
+        self.table.refresh(call.now, &node, None);
+        self.count("a part of an answer");
+    }
+
+    /// Whether time-outs are adapted to round trips, so that the checker does not know them.
+    pub(super) fn adapts(&self) -> bool {
+        self.config.network.min_timeout < self.config.network.request_timeout
     }
 
     pub(super) fn count_response(&mut self, response: &Response<F>) {

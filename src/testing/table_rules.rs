@@ -74,22 +74,45 @@ impl<F: Family> ContractChecker<F> {
         (_, sent): (RequestId, &RequestInFlight<F>),
         context: &Context,
     ) {
-        let elapsed = call.now - sent.at;
+        self.judge_node(call, outcome, sent, context);
+        self.count(match outcome {
+            RequestOutcome::Answered { .. } => "progress: answered",
+            RequestOutcome::Incomplete { .. } => "progress: incomplete",
+            RequestOutcome::Rejected(_) => "progress: rejected",
+            RequestOutcome::TimedOut => return,
+            RequestOutcome::Failed => "progress: failed",
+            RequestOutcome::Unreachable => "progress: unreachable",
+            RequestOutcome::ConnectionRefused => "progress: connection refused",
+            RequestOutcome::Gone => "progress: gone",
+        });
+    }
+
+    /// What the outcome of a request says about its node.
+    pub(super) fn judge_node(
+        &mut self,
+        call: &mut CheckedCall<'_, F>,
+        outcome: &RequestOutcome<F>,
+        sent: &RequestInFlight<F>,
+        context: &Context,
+    ) {
         match outcome {
-            RequestOutcome::Answered { .. } => {
-                self.node_alive(call, &sent.node, Some(elapsed), context);
-                self.count("progress: answered");
+            RequestOutcome::Answered { .. } | RequestOutcome::Incomplete { .. } => {
+                self.node_alive(call, &sent.node, call.round_trip(sent), context);
             }
-            RequestOutcome::Failed => {
-                self.node_dead(call, &sent.node, context);
-                self.count("progress: failed");
-            }
+            // The node is alive, which refreshes its entry but does not admit it.
             RequestOutcome::Rejected(_) => {
-                // The node is alive, which refreshes its entry but does not admit it.
-                self.table.refresh(call.now, &sent.node, Some(elapsed));
-                self.count("progress: rejected");
+                self.table.refresh(call.now, &sent.node, call.round_trip(sent));
             }
             RequestOutcome::TimedOut => {}
+            RequestOutcome::Failed | RequestOutcome::Unreachable | RequestOutcome::ConnectionRefused => {
+                self.node_dead(call, &sent.node, context);
+            }
+            RequestOutcome::Gone => {
+                if self.predicts_table && self.table.remove(&sent.node) {
+                    let event = Outbound::Routing(RoutingOutbound::Removed(sent.node.clone()));
+                    call.effects.push(Stamped { event, context: context.clone(), deadline: None });
+                }
+            }
         }
     }
 

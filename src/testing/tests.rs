@@ -27,11 +27,12 @@ const OWN: Key8 = Key8::new([0]);
 const TARGET: Key8 = Key8::new([0x40]);
 
 /// A node is its key; a message is a number.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Tiny;
 
 impl Family for Tiny {
     type Key = Key8;
+    type Target = Key8;
     type Node = Key8;
     type Message = u8;
 

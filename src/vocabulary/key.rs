@@ -1,15 +1,19 @@
 //! Keys: fixed-size bit strings under the XOR metric (Kademlia paper, section 2.1).
 
+use crate::vocabulary::target::Target;
 use core::fmt::{self, Debug};
 use core::hash::Hash;
 
-/// The operations that the engine needs on a key. Implemented by [`Bits`] for every size in bytes.
+/// The operations that the engine needs on a key. Implemented by [`Bits`] for every size in bytes. Every key is a
+/// [`Target`]: itself.
 ///
 /// The trait is sealed, so a type of your own cannot implement it. The methods must agree with each other in every
 /// bit (`leading` with `distance`, `common_prefix_len` with `bit`, the order with both), or lookups ask the wrong
 /// nodes without any error. `Bits` is as small as the array it holds, so convert: let
 /// [`Family::key`](crate::Family::key) return [`Bits::new`] of your type's bytes.
-pub trait Key: Copy + Eq + Ord + Hash + Debug + Send + Sync + sealed::Sealed + 'static {
+pub trait Key:
+    Copy + Eq + Ord + Hash + Debug + Send + Sync + Target<Self> + sealed::Sealed + 'static
+{
     /// Length of a key in bits.
     const BITS: u32;
     /// The key whose bits are all 0.
@@ -148,6 +152,18 @@ impl fmt::Display for ParseKeyError {
 }
 
 impl core::error::Error for ParseKeyError {}
+
+impl<const N: usize> Target<Self> for Bits<N> {
+    #[inline]
+    fn key(&self) -> Self {
+        *self
+    }
+
+    #[inline]
+    fn at(key: Self) -> Option<Self> {
+        Some(key)
+    }
+}
 
 impl<const N: usize> Key for Bits<N> {
     #[allow(clippy::cast_possible_truncation)] // a key of 2^29 bytes does not exist

@@ -10,6 +10,7 @@ use crate::vocabulary::family::Family;
 use crate::vocabulary::family::Recordable;
 use crate::vocabulary::id::{OperationId, RequestId};
 use crate::vocabulary::request_events::{Ask, Cancel, Initiator, Request, RequestOutcome, Response};
+use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
 use core::fmt;
 use core::time::Duration;
@@ -25,8 +26,8 @@ pub struct Start<F: Family> {
     /// A number that the caller chooses to recognise the operation by. The tag of a live operation cannot be used
     /// again before its finish.
     pub tag: u64,
-    /// The key to look up.
-    pub target: F::Key,
+    /// What to look up: [a key, or what is hashed to it](crate::Target).
+    pub target: F::Target,
     /// The request to send to each node.
     pub ask: Ask<F>,
     /// The maximum number of nodes in the finish; `None` is the configured k. A number above k makes the lookup
@@ -43,7 +44,7 @@ pub struct Start<F: Family> {
 
 impl<F: Family> Start<F> {
     /// A lookup of the nodes closest to `target`.
-    pub const fn find(tag: u64, target: F::Key) -> Self {
+    pub const fn find(tag: u64, target: F::Target) -> Self {
         Self { tag, target, ask: Ask::FindCloser, num_results: None, quorum: None, seeds: Vec::new() }
     }
 
@@ -54,15 +55,15 @@ impl<F: Family> Start<F> {
     /// [carried a value](crate::AnswerExtra::value) that the driver accepts; a [quorum](Start::with_quorum) of
     /// such answers ends the lookup. The driver may also stop the operation earlier. The message is sent to a node
     /// again only after a time-out, so a node may receive it twice.
-    pub const fn message(tag: u64, target: F::Key, message: F::Message) -> Self {
+    pub const fn message(tag: u64, target: F::Target, message: F::Message) -> Self {
         Self { tag, target, ask: Ask::Message(message), num_results: None, quorum: None, seeds: Vec::new() }
     }
 
-    /// A bootstrap: a lookup of the node's own key, `local`, by which a node joins the network (Kademlia paper,
+    /// A bootstrap: a lookup of the node's own target, `local`, by which a node joins the network (Kademlia paper,
     /// section 2.3). The coordinator remembers its seeds; when the lookup has ended, it refreshes the buckets
     /// farther away and emits [`Bootstrapped`](crate::Bootstrapped). A bootstrap that the coordinator began by
     /// itself, because the table was nearly empty, is stopped when this one starts.
-    pub const fn bootstrap(tag: u64, local: F::Key, seeds: Vec<F::Node>) -> Self {
+    pub const fn bootstrap(tag: u64, local: F::Target, seeds: Vec<F::Node>) -> Self {
         Self { tag, target: local, ask: Ask::FindCloser, num_results: None, quorum: None, seeds }
     }
 
@@ -75,7 +76,7 @@ impl<F: Family> Start<F> {
 
     /// Whether it is a bootstrap of the node whose key is `local`.
     pub(crate) fn is_bootstrap(&self, local: F::Key) -> bool {
-        self.target == local && self.ask == Ask::FindCloser
+        self.target.key() == local && self.ask == Ask::FindCloser
     }
 
     /// Sets the [maximum number of nodes](Start::num_results) in the finish.
@@ -123,8 +124,8 @@ pub struct Progress<F: Family> {
 pub struct Finish<F: Family> {
     /// The operation. Its id has no meaning any more, and its tag may be used again, from now on.
     pub operation: OperationId,
-    /// The key that was looked up.
-    pub target: F::Key,
+    /// What was looked up.
+    pub target: F::Target,
     /// How it ended.
     pub outcome: Outcome,
     /// The closest nodes that answered, in order of distance to the target. The list is partial if the outcome is

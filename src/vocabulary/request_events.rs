@@ -5,6 +5,7 @@ use crate::vocabulary::family::Family;
 use crate::vocabulary::family::Recordable;
 use crate::vocabulary::id::{OperationId, RequestId};
 use crate::vocabulary::secret::WireToken;
+use crate::vocabulary::time::Instant;
 use core::fmt;
 
 /// The question of a request.
@@ -26,7 +27,7 @@ pub enum Ask<F: Family> {
     /// Store all of these records. Sent by a [sweep](crate::broadcast::events::Strategy::Sweep). One answer is for
     /// all of them.
     Batch {
-        /// The records, each with its key.
+        /// The records, each with its target.
         records: Vec<Record<F>>,
         /// The token in this node's own answer, as in [`Ask::Store`].
         token: Option<F::Message>,
@@ -37,8 +38,8 @@ pub enum Ask<F: Family> {
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize), serde(bound = "F: Recordable"))]
 pub struct Record<F: Family> {
-    /// The key of the record.
-    pub key: F::Key,
+    /// What the record belongs to; its key says which nodes store it.
+    pub target: F::Target,
     /// The message to store.
     pub message: F::Message,
 }
@@ -76,17 +77,29 @@ pub struct Answer<F: Family> {
     pub closer: Vec<F::Node>,
     /// What it carried besides them.
     pub extra: AnswerExtra<F>,
+    /// Whether it is a part of the answer, and more is to come: see [`Response::part`].
+    pub is_part: bool,
 }
 
-/// Why a request was not answered, as the driver reports it.
+/// Why a request was not answered, as the driver reports it. What the routing table concludes from each stands in
+/// [`routing`](crate::routing).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize), serde(bound = "F: Recordable"))]
 #[non_exhaustive]
 pub enum Failure<F: Family> {
-    /// The node could not be reached, or its answer was invalid.
+    /// The answer was invalid, the connection broke, or the reason is not known.
     Failed,
     /// The node is alive and refused the request. The message is the reason; the engine passes it through.
     Rejected(F::Message),
+    /// The node could not be reached: no address could be dialled, or no route leads there. That may be this host's
+    /// fault.
+    Unreachable,
+    /// The host was reached, and nobody accepts there: the port is closed, or the protocol is not served. This does
+    /// not happen by a lost message.
+    ConnectionRefused,
+    /// The node is not there any more, and will not come back where it was: another identity answers in its place, or
+    /// it said so itself.
+    Gone,
 }
 
 /// The answer to a request, or its failure: the driver submits it to the machine that emitted the request. The
@@ -94,10 +107,11 @@ pub enum Failure<F: Family> {
 ///
 /// ```
 /// # use kad_proto::{Key8, RequestId};
-/// # #[derive(Clone, Debug, PartialEq)]
+/// # #[derive(Clone, Debug, Default, PartialEq)]
 /// # struct Tiny;
 /// # impl kad_proto::Family for Tiny {
 /// #     type Key = Key8;
+/// #     type Target = Key8;
 /// #     type Node = Key8;
 /// #     type Message = u16;
 /// #     fn key(node: &Key8) -> Key8 {
@@ -114,27 +128,103 @@ pub enum Failure<F: Family> {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize), serde(bound = "F: Recordable"))]
+#[non_exhaustive]
 pub struct Response<F: Family> {
     /// The request.
     pub request: RequestId,
     /// The answer, or the reason why there is none.
     pub result: Result<Answer<F>, Failure<F>>,
+    /// When it arrived: at the time of the call ([`Instant::FAR_FUTURE`] means that), unless it had to wait before it
+    /// could be submitted; see [`arrived_at`](Response::arrived_at).
+    #[cfg_attr(feature = "record", serde(with = "unless_far"))]
+    pub arrived: Instant,
+    /// Whether the connection was made for this request; see [`after_dial`](Response::after_dial).
+    pub dialed: bool,
+}
+
+/// Writes [`Instant::FAR_FUTURE`] as nothing, as nearly all responses have it.
+#[cfg(feature = "record")]
+mod unless_far {
+    use crate::vocabulary::time::Instant;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde wants a reference
+    pub(super) fn serialize<S: Serializer>(at: &Instant, to: S) -> Result<S::Ok, S::Error> {
+        Some(*at).filter(|at| *at < Instant::FAR_FUTURE).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Instant, D::Error> {
+        Ok(Option::deserialize(from)?.unwrap_or(Instant::FAR_FUTURE))
+    }
 }
 
 impl<F: Family> Response<F> {
-    /// The request was answered, and the answer names these closer nodes.
-    pub const fn answered(request: RequestId, closer: Vec<F::Node>) -> Self {
-        Self { request, result: Ok(Answer { closer, extra: AnswerExtra::NONE }) }
+    /// A response with this result, which did not wait and took no dial.
+    pub const fn new(request: RequestId, result: Result<Answer<F>, Failure<F>>) -> Self {
+        Self { request, result, arrived: Instant::FAR_FUTURE, dialed: false }
     }
 
-    /// The request failed: the node could not be reached, or its answer was invalid.
+    /// The request was answered, and the answer names these closer nodes. For a request that has no reply on the wire
+    /// (libp2p's `ADD_PROVIDER`) submit this, without nodes, when it was sent.
+    pub const fn answered(request: RequestId, closer: Vec<F::Node>) -> Self {
+        Self::new(request, Ok(Answer { closer, extra: AnswerExtra::NONE, is_part: false }))
+    }
+
+    /// A part of the answer came, and more is to come: the answers of discv5 take several packets. The engine keeps
+    /// the nodes of the parts, and uses all of them when [`answered`](Response::answered) brings the last. It waits for
+    /// that as long again as for the first part, at least for the soft limit, and not beyond the request's deadline;
+    /// then the request is cancelled as [incomplete](CancelReason::Incomplete), and what has come is the answer. Until then it
+    /// holds its concurrency slot.
+    ///
+    /// A failure that is submitted instead counts as one, whatever came before. All limits on an answer hold for its
+    /// parts together. At most
+    /// [`max_part_nodes`](crate::NetworkConfig::max_part_nodes) nodes are kept. Values and tokens belong to the last
+    /// part; those of others are not looked at.
+    pub const fn part(request: RequestId, closer: Vec<F::Node>) -> Self {
+        Self::new(request, Ok(Answer { closer, extra: AnswerExtra::NONE, is_part: true }))
+    }
+
+    /// The request failed for [a reason that is not known](Failure::Failed).
     pub const fn failed(request: RequestId) -> Self {
-        Self { request, result: Err(Failure::Failed) }
+        Self::new(request, Err(Failure::Failed))
+    }
+
+    /// [The node could not be reached](Failure::Unreachable).
+    pub const fn unreachable(request: RequestId) -> Self {
+        Self::new(request, Err(Failure::Unreachable))
+    }
+
+    /// [Nobody accepts there](Failure::ConnectionRefused).
+    pub const fn connection_refused(request: RequestId) -> Self {
+        Self::new(request, Err(Failure::ConnectionRefused))
+    }
+
+    /// [The node is not there any more](Failure::Gone).
+    pub const fn gone(request: RequestId) -> Self {
+        Self::new(request, Err(Failure::Gone))
     }
 
     /// The node is alive and refused the request, for this reason.
     pub const fn rejected(request: RequestId, reason: F::Message) -> Self {
-        Self { request, result: Err(Failure::Rejected(reason)) }
+        Self::new(request, Err(Failure::Rejected(reason)))
+    }
+
+    /// Sets when the result arrived, if it waited in a queue of the driver's since: the round trip ends then. An
+    /// instant after the time of the call counts as that time, one before the request was sent as the time of
+    /// sending. It cannot make an answer count whose request has ended before the call.
+    #[must_use]
+    pub const fn arrived_at(mut self, at: Instant) -> Self {
+        self.arrived = at;
+        self
+    }
+
+    /// Marks that the time since the request includes that of making a connection (a dial, a handshake): it is no
+    /// measure of the [node's round trip](crate::routing::table::TableEntry::round_trip). Time-outs are adapted to it,
+    /// since later requests to nodes that are not connected take as long.
+    #[must_use]
+    pub const fn after_dial(mut self) -> Self {
+        self.dialed = true;
+        self
     }
 
     /// Marks that the answer carried a [value](AnswerExtra::value). No effect on a failure.
@@ -232,9 +322,11 @@ pub struct Request<F: Family> {
     pub initiator: Initiator,
     /// The node to send it to.
     pub node: F::Node,
-    /// The key to ask about. This is the operation's target or, if nodes of its neighbourhood have been silent, a
-    /// key next to it (for [`Ask::FindCloser`] only), so that the edge of the neighbourhood becomes known too.
-    pub target: F::Key,
+    /// What to ask about. This is the operation's target or, for [`Ask::FindCloser`] only, a target next to it, so
+    /// that the edge of the neighbourhood becomes known too: if nodes of the neighbourhood have been silent, or if it
+    /// is larger than [an answer](crate::Family::answers). In an [`Ask::Store`] it is the target of the record; in an
+    /// [`Ask::Batch`], which has several, that of the node.
+    pub target: F::Target,
     /// What to ask the node.
     pub ask: Ask<F>,
     /// Length of the causal chain that led to the node: 1 for a seed, else one more than the hop of the answer
@@ -274,6 +366,8 @@ pub enum CancelReason {
     /// The lookup within the operation is over (it has found the nodes, or its share of the time has passed), and
     /// the operation goes on: this is no evidence against the node.
     LookupEnded,
+    /// [Parts](Response::part) of the answer came, and the last did not come in time. The request counts as answered.
+    Incomplete,
 }
 
 /// How a request of an operation ended, in a [`Progress`](crate::Progress) event.
@@ -286,12 +380,35 @@ pub enum RequestOutcome<F: Family> {
         /// The nodes that it named, as the driver submitted them.
         closer: Vec<F::Node>,
     },
-    /// The driver reported a failure.
+    /// The request failed, for a reason that is not known.
     Failed,
     /// The node is alive and refused the request, for this reason.
     Rejected(F::Message),
     /// The request ran into its own timeout.
     TimedOut,
+    /// [Parts](Response::part) of the answer came, and the last did not come in time. It counts as an answer.
+    Incomplete {
+        /// The nodes that the parts named, as the driver submitted them.
+        closer: Vec<F::Node>,
+    },
+    /// The node could not be reached.
+    Unreachable,
+    /// Nobody accepts connections there.
+    ConnectionRefused,
+    /// The node is not there any more.
+    Gone,
+}
+
+impl<F: Family> From<Failure<F>> for RequestOutcome<F> {
+    fn from(failure: Failure<F>) -> Self {
+        match failure {
+            Failure::Failed => Self::Failed,
+            Failure::Unreachable => Self::Unreachable,
+            Failure::ConnectionRefused => Self::ConnectionRefused,
+            Failure::Gone => Self::Gone,
+            Failure::Rejected(reason) => Self::Rejected(reason),
+        }
+    }
 }
 
 impl fmt::Display for CancelReason {
@@ -302,6 +419,7 @@ impl fmt::Display for CancelReason {
             Self::Superseded => "superseded",
             Self::Unneeded => "unneeded",
             Self::LookupEnded => "lookup ended",
+            Self::Incomplete => "incomplete",
         })
     }
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 pub(crate) type Tally = BTreeMap<&'static str, u64>;
 
 /// A family with keys of `N` bytes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Net<const N: usize>;
 
 /// A node: two of them may have the same key. The address determines the diversity group.
@@ -25,6 +26,7 @@ impl<const N: usize> Peer<N> {
 
 impl<const N: usize> Family for Net<N> {
     type Key = Bits<N>;
+    type Target = Bits<N>;
     type Node = Peer<N>;
     type Message = u64;
 
@@ -32,7 +34,7 @@ impl<const N: usize> Family for Net<N> {
         node.key
     }
 
-    fn admits(node: &Peer<N>) -> bool {
+    fn admits(&self, node: &Peer<N>) -> bool {
         node.address != Peer::<N>::REFUSED
     }
 

@@ -8,7 +8,7 @@ use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::routing::table::SavedNode;
 use kad_proto::testing::ContractChecker;
 use kad_proto::{
-    CancelReason, Config, Family, Initiator, Instant, Key, Key8, OperationId, RequestId, Response,
+    CancelReason, Config, Failure, Family, Initiator, Instant, Key, Key8, OperationId, RequestId, Response,
     RoutingInbound, RoutingOutbound, Stamped,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,22 +26,36 @@ pub(crate) struct MaintenanceChecker<M> {
     /// Failed probes in a row, by node.
     failures: BTreeMap<Key8, usize>,
     clients: Vec<Key8>,
+    /// The models of lookups know no bans, so there are some only without models.
+    allows_bans: bool,
+    /// Banned nodes, and until when.
+    bans: BTreeMap<Key8, Instant>,
+    /// Requests of whose answer a part has come, and whether that names a node.
+    parts: BTreeMap<RequestId, bool>,
     tally: BTreeMap<&'static str, u64>,
 }
 
 impl<M: MaintainsTable> MaintenanceChecker<M> {
     pub(crate) fn new(config: Config, seed: u64) -> Self {
+        let (contract, bans) = (ContractChecker::new(LOCAL, config.clone()).unwrap(), seed.is_multiple_of(4));
         Self {
+            allows_bans: bans || !M::HAS_LOOKUPS,
             machine: M::build(config.clone(), seed),
-            contract: ContractChecker::new(LOCAL, config.clone()).unwrap(),
+            contract: if bans && M::HAS_LOOKUPS { contract.without_models() } else { contract },
             config,
             now: Instant::from_secs(1),
             clock_advanced: false,
             operations: BTreeMap::new(),
             failures: BTreeMap::new(),
             clients: Vec::new(),
+            bans: BTreeMap::new(),
+            parts: BTreeMap::new(),
             tally: BTreeMap::new(),
         }
+    }
+
+    pub(crate) const fn allows_bans(&self) -> bool {
+        self.allows_bans
     }
 
     pub(crate) const fn now(&self) -> Instant {
@@ -125,13 +139,31 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
     }
 
     fn call(&mut self, event: In) -> Vec<Out> {
-        let mut client = None;
+        // The node that leaves the table if it is there: a client, gone or banned.
+        let mut leaves = None;
         let asked = |id| self.contract.requests().iter().find(|(open, _)| *open == id).cloned();
         match &event.event {
-            Inbound::Response(Response { request, result }) => {
+            Inbound::Response(Response { request, result, .. }) => {
                 if let Some((_, sent)) = asked(*request) {
-                    let names = result.as_ref().is_ok_and(|answer| !answer.closer.is_empty());
-                    if result.is_ok() && (sent.initiator != Initiator::Include || names) {
+                    let is_part = result.as_ref().is_ok_and(|answer| answer.is_part);
+                    let named = self.parts.get(request).copied().unwrap_or(false);
+                    let names = named || result.as_ref().is_ok_and(|answer| !answer.closer.is_empty());
+                    let is_check = matches!(sent.initiator, Initiator::Include | Initiator::Probe);
+                    if names && !is_check && !is_part {
+                        // It answers as a server.
+                        self.clients.retain(|client| *client != sent.node);
+                    }
+                    if is_part {
+                        self.parts.insert(*request, names);
+                    }
+                    match result {
+                        Err(Failure::Gone) => leaves = Some(sent.node),
+                        Err(Failure::ConnectionRefused) if sent.initiator != Initiator::Probe => {
+                            *self.failures.entry(sent.node).or_insert(0) += usize::from(!is_check);
+                        }
+                        _ => {}
+                    }
+                    if result.is_ok() && (is_part || sent.initiator != Initiator::Include || names) {
                         self.failures.remove(&sent.node);
                     } else if result.is_err() {
                         let failed = usize::from(sent.initiator == Initiator::Probe);
@@ -142,8 +174,16 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
             Inbound::Routing(RoutingInbound::Connected { node, .. }) => {
                 self.failures.remove(node);
             }
+            Inbound::Routing(RoutingInbound::Server(node)) => {
+                self.clients.retain(|client| client != node);
+            }
+            Inbound::Routing(RoutingInbound::Gone(node)) => leaves = Some(*node),
+            Inbound::Routing(RoutingInbound::Banned { node, duration }) => {
+                leaves = Some(*node);
+                self.bans.insert(*node, self.now + *duration);
+            }
             Inbound::Routing(RoutingInbound::Client(node)) => {
-                client = Some(*node);
+                leaves = Some(*node);
                 if !self.clients.contains(node) {
                     self.clients.push(*node);
                     self.clients.drain(..self.clients.len().saturating_sub(MAX_CLIENTS));
@@ -160,10 +200,16 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
                 }
                 Outbound::Refused(_) => self.count("refused"),
                 Outbound::Request(request) => {
+                    let ban = self.bans.get(&request.node);
+                    assert!(ban.is_none_or(|until| *until <= self.now), "banned: not asked: {request:?}");
                     self.count("request");
                     self.count_initiator(request.initiator);
                 }
                 Outbound::Cancel(cancel) => {
+                    let is_check = matches!(cancel.initiator, Initiator::Include | Initiator::Probe);
+                    if cancel.reason == CancelReason::Incomplete && !is_check && self.parts[&cancel.id] {
+                        self.clients.retain(|client| *client != cancel.node);
+                    }
                     let failed =
                         cancel.reason == CancelReason::TimedOut && cancel.initiator == Initiator::Probe;
                     *self.failures.entry(cancel.node).or_insert(0) += usize::from(failed);
@@ -178,6 +224,8 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
                 }
                 Outbound::Routing(RoutingOutbound::Admitted(node)) => {
                     self.failures.remove(node);
+                    let ban = self.bans.get(node);
+                    assert!(ban.is_none_or(|until| *until <= self.now), "banned: not admitted: {node:?}");
                     self.count("admitted");
                 }
                 Outbound::Routing(RoutingOutbound::Removed(node)) => {
@@ -185,8 +233,8 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
                     let dead = failures == self.config.table.max_failures;
                     let replaced = failures > 0 && admits_in_same_bucket(&out[place + 1..], *node);
                     assert!(
-                        dead || replaced || client == Some(*node),
-                        "table: removed only after failed probes, by a replacement, or as a client: {node:?} failed {failures} probes"
+                        dead || replaced || leaves == Some(*node),
+                        "table: removed only after failed probes, by a replacement, or as a client, gone or banned: {node:?} failed {failures} probes"
                     );
                     self.count("removed");
                 }

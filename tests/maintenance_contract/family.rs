@@ -6,11 +6,13 @@ use kad_proto::{Family, Group, Instant, Key8, SpanContext};
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
 use std::time::Duration;
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Tiny;
 
 impl Family for Tiny {
     type Key = Key8;
+    type Target = Key8;
     type Node = Key8;
     type Message = ();
 
@@ -18,17 +20,19 @@ impl Family for Tiny {
         *node
     }
 
-    fn admits(node: &Key8) -> bool {
+    fn admits(&self, node: &Key8) -> bool {
         node.as_bytes()[0] != REFUSED
     }
 }
 
 /// The same, where half of the nodes belong to one of four diversity groups.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Grouped;
 
 impl Family for Grouped {
     type Key = Key8;
+    type Target = Key8;
     type Node = Key8;
     type Message = ();
 
@@ -36,8 +40,8 @@ impl Family for Grouped {
         *node
     }
 
-    fn admits(node: &Key8) -> bool {
-        Tiny::admits(node)
+    fn admits(&self, node: &Key8) -> bool {
+        Tiny.admits(node)
     }
 
     fn group(node: &Key8) -> Option<Group> {

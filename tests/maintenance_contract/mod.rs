@@ -110,13 +110,30 @@ pub(crate) fn run_scenario<M: MaintainsTable>(bytes: &[u8]) -> BTreeMap<&'static
             }
             (4, _) => Inbound::Routing(RoutingInbound::Disconnected(target)),
             (5, _) if argument < 32 => Inbound::Routing(RoutingInbound::Client(target)),
+            (5, _) if argument < 64 => Inbound::Routing(RoutingInbound::Server(target)),
+            (5, _) if argument < 96 => Inbound::Routing(RoutingInbound::Gone(target)),
+            (5, _) if argument < 160 && checker.allows_bans() => {
+                let duration = S * u32::from(argument % 8);
+                Inbound::Routing(RoutingInbound::Banned { node: target, duration })
+            }
             (6, _) => Inbound::Routing(RoutingInbound::Seeds(vec![target])),
             (7, _) => Inbound::Routing(RoutingInbound::Restore(checker.snapshot())),
-            (8, Some((request, _))) => Inbound::Response(Response::failed(request)),
+            (8, Some((request, _))) => Inbound::Response(match argument % 5 {
+                0 => Response::unreachable(request),
+                1 => Response::connection_refused(request),
+                2 => Response::gone(request),
+                _ => Response::failed(request),
+            }),
             (9, _) if tag > 0 => checker.operation(tag).map_or(Inbound::Tick, Inbound::Stop),
             (10..=12, Some((request, asked))) => match answer_of(asked.as_bytes()[0], seed) {
                 Some(closer) => {
-                    Inbound::Response(Response::answered(request, closer.into_iter().map(node).collect()))
+                    let closer: Vec<_> = closer.into_iter().map(node).collect();
+                    Inbound::Response(match argument % 6 {
+                        // More may follow, or not.
+                        0 => Response::part(request, closer),
+                        1 => Response::answered(request, closer).after_dial(),
+                        _ => Response::answered(request, closer),
+                    })
                 }
                 None => Inbound::Tick,
             },

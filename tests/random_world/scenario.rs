@@ -343,6 +343,7 @@ fn config(kind: MachineKind, bytes: &mut Bytes<'_>) -> Config {
             max_in_flight: bytes.pick(&[1_000, 1, 2, 3, 7]),
             max_per_node: bytes.pick(&[16, 1, 2]),
             max_queued: bytes.pick(&[1_000, 0, 1, 2, 5]),
+            ..NetworkConfig::default()
         },
         table: TableConfig {
             bucket_size: 1 + usize::from(seed % 4),

@@ -198,7 +198,12 @@ impl<const N: usize, S: Build<N>> World<N, S> {
                     let event = if rejected {
                         Inbound::Response(Response::rejected(id, why))
                     } else {
-                        Inbound::Response(Response::failed(id))
+                        Inbound::Response(match why % 5 {
+                            0 => Response::unreachable(id),
+                            1 => Response::connection_refused(id),
+                            2 => Response::gone(id),
+                            _ => Response::failed(id),
+                        })
                     };
                     let event = self.stamp(event);
                     self.call(event);
@@ -371,8 +376,8 @@ impl<const N: usize, S: Build<N>> World<N, S> {
             let more = self.random.below(12) as u64;
             for number in 1..more {
                 let same = self.random.below(5) == 0;
-                let key = if same { start.records[0].key } else { key(&mut self.random) };
-                start.records.push(Record { key, message: message + number });
+                let key = if same { start.records[0].target } else { key(&mut self.random) };
+                start.records.push(Record { target: key, message: message + number });
             }
         }
         if self.random.below(24) == 0 {
@@ -460,6 +465,19 @@ impl<const N: usize, S: Build<N>> World<N, S> {
             token: (carries % 2 == 1).then_some(self.spans << 8 | u64::from(carries)),
         };
         let event = match carries {
+            0..128 if carries % 16 == 5 => {
+                // More may follow, or not.
+                let part = closer.len().div_ceil(2);
+                Inbound::Response(Response::part(request, closer[..part].to_vec()))
+            }
+            0..128 if carries % 16 == 6 => {
+                let waited = Duration::from_nanos(u64::from(carries / 16));
+                let arrived = Instant::ORIGIN + (self.now - (Instant::ORIGIN + waited));
+                Inbound::Response(Response::answered(request, closer).arrived_at(arrived))
+            }
+            0..128 if carries % 16 == 7 => {
+                Inbound::Response(Response::answered(request, closer).after_dial())
+            }
             0..128 => Inbound::Response(Response::answered(request, closer)),
             _ => Inbound::Response(Response::answered(request, closer).with_extra(extra)),
         };
@@ -500,13 +518,13 @@ fn pick<T>(list: &[T], place: u8) -> Option<&T> {
 /// The event for a machine whose scenarios have neither values nor tokens nor refusals.
 fn without_extras<const N: usize>(event: Inbound<Net<N>>) -> Inbound<Net<N>> {
     match event {
-        Inbound::Response(Response { request, result }) => Inbound::Response(Response {
+        Inbound::Response(Response { request, result, .. }) => Inbound::Response(Response::new(
             request,
-            result: match result {
+            match result {
                 Ok(answer) => Ok(Answer { extra: AnswerExtra::default(), ..answer }),
                 Err(_) => Err(Failure::Failed),
             },
-        }),
+        )),
         Inbound::Routing(RoutingInbound::Connected { .. })
         | Inbound::Routing(RoutingInbound::Disconnected(_)) => Inbound::Tick,
         event => event,

@@ -7,11 +7,12 @@ use kad_proto::record::{Recordable, Recording, ReplayError, Replayed, replay};
 use kad_proto::{Family, Group, Key, Key8};
 
 /// A family with 8-bit keys: a node is a key and an address, which determines its group.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Eight;
 
 impl Family for Eight {
     type Key = Key8;
+    type Target = Key8;
     type Node = (Key8, u8);
     type Message = Vec<u8>;
 
@@ -19,7 +20,7 @@ impl Family for Eight {
         node.0
     }
 
-    fn admits(node: &(Key8, u8)) -> bool {
+    fn admits(&self, node: &(Key8, u8)) -> bool {
         node.1 != 0xee
     }
 

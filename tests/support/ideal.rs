@@ -7,11 +7,13 @@ use kad_proto::{Family, Key, Key256};
 pub(crate) const K: usize = 20;
 
 /// 256-bit keys; a node is its key.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Plain;
 
 impl Family for Plain {
     type Key = Key256;
+    type Target = Key256;
     type Node = Key256;
     type Message = u64;
 

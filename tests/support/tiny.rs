@@ -3,11 +3,13 @@
 use kad_proto::{Family, Key8};
 
 /// Messages carry nothing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Tiny;
 
 impl Family for Tiny {
     type Key = Key8;
+    type Target = Key8;
     type Node = Key8;
     type Message = ();
 
@@ -17,11 +19,13 @@ impl Family for Tiny {
 }
 
 /// Messages are words.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct TinyText;
 
 impl Family for TinyText {
     type Key = Key8;
+    type Target = Key8;
     type Node = Key8;
     type Message = &'static str;
 

@@ -155,7 +155,7 @@ pub fn can_know(from: SocketAddrV4, named: SocketAddrV4) -> bool {
 
 /// The same of a peer of a torrent; and whether anything can be sent to it.
 fn is_peer(from: SocketAddrV4, peer: SocketAddrV4) -> bool {
-    can_know(from, peer) && Mainline::admits(&(Key160::new([0; 20]), peer))
+    can_know(from, peer) && Mainline::default().admits(&(Key160::new([0; 20]), peer))
 }
 
 /// A number as the attribute of a span.

@@ -1,19 +1,29 @@
 //! The types of this network, as the engine wants to know them.
 
 use core::fmt;
-use kad_proto::{Family, Group, Key160};
+use kad_proto::{AnswerScope, Family, Group, Key160};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddrV4;
 
 /// A node's id and address.
 pub type Node = (Key160, SocketAddrV4);
 
-/// The types of `BitTorrent`'s DHT.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mainline;
+/// The types of `BitTorrent`'s DHT, and how many nodes an answer names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mainline {
+    pub answers: u16,
+}
+
+impl Default for Mainline {
+    /// BEP 5's k. Some programs name more; what counts is the number that all do.
+    fn default() -> Self {
+        Self { answers: 8 }
+    }
+}
 
 impl Family for Mainline {
     type Key = Key160;
+    type Target = Key160;
     type Node = Node;
     type Message = Payload;
 
@@ -30,9 +40,13 @@ impl Family for Mainline {
     }
 
     /// Nothing can be sent to the others.
-    fn admits((_, address): &Node) -> bool {
+    fn admits(&self, (_, address): &Node) -> bool {
         let ip = address.ip();
         address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast()
+    }
+
+    fn answers(&self) -> AnswerScope {
+        AnswerScope::Closest(usize::from(self.answers))
     }
 }
 

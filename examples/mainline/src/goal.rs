@@ -38,6 +38,8 @@ pub fn failed(request: RequestId, asks: Asks, failure: Failure) -> Inbound<Mainl
         Failure::Error { .. } | Failure::NoToken if asks != Asks::Nodes => {
             Response::rejected(request, Payload::Refused(failure)).into()
         }
+        Failure::OtherNode(_) => Response::gone(request).into(),
+        Failure::Unsendable(_) => Response::unreachable(request).into(),
         _ => Response::failed(request).into(),
     }
 }

@@ -156,7 +156,7 @@ impl Again {
     /// Sets the attributes of a request's span that the driver had set before it passed the response to the
     /// engine.
     fn note(&mut self, event: &Inbound<Mainline>) {
-        let Inbound::Response(Response { request, result }) = event else { return };
+        let Inbound::Response(Response { request, result, .. }) = event else { return };
         let asked = self.asked.remove(request);
         match result {
             Ok(answer) if answer.extra.value => {

@@ -312,7 +312,8 @@ impl Span {
         match (self.text("kad.end"), self.text("error.type")) {
             (Some("answered"), _) if self.is_store() => Ending::Stored,
             (Some("answered"), _) | (None, None) => Ending::Answered,
-            (Some("failed" | "rejected"), _) | (None, Some("refused")) => Ending::Failed,
+            (Some("failed" | "unreachable" | "connection refused" | "gone" | "rejected"), _)
+            | (None, Some("refused")) => Ending::Failed,
             (Some("timed out"), _) | (None, Some(_)) => Ending::TimedOut,
             (Some("abandoned"), _) => Ending::Abandoned,
             (Some(_), _) => Ending::Cancelled,

@@ -1,17 +1,18 @@
 //! What the engine has to know of BEP 5: the types of the network, and its figures.
 
 use crate::krpc::Node;
-use kad_proto::{Config, Family, Group, Key160, RoutingConfig};
+use kad_proto::{AnswerScope, Config, Family, Group, Key160, RoutingConfig};
 
 /// k of BEP 5: how many closest nodes a lookup finds, a bucket of the routing table holds, and an answer names.
 pub(crate) const K: usize = 8;
 
 /// The types of this network, and the rules for its nodes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Bep5;
 
 impl Family for Bep5 {
     type Key = Key160;
+    type Target = Key160;
     type Node = Node;
     type Message = (); // requests ask for nothing but closer nodes
 
@@ -27,8 +28,12 @@ impl Family for Bep5 {
     }
 
     /// Nothing can be sent to port 0. (On the internet, refuse the private addresses that strangers name as well.)
-    fn admits((_, address): &Node) -> bool {
+    fn admits(&self, (_, address): &Node) -> bool {
         address.port() != 0
+    }
+
+    fn answers(&self) -> AnswerScope {
+        AnswerScope::Closest(K)
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`Net`], the [`Family`] of a simulated network, and [`Handle`], its node: a number from which the key follows.
 
 use crate::sim::split_mix::{mix, unmix};
-use crate::vocabulary::family::{Family, Group};
+use crate::vocabulary::family::{AnswerScope, Family, Group};
 use crate::vocabulary::key::Bits;
 use core::fmt;
 
@@ -9,12 +9,30 @@ use core::fmt;
 pub type Key64 = Bits<8>;
 
 /// The family of a simulated network: a node is a [`Handle`] of four bytes, a key has 64 bits, and a message is a
-/// `u32`. An entry of the routing table takes 32 bytes.
+/// `u32`. An entry of the routing table takes 32 bytes. Its value says how many nodes an answer names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Net;
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+pub struct Net {
+    answers: u16,
+}
+
+impl Net {
+    /// A network whose answers name at most this many nodes.
+    pub const fn answering(nodes: u16) -> Self {
+        Self { answers: nodes }
+    }
+}
+
+impl Default for Net {
+    /// Answers name 20 nodes.
+    fn default() -> Self {
+        Self::answering(20)
+    }
+}
 
 impl Family for Net {
     type Key = Key64;
+    type Target = Key64;
     type Node = Handle;
     type Message = u32;
 
@@ -24,6 +42,10 @@ impl Family for Net {
 
     fn group(node: &Handle) -> Option<Group> {
         node.group().map(Group)
+    }
+
+    fn answers(&self) -> AnswerScope {
+        AnswerScope::Closest(usize::from(self.answers))
     }
 }
 

@@ -99,7 +99,7 @@ impl World {
             self.queue.schedule(now + later, Action::StopBroadcast(number));
         }
         let records: Vec<Record<Net>> = (first..first + count)
-            .map(|record| Record { key: self.record_key(record), message: record })
+            .map(|record| Record { target: self.record_key(record), message: record })
             .collect();
         let activity = Activity::Broadcast(number);
         let (tag, target) = (activity.tag().unwrap_or_default(), self.record_key(first));

@@ -87,8 +87,8 @@ impl World {
             Outbound::Progress(progress) => {
                 let end = match progress.outcome {
                     RequestOutcome::Answered { .. } => RequestEnd::Answered,
-                    RequestOutcome::Failed | RequestOutcome::Rejected(_) => RequestEnd::Failed,
-                    RequestOutcome::TimedOut => return, // its cancel came before
+                    RequestOutcome::TimedOut | RequestOutcome::Incomplete { .. } => return, // its cancel came before
+                    _ => RequestEnd::Failed,
                 };
                 if let Some(request) = response_to {
                     self.request_ended(short_tag(progress.operation.tag()), request, end);
@@ -122,7 +122,7 @@ impl World {
                 self.emit(&SimEvent::Bootstrapped { node: table, nodes });
             }
             // The simulator starts no crawls.
-            Outbound::Routing(RoutingOutbound::Bootstrapped(_))
+            Outbound::Routing(RoutingOutbound::Bootstrapped(_) | RoutingOutbound::Updated(_))
             | Outbound::CrawlProgress(_)
             | Outbound::CrawlFinished(_)
             | Outbound::BroadcastProgress(_)

@@ -50,7 +50,8 @@ impl World {
             let (table, config) = (engine.table(), self.scenario.config.clone());
             let choices = engine_seeds(&self.scenario, index).choices;
             let nodes = table.iter().map(|record| *record.node()).collect();
-            let header = Header { local: table.local(), config, choices, nodes, round_trips };
+            let family = table.local_node().family;
+            let header = Header { local: table.local(), config, choices, nodes, round_trips, family };
             recorded.incarnations.push(RecordingWriter::new::<Net>(&header, recorded.keep, recorded.text));
         }
     }

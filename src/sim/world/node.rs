@@ -97,7 +97,10 @@ fn new_engine(
 ) -> Result<Coordinator<Net>, ConfigError> {
     let (config, seeds) = (scenario.config.clone(), engine_seeds(scenario, index));
     let k = u32::try_from(config.table.bucket_size).unwrap_or(u32::MAX);
-    let mut table = RoutingTable::with_seeds(population.handle(index).key(), config.table.clone(), &seeds)?;
+    // Nodes answer with as many nodes as they look for.
+    let answers = u16::try_from(config.query.k).unwrap_or(u16::MAX);
+    let table = RoutingTable::with_seeds(population.handle(index).key(), config.table.clone(), &seeds)?;
+    let mut table = table.with_family(Net::answering(answers));
     if ideal {
         population.ideal_table(index, k, |cpl, known| table.fill(Instant::ORIGIN, cpl, known));
         table.shrink();
