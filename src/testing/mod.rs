@@ -6,7 +6,8 @@
 //! that each start has one answer and one finish, that each request ends once, that counters add up, that limits
 //! are kept, that the machine wants to be woken up in time, and that each operation requests and reports what one
 //! of its kind may. It holds for any configuration, any [`Family`](crate::Family) and any sequence of events,
-//! sensible or not. The simulator (feature `sim`) and this crate's property tests and fuzz targets use the same
+//! sensible or not, with one exception: it does not follow bans, nor a change of the family's value or of the node's id. After
+//! [`Banned`, `Family` and `Identity`](crate::RoutingInbound) it may report what is right. The simulator (feature `sim`) and this crate's property tests and fuzz targets use the same
 //! checker.
 //!
 //! # In a property test
