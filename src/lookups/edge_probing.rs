@@ -12,7 +12,8 @@
 //! target. Before the path converges, it asks in this way for each subtree between the n-th closest of all candidates,
 //! which the answers have told, and the k-th closest live one, with at most [`MAX_EDGE_PROBES`] extra nodes. Where answers
 //! name fewer than k, one does not name a whole subtree: then each node is asked about the part of it in which it lies
-//! itself ([`edge_depth`](CandidateList::edge_depth)). Where the wire format cannot ask about that point, [something near it](crate::Family::target_near) is asked about.
+//! itself ([`edge_depth`](CandidateList::edge_depth)). Where the wire format cannot ask about that point, [something near
+//! it](crate::Family::target_near) is asked about.
 
 use crate::lookups::candidates::{Candidate, CandidateList, State};
 use crate::lookups::next_candidate::CandidateStep;

@@ -1,9 +1,9 @@
 //! Requests: the queue, the limits and the time-outs that all machines with requests have in common.
 //!
 //! One request queue per machine keeps the limits on requests in flight, per node and in total, over an in-flight
-//! table with the timers. An estimate of the round-trip time adapts the time-outs. The purpose of a request is
-//! plain data, interpreted by the modules that submit requests: this module knows neither operations nor the
-//! routing table, and decides nothing about which node is asked.
+//! table with the timers. An estimate of the round-trip time adapts the time-outs. The queue refuses requests to banned
+//! nodes, and to this node's own keys. The purpose of a request is plain data, interpreted by the modules that submit
+//! requests: this module knows neither operations nor the routing table, and decides nothing about which node is asked.
 //!
 //! [`Network`](network::Network) offers the queue alone, as a machine.
 
