@@ -402,9 +402,11 @@ impl<F: Family, P> RequestQueue<F, P> {
 
     /// What is known of a node has changed: requests to it that wait go to where it is now.
     pub(crate) fn update_waiting(&mut self, node: &F::Node) {
-        for id in self.waiting_for(|waiting| waiting == node) {
-            if let Some(request) = self.table.get_mut(id) {
-                request.node = node.clone();
+        let key = F::key(node);
+        let from = (key, Instant::ORIGIN, RequestId::from_u64(0));
+        for (_, _, id) in self.waiting.range(from..).take_while(|(of, ..)| *of == key) {
+            if let Some(request) = self.table.get_mut(*id).filter(|request| request.node == *node) {
+                request.node.clone_from(node);
             }
         }
     }

@@ -288,7 +288,8 @@ impl<F: Family> CandidateQueue<F> {
             #[allow(clippy::cast_possible_truncation)] // at most 1,024
             let slot = self.in_flight.vacant_key() as u32;
             if self.checks.begin(call, slot, &candidate.node, &candidate.link).is_some() {
-                self.in_flight.insert(candidate);
+                // What it told before is what is checked.
+                self.in_flight.insert(IncludeCandidate { has_news: false, ..candidate });
             } else {
                 self.queue.push_front(candidate);
             }
