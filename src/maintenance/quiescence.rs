@@ -280,7 +280,7 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
             Failure::Failed | Failure::Unreachable => routing.report_failure(call, &node, link),
             // It was asked where others say that it is: this says nothing about it.
             Failure::ConnectionRefused | Failure::Gone if !failure_of_entry => {
-                routing.expedite_probe(call.now, &node, link);
+                routing.report_failure(call, &node, link);
             }
             // No lost message: there is nothing to check first.
             Failure::ConnectionRefused => routing.count_failure(call, &node, link),

@@ -67,23 +67,17 @@ impl<F: Family> Routing<F> {
     }
 
     /// A node failed to answer: its probe is due now, and its result decides. If probing is off, this counts
-    /// as a failure at once.
+    /// as a failure at once, unless it was asked where the table does not know it to be.
     pub(crate) fn report_failure<E: EmitsRouting<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
         node: &F::Node,
         context: impl FnOnce() -> Context,
     ) {
-        match &mut self.probe {
-            Some(probe) => probe.expedite(call.now, node, context::source(&context())),
-            None => self.count_failure(call, node, context),
-        }
-    }
-
-    /// Something is said of a node that may not be true: its probe is due now, if it is probed, and its result decides.
-    pub(crate) fn expedite_probe(&mut self, now: Instant, node: &F::Node, context: impl FnOnce() -> Context) {
         if let Some(probe) = &mut self.probe {
-            probe.expedite(now, node, context::source(&context()));
+            probe.expedite(call.now, node, context::source(&context()));
+        } else if self.was_asked_where_it_is(node) {
+            self.count_failure(call, node, context);
         }
     }
 
