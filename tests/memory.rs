@@ -313,7 +313,7 @@ fn a_table_under_fire_stays_within_its_bound() {
         }
         assert!(table.len() <= 256 * config.bucket_size);
     });
-    let node = size_of::<Key256>() as u64 + 32;
+    let node = (size_of::<Key256>() as u64 + 20).next_multiple_of(8);
     // Vectors of buckets and of nodes, grown by doubling.
     let bound = 2 * 256 * (config.bucket_size as u64 * node + size_of::<Vec<u8>>() as u64);
     assert!(info.bytes_max <= bound, "{} bytes held, {bound} allowed", info.bytes_max);

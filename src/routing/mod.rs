@@ -92,14 +92,14 @@ use crate::vocabulary::family::Family;
 use crate::vocabulary::secret::Seeds;
 use crate::vocabulary::time::{Instant, earlier};
 
-/// The routing table and the parts that maintain it; a part that is off is `None`.
+/// The routing table and the parts that maintain it; a part that is off is `None`, and takes only a pointer.
 #[derive(Clone, Debug)]
 pub(crate) struct Routing<F: Family> {
     pub(crate) table: RoutingTable<F>,
-    bootstrap: Option<BootstrapSchedule<F>>,
-    include: Option<CandidateQueue<F>>,
-    probe: Option<ProbeList<F>>,
-    explore: Option<ExploreSchedule>,
+    bootstrap: Option<Box<BootstrapSchedule<F>>>,
+    include: Option<Box<CandidateQueue<F>>>,
+    probe: Option<Box<ProbeList<F>>>,
+    explore: Option<Box<ExploreSchedule>>,
     clients: ClientList<F>,
     /// Nodes of one answer that are read.
     max_closer_nodes: usize,
@@ -124,17 +124,19 @@ impl<F: Family> Routing<F> {
             table.iter().for_each(|entry| probe.insert(entry.node(), entry.last_seen()));
         }
         Ok(Self {
-            bootstrap: config.bootstrap.map(BootstrapSchedule::new).transpose()?,
+            bootstrap: config.bootstrap.map(BootstrapSchedule::new).transpose()?.map(Box::new),
             include: config
                 .include
                 .map(|include| CandidateQueue::new(local.clone(), &include, hash))
-                .transpose()?,
+                .transpose()?
+                .map(Box::new),
             table,
-            probe,
+            probe: probe.map(Box::new),
             explore: config
                 .explore
                 .map(|explore| ExploreSchedule::new::<F::Key>(explore, seeds.choices))
-                .transpose()?,
+                .transpose()?
+                .map(Box::new),
             clients: ClientList::new(config.max_clients, hash),
             max_closer_nodes,
             k,
@@ -193,16 +195,16 @@ impl<F: Family> Routing<F> {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let nodes = self.table.len();
         let bootstrap = self.bootstrap.as_ref().and_then(|part| part.next_timeout(nodes));
-        let explore = self.explore.as_ref().filter(|_| nodes > 0).and_then(ExploreSchedule::next_timeout);
-        let probe = self.probe.as_ref().and_then(ProbeList::next_timeout);
+        let explore = self.explore.as_ref().filter(|_| nodes > 0).and_then(|part| part.next_timeout());
+        let probe = self.probe.as_ref().and_then(|part| part.next_timeout());
         earlier(bootstrap, earlier(explore, probe))
     }
 
     pub(crate) fn counts(&self) -> RoutingCounts {
         RoutingCounts {
-            include: self.include.as_ref().map(CandidateQueue::counts).unwrap_or_default(),
-            probe: self.probe.as_ref().map(ProbeList::counts).unwrap_or_default(),
-            refreshes: self.explore.as_ref().map_or(0, ExploreSchedule::total_refreshes),
+            include: self.include.as_ref().map(|part| part.counts()).unwrap_or_default(),
+            probe: self.probe.as_ref().map(|part| part.counts()).unwrap_or_default(),
+            refreshes: self.explore.as_ref().map_or(0, |part| part.total_refreshes()),
             automatic_bootstraps: self.bootstraps,
         }
     }

@@ -15,8 +15,8 @@ use std::collections::HashMap;
 
 /// Limits of the routing table.
 ///
-/// Memory: at most `bucket_size` nodes for each bit of a key, whatever is offered; a node costs its id and 32
-/// bytes.
+/// Memory: at most `bucket_size` nodes for each bit of a key, whatever is offered; a node costs its id and 20
+/// bytes, rounded up to the alignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct TableConfig {
@@ -56,13 +56,39 @@ pub struct TableEntry<F: Family> {
     node: F::Node,
     added: Instant,
     last_seen: Instant,
-    /// Microseconds; `UNKNOWN` if never measured.
-    round_trip: u32,
+    round_trip: RoundTrip,
     failures: u8,
 }
 
+/// A round-trip time in microseconds, or none. In three bytes, so that with the failures it takes four: tables of a
+/// simulation are most of its memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct RoundTrip([u8; 3]);
+
+impl RoundTrip {
+    const UNKNOWN: Self = Self([0xff; 3]);
+    /// The longest: 16.8 s.
+    const MAX: u32 = 0x00ff_fffe;
+
+    fn micros(self) -> Option<u32> {
+        let Self([low, middle, high]) = self;
+        (self != Self::UNKNOWN).then(|| u32::from_le_bytes([low, middle, high, 0]))
+    }
+
+    /// The average of what was measured, the new value with a weight of 1/8.
+    fn smoothed(self, measured: Duration) -> Self {
+        let new = u32::try_from(measured.as_micros()).unwrap_or(Self::MAX).min(Self::MAX);
+        let old = self.micros().unwrap_or(new);
+        let [low, middle, high, _] = (old - old / 8 + new / 8).to_le_bytes();
+        Self([low, middle, high])
+    }
+}
+
 impl<F: Family> TableEntry<F> {
-    const UNKNOWN: u32 = u32::MAX;
+    /// The entry of a node that is known to be live at `now`.
+    const fn new(node: F::Node, now: Instant) -> Self {
+        Self { node, added: now, last_seen: now, round_trip: RoundTrip::UNKNOWN, failures: 0 }
+    }
 
     /// The node.
     pub const fn node(&self) -> &F::Node {
@@ -85,19 +111,16 @@ impl<F: Family> TableEntry<F> {
     }
 
     /// Its round-trip time, in whole microseconds, if one was measured: smoothed, each new measurement with a
-    /// weight of 1/8 (RFC 6298).
+    /// weight of 1/8 (RFC 6298). At most 16.8 s (2^24 - 2 microseconds): a longer measurement counts as that.
     pub fn round_trip(&self) -> Option<Duration> {
-        (self.round_trip != Self::UNKNOWN).then(|| Duration::from_micros(u64::from(self.round_trip)))
+        self.round_trip.micros().map(|micros| Duration::from_micros(u64::from(micros)))
     }
 
     fn mark_seen(&mut self, now: Instant, round_trip: Option<Duration>) {
         self.last_seen = now;
         self.failures = 0;
         if let Some(round_trip) = round_trip {
-            let new =
-                u32::try_from(round_trip.as_micros()).unwrap_or(Self::UNKNOWN - 1).min(Self::UNKNOWN - 1);
-            let old = if self.round_trip == Self::UNKNOWN { new } else { self.round_trip };
-            self.round_trip = old - old / 8 + new / 8;
+            self.round_trip = self.round_trip.smoothed(round_trip);
         }
     }
 }
@@ -239,13 +262,7 @@ impl<F: Family> RoutingTable<F> {
             Placement::Replace(index) => Some(index),
         };
         let evicted = victim.and_then(|index| self.remove_at(cpl, index));
-        let mut entry = TableEntry {
-            node: node.clone(),
-            added: now,
-            last_seen: now,
-            round_trip: TableEntry::<F>::UNKNOWN,
-            failures: 0,
-        };
+        let mut entry = TableEntry::new(node.clone(), now);
         entry.mark_seen(now, round_trip);
         self.push(cpl, entry);
         Offered::Admitted { evicted }
@@ -403,13 +420,7 @@ impl<F: Family> RoutingTable<F> {
         }
         if let Some(bucket) = self.buckets.get_mut(cpl as usize) {
             bucket.reserve_exact(nodes.len());
-            bucket.extend(nodes.iter().map(|node| TableEntry {
-                node: node.clone(),
-                added: now,
-                last_seen: now,
-                round_trip: TableEntry::<F>::UNKNOWN,
-                failures: 0,
-            }));
+            bucket.extend(nodes.iter().map(|node| TableEntry::new(node.clone(), now)));
             self.len += nodes.len();
         }
     }
@@ -622,8 +633,19 @@ mod tests {
             let _: Offered<Tiny> = table.offer(NOW, &node, measured.map(ms));
             assert_eq!(table.get(&node).map(TableEntry::round_trip), Some(smoothed.map(ms)));
         }
-        let _: Offered<Tiny> = table.offer(NOW, &node, Some(Duration::MAX));
-        assert!(table.get(&node).and_then(TableEntry::round_trip) > Some(Duration::from_secs(500)));
+        for (times, smoothed) in [(1, 2_175_901), (200, 16_777_208)] {
+            for _ in 0..times {
+                let _: Offered<Tiny> = table.offer(NOW, &node, Some(Duration::MAX));
+            }
+            let smoothed = Some(Duration::from_micros(smoothed));
+            assert_eq!(table.get(&node).map(TableEntry::round_trip), Some(smoothed));
+        }
+        let first: Offered<Tiny> = table.offer(NOW, &Key8::new([10]), Some(Duration::MAX));
+        let longest = table.get(&Key8::new([10])).and_then(TableEntry::round_trip);
+        assert_eq!(
+            (first, longest),
+            (Offered::Admitted { evicted: None }, Some(Duration::from_micros((1 << 24) - 2)))
+        );
     }
 
     #[test]
