@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(debug_assertions) { 60 } else { 200 }, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_sequence_keeps_the_contract_in_the_coordinator(bytes in proptest::collection::vec(any::<u8>(), 1..800)) {
         run_scenario::<Coordinator<Grouped>>(&bytes);

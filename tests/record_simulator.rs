@@ -9,7 +9,7 @@ use kad_proto::coordinator::Inbound;
 use kad_proto::record::{Keep, Recording, ReplayError, replay};
 use kad_proto::sim::{
     Bootstrap, Broadcasts, Build, Churn, Eclipse, Empty, Interarrival, Join, Late, Length, Link, MadeUp, Net,
-    NotRecorded, Party, Scenario, Scheme, Silent, Sybils, Workload, World,
+    NotRecorded, Party, Place, Scenario, Scheme, Silent, Sybils, Workload, World,
 };
 use kad_proto::{
     BootstrapConfig, Config, Coordinator, ExploreConfig, Instant, Machine, ProbeConfig, RoutingConfig,
@@ -127,7 +127,7 @@ fn a_lossy_network_replays() {
     let lives = judge(&fire());
     // Live nodes begin with a table and with round trips; dead ones never began.
     assert!(lives.iter().any(Vec::is_empty) && lives.iter().all(|lives| lives.len() <= 1));
-    let without = judge(&Scenario { preseed_rtt: false, ..fire() });
+    let without = judge(&Scenario { known_round_trips: 0, ..fire() });
     let first = |lives: &Lives| lives.iter().flatten().next().unwrap().len();
     assert!(first(&lives) > first(&without) + 32);
 }
@@ -159,7 +159,14 @@ fn a_joining_network_replays() {
 #[test]
 fn a_network_with_sybils_replays() {
     judge(&Scenario {
-        sybils: Some(Sybils { count: 20, groups: 2, victim: 9, from: S, every: 200 * MS }),
+        sybils: vec![Sybils {
+            count: 20,
+            groups: 2,
+            near: Place::Node(9),
+            from: S,
+            every: 200 * MS,
+            ..Sybils::default()
+        }],
         ..growing()
     });
 }
@@ -167,11 +174,12 @@ fn a_network_with_sybils_replays() {
 #[test]
 fn every_session_of_a_churning_node_replays() {
     let length = |mean| Length::Exponential(mean);
-    let churn = Some(Churn { share: 0.5, sessions: length(400 * MS), absences: length(200 * MS) });
+    let churn =
+        Some(Churn { share: 0.5, sessions: length(400 * MS), absences: length(200 * MS), restores: true });
     let lives = judge(&Scenario { churn, ..growing() });
     assert!(lives.iter().filter(|lives| lives.len() >= 3).count() >= 2);
     // A node that keeps its table is the same when it comes back.
-    let churn = Some(Churn { share: 0.5, sessions: length(2 * S), absences: length(S) });
+    let churn = Some(Churn { share: 0.5, sessions: length(2 * S), absences: length(S), restores: false });
     let lives = judge(&Scenario { churn, nodes: 100, ..fire() });
     assert!(lives.iter().all(|lives| lives.len() <= 1));
 }
@@ -201,7 +209,7 @@ fn a_network_with_liars_replays() {
 
 #[test]
 fn a_recording_holds_the_initial_table() {
-    let scenario = Scenario { preseed_rtt: false, ..fire() };
+    let scenario = Scenario { known_round_trips: 0, ..fire() };
     let mut world = World::new(scenario).unwrap();
     let mut live = 0;
     for index in 0..150 {

@@ -9,8 +9,12 @@
 //! | [`maintaining_a_table`] | joining a network, and a routing table that keeps itself up to date |
 #![cfg_attr(feature = "sim", doc = "| [`simulating`] | whole networks under virtual time |")]
 #![cfg_attr(
+    feature = "sim",
+    doc = "| [`weather`] | worlds that are not kind, and how the engine does in each |"
+)]
+#![cfg_attr(
     not(feature = "sim"),
-    doc = "| `simulating` (feature `sim`) | whole networks under virtual time |"
+    doc = "| `simulating`, `weather` (feature `sim`) | whole networks under virtual time, and in worlds that are not kind |"
 )]
 #![cfg_attr(feature = "record", doc = "| [`recording`] | a failure in the field becomes a test |")]
 #![cfg_attr(
@@ -49,6 +53,10 @@ pub mod maintaining_a_table {}
 #[cfg(feature = "sim")]
 #[doc = include_str!("simulating.md")]
 pub mod simulating {}
+
+#[cfg(feature = "sim")]
+#[doc = include_str!("weather.md")]
+pub mod weather {}
 
 #[cfg(feature = "record")]
 #[doc = include_str!("recording.md")]

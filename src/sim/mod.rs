@@ -62,16 +62,24 @@ pub use results::end::End;
 pub use results::figures::{BroadcastFigures, Figures, Quantiles};
 pub use results::health::{Health, Upkeep};
 pub use results::lookup_run::{Asked, Ending, LookupRun, Reason, RequestEnd};
-pub use scenario::behaviour::{Answer, Behaviour, Eclipse, Empty, Late, MadeUp, Party, Question, Silent};
+pub use scenario::answers::Answers;
+pub use scenario::behaviour::{
+    Act, Answer, AskedFor, Behaviour, Censor, Clique, Eclipse, Empty, Flood, Late, MadeUp, Party, Question,
+    QuickCrowd, Silent, Turn,
+};
 pub use scenario::broadcasts::{Broadcasts, Scheme};
 pub use scenario::build::{Bootstrap, Build, Join};
+pub use scenario::change::{Change, Effect, Sends};
 pub use scenario::churn::{Churn, Length};
+pub use scenario::dial::Dial;
 pub use scenario::interarrival::Interarrival;
-pub use scenario::latency::Latency;
+pub use scenario::latency::{Latency, LatencyClass, Per, Trip};
+pub use scenario::latency_matrix::{LatencyMatrix, MatrixError};
 pub use scenario::link::Link;
 pub use scenario::partition::Partition;
-pub use scenario::sybils::Sybils;
-pub use scenario::workload::Workload;
+pub use scenario::sybils::{Place, Placement, Sybils};
+pub use scenario::who::Who;
+pub use scenario::workload::{Targets, Workload};
 pub use scenario::{Scenario, Slow};
 pub use world::World;
 #[cfg(feature = "record")]

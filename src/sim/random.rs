@@ -57,6 +57,14 @@ pub(crate) enum Stream {
     StopBroadcast = 21,
     /// The targets of a node's warm-up lookups, by node and lookup.
     Warmup = 22,
+    /// A round trip that stays the same, by the node or the pair.
+    FixedLatency = 23,
+    /// The latency class of a node, by node.
+    LatencyClass = 24,
+    /// Whether a node is one of a share of them, by use in the scenario and node.
+    Who = 25,
+    /// What nodes that are not honest do in a turn, by party or set of Sybils and number of the turn.
+    Turn = 26,
 }
 
 /// A stream of random numbers.

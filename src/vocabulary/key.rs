@@ -256,7 +256,7 @@ impl<const N: usize> Debug for Bits<N> {
 }
 
 /// Serialized as `N` bytes; in human-readable formats as hexadecimal digits.
-#[cfg(feature = "record")]
+#[cfg(any(feature = "record", feature = "sim"))]
 impl<const N: usize> serde::Serialize for Bits<N> {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         if to.is_human_readable() { to.collect_str(self) } else { to.serialize_bytes(&self.0) }

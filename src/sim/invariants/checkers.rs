@@ -6,7 +6,7 @@ use crate::sim::network::handle::Net;
 use crate::testing::broken::Broken;
 use crate::testing::checker::ContractChecker;
 use crate::vocabulary::time::Instant;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One checker for each engine that was called. It has no models, so that a network of thousands can be checked.
@@ -15,17 +15,19 @@ pub(crate) struct Checkers {
     config: Arc<Config>,
     /// By index of the node.
     by_node: BTreeMap<u32, ContractChecker<Net>>,
+    /// Nodes that are not checked any more.
+    exempt: BTreeSet<u32>,
 }
 
 impl Checkers {
     /// For engines with this configuration.
     pub(crate) fn new(config: Config) -> Self {
-        Self { config: Arc::new(config), by_node: BTreeMap::new() }
+        Self { config: Arc::new(config), by_node: BTreeMap::new(), exempt: BTreeSet::new() }
     }
 
     /// Begins to check an engine that has had no call yet, unless it is checked already.
     pub(crate) fn begin(&mut self, index: u32, engine: &Coordinator<Net>) {
-        if self.by_node.contains_key(&index) {
+        if self.by_node.contains_key(&index) || self.exempt.contains(&index) {
             return;
         }
         let table = engine.table();
@@ -38,6 +40,12 @@ impl Checkers {
     /// The checker of an engine, if it has begun.
     pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut ContractChecker<Net>> {
         self.by_node.get_mut(&index)
+    }
+
+    /// Does not check an engine any more: it takes another id, which a checker does not follow.
+    pub(crate) fn exempt(&mut self, index: u32) {
+        self.by_node.remove(&index);
+        self.exempt.insert(index);
     }
 
     /// Forgets an engine that is dropped, after all of its operations were stopped.

@@ -5,6 +5,7 @@ use crate::sim::network::handle::{Handle, Key64};
 use crate::sim::random::{Random, Stream};
 use crate::vocabulary::key::Key;
 use core::ops::Range;
+use std::collections::BTreeMap;
 
 /// All nodes of a network, including the dead and those that are offline.
 #[derive(Clone, Debug)]
@@ -15,6 +16,14 @@ pub(crate) struct Population {
     count: u32,
     /// All keys, as numbers, in ascending order. [`Handle::at`] maps a key back to its handle.
     sorted: Vec<u64>,
+    /// The handles at keys that [`Handle::at`] does not lead to: of Sybils, and of nodes at other addresses.
+    others: BTreeMap<u64, Handle>,
+    /// The present handles of nodes that have another address or another id than in the beginning, by index.
+    changed: BTreeMap<u32, Handle>,
+    /// The same by handle.
+    index_of_changed: BTreeMap<Handle, u32>,
+    /// The nodes, by index, that were given the ids after those of the population, in order.
+    given_ids: Vec<u32>,
 }
 
 impl Population {
@@ -24,17 +33,93 @@ impl Population {
         let base = Random::new(seed, Stream::Base, []).below(Handle::NODES - count + 1);
         let mut sorted: Vec<_> = (base..base + count).map(|number| Handle(number).position()).collect();
         sorted.sort_unstable();
-        Self { seed, base, count, sorted }
+        Self {
+            seed,
+            base,
+            count,
+            sorted,
+            others: BTreeMap::new(),
+            changed: BTreeMap::new(),
+            index_of_changed: BTreeMap::new(),
+            given_ids: Vec::new(),
+        }
     }
 
+    /// The present handle of a node.
     pub(crate) fn handle(&self, index: u32) -> Handle {
-        Handle(self.base + index)
+        let first = Handle(self.base + index);
+        if self.changed.is_empty() { first } else { self.changed.get(&index).copied().unwrap_or(first) }
     }
 
-    /// The index of a node, from 0, into arrays with one element for each node; `None` if it is not of the
-    /// population.
+    /// The index of a node, from 0, into arrays with one element for each node; `None` if nobody of the population
+    /// has this handle now.
     pub(crate) fn index(&self, handle: Handle) -> Option<u32> {
-        handle.0.checked_sub(self.base).filter(|index| *index < self.count)
+        let index = handle.0.checked_sub(self.base).filter(|index| *index < self.count);
+        if self.changed.is_empty() {
+            return index;
+        }
+        let index = index.filter(|index| !self.changed.contains_key(index));
+        index.or_else(|| self.index_of_changed.get(&handle).copied())
+    }
+
+    /// The index of the node that has, or once had, this handle.
+    pub(crate) fn index_ever(&self, handle: Handle) -> Option<u32> {
+        let first = handle.at_first_address();
+        if first.0 >= Handle::NODES {
+            return None;
+        }
+        let number = (first.0 + Handle::NODES - self.base - self.count) % Handle::NODES;
+        let given = self.given_ids.get(number as usize).copied();
+        given.or_else(|| first.0.checked_sub(self.base).filter(|index| *index < self.count))
+    }
+
+    /// The handle of a node that nobody has ever been, by number, as long as there are any.
+    pub(crate) fn nobody(&self, number: u32) -> Option<Handle> {
+        let free = Handle::NODES - self.count;
+        (number < free).then(|| Handle((self.base + self.count + number) % Handle::NODES))
+    }
+
+    /// A node has another address from now on.
+    pub(crate) fn move_node(&mut self, index: u32) {
+        let handle = self.handle(index);
+        if let Some(moved) = handle.at_address(handle.address() + 1) {
+            self.others.insert(moved.position(), moved);
+            self.change(index, moved);
+        }
+    }
+
+    /// A node has another id from now on. Returns whether one was left.
+    pub(crate) fn give_another_id(&mut self, index: u32) -> bool {
+        let old = self.handle(index).position();
+        let number = u32::try_from(self.given_ids.len()).unwrap_or(u32::MAX);
+        let Some(handle) = self.nobody(number) else { return false };
+        self.given_ids.push(index);
+        self.others.remove(&old);
+        if let Ok(place) = self.sorted.binary_search(&old) {
+            self.sorted.remove(place);
+        }
+        let place = self.sorted.partition_point(|key| *key < handle.position());
+        self.sorted.insert(place, handle.position());
+        self.change(index, handle);
+        true
+    }
+
+    fn change(&mut self, index: u32, handle: Handle) {
+        if let Some(old) = self.changed.insert(index, handle) {
+            self.index_of_changed.remove(&old);
+        }
+        self.index_of_changed.insert(handle, index);
+    }
+
+    /// Sybils stand in the [ideal tables](Self::ideal_table) from now on, and count as known to an omniscient
+    /// observer, who leaves them out by a filter.
+    pub(crate) fn add_sybils(&mut self, sybils: &[Handle]) {
+        for sybil in sybils {
+            if self.others.insert(sybil.position(), *sybil).is_none() {
+                self.sorted.push(sybil.position());
+            }
+        }
+        self.sorted.sort_unstable();
     }
 
     /// Calls `each` with the buckets of a node's ideal routing table, by common prefix length (cpl): all nodes
@@ -133,7 +218,13 @@ impl Population {
     }
 
     fn at(&self, index: usize) -> Option<Handle> {
-        self.sorted.get(index).and_then(|key| Handle::at(&Key64::new(key.to_be_bytes())))
+        let key = self.sorted.get(index)?;
+        if !self.others.is_empty()
+            && let Some(other) = self.others.get(key)
+        {
+            return Some(*other);
+        }
+        Handle::at(&Key64::new(key.to_be_bytes()))
     }
 }
 
@@ -189,5 +280,30 @@ mod tests {
             assert_eq!(network.closest(target, 20, |handle| even(&handle)), all);
         }
         assert_eq!(network.closest(Handle(0).key(), 2_000, |_| true).len(), 1_000);
+    }
+
+    #[test]
+    fn nodes_that_move_or_take_another_id_are_found_where_they_are() {
+        let mut network = Population::new(6, 200);
+        let (first, neighbour) = (network.handle(7), network.handle(8));
+        network.move_node(7);
+        let moved = network.handle(7);
+        assert_eq!((moved.key(), moved.address()), (first.key(), 1));
+        assert_eq!(
+            (network.index(first), network.index(moved), network.index(neighbour)),
+            (None, Some(7), Some(8))
+        );
+        assert_eq!(network.closest(first.key(), 1, |_| true), [moved]);
+        assert!(network.give_another_id(7));
+        let other = network.handle(7);
+        assert_eq!((network.index(moved), network.index(other)), (None, Some(7)));
+        assert_ne!(network.closest(first.key(), 1, |_| true), [moved]);
+        assert_eq!(network.closest(other.key(), 1, |_| true), [other]);
+        assert_eq!(network.closest(other.key(), 1_000, |_| true).len(), 200);
+        network.move_node(7);
+        assert_eq!(network.closest(other.key(), 1, |_| true), [network.handle(7)]);
+        let ever = [first, moved, other, network.handle(7)].map(|handle| network.index_ever(handle));
+        assert_eq!((ever, network.index_ever(neighbour)), ([Some(7); 4], Some(8)));
+        assert_eq!(network.nobody(1).and_then(|handle| network.index_ever(handle)), None);
     }
 }

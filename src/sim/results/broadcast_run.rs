@@ -2,12 +2,18 @@
 
 use crate::sim::network::handle::Handle;
 use crate::sim::results::end::End;
+use crate::sim::results::serial;
 use crate::vocabulary::operation_events::OperationStats;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 use std::collections::BTreeMap;
 
 /// One broadcast of a run.
+///
+/// Serialised flat, with the same fields whether it runs (then those of its ending are null) or has ended:
+/// `number`, `starter`, `first`, `records`, `began_s`, `took_s`, those of [`BroadcastEnding`], `finds`, `stores`,
+/// `stored`, `share` and `least` (null until measured). Times are in seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BroadcastRun {
     /// Its number, from 0, in the order in which the scenario schedules them.
@@ -33,6 +39,8 @@ pub struct BroadcastRun {
     pub share: Option<f64>,
     /// The least such share of any of its records.
     pub least: f64,
+    /// How many of its records none of those nodes held by then.
+    pub held_by_none: u32,
     /// How many requests it has sent to each node.
     pub(crate) tries: BTreeMap<Handle, u64>,
 }
@@ -44,7 +52,28 @@ impl BroadcastRun {
     }
 }
 
-/// The end of a broadcast, as its finish reports it.
+impl Serialize for BroadcastRun {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut out = to.serialize_struct("BroadcastRun", 11 + BroadcastEnding::FIELDS)?;
+        out.serialize_field("number", &self.number)?;
+        out.serialize_field("starter", &self.starter)?;
+        out.serialize_field("first", &self.first)?;
+        out.serialize_field("records", &self.records)?;
+        out.serialize_field("began_s", &serial::since_origin(self.began))?;
+        out.serialize_field("took_s", &self.took().map(|took| took.as_secs_f64()))?;
+        BroadcastEnding::write(&mut out, self.ending.as_ref())?;
+        out.serialize_field("finds", &self.finds)?;
+        out.serialize_field("stores", &self.stores)?;
+        out.serialize_field("stored", &self.stored)?;
+        out.serialize_field("share", &self.share)?;
+        out.serialize_field("least", &self.share.map(|_| self.least))?;
+        out.end()
+    }
+}
+
+/// The end of a broadcast, as its finish reports it. Serialised flat: `ended_s`, in seconds, `end`, `succeeded`,
+/// `fell_back`, `lookups`, `share_at_return`, and of what the engine counted `sent`, `answered`, `failed`, `timed_out`,
+/// `cancelled` and `hops`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BroadcastEnding {
     /// How it ended.
@@ -69,5 +98,26 @@ impl BroadcastEnding {
     pub(crate) fn without_requests(end: End, at: Instant) -> Self {
         let stats = OperationStats::default();
         Self { end, at, succeeded: false, fell_back: false, lookups: 0, share: 0.0, stats }
+    }
+
+    const FIELDS: usize = 6 + serial::STATS;
+
+    /// The fields of an ending; null if there is none.
+    fn write<S: SerializeStruct>(out: &mut S, ending: Option<&Self>) -> Result<(), S::Error> {
+        out.serialize_field("ended_s", &ending.map(|ending| serial::since_origin(ending.at)))?;
+        out.serialize_field("end", &ending.map(|ending| ending.end))?;
+        out.serialize_field("succeeded", &ending.map(|ending| ending.succeeded))?;
+        out.serialize_field("fell_back", &ending.map(|ending| ending.fell_back))?;
+        out.serialize_field("lookups", &ending.map(|ending| ending.lookups))?;
+        out.serialize_field("share_at_return", &ending.map(|ending| ending.share))?;
+        serial::stats(out, ending.map(|ending| &ending.stats))
+    }
+}
+
+impl Serialize for BroadcastEnding {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut out = to.serialize_struct("BroadcastEnding", Self::FIELDS)?;
+        Self::write(&mut out, Some(self))?;
+        out.end()
     }
 }

@@ -2,8 +2,10 @@
 
 use crate::vocabulary::operation_events::{Outcome, RefusalReason};
 use core::fmt;
+use serde::{Serialize, Serializer};
 
-/// How a lookup or a broadcast ended.
+/// How a lookup or a broadcast ended. Serialised as its text; a refusal with its reason: `refused: no more operations
+/// can wait`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
@@ -21,6 +23,15 @@ impl fmt::Display for End {
             Self::Finished(outcome) => outcome.fmt(f),
             Self::Refused(_) => f.write_str("refused"),
             Self::NobodyThere => f.write_str("nobody there"),
+        }
+    }
+}
+
+impl Serialize for End {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Refused(reason) => to.collect_str(&format_args!("{self}: {reason}")),
+            Self::Finished(_) | Self::NobodyThere => to.collect_str(self),
         }
     }
 }

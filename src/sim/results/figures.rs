@@ -3,12 +3,17 @@
 use crate::sim::results::broadcast_run::BroadcastRun;
 use crate::sim::results::end::End;
 use crate::sim::results::lookup_run::{Ending, LookupRun, Reason};
+use crate::sim::results::serial;
 use crate::vocabulary::operation_events::Outcome;
 use core::fmt;
 use core::time::Duration;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 /// Statistics of a run's workload. Means and quantiles are over the lookups that the engine finished, and so not
 /// over refused ones.
+///
+/// Serialised flat but for the quantiles: `lookups`, `running`, `ends` (a map), `time_s` in seconds, `requests` and
+/// `hops` (each with its `mean`), `timeouts` and `cancelled` (means), `recall`, `success`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
     /// Lookups that have ended, including refused ones.
@@ -39,6 +44,7 @@ pub struct Figures {
 }
 
 /// Three quantiles by nearest rank: the least value such that this share of all values does not exceed it.
+/// Serialised as `p50`, `p90` and `p99`; durations as numbers of seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quantiles<T> {
     /// 50 %: the median.
@@ -59,6 +65,43 @@ impl<T: Copy + Default + Ord> Quantiles<T> {
         };
         Self { p50: at(50), p90: at(90), p99: at(99) }
     }
+}
+
+impl Serialize for Quantiles<Duration> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        quantiles([self.p50, self.p90, self.p99].map(|time| time.as_secs_f64()), None, to)
+    }
+}
+
+impl Serialize for Quantiles<u32> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        quantiles([self.p50, self.p90, self.p99], None, to)
+    }
+}
+
+/// The quantiles of a number of each lookup, with its mean.
+struct WithMean(Quantiles<u32>, f64);
+
+impl Serialize for WithMean {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        quantiles([self.0.p50, self.0.p90, self.0.p99], Some(self.1), to)
+    }
+}
+
+fn quantiles<S: Serializer>(
+    values: [impl Serialize; 3],
+    mean: Option<f64>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    let [p50, p90, p99] = values;
+    let mut out = to.serialize_struct("Quantiles", 3 + usize::from(mean.is_some()))?;
+    out.serialize_field("p50", &p50)?;
+    out.serialize_field("p90", &p90)?;
+    out.serialize_field("p99", &p99)?;
+    if let Some(mean) = mean {
+        out.serialize_field("mean", &mean)?;
+    }
+    out.end()
 }
 
 impl Figures {
@@ -87,6 +130,31 @@ impl Figures {
             recall: mean(|ending| ending.recall),
             success: succeeded as f64 / ended.max(1) as f64,
         }
+    }
+}
+
+impl Serialize for Figures {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        struct Ends<'a>(&'a [(String, usize)]);
+
+        impl Serialize for Ends<'_> {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                serial::counts(self.0, to)
+            }
+        }
+
+        let mut out = to.serialize_struct("Figures", 10)?;
+        out.serialize_field("lookups", &self.lookups)?;
+        out.serialize_field("running", &self.running)?;
+        out.serialize_field("ends", &Ends(&self.ends))?;
+        out.serialize_field("time_s", &self.time)?;
+        out.serialize_field("requests", &WithMean(self.requests, self.mean_requests))?;
+        out.serialize_field("hops", &WithMean(self.hops, self.mean_hops))?;
+        out.serialize_field("timeouts", &self.mean_timeouts)?;
+        out.serialize_field("cancelled", &self.mean_cancelled)?;
+        out.serialize_field("recall", &self.recall)?;
+        out.serialize_field("success", &self.success)?;
+        out.end()
     }
 }
 
@@ -126,24 +194,31 @@ fn count_ends(all: impl Iterator<Item = End>) -> Vec<(String, usize)> {
 }
 
 /// Statistics of a run's broadcasts. Means and quantiles are over the broadcasts that the engine finished.
-#[derive(Clone, Debug, PartialEq)]
+/// Serialised by these names, but `ends` as a map, `return_s` for the time in seconds, `copies_per_record` for the
+/// stores, `finds_per_record`, `store_requests_per_record` for the batches, and `least_share`.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct BroadcastFigures {
     /// Broadcasts that have ended, including refused ones.
     pub broadcasts: usize,
     /// Broadcasts that have begun and not ended.
     pub running: usize,
     /// How they ended (the text of [`End`](crate::sim::End)), and how many so, the most frequent first.
+    #[serde(serialize_with = "serial::counts")]
     pub ends: Vec<(String, usize)>,
     /// From the start to the finish, after which an optimistic one goes on in the background.
+    #[serde(rename = "return_s")]
     pub time: Quantiles<Duration>,
     /// Records in these broadcasts.
     pub records: u64,
     /// Mean number of nodes that a record was sent to, including those in the background.
+    #[serde(rename = "copies_per_record")]
     pub stores: f64,
     /// Mean number of requests to find nodes, for each record, including those in the background.
+    #[serde(rename = "finds_per_record")]
     pub finds: f64,
     /// Mean number of requests to store something, for each record: less than `stores` where a sweep sends many
     /// records in one request.
+    #[serde(rename = "store_requests_per_record")]
     pub batches: f64,
     /// Total number of lookups made by the broadcasts.
     pub lookups: u64,
@@ -153,6 +228,7 @@ pub struct BroadcastFigures {
     /// The same at the end of the background, over the broadcasts that have reached it.
     pub share: f64,
     /// The least such share of any record.
+    #[serde(rename = "least_share")]
     pub least: f64,
     /// Share of all ended broadcasts that succeeded: stored with as many nodes as required. 0 to 1.
     pub success: f64,
@@ -220,5 +296,20 @@ mod tests {
         assert_eq!(Quantiles::of(1..=200), Quantiles { p50: 100, p90: 180, p99: 198 });
         assert_eq!(Quantiles::of(core::iter::once(7)), Quantiles { p50: 7, p90: 7, p99: 7 });
         assert_eq!(Quantiles::<u32>::of(core::iter::empty()), Quantiles::default());
+    }
+
+    #[test]
+    fn times_are_numbers_of_seconds() {
+        let half = Duration::from_millis(500);
+        let times = Quantiles { p50: half, p90: 2 * half, p99: 3 * half };
+        assert_eq!(
+            serde_json::to_value(times).unwrap(),
+            serde_json::json!({ "p50": 0.5, "p90": 1.0, "p99": 1.5 })
+        );
+        let counts = Quantiles { p50: 1_u32, p90: 2, p99: 3 };
+        assert_eq!(
+            serde_json::to_value(counts).unwrap(),
+            serde_json::json!({ "p50": 1, "p90": 2, "p99": 3 })
+        );
     }
 }

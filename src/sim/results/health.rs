@@ -1,12 +1,16 @@
 //! [`Health`]: the state of the routing tables at one instant.
 
 use crate::sim::activity::Activity;
+use crate::sim::results::serial;
 use crate::vocabulary::time::Instant;
+use serde::Serialize;
 
 /// The routing tables of the online nodes at one instant: averages over the tables that were measured.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Serialised by these names, but `at_s` in seconds, and `upkeep_per_minute`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Health {
     /// When they were measured.
+    #[serde(rename = "at_s", serialize_with = "serial::instant")]
     pub at: Instant,
     /// How many nodes are online.
     pub up: u32,
@@ -28,11 +32,12 @@ pub struct Health {
     /// The share of tables that have all of them. 0 to 1.
     pub complete: f64,
     /// Requests of the tables' maintenance per node and minute, since the previous measurement.
+    #[serde(rename = "upkeep_per_minute")]
     pub upkeep: Upkeep,
 }
 
 /// Requests of the routing tables' maintenance.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Upkeep {
     /// Requests of bootstraps that the maintenance began.
     pub bootstrap: f64,

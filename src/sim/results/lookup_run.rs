@@ -2,12 +2,19 @@
 
 use crate::sim::network::handle::{Handle, Key64};
 use crate::sim::results::end::End;
+use crate::sim::results::serial;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::operation_events::OperationStats;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 /// One lookup of a run.
+///
+/// Serialised flat, with the same fields whether it runs (then those of its ending are null) or has ended:
+/// `number`, `reason`, `starter`, `target`, `began_s`, `took_s`, those of [`Ending`], `record`, `shown`,
+/// `lies`, and `asked`, a list. Times are in
+/// seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LookupRun {
     /// Its number, from 0 in order of start; also its tag, and part of the low half of its trace id.
@@ -25,6 +32,17 @@ pub struct LookupRun {
     /// Every request it sent, in order; kept after its end only for the first lookups of the workload: see
     /// [`Scenario::detailed_lookups`](crate::sim::Scenario::detailed_lookups).
     pub asked: Vec<Asked>,
+    /// The record that it searches for, by number.
+    pub record: Option<u32>,
+    /// How many answers have shown this record.
+    pub shown: u32,
+    /// How many answers have shown another record: lies.
+    pub lies: u32,
+    /// The nodes that it found, the closest first; for lookups of the workload.
+    pub found: Vec<Handle>,
+    /// Those of the true k closest nodes, among those that could answer at its end, that it did not find; for lookups of
+    /// the workload.
+    pub missed: Vec<Handle>,
 }
 
 impl LookupRun {
@@ -34,8 +52,27 @@ impl LookupRun {
     }
 }
 
+impl Serialize for LookupRun {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut out = to.serialize_struct("LookupRun", 10 + Ending::FIELDS)?;
+        out.serialize_field("number", &self.number)?;
+        out.serialize_field("reason", &self.reason)?;
+        out.serialize_field("starter", &self.starter)?;
+        out.serialize_field("target", &self.target)?;
+        out.serialize_field("began_s", &serial::since_origin(self.began))?;
+        out.serialize_field("took_s", &self.took().map(|took| took.as_secs_f64()))?;
+        Ending::write(&mut out, self.ending.as_ref())?;
+        out.serialize_field("record", &self.record)?;
+        out.serialize_field("shown", &self.shown)?;
+        out.serialize_field("lies", &self.lies)?;
+        out.serialize_field("asked", &self.asked)?;
+        out.end()
+    }
+}
+
 /// Why a lookup is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {
     /// It is part of the workload; only such lookups count for the figures.
@@ -48,7 +85,8 @@ pub enum Reason {
     Warmup,
 }
 
-/// The end of a lookup.
+/// The end of a lookup. Serialised flat: `ended_s`, in seconds, `end`, `recall`, `hit`, and of what the engine counted
+/// `sent`, `answered`, `failed`, `timed_out`, `cancelled` and `hops`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ending {
     /// How it ended.
@@ -68,9 +106,29 @@ impl Ending {
     pub(crate) fn without_requests(end: End, at: Instant) -> Self {
         Self { end, at, stats: OperationStats::default(), recall: 0.0, hit: false }
     }
+
+    const FIELDS: usize = 4 + serial::STATS;
+
+    /// The fields of an ending; null if there is none.
+    fn write<S: SerializeStruct>(out: &mut S, ending: Option<&Self>) -> Result<(), S::Error> {
+        out.serialize_field("ended_s", &ending.map(|ending| serial::since_origin(ending.at)))?;
+        out.serialize_field("end", &ending.map(|ending| ending.end))?;
+        out.serialize_field("recall", &ending.map(|ending| ending.recall))?;
+        out.serialize_field("hit", &ending.map(|ending| ending.hit))?;
+        serial::stats(out, ending.map(|ending| &ending.stats))
+    }
 }
 
-/// One request of a lookup.
+impl Serialize for Ending {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut out = to.serialize_struct("Ending", Self::FIELDS)?;
+        Self::write(&mut out, Some(self))?;
+        out.end()
+    }
+}
+
+/// One request of a lookup. Serialised as `node`, `hop`, `sent_s`, `ended_s` and `end`: times in seconds, the last two
+/// null while it is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The node that was asked.
@@ -84,8 +142,21 @@ pub struct Asked {
     pub(crate) request: RequestId,
 }
 
+impl Serialize for Asked {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut out = to.serialize_struct("Asked", 5)?;
+        out.serialize_field("node", &self.node)?;
+        out.serialize_field("hop", &self.hop)?;
+        out.serialize_field("sent_s", &serial::since_origin(self.sent))?;
+        out.serialize_field("ended_s", &self.ended.map(|(at, _)| serial::since_origin(at)))?;
+        out.serialize_field("end", &self.ended.map(|(_, end)| end))?;
+        out.end()
+    }
+}
+
 /// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RequestEnd {
     /// It was answered.

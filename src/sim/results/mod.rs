@@ -5,3 +5,4 @@ pub(crate) mod end;
 pub(crate) mod figures;
 pub(crate) mod health;
 pub(crate) mod lookup_run;
+pub(crate) mod serial;

@@ -12,6 +12,7 @@ use crate::sim::random::{Random, Stream, scaled};
 use crate::sim::results::broadcast_run::BroadcastRun;
 use crate::sim::results::end::End;
 use crate::sim::results::lookup_run::Reason;
+use crate::sim::run::lookups::Sought;
 use crate::sim::scenario::broadcasts::{Broadcasts, Scheme};
 use crate::sim::world::World;
 use crate::sim::world::action::Action;
@@ -29,7 +30,22 @@ impl World {
             let gap = broadcasts.pace.gap(self.scenario.seed, [u64::from(number), 1], number);
             self.queue.schedule(self.now + gap, Action::StartBroadcast);
         }
-        let starter = self.random_online_node(Stream::Publisher, number);
+        let starter = self.random_online_node(Stream::Publisher, number, &broadcasts.by);
+        self.begin_broadcast(starter, number, &broadcasts);
+    }
+
+    /// Starts a broadcast at a node, by number, in the way of the scenario's [`Broadcasts`], or of the default ones.
+    /// Returns its number among [`broadcasts`](World::broadcasts).
+    pub fn publish(&mut self, index: u32) -> u32 {
+        let number = u32::try_from(self.broadcasts.len()).unwrap_or(u32::MAX);
+        let none = || Broadcasts { count: 0, ..Broadcasts::default() };
+        let broadcasts = self.scenario.broadcasts.get_or_insert_with(none).clone();
+        let awake = self.is_awake(index).then_some(index);
+        self.begin_broadcast(awake, number, &broadcasts);
+        number
+    }
+
+    fn begin_broadcast(&mut self, starter: Option<u32>, number: u32, broadcasts: &Broadcasts) {
         let records = broadcasts.scheme.records();
         self.broadcasts.push(BroadcastRun {
             number,
@@ -43,12 +59,13 @@ impl World {
             stored: 0,
             share: None,
             least: 0.0,
+            held_by_none: 0,
             tries: BTreeMap::new(),
         });
         self.unfinished += 1;
         match starter {
             None => self.broadcast_not_started(number, End::NobodyThere),
-            Some(starter) => self.warm_up(starter, number, &broadcasts),
+            Some(starter) => self.warm_up(starter, number, broadcasts),
         }
     }
 
@@ -75,7 +92,7 @@ impl World {
                 let ids = [u64::from(index), u64::from(number)];
                 let mut random = Random::new(self.scenario.seed, Stream::Warmup, ids);
                 let target = Handle::point(random.below(Handle::NODES)).key();
-                self.start_lookup(Reason::Warmup, Some(index), target, false, Vec::new());
+                self.start_lookup(Reason::Warmup, Some(index), target, Sought::Nodes, Vec::new());
             }
         }
     }
@@ -89,7 +106,7 @@ impl World {
         self.emit(&SimEvent::BroadcastStarted { broadcast: number, node });
         let Some(broadcasts) = self.scenario.broadcasts.as_ref() else { return };
         let Broadcasts { scheme, success, deadline, stopped, .. } = *broadcasts;
-        if self.engine(node).is_none() {
+        if self.engine(node).is_none() || !self.is_awake(index) {
             self.broadcast_not_started(number, End::NobodyThere);
             return;
         }
@@ -105,7 +122,7 @@ impl World {
         let (tag, target) = (activity.tag().unwrap_or_default(), self.record_key(first));
         let strategy = match scheme {
             Scheme::FollowUp => Strategy::FollowUp,
-            Scheme::Static => Strategy::Static(self.closest_known(node, target)),
+            Scheme::Static => Strategy::Static(self.closest_in_table(node, target, self.scenario.k)),
             Scheme::Optimistic { nodes } => Strategy::Optimistic { nodes },
             Scheme::Sweep { .. } => Strategy::Sweep,
         };
@@ -124,7 +141,7 @@ impl World {
     pub(super) fn stop_broadcast(&mut self, number: u32) {
         let activity = Activity::Broadcast(number);
         let starter = self.broadcasts.get(number as usize).map(|broadcast| broadcast.starter);
-        let Some(index) = starter.and_then(|starter| self.population.index(starter)) else { return };
+        let Some(index) = starter.and_then(|starter| self.population.index_ever(starter)) else { return };
         let Some(id) = activity.tag().and_then(|tag| self.operations.get(&(index, tag))).copied() else {
             return;
         };

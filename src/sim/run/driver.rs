@@ -25,7 +25,7 @@ impl World {
     /// Where calls are checked and something is due, the engine is called twice: with a tick first, so that the
     /// checker knows what the event has caused. The contract says that this is the same.
     pub(super) fn call_engine(&mut self, index: u32, event: Stamped<Inbound<Net>>) {
-        self.preseed_round_trips(index);
+        self.tell_known_round_trips(index);
         let due = self.nodes.get(index as usize).and_then(Node::timeout).is_some_and(|at| at <= self.now);
         if due && self.checkers.is_some() && event.event != Inbound::Tick {
             self.handle_event(index, Stamped::new(Inbound::Tick));
@@ -143,7 +143,13 @@ impl World {
             return;
         }
         node.next_wake = Instant::FAR_FUTURE;
+        if let Some(until) = self.wakes_at(index) {
+            self.schedule_wake_at(index, until);
+            return;
+        }
+        let Some(node) = self.nodes.get_mut(index as usize) else { return };
         if node.timeout().is_some_and(|at| at <= now) {
+            node.wakes += 1;
             self.emit(&SimEvent::Woke { node: self.population.handle(index) });
             self.call_engine(index, Stamped::new(Inbound::Tick));
         } else {
@@ -153,8 +159,13 @@ impl World {
 
     /// Schedules a wake-up at the engine's next time-out, unless one is scheduled that is no later.
     fn schedule_wake(&mut self, index: u32) {
+        if let Some(at) = self.nodes.get(index as usize).and_then(Node::timeout) {
+            self.schedule_wake_at(index, at);
+        }
+    }
+
+    fn schedule_wake_at(&mut self, index: u32, at: Instant) {
         if let Some(node) = self.nodes.get_mut(index as usize)
-            && let Some(at) = node.timeout()
             && at < node.next_wake
         {
             node.next_wake = at;
@@ -168,11 +179,11 @@ impl World {
     }
 
     /// Feeds the round trips that were measured before the run to a node's engine, at its first call.
-    fn preseed_round_trips(&mut self, index: u32) {
-        let round_trips = self.preseeded_round_trips(index);
+    fn tell_known_round_trips(&mut self, index: u32) {
+        let round_trips = self.known_round_trips(index);
         if let Some(node) = self.nodes.get_mut(index as usize)
             && let Some(engine) = &mut node.engine
-            && core::mem::take(&mut node.preseed_pending)
+            && core::mem::take(&mut node.known_round_trips_pending)
         {
             for round_trip in round_trips {
                 engine.observe(round_trip);
@@ -182,14 +193,13 @@ impl World {
 
     /// The round trips, to nodes of its table, that a node has measured before the run; empty once its engine has
     /// them.
-    pub(super) fn preseeded_round_trips(&self, index: u32) -> Vec<Duration> {
-        const MEASURED: usize = 32;
-        let node = self.nodes.get(index as usize).filter(|node| node.preseed_pending);
+    pub(super) fn known_round_trips(&self, index: u32) -> Vec<Duration> {
+        let node = self.nodes.get(index as usize).filter(|node| node.known_round_trips_pending);
         let Some(engine) = node.and_then(|node| node.engine.as_ref()) else { return Vec::new() };
         let from = self.population.handle(index);
         let mut random = self.random(Stream::PreseedRtt, index);
         let known: Vec<_> = engine.table().iter().map(|record| *record.node()).collect();
-        let some = known.into_iter().cycle().take(MEASURED);
-        some.map(|to| self.scenario.link.round_trip.draw(from, to, &mut random)).collect()
+        let some = known.into_iter().cycle().take(usize::from(self.scenario.known_round_trips));
+        some.map(|to| self.scenario.link.round_trip.draw(&self.trip(from, to), &mut random)).collect()
     }
 }

@@ -34,6 +34,11 @@ impl World {
         let found = truth.iter().filter(|node| is_found(node)).count();
         let recall = if truth.is_empty() { 1.0 } else { found as f64 / truth.len() as f64 };
         let hit = truth.first().is_none_or(is_found);
+        if let Some(lookup) = self.lookups.get_mut(lookup as usize).filter(|it| it.reason == Reason::Workload)
+        {
+            lookup.found = finish.closest.iter().map(|contact| contact.node).collect();
+            lookup.missed = truth.into_iter().filter(|node| !is_found(node)).collect();
+        }
         let (end, at) = (End::Finished(finish.outcome), self.now);
         let results = u32::try_from(finish.closest.len()).unwrap_or(u32::MAX);
         self.close_lookup(lookup, results, Ending { end, at, stats: finish.stats, recall, hit });
@@ -58,7 +63,7 @@ impl World {
 
     /// Counts a warm-up lookup that ended; after the last one of its node, the waiting broadcasts are scheduled.
     fn warmup_lookup_ended(&mut self, node: Handle) {
-        let Some(index) = self.population.index(node) else { return };
+        let Some(index) = self.population.index_ever(node) else { return };
         let Some(node) = self.nodes.get_mut(index as usize) else { return };
         if let Some(left) = &mut node.warmup_left {
             *left = left.saturating_sub(1);
@@ -83,7 +88,7 @@ impl World {
             succeeded: finish.succeeded,
             fell_back: finish.fallback_reason.is_some(),
             lookups: finish.lookups,
-            share: self.coverage(number).0,
+            share: self.coverage(number).share,
             stats: finish.stats,
         };
         let stores = u32::try_from(finish.stores.len()).unwrap_or(u32::MAX);
@@ -109,25 +114,36 @@ impl World {
 
     /// Measures which nodes hold the records of a broadcast whose background is over.
     pub(super) fn measure_coverage(&mut self, number: u32) {
-        let (share, least) = self.coverage(number);
+        let Coverage { share, least, held_by_none } = self.coverage(number);
         if let Some(broadcast) = self.broadcasts.get_mut(number as usize) {
-            (broadcast.share, broadcast.least) = (Some(share), least);
+            (broadcast.share, broadcast.least, broadcast.held_by_none) = (Some(share), least, held_by_none);
             broadcast.tries = BTreeMap::new();
         }
     }
 
     /// The share of the k nodes closest to a record's key, among those that can answer now, that hold the record:
     /// the mean over the records of a broadcast, and the least.
-    fn coverage(&self, number: u32) -> (f64, f64) {
-        let Some(broadcast) = self.broadcasts.get(number as usize) else { return (0.0, 0.0) };
-        let (mut sum, mut least) = (0.0, 1.0_f64);
+    fn coverage(&self, number: u32) -> Coverage {
+        let mut coverage = Coverage { share: 0.0, least: 1.0, held_by_none: 0 };
+        let Some(broadcast) = self.broadcasts.get(number as usize) else { return coverage };
         for record in broadcast.first..broadcast.first + broadcast.records {
             let truth = self.truly_closest(self.record_key(record), broadcast.starter);
             let holders = truth.iter().filter(|node| self.holds(**node, record)).count();
             let share = if truth.is_empty() { 1.0 } else { holders as f64 / truth.len() as f64 };
-            sum += share;
-            least = least.min(share);
+            coverage.share += share / f64::from(broadcast.records.max(1));
+            coverage.least = coverage.least.min(share);
+            coverage.held_by_none += u32::from(holders == 0 && !truth.is_empty());
         }
-        (sum / f64::from(broadcast.records.max(1)), least)
+        coverage
     }
+}
+
+/// Which nodes hold the records of a broadcast.
+struct Coverage {
+    /// The mean share of the true k closest nodes that hold a record.
+    share: f64,
+    /// The least such share of any record.
+    least: f64,
+    /// How many records none of them holds.
+    held_by_none: u32,
 }

@@ -11,7 +11,8 @@ const SAMPLE: usize = 256;
 impl World {
     /// Measures some of the routing tables, and schedules the next measurement.
     pub(super) fn sample_health(&mut self) {
-        let mut health = self.measure_tables(self.nodes.len().div_ceil(SAMPLE).max(1));
+        let step = self.nodes.len().div_ceil(SAMPLE).max(1);
+        let mut health = self.measure_tables((0..self.scenario.nodes).step_by(step));
         if let Some(every) = self.scenario.health {
             let per_minute = 60.0 / every.as_secs_f64() / f64::from(health.up.max(1));
             health.upkeep = core::mem::take(&mut self.upkeep).times(per_minute);
@@ -24,18 +25,23 @@ impl World {
 
     /// Measures the routing tables of all nodes now, without [`upkeep`](Health::upkeep), which stays zero.
     pub fn look_closely(&self) -> Health {
-        self.measure_tables(1)
+        self.measure_tables(0..self.scenario.nodes)
     }
 
-    /// Measures the table of each `step`-th node.
-    fn measure_tables(&self, step: usize) -> Health {
+    /// Measures the routing table of one node, by number, now, without [`upkeep`](Health::upkeep).
+    pub fn look_at(&self, index: u32) -> Health {
+        self.measure_tables(core::iter::once(index))
+    }
+
+    /// Measures the tables of these nodes.
+    fn measure_tables(&self, some: impl Iterator<Item = u32>) -> Health {
         let sums = self.population.prefix_sums(|node| self.answers(node));
         let k = self.scenario.config.table.bucket_size;
         let (mut tables, mut complete) = (0_u32, 0_u32);
         let (mut records, mut dead, mut sybils, mut missing) = (0_u64, 0_u64, 0_u64, 0_u64);
         let (mut recall, mut worst, mut by_cpl) = (0.0, 1.0_f64, Vec::<f64>::new());
-        for (index, node) in (0..).zip(&self.nodes).step_by(step) {
-            let Some(table) = node.engine.as_ref().filter(|_| node.up).map(Coordinator::table) else {
+        for index in some {
+            let Some(table) = self.engine(self.population.handle(index)).map(Coordinator::table) else {
                 continue;
             };
             tables += 1;
@@ -54,7 +60,8 @@ impl World {
                 by_cpl.iter_mut().skip(index).take(1).for_each(|sum| *sum += bucket.len() as f64);
             }
             let own = self.population.handle(index);
-            let (truth, known) = (self.truly_closest(own.key(), own), self.closest_known(own, own.key()));
+            let (truth, known) =
+                (self.truly_closest(own.key(), own), self.closest_in_table(own, own.key(), self.scenario.k));
             let found = truth.iter().filter(|node| known.contains(node)).count();
             let share = found as f64 / truth.len().max(1) as f64;
             recall += share;

@@ -1,11 +1,13 @@
 //! How nodes join, go online and offline, and die.
 
 use crate::coordinator::events::Inbound;
+use crate::routing::events::RoutingInbound;
 use crate::sim::activity::{Activity, short_tag};
 use crate::sim::event::SimEvent;
 use crate::sim::network::handle::Handle;
 use crate::sim::random::{Random, Stream};
 use crate::sim::results::lookup_run::Reason;
+use crate::sim::run::lookups::Sought;
 use crate::sim::scenario::build::{Build, Join};
 use crate::sim::world::World;
 use crate::sim::world::action::Action;
@@ -31,6 +33,9 @@ impl World {
                 }
             }
         }
+        self.schedule_changes();
+        self.schedule_acts();
+        self.tell_seeds();
         if self.scenario.workload.lookups > 0 {
             self.queue.schedule(self.now + self.scenario.workload.begins(), Action::StartLookup);
         }
@@ -58,28 +63,68 @@ impl World {
         if is_up { self.take_down(index) } else { self.bring_up(index) }
     }
 
-    /// A node comes online. If maintenance is on, it restarts with an empty table and bootstraps from the
-    /// seeds.
-    fn bring_up(&mut self, index: u32) {
-        let restarts = self.scenario.is_maintained();
-        let Some(node) = self.nodes.get_mut(index as usize) else { return };
-        node.up = true;
-        if restarts {
-            node.restart(&self.scenario, &self.population, index);
-            #[cfg(feature = "record")]
-            self.begin_recording(index);
+    /// Nodes that begin with ideal tables, and keep them themselves, are told who the seeds are.
+    fn tell_seeds(&mut self) {
+        if self.scenario.build != Build::Ideal || !self.scenario.is_maintained() {
+            return;
         }
-        self.emit(&SimEvent::Came { node: self.population.handle(index) });
-        if restarts {
-            let seeds = (0..self.scenario.build.seeds()).filter(|seed| *seed != index);
-            let seeds = seeds.map(|seed| self.population.handle(seed)).collect();
-            let target = self.population.handle(index).key();
-            self.start_lookup(Reason::Join, Some(index), target, false, seeds);
+        for index in 0..self.scenario.nodes {
+            if self.nodes.get(index as usize).is_some_and(|node| node.maintained && node.up) {
+                let seeds = self.seeds_of(index);
+                self.tell(index, RoutingInbound::Seeds(seeds));
+            }
         }
     }
 
-    /// A node stops its operations and goes offline. If maintenance is on, it loses its engine.
-    fn take_down(&mut self, index: u32) {
+    /// The seeds that a node knows.
+    fn seeds_of(&self, index: u32) -> Vec<Handle> {
+        let seeds = (0..self.scenario.build.seeds().min(self.scenario.nodes)).filter(|seed| *seed != index);
+        seeds.map(|seed| self.population.handle(seed)).collect()
+    }
+
+    /// A node comes online. If it keeps its table itself, it starts anew.
+    fn bring_up(&mut self, index: u32) {
+        if self.keeps_table(index) {
+            let restores = self.scenario.churn.as_ref().is_some_and(|churn| churn.restores);
+            self.start_anew(index, restores);
+            return;
+        }
+        if let Some(node) = self.nodes.get_mut(index as usize).filter(|node| node.engine.is_some()) {
+            node.up = true;
+            self.emit(&SimEvent::Came { node: self.population.handle(index) });
+        }
+    }
+
+    /// Whether a node keeps its table itself: then its engine ends when it goes offline.
+    fn keeps_table(&self, index: u32) -> bool {
+        self.nodes.get(index as usize).is_some_and(|node| node.maintained)
+    }
+
+    /// A node that is offline starts with a new engine: with the snapshot of its table and the seeds; or with an empty
+    /// table, and bootstraps from the seeds.
+    pub(super) fn start_anew(&mut self, index: u32, snapshot: bool) {
+        let (now, seeds) = (self.now, self.seeds_of(index));
+        let Some(node) = self.nodes.get_mut(index as usize) else { return };
+        let saved = node.snapshot.take().filter(|_| snapshot);
+        node.up = true;
+        node.restart(&self.scenario, &self.population, index);
+        #[cfg(feature = "record")]
+        self.begin_recording(index);
+        self.emit(&SimEvent::Came { node: self.population.handle(index) });
+        if let Some((at, mut saved)) = saved.filter(|(_, saved)| !saved.is_empty()) {
+            for node in &mut saved {
+                node.age += now - at;
+            }
+            self.tell(index, RoutingInbound::Seeds(seeds));
+            self.tell(index, RoutingInbound::Restore(saved));
+        } else {
+            let target = self.population.handle(index).key();
+            self.start_lookup(Reason::Join, Some(index), target, Sought::Nodes, seeds);
+        }
+    }
+
+    /// A node stops its operations and goes offline. If it keeps its table itself, it loses its engine.
+    pub(super) fn take_down(&mut self, index: u32) {
         if !self.nodes.get(index as usize).is_some_and(|node| node.up) {
             return;
         }
@@ -88,10 +133,12 @@ impl World {
             let span = self.span(Activity::from_tag(short_tag(id.tag())));
             self.call_engine(index, Stamped::new(Inbound::Stop(id)).in_span(span));
         }
-        let handle = self.population.handle(index);
+        let (handle, now, keeps_table) = (self.population.handle(index), self.now, self.keeps_table(index));
         if let Some(node) = self.nodes.get_mut(index as usize) {
             node.up = false;
-            if self.scenario.is_maintained() {
+            node.connections = None;
+            if keeps_table {
+                node.snapshot = node.saved(now);
                 node.engine = None;
                 let forgotten = self.checkers.as_mut().map(|checkers| checkers.forget(index));
                 if let Some(Err(broken)) = forgotten {
@@ -135,7 +182,7 @@ impl World {
         seeds.sort_unstable();
         seeds.dedup();
         let target = self.population.handle(index).key();
-        self.start_lookup(Reason::Join, Some(index), target, false, seeds);
+        self.start_lookup(Reason::Join, Some(index), target, Sought::Nodes, seeds);
         if join.refreshes > 0 {
             let refresh = Action::Refresh { node: index, left: join.refreshes - 1 };
             self.queue.schedule(self.now + join.pause, refresh);
@@ -152,6 +199,6 @@ impl World {
         let ids = [u64::from(index), u64::from(left)];
         let mut random = Random::new(self.scenario.seed, Stream::Target, ids);
         let target = Handle::point(random.below(Handle::NODES)).key();
-        self.start_lookup(Reason::Refresh, Some(index), target, false, Vec::new());
+        self.start_lookup(Reason::Refresh, Some(index), target, Sought::Nodes, Vec::new());
     }
 }

@@ -6,9 +6,13 @@
 //! * `deliveries` lets requests and answers arrive;
 //! * `driver` is the driver of every node: it calls the engine and performs its outbound events, with `spans` for
 //!   the span contexts, `requests` for what it sends, and `endings` for operations that end;
-//! * `health` measures the tables, `sybils` advertises Sybils, and `recording` records nodes.
+//! * `changes` lets happen what the scenario, or code between two steps, wants to happen; `attackers` is what nodes do that
+//!   are not honest, of their own accord;
+//! * `health` measures the tables, and `recording` records nodes.
 
+mod attackers;
 mod broadcasts;
+mod changes;
 mod deliveries;
 mod driver;
 mod endings;
@@ -19,7 +23,6 @@ mod lookups;
 mod recording;
 mod requests;
 mod spans;
-mod sybils;
 
 use crate::sim::invariants::Violation;
 use crate::sim::scenario::Scenario;
@@ -28,6 +31,7 @@ use crate::sim::world::World;
 use crate::sim::world::action::Action;
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::time::Instant;
+use core::time::Duration;
 
 impl World {
     /// Builds the network at virtual time zero: every node has an ideal table, or no node is online yet, where
@@ -45,9 +49,7 @@ impl World {
         if self.scenario.health.is_some() {
             self.queue.schedule(Instant::ORIGIN, Action::SampleHealth);
         }
-        if let Some(sybils) = self.scenario.sybils {
-            self.queue.schedule(Instant::ORIGIN + sybils.from, Action::AdvertiseSybil(0));
-        }
+        self.schedule_advertisements();
         match self.scenario.build {
             Build::Ideal => self.network_built(),
             build => {
@@ -84,11 +86,14 @@ impl World {
             Action::ReversePing { node, asker, activity, round_trip } => {
                 self.deliver_reverse_ping(node, asker, activity, round_trip);
             }
-            Action::AdvertiseSybil(number) => self.advertise_sybil(number),
+            Action::AdvertiseSybil { set, number } => self.advertise_sybil(set, number),
+            Action::Act { party, number } => self.act(party, number),
+            Action::Change(number) => self.change(number),
+            Action::Lasted => {}
             Action::SampleHealth => self.sample_health(),
             Action::Wake(index) => self.wake(index),
             Action::DeliverRequest(sent) => self.deliver_request(sent),
-            Action::DeliverAnswer(sent, closer) => self.deliver_answer(&sent, closer),
+            Action::DeliverAnswer(sent, closer, shows) => self.deliver_answer(&sent, closer, shows),
             Action::DeliverRefusal(sent) => self.deliver_refusal(&sent),
         }
         self.violation.clone().map_or(Ok(true), Err)
@@ -119,6 +124,22 @@ impl World {
             self.step()?;
         }
         Ok(self.is_busy())
+    }
+}
+
+impl World {
+    /// Runs for this time, whether it is busy or not: in a network whose nodes keep their tables themselves, something
+    /// always happens.
+    ///
+    /// # Errors
+    /// [`Violation`] of an invariant, if the scenario has them checked.
+    pub fn run_for(&mut self, time: Duration) -> Result<(), Box<Violation>> {
+        let end = self.now + time;
+        while self.queue.next_at().is_some_and(|at| at <= end) {
+            self.step()?;
+        }
+        self.now = end;
+        Ok(())
     }
 }
 

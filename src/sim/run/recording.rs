@@ -1,6 +1,7 @@
 //! Recording of nodes: `World::record` chooses them before the run, `World::recordings` returns the results.
 
 use crate::record::{Header, Keep, RecordingWriter};
+use crate::routing::config::RoutingConfig;
 use crate::sim::network::handle::Net;
 use crate::sim::world::World;
 use crate::sim::world::node::engine_seeds;
@@ -42,12 +43,17 @@ impl World {
         if !self.recordings.nodes.contains_key(&index) {
             return;
         }
-        let round_trips = self.preseeded_round_trips(index);
-        let engine = self.nodes.get(index as usize).and_then(|node| node.engine.as_ref());
+        let round_trips = self.known_round_trips(index);
+        let node = self.nodes.get(index as usize);
+        let maintained = node.is_some_and(|node| node.maintained);
+        let engine = node.and_then(|node| node.engine.as_ref());
         if let Some(recorded) = self.recordings.nodes.get_mut(&index)
             && let Some(engine) = engine
         {
-            let (table, config) = (engine.table(), self.scenario.config.clone());
+            let (table, mut config) = (engine.table(), self.scenario.config.clone());
+            if !maintained {
+                config.routing = RoutingConfig::off();
+            }
             let choices = engine_seeds(&self.scenario, index).choices;
             let nodes = table.iter().map(|record| *record.node()).collect();
             let family = table.local_node().family;

@@ -3,11 +3,14 @@
 use crate::sim::activity::Activity;
 use crate::sim::event::SimEvent;
 use crate::sim::network::handle::{Handle, Net};
-use crate::sim::random::{Random, Stream};
+use crate::sim::random::{Random, Stream, scaled};
 use crate::sim::results::lookup_run::Asked;
-use crate::sim::scenario::link::Exchange;
+use crate::sim::scenario::change::Sends;
+use crate::sim::scenario::dial::Dial;
+use crate::sim::scenario::link::{Conditions, Exchange};
 use crate::sim::world::World;
 use crate::sim::world::action::Action;
+use crate::sim::world::connections::Connections;
 use crate::sim::world::sent_request::{Payload, SentRequest};
 use crate::vocabulary::request_events::Request;
 use crate::vocabulary::time::Instant;
@@ -33,9 +36,10 @@ impl World {
     ) {
         let activity = request.initiator.into();
         let (from, to) = (self.population.handle(asker), request.node);
+        let link_down = self.nodes.get(asker as usize).and_then(|node| node.link_down);
         let deadline = deadline.unwrap_or(Instant::FAR_FUTURE);
         let payload = Payload::of(&request.ask);
-        let exchange = match (activity, broadcast) {
+        let mut exchange = match (activity, broadcast) {
             (Activity::Lookup(lookup), _) => {
                 let tries = self.count_lookup_request(lookup, request);
                 self.lookup_exchange(lookup, from, to, tries)
@@ -50,11 +54,14 @@ impl World {
         self.emit(&SimEvent::Sent { activity, from, to, hop: request.hop, deadline });
         // A node that goes offline has stopped its operations, but not the background of its broadcasts.
         let is_gone = broadcast.is_some() && self.engine(from).is_none();
+        let fails = link_down == Some(Sends::Fail) && !is_gone;
         let arrives = self.is_askable(to) && !self.is_separated(from, to) && !is_gone;
-        if exchange.request_lost || !(arrives || exchange.refused && !is_gone) {
+        let refused = exchange.refused && link_down.is_none() && !is_gone;
+        if !fails && (exchange.request_lost || !(arrives || refused)) {
             self.emit(&SimEvent::Lost { activity, from, to });
             return;
         }
+        let dialled = !fails && self.connect(asker, from, to, &mut exchange);
         let sent = SentRequest {
             request: request.id,
             target: request.target,
@@ -65,11 +72,47 @@ impl World {
             incarnation: self.incarnation(asker),
             node: to,
             answer_lost: exchange.answer_lost,
-            refused: exchange.refused && !is_gone,
+            refused,
+            dialled,
             broadcast,
             payload,
         };
-        self.queue.schedule(self.now + exchange.request_delay, Action::DeliverRequest(sent));
+        if fails {
+            self.queue.schedule(self.now, Action::DeliverRefusal(sent));
+        } else {
+            self.queue.schedule(self.now + exchange.request_delay, Action::DeliverRequest(sent));
+        }
+    }
+
+    /// Where first contacts cost something: delays a request until there is a connection. Returns whether the asker had to
+    /// wait for one.
+    fn connect(&mut self, asker: u32, from: Handle, to: Handle, exchange: &mut Exchange) -> bool {
+        let Some(dial) = self.scenario.link.dial else { return false };
+        let takes = scaled(exchange.request_delay + exchange.answer_delay, dial.round_trips);
+        let now = self.now;
+        let Some(own) = self.connections(asker, &dial) else { return false };
+        let (wait, dialled) = own.use_now(&dial, now, to, takes);
+        exchange.request_delay += wait;
+        if !self.is_askable(to) || self.is_separated(from, to) {
+            // Nobody is there to connect to: the next request dials again.
+            self.connections(asker, &dial).into_iter().for_each(|own| own.close(to));
+        } else if let Some(other) = self.population.index(to)
+            && let Some(others) = self.connections(other, &dial)
+        {
+            others.use_now(&dial, now, from, takes);
+        }
+        dialled
+    }
+
+    /// The connections of a node, by index; in the beginning those to the nodes of its table.
+    fn connections(&mut self, index: u32, dial: &Dial) -> Option<&mut Connections> {
+        let (now, node) = (self.now, self.nodes.get_mut(index as usize)?);
+        let engine = node.engine.as_ref().filter(|_| dial.tables && node.incarnation == 0);
+        let connections = node.connections.get_or_insert_with(|| {
+            let table = engine.into_iter().flat_map(|engine| engine.table().iter());
+            Box::new(Connections::to(table.map(|entry| *entry.node()), now))
+        });
+        Some(connections)
     }
 
     /// What the link does to request number `tries` of a lookup to a node.
@@ -90,9 +133,19 @@ impl World {
     }
 
     fn draw_exchange(&self, from: Handle, to: Handle, mut random: Random) -> Exchange {
+        self.scenario.link.exchange(&self.trip(from, to), &self.conditions(to), &mut random)
+    }
+
+    /// What holds for an exchange with this node now, besides the link.
+    pub(super) fn conditions(&self, to: Handle) -> Conditions {
         let slow = self.node(to).is_some_and(|node| node.slow);
-        let factor = if slow { self.scenario.slow.factor } else { 1.0 };
-        self.scenario.link.exchange(from, to, factor, &mut random)
+        let (factor, add) = self.slow_down;
+        Conditions {
+            loss: self.loss,
+            factor: if slow { self.scenario.slow.factor * factor } else { factor },
+            add,
+            round_trip: self.behaviour_of(to).and_then(|behaviour| behaviour.round_trip()),
+        }
     }
 
     /// Notes a request of a lookup. Returns how many requests it has sent to that node before.
@@ -108,7 +161,7 @@ impl World {
     fn count_broadcast_request(&mut self, broadcast: u32, request: &Request<Net>, payload: &Payload) -> u64 {
         let Some(broadcast) = self.broadcasts.get_mut(broadcast as usize) else { return 0 };
         match payload {
-            Payload::Empty => broadcast.finds += 1,
+            Payload::Empty | Payload::Message(_) => broadcast.finds += 1,
             payload => {
                 broadcast.stores += 1;
                 broadcast.stored += u32::try_from(payload.records().len()).unwrap_or(u32::MAX);

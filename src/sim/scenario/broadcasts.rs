@@ -2,11 +2,13 @@
 
 use crate::broadcast::events::Success;
 use crate::sim::scenario::interarrival::Interarrival;
+use crate::sim::scenario::who::Who;
 use crate::vocabulary::config_error::{ConfigError, require};
 use core::fmt;
 use core::time::Duration;
+use std::sync::Arc;
 
-/// Broadcasts of records with uniformly random keys, each by a random node that is online at the time.
+/// Broadcasts of records, each by a random node that is online at the time.
 ///
 /// An honest node that a store request reaches holds the record until it restarts with an empty table; a node that
 /// is not honest answers and stores nothing. Each broadcast has its own trace id.
@@ -31,6 +33,10 @@ pub struct Broadcasts {
     /// The share of broadcasts that their caller stops at a random time within a second, if they have not ended. 0
     /// to 1. Default: 0.
     pub stopped: f64,
+    /// Which nodes start them. Default: all.
+    pub by: Who,
+    /// The keys of the records: of these [points](crate::sim::Handle::point), in turn. Default: uniformly random.
+    pub keys: Option<Arc<[u32]>>,
 }
 
 impl Default for Broadcasts {
@@ -44,6 +50,8 @@ impl Default for Broadcasts {
             success: Success::default(),
             warmup_lookups: 50,
             stopped: 0.0,
+            by: Who::All,
+            keys: None,
         }
     }
 }
@@ -98,6 +106,8 @@ impl Broadcasts {
         require(deadline, "broadcasts.deadline", "longer than zero")?;
         require(self.warmup_lookups <= 1_024, "broadcasts.warmup_lookups", "at most 1,024")?;
         require((0.0..=1.0).contains(&self.stopped), "broadcasts.stopped", "0 to 1")?;
+        let keys = self.keys.as_ref().is_none_or(|keys| !keys.is_empty());
+        require(keys, "broadcasts.keys", "at least one")?;
         require(self.pace.is_valid(), "broadcasts.pace", "at least one time, all in order")
     }
 

@@ -62,8 +62,7 @@ impl Length {
 }
 
 /// Nodes that go offline and come back. One that goes offline stops its operations. It keeps its routing table for
-/// its return, except in a network that is built by [`Build::Bootstrap`](crate::sim::Build::Bootstrap): there it
-/// starts with an empty table.
+/// its return, except where nodes keep their tables themselves: there it starts anew.
 ///
 /// Churn begins in its steady state: the share of nodes that is online is the average, and sessions in progress
 /// are chosen in proportion to their length.
@@ -75,6 +74,9 @@ pub struct Churn {
     pub sessions: Length,
     /// How long a node stays offline.
     pub absences: Length,
+    /// Whether a node that starts anew restores the snapshot of its table; else it begins with an empty table and the
+    /// seeds.
+    pub restores: bool,
 }
 
 impl Churn {
@@ -94,6 +96,7 @@ impl Churn {
             share: 0.83,
             sessions: Length::Weibull { scale: scaled(hour, 1.934), shape: 0.5183 },
             absences: Length::Exponential(5 * hour),
+            restores: false,
         }
     }
 
@@ -177,7 +180,7 @@ mod tests {
     #[test]
     fn the_share_online_at_the_beginning_is_the_average() {
         let length = |secs| Length::Exponential(Duration::from_secs(secs));
-        let churn = Churn { share: 1.0, sessions: length(30), absences: length(10) };
+        let churn = Churn { share: 1.0, sessions: length(30), absences: length(10), restores: false };
         let online = |number| churn.initial(&mut Random::new(1, Stream::Churn, [number])).0;
         let count = (0..10_000).filter(|number| online(*number)).count();
         assert!((7_300..7_700).contains(&count), "{count}");
@@ -190,7 +193,7 @@ mod tests {
         let shape = Length::Weibull { scale: Duration::from_secs(1), shape: 0.0 };
         for bad in [zero, list, shape] {
             let good = Length::Constant(Duration::from_secs(1));
-            let churn = Churn { share: 1.0, sessions: good, absences: bad };
+            let churn = Churn { share: 1.0, sessions: good, absences: bad, restores: false };
             assert_eq!(churn.validate().map_err(|error| error.field()), Err("churn.absences"));
         }
     }

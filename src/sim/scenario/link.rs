@@ -1,8 +1,8 @@
 //! [`Link`]: what the network does to a request and its answer, by latency, loss, duplication and reordering.
 
-use crate::sim::network::handle::Handle;
 use crate::sim::random::{Random, scaled};
-use crate::sim::scenario::latency::Latency;
+use crate::sim::scenario::dial::Dial;
+use crate::sim::scenario::latency::{Latency, Trip};
 use crate::vocabulary::config_error::{ConfigError, require};
 use core::time::Duration;
 
@@ -22,12 +22,14 @@ pub struct Link {
     /// The probability that a request to a node that does not exist, is offline or is unreachable is refused a
     /// round trip later: a failure that the driver reports. Otherwise there is no answer. 0 to 1. Default: 0.
     pub refusal: f64,
+    /// What a first contact costs. Default: nothing; nodes have no connections.
+    pub dial: Option<Dial>,
 }
 
 impl Default for Link {
     fn default() -> Self {
         let round_trip = Latency::LogNormal { median: Duration::from_millis(80), sigma: 0.6 };
-        Self { round_trip, loss: 0.0, duplication: 0.0, reordering: 0.0, refusal: 0.0 }
+        Self { round_trip, loss: 0.0, duplication: 0.0, reordering: 0.0, refusal: 0.0, dial: None }
     }
 }
 
@@ -38,22 +40,19 @@ impl Link {
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let share = |value: f64| (0.0..=1.0).contains(&value);
-        if let Latency::LogNormal { sigma, .. } = self.round_trip {
-            require((0.0..=10.0).contains(&sigma), "link.sigma", "0 to 10")?;
-        }
-        if let Latency::Uniform(least, most) = self.round_trip {
-            require(least <= most, "link.round_trip", "a range that ends after it begins")?;
-        }
+        self.round_trip.validate()?;
+        self.dial.map_or(Ok(()), |dial| dial.validate())?;
         require(share(self.loss), "link.loss", "0 to 1")?;
         require(share(self.duplication), "link.duplication", "0 to 1")?;
         require(share(self.reordering), "link.reordering", "0 to 1")?;
         require(share(self.refusal), "link.refusal", "0 to 1")
     }
 
-    /// Draws what happens to one exchange; round trips to the node take `factor` times as long.
-    pub(crate) fn exchange(&self, from: Handle, to: Handle, factor: f64, random: &mut Random) -> Exchange {
+    /// Draws what happens to one exchange under these conditions.
+    pub(crate) fn exchange(&self, trip: &Trip, conditions: &Conditions, random: &mut Random) -> Exchange {
         let lost = random.unit();
-        let round_trip = scaled(self.round_trip.draw(from, to, random), factor);
+        let drawn = scaled(self.round_trip.draw(trip, random), conditions.factor) + conditions.add;
+        let round_trip = conditions.round_trip.unwrap_or(drawn);
         // All are drawn in every case, so that a change of one probability does not change the other draws.
         let (twice, again, late, longer) = (random.unit(), random.unit(), random.unit(), random.unit());
         let request_delay = round_trip / 2;
@@ -63,12 +62,24 @@ impl Link {
         Exchange {
             request_delay,
             answer_delay: answer_delay + held,
-            request_lost: lost < self.loss / 2.0,
-            answer_lost: lost < self.loss,
+            request_lost: lost < conditions.loss / 2.0,
+            answer_lost: lost < conditions.loss,
             duplicate,
             refused: random.chance(self.refusal),
         }
     }
+}
+
+/// What holds for an exchange besides the link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conditions {
+    /// The probability that it is lost.
+    pub(crate) loss: f64,
+    /// By how much its round trip is longer.
+    pub(crate) factor: f64,
+    pub(crate) add: Duration,
+    /// Its round trip, if the node that is asked determines it.
+    pub(crate) round_trip: Option<Duration>,
 }
 
 /// What will happen to one request and its answer.

@@ -1,47 +1,94 @@
-//! [`Sybils`]: an attempt to eclipse a node by many nodes of few address groups in its neighbourhood.
+//! [`Sybils`]: nodes of one attacker, placed where they matter.
 
-use crate::sim::network::handle::Handle;
+use crate::sim::scenario::behaviour::{Behaviour, Clique};
 use crate::vocabulary::config_error::{ConfigError, require};
 use core::time::Duration;
+use std::sync::Arc;
 
-/// Nodes of one attacker in the neighbourhood of a victim: in each address group the closest to its key of 2^24
-/// identities. One after the other they advertise themselves to the victim, and to a random node each time, and
-/// answer each request with one another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Nodes of one attacker near a node or a key. They exist besides the nodes of the network. Where nodes keep their tables
+/// themselves, one Sybil after the other advertises itself to the nodes that are closest to the place, and to a random
+/// node each time.
+#[derive(Clone, Debug)]
 pub struct Sybils {
     /// How many there are. 1 to 4,096. Default: 200.
     pub count: u32,
-    /// From how many address groups they come, in equal numbers. 1 to 127. Default: 1.
-    pub groups: u8,
-    /// The victim, by index: less than the scenario's `nodes`. Default: 500.
-    pub victim: u32,
+    /// From how many address groups they come, in equal numbers. 1 to 1,024. Default: 1.
+    pub groups: u16,
+    /// Where they are. Default: near the node with the number 500.
+    pub near: Place,
+    /// At which distances. Default: the nearest.
+    pub placed: Placement,
+    /// Whether they stand in the ideal tables that nodes begin with, like all others. Default: false.
+    pub in_tables: bool,
     /// When the first of them advertises itself, from time zero of the run. Default: zero.
     pub from: Duration,
-    /// From one advertisement to the next, by the next Sybil in turn. More than zero. Default: 100 ms.
+    /// From one advertisement to the next, by the next Sybil in turn; zero: they do not advertise themselves. Default:
+    /// 100 ms.
     pub every: Duration,
+    /// How many of the nodes that are closest to the place each advertises itself to, in turn. At least 1. Default: 1.
+    pub audience: u32,
+    /// How they answer, and what else they do. Default: [`Clique`].
+    pub behaviour: Arc<dyn Behaviour>,
+}
+
+/// Where Sybils are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Near the key of this node.
+    Node(u32),
+    /// Near the [point](crate::sim::Handle::point) with this number.
+    Point(u32),
+    /// Near the key of this [record](crate::sim::World::record_key).
+    Record(u32),
+}
+
+/// At which distances Sybils are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// The closest that an attacker gets by generating identities: of 2^24.
+    Nearest,
+    /// So that the distances of the closest nodes look like those of an honest neighbourhood: the n-th of them is a
+    /// little nearer than the n-th of the honest nodes is on average.
+    Plausible,
+    /// One, by the id of the node that is the place, which it claims from this other address, 1 to 127.
+    Claimant(u32),
 }
 
 impl Default for Sybils {
     fn default() -> Self {
-        Self { count: 200, groups: 1, victim: 500, from: Duration::ZERO, every: Duration::from_millis(100) }
+        Self {
+            count: 200,
+            groups: 1,
+            near: Place::Node(500),
+            placed: Placement::Nearest,
+            in_tables: false,
+            from: Duration::ZERO,
+            every: Duration::from_millis(100),
+            audience: 1,
+            behaviour: Arc::new(Clique),
+        }
     }
 }
 
 impl Sybils {
     pub(crate) fn validate(&self, nodes: u32) -> Result<(), ConfigError> {
         require((1..=4_096).contains(&self.count), "sybils.count", "1 to 4,096")?;
-        require((1..=127).contains(&self.groups), "sybils.groups", "1 to 127")?;
-        require(self.victim < nodes, "sybils.victim", "less than nodes")?;
-        require(!self.every.is_zero(), "sybils.every", "longer than zero")
-    }
-
-    /// All Sybils, the closest to the victim first.
-    pub(crate) fn all(&self, victim: Handle) -> Vec<Handle> {
-        let each = self.count.div_ceil(u32::from(self.groups));
-        let mut all: Vec<_> =
-            (1..=self.groups).flat_map(|group| Handle::closest_made_up(group, victim, each)).collect();
-        all.sort_unstable_by_key(|sybil| sybil.position() ^ victim.position());
-        all.truncate(self.count as usize);
-        all
+        require((1..=1_024).contains(&self.groups), "sybils.groups", "1 to 1,024")?;
+        let exists = if let Place::Node(node) = self.near { node < nodes } else { true };
+        require(exists, "sybils.near", "less than nodes")?;
+        let claims = match self.placed {
+            Placement::Claimant(address) => {
+                (1..=127).contains(&address) && self.count == 1 && matches!(self.near, Place::Node(_))
+            }
+            _ => true,
+        };
+        require(
+            claims,
+            "sybils.placed",
+            "of one Sybil near a node, at an address from 1 to 127, to claim an id",
+        )?;
+        require(self.audience > 0, "sybils.audience", "at least 1")?;
+        let acts = self.behaviour.acts_every().is_none_or(|every| !every.is_zero());
+        require(acts, "sybils.behaviour", "one that acts at intervals longer than zero")
     }
 }

@@ -1,10 +1,12 @@
 //! [`Workload`]: the lookups of a run.
 
 use crate::sim::scenario::interarrival::Interarrival;
+use crate::sim::scenario::who::Who;
 use crate::vocabulary::config_error::{ConfigError, require};
 use core::time::Duration;
+use std::sync::Arc;
 
-/// Lookups of uniformly random keys, each started by a random node that is online at the time.
+/// Lookups, each started by a random node that is online at the time.
 ///
 /// Each lookup has its own trace id, made of the scenario's seed and the lookup's number.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +25,33 @@ pub struct Workload {
     /// The share of lookups that their caller stops at a random time within a second, if they have not ended. 0 to
     /// 1. Default: 0.
     pub stopped: f64,
+    /// Which nodes start them. Default: all.
+    pub by: Who,
+    /// What they look up. Default: uniformly random keys.
+    pub targets: Targets,
+}
+
+/// What the lookups of a [`Workload`] look up, in turn.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Targets {
+    /// Uniformly random keys.
+    #[default]
+    Random,
+    /// The keys of these [points](crate::sim::Handle::point).
+    Points(Arc<[u32]>),
+    /// The keys of these nodes, by number.
+    Nodes(Arc<[u32]>),
+    /// The [records](crate::sim::World::record_key) with the numbers from the first on: searches, which end when
+    /// enough nodes have shown the record, or by what lookups end by.
+    Records {
+        /// The first number.
+        first: u32,
+        /// How many records there are. At least 1.
+        count: u32,
+        /// How many nodes must show it. At least 1.
+        enough: usize,
+    },
 }
 
 impl Default for Workload {
@@ -34,6 +63,8 @@ impl Default for Workload {
             deadline: None,
             messages: 0.0,
             stopped: 0.0,
+            by: Who::All,
+            targets: Targets::Random,
         }
     }
 }
@@ -48,7 +79,13 @@ impl Workload {
         require(deadline, "workload.deadline", "longer than zero")?;
         require((0.0..=1.0).contains(&self.messages), "workload.messages", "0 to 1")?;
         require((0.0..=1.0).contains(&self.stopped), "workload.stopped", "0 to 1")?;
-        require(self.pace.is_valid(), "workload.pace", "at least one time, all in order")
+        require(self.pace.is_valid(), "workload.pace", "at least one time, all in order")?;
+        let targets = match &self.targets {
+            Targets::Random => true,
+            Targets::Points(list) | Targets::Nodes(list) => !list.is_empty(),
+            Targets::Records { count, enough, .. } => *count > 0 && *enough > 0,
+        };
+        require(targets, "workload.targets", "at least one")
     }
 
     /// From when the network is built to the first lookup.

@@ -30,17 +30,23 @@ pub(crate) enum Action {
     StopLookup(u32),
     /// The pong of a reverse ping arrives after this round trip: `node` pinged `asker`, which had asked it.
     ReversePing { node: u32, asker: Handle, activity: Activity, round_trip: Duration },
-    /// A Sybil advertises itself; the number counts the advertisements.
-    AdvertiseSybil(u32),
+    /// A Sybil of a set advertises itself; the number counts the advertisements.
+    AdvertiseSybil { set: u32, number: u32 },
+    /// A party, or the set of Sybils after all parties, acts of its own accord; the number counts its turns.
+    Act { party: u32, number: u32 },
+    /// The change of the scenario with this number happens.
+    Change(u32),
+    /// The run has lasted as long as it should.
+    Lasted,
     /// Measures the routing tables.
     SampleHealth,
     /// Calls a node's engine, if its wake-up time has come.
     Wake(u32),
     /// A request arrives.
     DeliverRequest(SentRequest),
-    /// An answer with these nodes arrives.
-    DeliverAnswer(SentRequest, Vec<Handle>),
-    /// The notice arrives that the node asked cannot be reached.
+    /// An answer with these nodes, and with this record, arrives.
+    DeliverAnswer(SentRequest, Vec<Handle>, Option<u32>),
+    /// The notice arrives that the node asked cannot be reached, or serves nobody.
     DeliverRefusal(SentRequest),
 }
 
@@ -49,7 +55,10 @@ impl Action {
     /// always under way: there a run goes on for the scheduled workload only.
     pub(crate) const fn keeps_running(&self, maintained: bool) -> bool {
         match self {
-            Self::TogglePresence { .. } | Self::AdvertiseSybil(_) | Self::SampleHealth => false,
+            Self::TogglePresence { .. }
+            | Self::AdvertiseSybil { .. }
+            | Self::Act { .. }
+            | Self::SampleHealth => false,
             Self::StartLookup
             | Self::StartBroadcast
             | Self::SubmitBroadcast { .. }
@@ -58,6 +67,8 @@ impl Action {
             | Self::Join(_)
             | Self::Refresh { .. }
             | Self::NetworkBuilt
+            | Self::Change(_)
+            | Self::Lasted
             | Self::StopLookup(_) => true,
             Self::ReversePing { .. }
             | Self::Wake(_)

@@ -2,6 +2,7 @@
 
 use crate::sim::activity::Activity;
 use crate::sim::network::handle::{Handle, Key64, Net};
+use crate::sim::scenario::behaviour::AskedFor;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::request_events::Ask;
 use core::time::Duration;
@@ -24,15 +25,19 @@ pub(crate) struct SentRequest {
     pub(crate) answer_lost: bool,
     /// If the node cannot be reached, the asker receives a refusal.
     pub(crate) refused: bool,
+    /// Whether the asker had to connect first.
+    pub(crate) dialled: bool,
     /// The broadcast that it is sent for, in the foreground or in the background.
     pub(crate) broadcast: Option<u32>,
     pub(crate) payload: Payload,
 }
 
-/// The records that a request asks to store.
+/// What a request carries besides its target: the records that it asks to store, or a message.
 #[derive(Clone, Debug)]
 pub(crate) enum Payload {
     Empty,
+    /// A message: the record that a search looks for, or any number.
+    Message(u32),
     /// One record, by number.
     Record(u32),
     Records(Box<[u32]>),
@@ -45,13 +50,22 @@ impl Payload {
             Ask::Batch { records, .. } => {
                 Self::Records(records.iter().map(|record| record.message).collect())
             }
-            Ask::FindCloser | Ask::Message(_) => Self::Empty,
+            Ask::Message(message) => Self::Message(*message),
+            Ask::FindCloser => Self::Empty,
+        }
+    }
+
+    pub(crate) fn asked_for(&self) -> AskedFor<'_> {
+        match self {
+            Self::Empty => AskedFor::Nodes,
+            Self::Message(message) => AskedFor::Message(*message),
+            Self::Record(_) | Self::Records(_) => AskedFor::Store(self.records()),
         }
     }
 
     pub(crate) fn records(&self) -> &[u32] {
         match self {
-            Self::Empty => &[],
+            Self::Empty | Self::Message(_) => &[],
             Self::Record(record) => core::slice::from_ref(record),
             Self::Records(records) => records,
         }
