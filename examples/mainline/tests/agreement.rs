@@ -45,7 +45,6 @@ fn world() -> World {
         nodes: NODES,
         config: config(),
         k: K,
-        preseed_rtt: false,
         // Constant: answers come in the order of the requests.
         link: Link { round_trip: Latency::Constant(Duration::from_millis(50)), ..Link::default() },
         workload: Workload { lookups: LOOKUPS, ..Workload::default() },

@@ -2,11 +2,13 @@
 
 use crate::presets;
 use kad_proto::sim::{
-    Bootstrap, Broadcasts, Build, Churn, Eclipse, Empty, Interarrival, Join, Late, Latency, Length, MadeUp,
-    Partition, Party, Scenario, Scheme, Silent,
+    Behaviour, Bootstrap, Broadcasts, Build, Censor, Change, Churn, Clique, Dial, Eclipse, Effect, Empty,
+    Flood, Handle, Interarrival, Join, Late, Latency, LatencyMatrix, Length, Link, MadeUp, Partition, Party,
+    Per, Place, Placement, QuickCrowd, Scenario, Scheme, Sends, Silent, Sybils, Targets, Who,
 };
 use kad_proto::{RoutingConfig, Schedule};
 use serde::Deserialize;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A time: `"250ms"`, `"5s"`, `"10m"`, `"2h"`.
@@ -43,16 +45,28 @@ macro_rules! table {
 }
 
 table!(File {
-    preset: String, seed: u64, nodes: u32, k: usize, preseed_rtt: bool, reverse_ping: bool, dead: f64, nat: f64, detailed_lookups: u32,
-    health: Time, check_invariants: bool, join: JoinTable, bootstrap: BootstrapTable, sybils: SybilsTable, slow: SlowTable, churn: ChurnTable, hostile: Vec<PartyTable>,
+    preset: String, seed: u64, nodes: u32, k: usize, known_round_trips: u16, reverse_ping: bool, dead: f64, nat: f64, detailed_lookups: u32,
+    health: Time, lasts: Time, check_invariants: bool, maintained: WhoValue, answers: AnswersTable, join: JoinTable, bootstrap: BootstrapTable, sybils: SybilsTable, sybil_sets: Vec<SybilsTable>, changes: Vec<ChangeTable>, slow: SlowTable, churn: ChurnTable, hostile: Vec<PartyTable>,
     link: LinkTable, partition: PartitionTable, workload: WorkloadTable, broadcasts: BroadcastsTable, engine: EngineTable, routing: RoutingTable,
 });
 table!(JoinTable { seeds: u32, every: Time, refreshes: u32, pause: Time });
 table!(BootstrapTable { seeds: u32, every: Time, settle: Time });
-table!(SybilsTable { count: u32, groups: u8, victim: u32, from: Time, every: Time });
+table!(AnswersTable { names: u16, told: u16, with_itself: bool, without_asker: bool });
+table!(SybilsTable {
+    count: u32,
+    groups: u16,
+    near: PlaceValue,
+    placed: PlacementValue,
+    in_tables: bool,
+    from: Time,
+    every: Time,
+    audience: u32,
+    behaviour: BehaviourValue
+});
 table!(SlowTable { share: f64, factor: f64 });
-table!(ChurnTable { share: f64, sessions: LengthValue, absences: LengthValue });
-table!(LinkTable { round_trip: LatencyValue, loss: f64, duplication: f64, reordering: f64, refusal: f64 });
+table!(ChurnTable { share: f64, sessions: LengthValue, absences: LengthValue, restores: bool });
+table!(LinkTable { round_trip: LatencyValue, loss: f64, duplication: f64, reordering: f64, refusal: f64, dial: Part<DialTable> });
+table!(DialTable { round_trips: f64, idle: Time, most: u32, tables: bool });
 table!(PartitionTable { share: f64, from: Time, until: Time });
 table!(WorkloadTable {
     lookups: u32,
@@ -61,6 +75,8 @@ table!(WorkloadTable {
     deadline: Time,
     messages: f64,
     stopped: f64,
+    by: WhoValue,
+    targets: TargetsValue,
 });
 table!(BroadcastsTable {
     scheme: SchemeName,
@@ -72,6 +88,8 @@ table!(BroadcastsTable {
     deadline: Time,
     warmup_lookups: u32,
     stopped: f64,
+    by: WhoValue,
+    keys: Vec<u32>,
 });
 table!(EngineTable {
     timeout: Time,
@@ -133,19 +151,142 @@ impl<T> Part<T> {
 #[serde(deny_unknown_fields)]
 struct PartyTable {
     share: f64,
-    behaviour: BehaviourName,
+    behaviour: BehaviourValue,
     /// How much later a late one answers.
     after: Option<Time>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum BehaviourName {
+/// How dishonest nodes behave.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum BehaviourValue {
     MadeUp,
     Eclipse,
     Late,
     Empty,
     Silent,
+    Clique,
+    Censor { truthful: bool, lies: bool },
+    QuickCrowd { names: u32, round_trip: Time },
+    Flood { victim: u32, every: Time, neighbours: u32 },
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum WhoValue {
+    All,
+    Node(u32),
+    Nodes(Vec<u32>),
+    First(u32),
+    Share(f64),
+    Near { node: u32, count: u32 },
+    Known { to: u32, count: u32 },
+    Except(Box<Self>),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum PlaceValue {
+    Node(u32),
+    Point(u32),
+    Record(u32),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum PlacementValue {
+    Nearest,
+    Plausible,
+    Claimant(u32),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum TargetsValue {
+    Random,
+    Points(Vec<u32>),
+    Nodes(Vec<u32>),
+    Records { first: u32, count: u32, enough: usize },
+}
+
+/// What happens, and when.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeTable {
+    at: Time,
+    effect: EffectValue,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum EffectValue {
+    LinkDown {
+        who: WhoValue,
+        #[serde(default)]
+        fail: bool,
+    },
+    LinkUp {
+        who: WhoValue,
+    },
+    Sleep {
+        who: WhoValue,
+        time: Time,
+    },
+    Separate {
+        who: WhoValue,
+    },
+    Heal,
+    Kill {
+        who: WhoValue,
+    },
+    Restart {
+        who: WhoValue,
+        #[serde(default)]
+        snapshot: bool,
+    },
+    Restore {
+        who: WhoValue,
+        contacts: Vec<u32>,
+    },
+    Seeds {
+        who: WhoValue,
+        seeds: Vec<u32>,
+    },
+    Move {
+        who: WhoValue,
+    },
+    ChangeId {
+        who: WhoValue,
+    },
+    Serve {
+        who: WhoValue,
+        serve: bool,
+    },
+    Loss(f64),
+    SlowDown {
+        #[serde(default = "one")]
+        factor: f64,
+        add: Option<Time>,
+    },
+}
+
+const fn one() -> f64 {
+    1.0
+}
+
+/// A file of measured round trips, in milliseconds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct MatrixFile(Arc<LatencyMatrix>);
+
+impl TryFrom<String> for MatrixFile {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let text = std::fs::read_to_string(&name).map_err(|error| format!("{name}: {error}"))?;
+        let matrix = LatencyMatrix::parse(&text).map_err(|error| format!("{name}: {error}"))?;
+        Ok(Self(Arc::new(matrix)))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -171,7 +312,32 @@ enum LengthValue {
 enum LatencyValue {
     Constant(Time),
     Uniform([Time; 2]),
-    LogNormal { median: Time, sigma: f64 },
+    LogNormal {
+        median: Time,
+        sigma: f64,
+    },
+    Fixed {
+        of: Box<Self>,
+        per: PerName,
+        #[serde(default)]
+        jitter: f64,
+    },
+    Classes(Vec<ClassValue>),
+    Matrix(MatrixFile),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum PerName {
+    Node,
+    Pair,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClassValue {
+    share: f64,
+    round_trip: LatencyValue,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -259,7 +425,7 @@ impl From<Time> for Option<Duration> {
     }
 }
 
-fn times(list: Vec<Time>) -> std::sync::Arc<[Duration]> {
+fn times(list: Vec<Time>) -> Arc<[Duration]> {
     list.into_iter().map(Duration::from).collect()
 }
 
@@ -280,6 +446,14 @@ impl From<LatencyValue> for Latency {
             LatencyValue::Constant(Time(time)) => Self::Constant(time),
             LatencyValue::Uniform([least, most]) => Self::Uniform(least.0, most.0),
             LatencyValue::LogNormal { median, sigma } => Self::LogNormal { median: median.0, sigma },
+            LatencyValue::Fixed { of, per, jitter } => {
+                let per = if matches!(per, PerName::Node) { Per::Node } else { Per::Pair };
+                Self::fixed((*of).into(), per, jitter)
+            }
+            LatencyValue::Classes(list) => {
+                Self::classes(list.into_iter().map(|class| (class.share, class.round_trip.into())))
+            }
+            LatencyValue::Matrix(MatrixFile(matrix)) => Self::Matrix(matrix),
         }
     }
 }
@@ -297,12 +471,117 @@ impl From<InterarrivalValue> for Interarrival {
 impl From<PartyTable> for Party {
     fn from(party: PartyTable) -> Self {
         let after = party.after.map_or(Duration::from_secs(1), Duration::from);
-        match party.behaviour {
-            BehaviourName::MadeUp => Self::new(party.share, MadeUp),
-            BehaviourName::Eclipse => Self::new(party.share, Eclipse),
-            BehaviourName::Late => Self::new(party.share, Late(after)),
-            BehaviourName::Empty => Self::new(party.share, Empty),
-            BehaviourName::Silent => Self::new(party.share, Silent),
+        Self { share: party.share, behaviour: party.behaviour.behaviour(after) }
+    }
+}
+
+impl BehaviourValue {
+    fn behaviour(&self, after: Duration) -> Arc<dyn Behaviour> {
+        match *self {
+            Self::MadeUp => Arc::new(MadeUp),
+            Self::Eclipse => Arc::new(Eclipse),
+            Self::Late => Arc::new(Late(after)),
+            Self::Empty => Arc::new(Empty),
+            Self::Silent => Arc::new(Silent),
+            Self::Clique => Arc::new(Clique),
+            Self::Censor { truthful, lies } => Arc::new(Censor { truthful, lies }),
+            Self::QuickCrowd { names, round_trip } => {
+                Arc::new(QuickCrowd { names, round_trip: round_trip.into() })
+            }
+            Self::Flood { victim, every, neighbours } => {
+                Arc::new(Flood { victim, every: every.into(), neighbours })
+            }
+        }
+    }
+}
+
+impl From<WhoValue> for Who {
+    fn from(value: WhoValue) -> Self {
+        match value {
+            WhoValue::All => Self::All,
+            WhoValue::Node(node) => Self::Node(node),
+            WhoValue::Nodes(list) => Self::Nodes(list.into()),
+            WhoValue::First(count) => Self::First(count),
+            WhoValue::Share(share) => Self::Share(share),
+            WhoValue::Near { node, count } => Self::Near { node, count },
+            WhoValue::Known { to, count } => Self::Known { to, count },
+            WhoValue::Except(others) => Self::Except(Box::new((*others).into())),
+        }
+    }
+}
+
+impl From<TargetsValue> for Targets {
+    fn from(value: TargetsValue) -> Self {
+        match value {
+            TargetsValue::Random => Self::Random,
+            TargetsValue::Points(list) => Self::Points(list.into()),
+            TargetsValue::Nodes(list) => Self::Nodes(list.into()),
+            TargetsValue::Records { first, count, enough } => Self::Records { first, count, enough },
+        }
+    }
+}
+
+impl From<ChangeTable> for Change {
+    fn from(ChangeTable { at, effect }: ChangeTable) -> Self {
+        let effect = match effect {
+            EffectValue::LinkDown { who, fail } => {
+                let sends = if fail { Sends::Fail } else { Sends::Lost };
+                Effect::LinkDown { who: who.into(), sends }
+            }
+            EffectValue::LinkUp { who } => Effect::LinkUp { who: who.into() },
+            EffectValue::Sleep { who, time } => Effect::Sleep { who: who.into(), time: time.into() },
+            EffectValue::Separate { who } => Effect::Separate { who: who.into() },
+            EffectValue::Heal => Effect::Heal,
+            EffectValue::Kill { who } => Effect::Kill { who: who.into() },
+            EffectValue::Restart { who, snapshot } => Effect::Restart { who: who.into(), snapshot },
+            EffectValue::Restore { who, contacts } => {
+                Effect::Restore { who: who.into(), contacts: contacts.into_iter().map(Handle).collect() }
+            }
+            EffectValue::Seeds { who, seeds } => {
+                Effect::Seeds { who: who.into(), seeds: seeds.into_iter().map(Handle).collect() }
+            }
+            EffectValue::Move { who } => Effect::Move { who: who.into() },
+            EffectValue::ChangeId { who } => Effect::ChangeId { who: who.into() },
+            EffectValue::Serve { who, serve } => Effect::Serve { who: who.into(), serve },
+            EffectValue::Loss(loss) => Effect::Loss(loss),
+            EffectValue::SlowDown { factor, add } => {
+                Effect::SlowDown { factor, add: add.map_or(Duration::ZERO, Duration::from) }
+            }
+        };
+        Self::new(at.into(), effect)
+    }
+}
+
+impl SybilsTable {
+    fn into_set(self) -> Sybils {
+        let mut sybils = Sybils::default();
+        self.apply(&mut sybils);
+        sybils
+    }
+
+    fn apply(self, to: &mut Sybils) {
+        put(&mut to.count, self.count);
+        put(&mut to.groups, self.groups);
+        if let Some(near) = self.near {
+            to.near = match near {
+                PlaceValue::Node(node) => Place::Node(node),
+                PlaceValue::Point(point) => Place::Point(point),
+                PlaceValue::Record(record) => Place::Record(record),
+            };
+        }
+        if let Some(placed) = self.placed {
+            to.placed = match placed {
+                PlacementValue::Nearest => Placement::Nearest,
+                PlacementValue::Plausible => Placement::Plausible,
+                PlacementValue::Claimant(address) => Placement::Claimant(address),
+            };
+        }
+        put(&mut to.in_tables, self.in_tables);
+        put(&mut to.from, self.from);
+        put(&mut to.every, self.every);
+        put(&mut to.audience, self.audience);
+        if let Some(behaviour) = self.behaviour {
+            to.behaviour = behaviour.behaviour(Duration::from_secs(1));
         }
     }
 }
@@ -312,7 +591,15 @@ impl File {
         put(&mut to.seed, self.seed);
         put(&mut to.nodes, self.nodes);
         put(&mut to.k, self.k);
-        put(&mut to.preseed_rtt, self.preseed_rtt);
+        put(&mut to.known_round_trips, self.known_round_trips);
+        put(&mut to.lasts, self.lasts);
+        put(&mut to.maintained, self.maintained);
+        if let Some(table) = self.answers {
+            put(&mut to.answers.names, table.names);
+            put(&mut to.answers.told, table.told.map(Some));
+            put(&mut to.answers.with_itself, table.with_itself);
+            put(&mut to.answers.without_asker, table.without_asker);
+        }
         put(&mut to.reverse_ping, self.reverse_ping);
         put(&mut to.dead, self.dead);
         put(&mut to.nat, self.nat);
@@ -336,13 +623,17 @@ impl File {
             to.build = Build::Bootstrap(bootstrap);
             to.config.routing = RoutingConfig::default();
         }
+        if let Some(tables) = self.sybil_sets {
+            to.sybils = tables.into_iter().map(SybilsTable::into_set).collect();
+        }
         if let Some(table) = self.sybils {
-            let sybils = to.sybils.get_or_insert_default();
-            put(&mut sybils.count, table.count);
-            put(&mut sybils.groups, table.groups);
-            put(&mut sybils.victim, table.victim);
-            put(&mut sybils.from, table.from);
-            put(&mut sybils.every, table.every);
+            match to.sybils.first_mut() {
+                Some(first) => table.apply(first),
+                None => to.sybils.push(table.into_set()),
+            }
+        }
+        if let Some(changes) = self.changes {
+            to.changes = changes.into_iter().map(Change::from).collect();
         }
         if let Some(table) = self.slow {
             put(&mut to.slow.share, table.share);
@@ -353,16 +644,13 @@ impl File {
             put(&mut churn.share, table.share);
             put(&mut churn.sessions, table.sessions);
             put(&mut churn.absences, table.absences);
+            put(&mut churn.restores, table.restores);
         }
         if let Some(parties) = self.hostile {
             to.hostile = parties.into_iter().map(Party::from).collect();
         }
         if let Some(table) = self.link {
-            put(&mut to.link.round_trip, table.round_trip);
-            put(&mut to.link.loss, table.loss);
-            put(&mut to.link.duplication, table.duplication);
-            put(&mut to.link.reordering, table.reordering);
-            put(&mut to.link.refusal, table.refusal);
+            table.apply(&mut to.link);
         }
         if let Some(table) = self.partition {
             let (mut share, mut from, mut until) = (0.5, Duration::ZERO, Duration::MAX);
@@ -381,6 +669,8 @@ impl File {
             put(&mut to.workload.deadline, table.deadline);
             put(&mut to.workload.messages, table.messages);
             put(&mut to.workload.stopped, table.stopped);
+            put(&mut to.workload.by, table.by);
+            put(&mut to.workload.targets, table.targets);
         }
         if let Some(table) = self.broadcasts {
             table.apply(to.broadcasts.get_or_insert_default());
@@ -390,6 +680,24 @@ impl File {
         }
         if let Some(table) = self.routing {
             table.apply(&mut to.config.routing);
+        }
+    }
+}
+
+impl LinkTable {
+    fn apply(self, to: &mut Link) {
+        put(&mut to.round_trip, self.round_trip);
+        put(&mut to.loss, self.loss);
+        put(&mut to.duplication, self.duplication);
+        put(&mut to.reordering, self.reordering);
+        put(&mut to.refusal, self.refusal);
+        if let Some(part) = self.dial {
+            part.apply(&mut to.dial, |table, dial: &mut Dial| {
+                put(&mut dial.round_trips, table.round_trips);
+                put(&mut dial.idle, table.idle);
+                put(&mut dial.most, table.most);
+                put(&mut dial.tables, table.tables);
+            });
         }
     }
 }
@@ -414,6 +722,10 @@ impl BroadcastsTable {
         put(&mut to.deadline, self.deadline);
         put(&mut to.warmup_lookups, self.warmup_lookups);
         put(&mut to.stopped, self.stopped);
+        put(&mut to.by, self.by);
+        if let Some(keys) = self.keys {
+            to.keys = Some(keys.into());
+        }
     }
 }
 

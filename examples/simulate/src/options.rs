@@ -2,14 +2,18 @@
 
 use crate::recordings::Chosen;
 use kad_proto::sim::Scenario;
+use kad_simulate::runner::{self, Sweep};
 use kad_simulate::{file, presets};
 use lexopt::{Arg, Parser, ValueExt};
+use std::num::NonZero;
 use std::path::PathBuf;
 
 pub(crate) const HELP: &str = "\
 Simulates a Kademlia network of real coordinators under virtual time, and prints what came of its lookups.
 
 Usage: kad-simulate [PRESET | FILE.toml] [OPTIONS]
+       kad-simulate PRESET | FILE.toml [--seeds SEEDS] [--sweep FIELD=VALUES]... [--csv FILE] [OPTIONS]
+       kad-simulate --weather [ROW]... [--seeds N] [--short] [--json | --markdown]
        kad-simulate --replay FILE
 
 Without a preset or a file: a table of lookup policies in the workload \"under fire\", and in the same with nobody dead.
@@ -23,7 +27,7 @@ Presets:
   kill          the same, of which 30 % die at once
   eclipse       the same, one of them amid 200 Sybils of one address group
   day           the same for 24 hours, coming and going as published of the public IPFS network
-  ipfs          dead, slow and hidden nodes, and churn, as published of the public network
+  ipfs          churn and hidden nodes as published of the public network; nodes keep their routing tables themselves
   hostile       20 % of the nodes lie in various ways
   partition     30 % of the nodes are cut off from the others for three minutes
 
@@ -49,8 +53,29 @@ Options:
                       comes out, if there is one
   --help              print this
 
-Ctrl-C ends a run with the figures so far. Exit code: 0, or 1 for errors: bad arguments, a broken invariant, a
-difference, a recording that cannot be read.
+Many runs, on all cores; the results are the same, in the same order, whatever the cores do:
+  --seeds SEEDS       one run for each of these seeds: 1..20 (both ends included), or a list: 1,5,9
+  --sweep FIELD=A,B   one run for each of these values of a field of a scenario file, and each seed; repeatable, for all
+                      combinations: --sweep engine.alpha=1,3,10 --sweep 'engine.request_timeout=\"1s\",\"2s\"'.
+                      Commas in braces, brackets and quotes do not separate values
+  --csv FILE          write the figures of every run, a line each: seed, swept values, all figures, fingerprint
+  --csv-lookups FILE  every lookup of every run; so do --csv-broadcasts, and --csv-health for the measurements of the
+                      tables. Times are in seconds. `swept.FIELD` and `seed` say which run it is
+  --threads N         how many at once [default: as many as there are cores]
+  Printed is a table: for each combination the means over its seeds, with their 95 % intervals (Student's t). With
+  --json: one object a line for each run, with `events_per_s`.
+
+The weather table: worlds in which the engine must hold, each with its figures, their goals, and a verdict:
+  --weather [ROW]...  run these rows, or all. A figure is met where its mean meets the goal and no seed misses it by more
+                      than 5 % of the goal's value (by anything, where the goal is 0)
+  --seeds N           with the seeds 1 to N [default: 20]; or 3..9, or a list
+  --short             the short form: smaller, 2 seeds, the rows that can be
+  --json              one object a line for each row: row, world, figures, goal, met, reached, seeds, errors
+  --markdown          as a table of the documentation
+  --threads N         as above
+
+Ctrl-C ends a single run with the figures so far. Exit code: 0, or 1 for errors: bad arguments, a broken invariant, a
+difference, a recording that cannot be read, a row of the weather table that was reached once and falls short.
 ";
 
 #[derive(Clone, Debug)]
@@ -68,10 +93,50 @@ pub(crate) struct Options {
     pub(crate) record: Vec<Chosen>,
     /// A recording to replay instead.
     pub(crate) replay: Option<PathBuf>,
+    /// As given; what it means depends on what is run.
+    pub(crate) seeds: Option<String>,
+    pub(crate) sweeps: Vec<Sweep>,
+    pub(crate) csv: CsvFiles,
+    pub(crate) threads: Option<NonZero<usize>>,
+    /// The weather table instead.
+    pub(crate) weather: bool,
+    pub(crate) short: bool,
+    pub(crate) markdown: bool,
+    /// The arguments that are no options: a preset or a file; rows of the weather table.
+    pub(crate) values: Vec<String>,
 }
 
-/// What the command line changes of a scenario.
+/// Where CSV goes.
 #[derive(Clone, Debug, Default)]
+pub(crate) struct CsvFiles {
+    pub(crate) runs: Option<PathBuf>,
+    pub(crate) lookups: Option<PathBuf>,
+    pub(crate) broadcasts: Option<PathBuf>,
+    pub(crate) health: Option<PathBuf>,
+}
+
+impl CsvFiles {
+    fn any(&self) -> bool {
+        let Self { runs, lookups, broadcasts, health } = self;
+        [runs, lookups, broadcasts, health].iter().any(|path| path.is_some())
+    }
+}
+
+/// The options with a value that are no part of a single run.
+const LEFT_OUT: [&str; 9] = [
+    "--seed",
+    "--record",
+    "--seeds",
+    "--sweep",
+    "--threads",
+    "--csv",
+    "--csv-lookups",
+    "--csv-broadcasts",
+    "--csv-health",
+];
+
+/// What the command line changes of a scenario.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
     nodes: Option<u32>,
     lookups: Option<u32>,
@@ -96,20 +161,22 @@ impl Changes {
             }
         }
         scenario.seed = self.seed.unwrap_or(scenario.seed);
-        scenario.preseed_rtt &= !self.cold;
+        if self.cold {
+            scenario.known_round_trips = 0;
+        }
         scenario.check_invariants |= self.check;
         scenario.replay = Self::replay();
         scenario.validate().map_err(|error| error.to_string())?;
         Ok(scenario)
     }
 
-    /// The command line that does the same with another seed, and records nobody.
+    /// The command line that does the same with another seed, records nobody, and is a single run.
     fn replay() -> String {
         let mut skip = false;
         let others = std::env::args().skip(1).filter(|argument| {
-            let given = |name: &str| argument.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
-            let value = core::mem::replace(&mut skip, ["--seed", "--record"].contains(&argument.as_str()));
-            !(value || skip || given("--seed") || given("--record") || argument == "--check")
+            let given = |name: &&str| argument.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
+            let value = core::mem::replace(&mut skip, LEFT_OUT.contains(&argument.as_str()));
+            !(value || skip || LEFT_OUT.iter().any(given) || argument == "--check")
         });
         let quoted = others.map(|argument| {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=".contains(c);
@@ -136,6 +203,14 @@ impl Options {
             report: None,
             record: Vec::new(),
             replay: None,
+            seeds: None,
+            sweeps: Vec::new(),
+            csv: CsvFiles::default(),
+            threads: None,
+            weather: false,
+            short: false,
+            markdown: false,
+            values: Vec::new(),
         };
         loop {
             match options.take(&mut parser) {
@@ -144,6 +219,64 @@ impl Options {
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(error.to_string()),
             }
+        }
+        options.check()?;
+        Ok(Some(options))
+    }
+
+    /// Whether there are many runs.
+    pub(crate) fn is_many(&self) -> bool {
+        self.seeds.is_some() || !self.sweeps.is_empty() || self.csv.any()
+    }
+
+    /// How many runs there are at once.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.map_or_else(runner::cores, NonZero::get)
+    }
+
+    /// Says which options do not go together, and reads the arguments that are no options.
+    fn check(&mut self) -> Result<(), String> {
+        let options = self;
+        if !options.weather && (options.short || options.markdown) {
+            return Err("--short and --markdown go with --weather".to_owned());
+        }
+        if options.weather {
+            let others = !options.sweeps.is_empty()
+                || options.csv.any()
+                || options.baselines
+                || options.strategies
+                || options.log
+                || options.report.is_some()
+                || !options.record.is_empty()
+                || options.replay.is_some()
+                || options.changes != Changes::default();
+            return match (others, options.json && options.markdown) {
+                (true, _) => {
+                    Err("--weather goes with --seeds, --short, --json, --markdown and --threads only"
+                        .to_owned())
+                }
+                (_, true) => Err("--json or --markdown".to_owned()),
+                _ => Ok(()),
+            };
+        }
+        if let [_, more, ..] = options.values.as_slice() {
+            return Err(format!("unexpected argument \"{more}\""));
+        }
+        if let [name] = options.values.as_slice() {
+            options.named = Some((name.clone(), named(name)?));
+        }
+        if options.is_many() {
+            if options.named.is_none() {
+                return Err("--seeds, --sweep and --csv need a preset or a scenario file".to_owned());
+            }
+            if options.log || options.report.is_some() || !options.record.is_empty() {
+                return Err("--log, --report and --record go with a single run".to_owned());
+            }
+            if options.seeds.is_some() && options.changes.seed.is_some() {
+                return Err("--seed or --seeds".to_owned());
+            }
+        } else if options.threads.is_some() {
+            return Err("--threads goes with --seeds, --sweep, --csv and --weather".to_owned());
         }
         if options.named.is_none() && !options.record.is_empty() {
             return Err("--record needs a preset or a scenario file".to_owned());
@@ -154,7 +287,7 @@ impl Options {
         if options.named.is_some() && (options.baselines || options.strategies) {
             return Err("--baselines and --strategies go with neither preset nor scenario file".to_owned());
         }
-        Ok(Some(options))
+        Ok(())
     }
 
     /// Takes one argument. Says whether there was one; `None` if it asks for help.
@@ -180,11 +313,21 @@ impl Options {
             }
             Arg::Long("replay") => self.replay = Some(parser.value()?.into()),
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
-            Arg::Value(value) if self.named.is_none() => {
-                let name = value.string()?;
-                let scenario = named(&name).map_err(|error| lexopt::Error::Custom(error.into()))?;
-                self.named = Some((name, scenario));
+            Arg::Long("seeds") => self.seeds = Some(parser.value()?.string()?),
+            Arg::Long("sweep") => {
+                let sweep = Sweep::parse(&parser.value()?.string()?);
+                self.sweeps
+                    .push(sweep.map_err(|error| lexopt::Error::Custom(format!("--sweep: {error}").into()))?);
             }
+            Arg::Long("csv") => self.csv.runs = Some(parser.value()?.into()),
+            Arg::Long("csv-lookups") => self.csv.lookups = Some(parser.value()?.into()),
+            Arg::Long("csv-broadcasts") => self.csv.broadcasts = Some(parser.value()?.into()),
+            Arg::Long("csv-health") => self.csv.health = Some(parser.value()?.into()),
+            Arg::Long("threads") => self.threads = Some(parser.value()?.parse()?),
+            Arg::Long("weather") => self.weather = true,
+            Arg::Long("short") => self.short = true,
+            Arg::Long("markdown") => self.markdown = true,
+            Arg::Value(value) => self.values.push(value.string()?),
             other => return Err(other.unexpected()),
         }
         Ok(Some(true))

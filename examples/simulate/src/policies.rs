@@ -34,8 +34,8 @@ pub(crate) fn print(options: &Options) -> Result<(), Box<dyn Error>> {
         let scenario = options.changes.apply(scenario)?;
         let measured = world(options, scenario.clone())?;
         row("this engine", &measured.figures());
-        if scenario.preseed_rtt {
-            let cold = world(options, Scenario { preseed_rtt: false, ..scenario.clone() })?;
+        if scenario.known_round_trips > 0 {
+            let cold = world(options, Scenario { known_round_trips: 0, ..scenario.clone() })?;
             row("this engine, cold", &cold.figures());
         }
         if options.baselines {

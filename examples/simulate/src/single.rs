@@ -2,8 +2,8 @@
 
 use crate::options::Options;
 use crate::report;
-use kad_proto::sim::{BroadcastFigures, Figures, Health, Quantiles, Scenario, Violation, World};
-use serde_json::json;
+use kad_proto::sim::{BroadcastFigures, Figures, Health, Scenario, Violation, World};
+use serde::Serialize;
 use std::error::Error;
 use std::io::{IsTerminal, Write, stderr};
 use std::path::Path;
@@ -46,7 +46,7 @@ pub(crate) fn run(name: &str, mut scenario: Scenario, options: &Options) -> Resu
     }
     let speed = Speed { build, run: ran?, interrupted: interrupted.load(Ordering::Relaxed) };
     if options.json {
-        show(&format!("{:#}\n", as_json(name, &world, &speed)))?;
+        show(&format!("{}\n", as_json(name, &world, &speed)?))?;
     } else {
         show(&text(name, &world, &speed)?)?;
     }
@@ -161,78 +161,42 @@ fn resident() -> Option<u64> {
     line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1_024)
 }
 
-/// The figures of broadcasts.
-pub(crate) fn broadcasts_as_json(figures: &BroadcastFigures) -> serde_json::Value {
-    let BroadcastFigures { broadcasts, running, ends, time, records, .. } = figures;
-    let seconds = |time: Duration| time.as_secs_f64();
-    json!({
-        "broadcasts": broadcasts,
-        "running": running,
-        "ends": ends.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
-        "return_s": { "p50": seconds(time.p50), "p90": seconds(time.p90), "p99": seconds(time.p99) },
-        "records": records,
-        "lookups": figures.lookups,
-        "finds_per_record": figures.finds,
-        "store_requests_per_record": figures.batches,
-        "copies_per_record": figures.stores,
-        "share_at_return": figures.share_at_return,
-        "share": figures.share,
-        "least_share": figures.least,
-        "success": figures.success,
-        "fell_back": figures.fell_back,
-    })
+/// The JSON of a run: the scenario, its figures, and how the run went in real time.
+#[derive(Serialize)]
+struct Report<'a> {
+    scenario: &'a str,
+    nodes: u32,
+    seed: u64,
+    interrupted: bool,
+    #[serde(flatten)]
+    figures: Figures,
+    broadcasts: Option<BroadcastFigures>,
+    health: &'a [Health],
+    virtual_s: f64,
+    events: u64,
+    events_per_s: f64,
+    build_s: f64,
+    run_s: f64,
+    resident_bytes: Option<u64>,
+    fingerprint: String,
 }
 
-fn as_json(name: &str, world: &World, speed: &Speed) -> serde_json::Value {
-    let figures = world.figures();
-    let Figures { lookups, running, ends, time, requests, hops, .. } = &figures;
-    let seconds = |time: Duration| time.as_secs_f64();
-    let counts = |quantiles: &Quantiles<u32>, mean: f64| json!({ "p50": quantiles.p50, "p90": quantiles.p90, "p99": quantiles.p99, "mean": mean });
-    let health: Vec<_> = world
-        .health()
-        .iter()
-        .map(|health| {
-            json!({
-                "at_s": seconds(health.at - kad_proto::Instant::ORIGIN),
-                "up": health.up,
-                "size": health.size,
-                "dead": health.dead,
-                "missing": health.missing,
-                "recall": health.recall,
-                "complete": health.complete,
-                "sybils": health.sybils,
-                "upkeep_per_minute": {
-                    "bootstrap": health.upkeep.bootstrap,
-                    "explore": health.upkeep.explore,
-                    "include": health.upkeep.include,
-                    "probe": health.upkeep.probe,
-                },
-                "by_cpl": health.by_cpl,
-            })
-        })
-        .collect();
-    json!({
-        "scenario": name,
-        "nodes": world.scenario().nodes,
-        "seed": world.scenario().seed,
-        "interrupted": speed.interrupted,
-        "lookups": lookups,
-        "running": running,
-        "ends": ends.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
-        "time_s": { "p50": seconds(time.p50), "p90": seconds(time.p90), "p99": seconds(time.p99) },
-        "requests": counts(requests, figures.mean_requests),
-        "hops": counts(hops, figures.mean_hops),
-        "timeouts": figures.mean_timeouts,
-        "cancelled": figures.mean_cancelled,
-        "recall": figures.recall,
-        "success": figures.success,
-        "broadcasts": world.scenario().broadcasts.as_ref().map(|_| broadcasts_as_json(&world.broadcast_figures())),
-        "health": health,
-        "virtual_s": seconds(world.now() - kad_proto::Instant::ORIGIN),
-        "events": world.events(),
-        "build_s": seconds(speed.build),
-        "run_s": seconds(speed.run),
-        "resident_bytes": resident(),
-        "fingerprint": format!("{:016x}", world.fingerprint()),
-    })
+fn as_json(name: &str, world: &World, speed: &Speed) -> Result<String, serde_json::Error> {
+    let report = Report {
+        scenario: name,
+        nodes: world.scenario().nodes,
+        seed: world.scenario().seed,
+        interrupted: speed.interrupted,
+        figures: world.figures(),
+        broadcasts: world.scenario().broadcasts.as_ref().map(|_| world.broadcast_figures()),
+        health: world.health(),
+        virtual_s: (world.now() - kad_proto::Instant::ORIGIN).as_secs_f64(),
+        events: world.events(),
+        events_per_s: world.events() as f64 / speed.run.as_secs_f64().max(1e-9),
+        build_s: speed.build.as_secs_f64(),
+        run_s: speed.run.as_secs_f64(),
+        resident_bytes: resident(),
+        fingerprint: format!("{:016x}", world.fingerprint()),
+    };
+    serde_json::to_string_pretty(&report)
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // a test may fail so
 
-use kad_proto::sim::{Build, Interarrival, Latency, Length, Scenario};
+use kad_proto::sim::{Build, Change, Effect, Interarrival, Latency, Length, Place, Scenario, Who};
 use kad_simulate::{file, presets};
 use std::time::Duration;
 
@@ -13,7 +13,17 @@ fn a_file_says_all_there_is_to_say() {
     let text = include_str!("../storm.toml");
     let scenario = file::read("storm.toml", text).unwrap();
     assert_eq!((scenario.seed, scenario.nodes, scenario.config.query.alpha), (9, 500, 5));
-    assert!(scenario.dead > 0.29 && scenario.hostile.len() == 2 && scenario.partition.is_some());
+    assert!(scenario.dead > 0.29 && scenario.hostile.len() == 4 && scenario.partition.is_some());
+    assert_eq!(
+        (scenario.answers.names, scenario.answers.told, scenario.answers.without_asker),
+        (16, Some(20), true)
+    );
+    assert_eq!((scenario.known_round_trips, scenario.lasts, scenario.sybils.len()), (8, 120_000 * MS, 1));
+    assert!(scenario.sybils[0].in_tables && scenario.sybils[0].near == Place::Record(3));
+    assert_eq!(scenario.link.dial.map(|dial| dial.most), Some(100));
+    assert_eq!(scenario.workload.by, Who::Share(0.9));
+    let sleep = Effect::Sleep { who: Who::Nodes([1, 2, 3].into()), time: 30_000 * MS };
+    assert_eq!((scenario.changes.len(), &scenario.changes[4]), (7, &Change::new(60_000 * MS, sleep)));
     assert!(matches!(scenario.build, Build::Join(join) if join.seeds == 4 && join.every == 50 * MS));
     assert!(matches!(scenario.link.round_trip, Latency::Uniform(_, most) if most == 90 * MS));
     assert!(matches!(scenario.churn.unwrap().sessions, Length::Weibull { .. }));
@@ -40,6 +50,22 @@ fn a_mistake_is_named_by_line_and_field() {
         ),
         ("seed = 1\npreset = \"sunny\"", "s.toml:2: preset: `sunny` is none of healthy"),
         ("nodes = 1 = 2", "s.toml:1: nodes:"),
+        (
+            "[[changes]]\nat = \"1s\"\neffect = { kil = { who = \"all\" } }",
+            "s.toml:3: effect: unknown variant `kil`",
+        ),
+        (
+            "nodes = 9\n[[changes]]\nat = \"1s\"\neffect = { kill = { who = { node = 9 } } }",
+            "s.toml:4: change.who: must be numbers less than nodes",
+        ),
+        ("[link]\nround_trip = { matrix = \"no-such-file\" }", "s.toml:2: round_trip: no-such-file: "),
+        ("[link.dial]\nmost = 0", "s.toml:2: link.dial.most: must be at least 1"),
+        ("[answers]\nnames = 0", "s.toml:2: answers.names: must be 1 to 1,024"),
+        (
+            "[[sybil_sets]]\ncount = 5\nplaced = { claimant = 3 }",
+            "s.toml:3: sybils.placed: must be of one Sybil",
+        ),
+        ("[workload]\ntargets = { nodes = [] }", "s.toml:2: workload.targets: must be at least one"),
     ];
     for (text, expected) in mistakes {
         let error = file::read("s.toml", text).unwrap_err();
@@ -54,6 +80,12 @@ fn settings_of_the_command_line_are_those_of_a_file() {
     file::set("workload.pace={every=\"1s\"}", &mut scenario).unwrap();
     assert!((scenario.link.loss - 0.25).abs() < 1e-9);
     assert_eq!(scenario.workload.pace, Interarrival::Every(1_000 * MS));
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/ten-cities.txt");
+    file::set(&format!("link.round_trip={{matrix={file:?}}}"), &mut scenario).unwrap();
+    assert!(matches!(&scenario.link.round_trip, Latency::Matrix(matrix) if matrix.size() == 10));
+    file::set("sybils.count=7", &mut scenario).unwrap();
+    file::set("sybils.groups=7", &mut scenario).unwrap();
+    assert_eq!((scenario.sybils.len(), scenario.sybils[0].count, scenario.sybils[0].groups), (1, 7, 7));
     let error = file::set("link.losss=0.25", &mut scenario).unwrap_err();
     assert!(error.starts_with("--set:1: link.losss: unknown field `losss`"), "{error}");
 }
@@ -120,7 +152,7 @@ fn the_program_runs_and_complains() {
         (&["--nodes", "many"][..], "many"),
         (&["sunny"], "neither a file nor one of healthy"),
         (&["missing.toml"], "missing.toml: "),
-        (&["healthy", "--nodes", "1"], "nodes must be 2 to 8,388,608"),
+        (&["healthy", "--nodes", "0"], "nodes must be 1 to 8,388,608"),
         (&["healthy", "--set", "link.loss=7"], "link.loss must be 0 to 1"),
         (&["--frobnicate"], "--frobnicate"),
         (&["join", "--record", "7"], "NODE=FILE"),
