@@ -200,7 +200,7 @@ fn live(machine: &mut Recorder<Eight>, random: &mut Random, calls: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 12 } else { 500 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 6 } else { 500 }))]
 
     #[test]
     fn lookups_and_crawls_replay(bytes in prop::collection::vec(any::<u8>(), 0..400), crawls: bool) {
@@ -222,7 +222,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 32 } else { 1_000 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 16 } else { 1_000 }))]
 
     #[test]
     fn every_kind_of_inbound_event_replays(seed: u64, text: bool) {

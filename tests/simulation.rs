@@ -123,7 +123,7 @@ fn weather(seeds: impl Iterator<Item = u64>, nodes: u32) -> World {
 
 /// Seeds from this one on: fewer in an unoptimised build, which checks arithmetic for overflow.
 fn some(from: u64, count: u64) -> std::ops::Range<u64> {
-    from..from + if cfg!(debug_assertions) { count / 4 } else { count }
+    from..from + if cfg!(debug_assertions) { count / 8 } else { count }
 }
 
 #[test]

@@ -196,7 +196,7 @@ enum PlaceValue {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum PlacementValue {
     Nearest,
-    Plausible,
+    Plausible { crowd: u32 },
     Claimant(u32),
 }
 
@@ -572,7 +572,7 @@ impl SybilsTable {
         if let Some(placed) = self.placed {
             to.placed = match placed {
                 PlacementValue::Nearest => Placement::Nearest,
-                PlacementValue::Plausible => Placement::Plausible,
+                PlacementValue::Plausible { crowd } => Placement::Plausible { crowd },
                 PlacementValue::Claimant(address) => Placement::Claimant(address),
             };
         }

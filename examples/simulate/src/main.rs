@@ -43,13 +43,22 @@ fn weather_table(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         Ok(count) => runner::seeds(&format!("1..{count}")).map_err(|error| format!("--seeds: {error}")),
         Err(_) => runner::seeds(text).map_err(|error| format!("--seeds: {error}")),
     });
-    let format = match (options.json, options.markdown) {
-        (true, _) => Format::Json,
-        (_, true) => Format::Markdown,
+    let format = match (options.json, options.markdown, options.met) {
+        (true, ..) => Format::Json,
+        (_, true, _) => Format::Markdown,
+        (.., true) => Format::Met,
         _ => Format::Text,
     };
+    let kept = match &options.keep {
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            text.lines().map(str::to_owned).collect()
+        }
+        None => Vec::new(),
+    };
     let (names, short, threads) = (options.values.clone(), options.short, options.threads());
-    let plan = Plan { names, seeds: seeds.transpose()?, short, threads, format };
+    let plan = Plan { names, seeds: seeds.transpose()?, short, threads, format, kept };
     Ok(weather::command(&weather::rows(), &plan, single::show)?)
 }
 

@@ -13,7 +13,7 @@ Simulates a Kademlia network of real coordinators under virtual time, and prints
 
 Usage: kad-simulate [PRESET | FILE.toml] [OPTIONS]
        kad-simulate PRESET | FILE.toml [--seeds SEEDS] [--sweep FIELD=VALUES]... [--csv FILE] [OPTIONS]
-       kad-simulate --weather [ROW]... [--seeds N] [--short] [--json | --markdown]
+       kad-simulate --weather [ROW]... [--seeds N] [--short] [--json | --markdown | --met] [--keep FILE]
        kad-simulate --replay FILE
 
 Without a preset or a file: a table of lookup policies in the workload \"under fire\", and in the same with nobody dead.
@@ -72,10 +72,13 @@ The weather table: worlds in which the engine must hold, each with its figures, 
   --short             the short form: smaller, 2 seeds, the rows that can be
   --json              one object a line for each row: row, world, figures, goal, met, reached, seeds, errors
   --markdown          as a table of the documentation
+  --met               the figures that are met, a line each
+  --keep FILE         fail where a figure is missed that is in this file, as --met has written it
   --threads N         as above
 
 Ctrl-C ends a single run with the figures so far. Exit code: 0, or 1 for errors: bad arguments, a broken invariant, a
-difference, a recording that cannot be read, a row of the weather table that was reached once and falls short.
+difference, a recording that cannot be read, a row or a figure of the weather table that was reached
+once and falls short.
 ";
 
 #[derive(Clone, Debug)]
@@ -100,6 +103,10 @@ pub(crate) struct Options {
     pub(crate) threads: Option<NonZero<usize>>,
     /// The weather table instead.
     pub(crate) weather: bool,
+    /// Only the figures that are met.
+    pub(crate) met: bool,
+    /// A list of figures that must be met.
+    pub(crate) keep: Option<PathBuf>,
     pub(crate) short: bool,
     pub(crate) markdown: bool,
     /// The arguments that are no options: a preset or a file; rows of the weather table.
@@ -208,6 +215,8 @@ impl Options {
             csv: CsvFiles::default(),
             threads: None,
             weather: false,
+            met: false,
+            keep: None,
             short: false,
             markdown: false,
             values: Vec::new(),
@@ -237,8 +246,8 @@ impl Options {
     /// Says which options do not go together, and reads the arguments that are no options.
     fn check(&mut self) -> Result<(), String> {
         let options = self;
-        if !options.weather && (options.short || options.markdown) {
-            return Err("--short and --markdown go with --weather".to_owned());
+        if !options.weather && (options.short || options.markdown || options.met || options.keep.is_some()) {
+            return Err("--short, --markdown, --met and --keep go with --weather".to_owned());
         }
         if options.weather {
             let others = !options.sweeps.is_empty()
@@ -250,12 +259,13 @@ impl Options {
                 || !options.record.is_empty()
                 || options.replay.is_some()
                 || options.changes != Changes::default();
-            return match (others, options.json && options.markdown) {
+            let formats = [options.json, options.markdown, options.met];
+            return match (others, formats.into_iter().filter(|is| *is).count() > 1) {
                 (true, _) => {
-                    Err("--weather goes with --seeds, --short, --json, --markdown and --threads only"
-                        .to_owned())
+                    let goes_with = "--seeds, --short, --json, --markdown, --met, --keep and --threads";
+                    Err(format!("--weather goes with {goes_with} only"))
                 }
-                (_, true) => Err("--json or --markdown".to_owned()),
+                (_, true) => Err("--json or --markdown or --met".to_owned()),
                 _ => Ok(()),
             };
         }
@@ -327,6 +337,8 @@ impl Options {
             Arg::Long("weather") => self.weather = true,
             Arg::Long("short") => self.short = true,
             Arg::Long("markdown") => self.markdown = true,
+            Arg::Long("met") => self.met = true,
+            Arg::Long("keep") => self.keep = Some(parser.value()?.into()),
             Arg::Value(value) => self.values.push(value.string()?),
             other => return Err(other.unexpected()),
         }

@@ -72,11 +72,18 @@ impl World {
             }
             Effect::Kill { who } => {
                 for index in self.choose(who) {
+                    self.for_each(&[index], |node| node.killed = node.up);
                     self.take_down(index);
                 }
             }
             Effect::Restart { who, snapshot } => {
                 for index in self.choose(who) {
+                    let now = self.now;
+                    self.for_each(&[index], |node| {
+                        if node.up {
+                            node.snapshot = node.saved(now);
+                        }
+                    });
                     self.take_down(index);
                     self.start_anew(index, *snapshot);
                 }
@@ -96,8 +103,8 @@ impl World {
             }
             Effect::Move { who } => {
                 for index in self.choose(who) {
+                    self.close_connections(index);
                     self.population.move_node(index);
-                    self.for_each(&[index], |node| node.connections = None);
                 }
             }
             Effect::ChangeId { who } => {
@@ -145,11 +152,27 @@ impl World {
     }
 
     fn set_links(&mut self, who: &[u32], down: Option<Sends>) {
-        self.for_each(who, |node| {
-            node.link_down = down;
-            node.connections = None;
-        });
+        self.for_each(who, |node| node.link_down = down);
         self.links_changed = true;
+        if down.is_some() {
+            for index in who {
+                self.close_connections(*index);
+            }
+        }
+    }
+
+    /// All connections of a node, by index, are lost, on both sides.
+    pub(super) fn close_connections(&mut self, index: u32) {
+        if self.scenario.link.dial.is_none() {
+            return;
+        }
+        let handle = self.population.handle(index);
+        self.for_each(&[index], |node| node.connections = Some(Box::default()));
+        for node in &mut self.nodes {
+            if let Some(connections) = &mut node.connections {
+                connections.close(handle);
+            }
+        }
     }
 
     /// Tells something to the engine of a node, by index, if it is there.
@@ -184,11 +207,15 @@ impl World {
     }
 
     fn change_id(&mut self, index: u32) {
+        // A machine that sleeps takes no other id.
+        if self.wakes_at(index).is_some() {
+            return;
+        }
+        self.close_connections(index);
         if !self.population.give_another_id(index) {
             return;
         }
         let key = self.population.handle(index).key();
-        self.for_each(&[index], |node| node.connections = None);
         if let Some(checkers) = &mut self.checkers {
             checkers.exempt(index);
         }

@@ -161,7 +161,7 @@ impl World {
         round_trip: Duration,
     ) {
         let node = self.population.handle(index);
-        if self.engine(node).is_none() || !self.answers(asker) || self.is_separated(node, asker) {
+        if !self.is_awake(index) || !self.answers(asker) || self.is_separated(node, asker) {
             return;
         }
         self.emit(&SimEvent::ReversePinged { node, asker });
@@ -187,6 +187,7 @@ impl World {
             (shows, payload.asked_for(), activity)
             && let Some(lookup) = self.lookups.get_mut(lookup as usize)
             && lookup.record == Some(record)
+            && lookup.ending.is_none()
         {
             // The driver tells a record from a lie.
             if shown == record {

@@ -55,7 +55,9 @@ impl World {
     /// Takes an online node down, or brings an offline one up, and schedules its next change.
     pub(super) fn toggle_presence(&mut self, index: u32, changes: u32) {
         let Some(churn) = &self.scenario.churn else { return };
-        let is_up = self.nodes.get(index as usize).is_some_and(|node| node.up);
+        // The session of one that was killed ends now; its absence begins.
+        let killed = self.nodes.get_mut(index as usize).is_some_and(|node| core::mem::take(&mut node.killed));
+        let is_up = killed || self.nodes.get(index as usize).is_some_and(|node| node.up);
         let ids = [u64::from(index), u64::from(changes)];
         let lasts = churn.next(!is_up, &mut Random::new(self.scenario.seed, Stream::Churn, ids));
         let toggle = Action::TogglePresence { node: index, changes: changes.wrapping_add(1) };
@@ -133,10 +135,10 @@ impl World {
             let span = self.span(Activity::from_tag(short_tag(id.tag())));
             self.call_engine(index, Stamped::new(Inbound::Stop(id)).in_span(span));
         }
+        self.close_connections(index);
         let (handle, now, keeps_table) = (self.population.handle(index), self.now, self.keeps_table(index));
         if let Some(node) = self.nodes.get_mut(index as usize) {
             node.up = false;
-            node.connections = None;
             if keeps_table {
                 node.snapshot = node.saved(now);
                 node.engine = None;

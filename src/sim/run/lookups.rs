@@ -179,7 +179,9 @@ impl World {
     pub(super) fn stop_lookup(&mut self, lookup: u32) {
         let starter = self.lookups.get(lookup as usize).map(|lookup| lookup.starter);
         let Some(index) = starter.and_then(|starter| self.population.index_ever(starter)) else { return };
-        let Some(id) = self.operations.get(&(index, lookup)).copied() else { return };
+        let Some(id) = self.operations.get(&(index, lookup)).copied().filter(|_| self.is_awake(index)) else {
+            return;
+        };
         self.emit(&SimEvent::Stopped { lookup });
         let stop = Stamped::new(Inbound::Stop(id)).in_span(self.span(Activity::Lookup(lookup)));
         self.call_engine(index, stop);

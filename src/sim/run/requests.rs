@@ -106,11 +106,11 @@ impl World {
 
     /// The connections of a node, by index; in the beginning those to the nodes of its table.
     fn connections(&mut self, index: u32, dial: &Dial) -> Option<&mut Connections> {
-        let (now, node) = (self.now, self.nodes.get_mut(index as usize)?);
+        let node = self.nodes.get_mut(index as usize)?;
         let engine = node.engine.as_ref().filter(|_| dial.tables && node.incarnation == 0);
         let connections = node.connections.get_or_insert_with(|| {
             let table = engine.into_iter().flat_map(|engine| engine.table().iter());
-            Box::new(Connections::to(table.map(|entry| *entry.node()), now))
+            Box::new(Connections::to(table.map(|entry| *entry.node()), dial))
         });
         Some(connections)
     }

@@ -89,7 +89,7 @@ pub enum Effect {
         who: Who,
     },
     /// Each of these nodes takes another id, and says so to its engine; nobody answers by the old one. As long as ids are
-    /// left: there are 2^23.
+    /// left: there are 2^23. A machine that sleeps keeps its id.
     ChangeId {
         /// The nodes.
         who: Who,

@@ -47,9 +47,12 @@ pub enum Place {
 pub enum Placement {
     /// The closest that an attacker gets by generating identities: of 2^24.
     Nearest,
-    /// So that the distances of the closest nodes look like those of an honest neighbourhood: the n-th of them is a
-    /// little nearer than the n-th of the honest nodes is on average.
-    Plausible,
+    /// So that they do not crowd more than this: the n-th of them is a little nearer than the honest node is, on average,
+    /// whose number is n / `crowd`.
+    Plausible {
+        /// How many there are for each honest node. At least 1. With 1 the neighbourhood looks twice as dense as it is.
+        crowd: u32,
+    },
     /// One, by the id of the node that is the place, which it claims from this other address, 1 to 127.
     Claimant(u32),
 }
@@ -78,14 +81,18 @@ impl Sybils {
         require(exists, "sybils.near", "less than nodes")?;
         let claims = match self.placed {
             Placement::Claimant(address) => {
-                (1..=127).contains(&address) && self.count == 1 && matches!(self.near, Place::Node(_))
+                (1..=127).contains(&address)
+                    && self.count == 1
+                    && matches!(self.near, Place::Node(_))
+                    && !self.in_tables
             }
-            _ => true,
+            Placement::Plausible { crowd } => crowd > 0,
+            Placement::Nearest => true,
         };
         require(
             claims,
             "sybils.placed",
-            "of one Sybil near a node, at an address from 1 to 127, to claim an id",
+            "of one Sybil near a node, at an address from 1 to 127 and not in tables, to claim an id; a crowd at least 1",
         )?;
         require(self.audience > 0, "sybils.audience", "at least 1")?;
         let acts = self.behaviour.acts_every().is_none_or(|every| !every.is_zero());

@@ -20,10 +20,10 @@ struct Connection {
 }
 
 impl Connections {
-    /// Connections to these nodes, established at time zero.
-    pub(crate) fn to(nodes: impl Iterator<Item = Handle>, now: Instant) -> Self {
-        let connection = Connection { ready: Instant::ORIGIN, used: now };
-        Self { by_node: nodes.map(|node| (node, connection)).collect() }
+    /// Connections to these nodes, as many as a node keeps, established at time zero and not used since.
+    pub(crate) fn to(nodes: impl Iterator<Item = Handle>, dial: &Dial) -> Self {
+        let connection = Connection { ready: Instant::ORIGIN, used: Instant::ORIGIN };
+        Self { by_node: nodes.take(dial.most as usize).map(|node| (node, connection)).collect() }
     }
 
     /// A connection to this node is used now. Returns how long to wait for it, and whether it is new: then it takes
@@ -67,7 +67,7 @@ mod tests {
         let dial = Dial { most: 2, idle: Duration::from_secs(10), ..Dial::default() };
         let (ms, s) = (Duration::from_millis, |secs: u64| Instant::ORIGIN + Duration::from_secs(secs));
         let [a, b, c] = [1, 2, 3].map(Handle);
-        let mut connections = Connections::to([a].into_iter(), Instant::ORIGIN);
+        let mut connections = Connections::to([a].into_iter(), &dial);
         let mut asks = |at, node| connections.use_now(&dial, at, node, ms(400));
         assert_eq!(asks(s(1), a), (Duration::ZERO, false));
         assert_eq!(asks(s(2), b), (ms(400), true));

@@ -299,6 +299,7 @@ impl World {
             node.up
                 && node.reachable
                 && node.serves
+                && self.now >= node.asleep_until
                 && node.party.and_then(party).is_none_or(|party| party.behaviour.answers())
         })
     }

@@ -34,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) wakes: u32,
     /// Whether it is online.
     pub(crate) up: bool,
+    /// Whether it was killed in the session that its churn has planned: then it is absent as long as after one.
+    pub(crate) killed: bool,
     /// Whether it serves others.
     pub(crate) serves: bool,
     /// Whether its link is down, and what then becomes of what it sends.
@@ -90,6 +92,7 @@ impl Node {
             next_wake: Instant::FAR_FUTURE,
             wakes: 0,
             up,
+            killed: false,
             serves: true,
             link_down: None,
             island: 0,
@@ -117,6 +120,8 @@ impl Node {
         self.incarnation += 1;
         self.records.clear();
         self.warmup_left = None;
+        self.asleep_until = Instant::ORIGIN;
+        self.killed = false;
         self.next_wake = Instant::FAR_FUTURE;
         // The configuration was validated before.
         self.engine = new_engine(scenario, population, index, false, self.maintained).ok();

@@ -41,9 +41,9 @@ fn generate(scenario: &Scenario, population: &Population, sybils: &Sybils) -> Ve
     };
     let mut all = match sybils.placed {
         Placement::Nearest => Handle::closest_made_up(sybils.groups, place, sybils.count),
-        Placement::Plausible => {
+        Placement::Plausible { crowd } => {
             // The n-th of N nodes is at n / (N + 1) of the key space on average.
-            let gap = u64::MAX / (u64::from(scenario.nodes) + 1);
+            let gap = u64::MAX / (u64::from(scenario.nodes) + 1) / u64::from(crowd);
             let distances: Vec<_> =
                 (1..=u64::from(sybils.count)).map(|rank| gap.saturating_mul(rank) - gap / 4).collect();
             Handle::made_up_at(sybils.groups, place, &distances)

@@ -123,8 +123,12 @@ pub(super) fn seconds(lookups: &[&LookupRun], share: f64) -> f64 {
 
 /// Of the nodes that lookups should have found and for which this holds, the share that they found.
 pub(super) fn found_of(lookups: &[&LookupRun], counts: impl Fn(Handle) -> bool) -> f64 {
+    const K: usize = 20;
     let count = |list: &[Handle]| list.iter().filter(|node| counts(**node)).count() as f64;
-    let found: f64 = lookups.iter().map(|lookup| count(&lookup.found)).sum();
+    // Of the nodes found, the nearest are the true ones: as many as were not missed.
+    let right = |lookup: &LookupRun| (K - lookup.missed.len().min(K)).min(lookup.found.len());
+    let found: f64 =
+        lookups.iter().map(|lookup| count(lookup.found.get(..right(lookup)).unwrap_or_default())).sum();
     let missed: f64 = lookups.iter().map(|lookup| count(&lookup.missed)).sum();
     if found + missed > 0.0 { found / (found + missed) } else { 0.0 }
 }

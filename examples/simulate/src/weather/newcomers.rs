@@ -100,11 +100,15 @@ pub(super) fn full_bucket(trial: Trial) -> Result<Vec<Figure>, String> {
         scenario.hostile = vec![Party::new(0.0, Newcomers(bucket.clone()))];
         let mut world = world(scenario)?;
         pass(&mut world, 48 * HOUR)?;
-        figures.push(at_least(
-            format!("{percent} % lost: left of 20"),
-            count_held(&world, OURS, &bucket) as f64,
-            least,
-        ));
+        let left: Vec<_> = held(&world, OURS).into_iter().filter(|node| bucket.contains(node)).collect();
+        figures.push(at_least(format!("{percent} % lost: left of 20"), left.len() as f64, least));
+        // Those that die must go all the same.
+        let gone: Vec<_> = left.into_iter().take(3).collect();
+        let numbers: Vec<u32> = gone.iter().filter_map(|node| world.number(*node)).collect();
+        apply(&mut world, &Effect::Kill { who: Who::Nodes(numbers.into()) })?;
+        pass(&mut world, 4 * HOUR)?;
+        let kept = count_held(&world, OURS, &gone) as f64;
+        figures.push(at_most(format!("{percent} % lost: dead kept for 4 h, of 3"), kept, 0.0));
     }
     Ok(figures)
 }
@@ -181,7 +185,7 @@ pub(super) fn takeover(trial: Trial) -> Result<Vec<Figure>, String> {
         SimEvent::Removed { table, .. } | SimEvent::Admitted { table, .. } => *table == ours,
         _ => false,
     });
-    pass(&mut world, 30 * MINUTE)?;
+    pass(&mut world, 30 * MINUTE - MS)?;
     let mut tries = BTreeMap::<Handle, Vec<Instant>>::new();
     let (mut fewest, mut shortest) = (f64::INFINITY, f64::INFINITY);
     for (at, event) in events.try_iter() {
@@ -197,12 +201,14 @@ pub(super) fn takeover(trial: Trial) -> Result<Vec<Figure>, String> {
     }
     figures.push(at_least("unproved: failed tries before it leaves", fewest.min(1_000.0), 4.0));
     figures.push(at_least("unproved: s of failing before it leaves", shortest.min(1_000.0), 30.0));
-    // What has taken the place by then; this row has no goal for it, but without it the next figure says nothing.
+    // What has taken the place by then: a table that keeps the silent for ever is no better.
     let taken: Vec<_> = honest.iter().filter_map(|node| node.at_address(1)).collect();
-    figures.push(stated("unproved: replaced in 30 min, share", share_held(&world, OURS, &taken)));
+    figures.push(at_least("unproved: replaced in 30 min, share", share_held(&world, OURS, &taken), 0.995));
     apply(&mut world, &links(true))?;
     let waits = admissions(&mut world, &honest, 30 * MINUTE)?;
-    figures.push(at_most("unproved: s until it is back, mean", mean(waits.into_iter()), 60.0));
+    let returned = waits.iter().filter(|wait| **wait < 1_800.0).count() as f64 / waits.len().max(1) as f64;
+    figures.push(at_least("unproved: comes back within 30 min, share", returned, 0.995));
+    figures.push(stated("unproved: s until it is back, mean", mean(waits.into_iter())));
     let (wait, goes_there) = proved(trial)?;
     figures.push(at_most("proved: s until the address counts", wait, 0.0));
     figures.push(at_least("proved: the next request goes there", goes_there, 1.0));
@@ -240,8 +246,8 @@ pub(super) fn moved(trial: Trial) -> Result<Vec<Figure>, String> {
     let slowest = waits.iter().copied().fold(0.0, f64::max);
     let (wait, goes_there) = proved(trial)?;
     Ok(vec![
-        at_most("unproved: s, mean of five", mean(waits.into_iter()), 60.0),
-        stated("unproved: s, slowest of five", slowest),
+        stated("unproved: s, mean of five", mean(waits.into_iter())),
+        at_most("unproved: s, slowest of five", slowest, 60.0),
         at_most("proved: s", wait, 0.0),
         at_least("proved: the next request goes there", goes_there, 1.0),
     ])

@@ -29,6 +29,8 @@ struct After {
     back: f64,
     /// How many of those in its table live an hour after, as a share of the living of before.
     hour_later: f64,
+    /// The share of the dead in its table an hour after.
+    dead: f64,
 }
 
 /// A node is cut off by this effect for so long, until that one; `back` later it should know the living again.
@@ -60,7 +62,8 @@ fn cut_off(
     let share = share_held(world, OURS, &living);
     pass(world, HOUR.saturating_sub(back))?;
     let known = held(world, OURS).into_iter().filter(|node| world.engine(*node).is_some()).count();
-    Ok(After { removed, sent, back: share, hour_later: known as f64 / living.len().max(1) as f64 })
+    let hour_later = known as f64 / living.len().max(1) as f64;
+    Ok(After { removed, sent, back: share, hour_later, dead: world.look_at(OURS).dead })
 }
 
 fn link(sends: Sends) -> [Effect; 2] {
@@ -76,6 +79,7 @@ impl After {
             at_most(format!("{name}: removed meanwhile"), self.removed.round(), 0.0),
             at_least(format!("{name}: back in {}", in_words(back)), self.back, 0.95),
             at_least(format!("{name}: nodes in 1 h, of before"), self.hour_later, 0.95),
+            at_most(format!("{name}: dead in the table in 1 h"), self.dead, 0.05),
             at_most(format!("{name}: requests meanwhile"), self.sent, 100.0),
         ]
     }
@@ -166,6 +170,7 @@ pub(super) fn friend(trial: Trial) -> Result<Vec<Figure>, String> {
     // The silence of seeds and restored nodes is no evidence of an outage: a node that comes back after a long time, all
     // of whose seeds and nine in ten of whose nodes are dead, must not keep the dead for it.
     let mut world = begin(trial, false)?;
+    let before = held(&world, OURS);
     apply(&mut world, &Effect::Kill { who: Who::Node(OURS) })?;
     let dies = |number: &u32| !number.is_multiple_of(10);
     let dead: Vec<u32> = (0..world.scenario().nodes).filter(dies).collect();
@@ -175,6 +180,12 @@ pub(super) fn friend(trial: Trial) -> Result<Vec<Figure>, String> {
     pass(&mut world, 15 * MINUTE)?;
     let health = world.look_at(OURS);
     figures.push(at_most("restored, 9 in 10 dead: dead kept", health.dead, 0.05));
+    let living: Vec<_> = before.into_iter().filter(|node| world.engine(*node).is_some()).collect();
+    figures.push(at_least(
+        "restored, 9 in 10 dead: the living kept",
+        share_held(&world, OURS, &living),
+        0.95,
+    ));
     figures.push(stated("restored, 9 in 10 dead: nodes", health.size));
     Ok(figures)
 }

@@ -21,6 +21,9 @@ pub struct Plan {
     pub threads: usize,
     /// How it is printed.
     pub format: Format,
+    /// Figures that were met before, each as its row, a tab and its name: one that is missed now, in a row that is run, is
+    /// lost.
+    pub kept: Vec<String>,
 }
 
 /// How rows are printed.
@@ -32,6 +35,8 @@ pub enum Format {
     Json,
     /// The table of the documentation.
     Markdown,
+    /// The figures that are met and have a goal, each in a line as its row, a tab and its name.
+    Met,
 }
 
 /// Runs these rows, and prints each as soon as it and those before it are done. The exit code is a failure where a row
@@ -54,7 +59,7 @@ pub fn command(
     }
     let mut printed = print(header(plan.format));
     let mut trials = Vec::new();
-    let (mut met, mut lost) = (0, Vec::new());
+    let (mut met, mut lost) = (0, Vec::<String>::new());
     let run = |(row, trial): &(Row, Trial)| work::caught(|| (row.run)(*trial));
     work::in_order(&jobs, plan.threads, run, |(row, trial), result: Result<Vec<Figure>, String>| {
         trials.push((trial.seed, result));
@@ -63,11 +68,16 @@ pub fn command(
         }
         let report = Report::of(*row, core::mem::take(&mut trials));
         met += usize::from(report.is_met());
-        lost.extend(report.is_lost().then_some(row.name));
+        lost.extend(report.is_lost().then(|| row.name.to_owned()));
+        // A figure that is not there any more is lost, too.
+        let met_now: Vec<_> = report.met().map(|figure| line_of(row, figure)).collect();
+        let of_row = |line: &&String| line.split_once('\t').is_some_and(|(name, _)| name == row.name);
+        lost.extend(plan.kept.iter().filter(of_row).filter(|line| !met_now.contains(line)).cloned());
         let text = match plan.format {
             Format::Text => as_text(&report),
             Format::Json => format!("{}\n", as_json(&report)),
             Format::Markdown => as_markdown(&report),
+            Format::Met => report.met().map(|figure| line_of(row, figure) + "\n").collect(),
         };
         if printed.is_ok() {
             printed = print(&text);
@@ -75,13 +85,18 @@ pub fn command(
     });
     if plan.format == Format::Text && printed.is_ok() {
         let mut text = format!("{met} of {} rows are met\n", rows.len());
-        if !lost.is_empty() {
-            let _ = writeln!(text, "lost, though marked as reached: {}", lost.join(", ")); // a string takes all
+        for lost in &lost {
+            let _ = writeln!(text, "lost, though reached before: {}", lost.replace('\t', ": ")); // a string takes all
         }
         printed = print(&text);
     }
     printed.map_err(|error| error.to_string())?;
     Ok(if lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How a figure is named in a list of those that are met.
+fn line_of(row: &Row, figure: &Summary) -> String {
+    format!("{}\t{}", row.name, figure.name)
 }
 
 fn chosen(rows: &[Row], plan: &Plan) -> Result<Vec<Row>, String> {
@@ -106,7 +121,7 @@ fn header(format: Format) -> &'static str {
         Format::Text => {
             "row  figure                                    mean  [least, most]             goal        verdict\n"
         }
-        Format::Json => "",
+        Format::Json | Format::Met => "",
         Format::Markdown => {
             "| row | world | figure | mean | least | most | goal | verdict |\n\
              | --- | --- | --- | ---: | ---: | ---: | --- | --- |\n"

@@ -2,8 +2,9 @@
 
 use super::measure::{S, at_least, at_most, mean, network, requests, run, stated, world};
 use super::{Figure, Row, Trial};
+use kad_proto::Outcome;
 use kad_proto::sim::{
-    BroadcastRun, Broadcasts, Censor, Eclipse, Handle, Interarrival, LookupRun, Party, Place, Placement,
+    BroadcastRun, Broadcasts, Censor, Eclipse, End, Handle, Interarrival, LookupRun, Party, Place, Placement,
     Scenario, Scheme, Sybils, Who, World,
 };
 use std::sync::Arc;
@@ -108,7 +109,9 @@ fn finds(world: &World) -> f64 {
 /// are wrong, on average. No estimate counts as none at all.
 fn size_seen(world: &World) -> (f64, f64) {
     let seen = || {
-        PUBLISHERS.filter_map(|number| world.engine(world.handle(number))).map(|engine| {
+        let has_published = |node: &Handle| world.broadcasts().iter().any(|run| run.starter == *node);
+        let publishers = PUBLISHERS.map(|number| world.handle(number)).filter(has_published);
+        publishers.filter_map(|node| world.engine(node)).map(|engine| {
             let nodes = engine.network_size(world.now()).map_or(0, |estimate| estimate.nodes());
             nodes as f64 / f64::from(world.scenario().nodes)
         })
@@ -207,7 +210,8 @@ fn store_and_search(trial: Trial, sybils: Option<&Sybils>) -> Result<Censored, S
             let search = world.search(warm_up(record), record, 1);
             world.run().map_err(broken)?;
             let search = world.lookups().get(search as usize).cloned().ok_or("no search")?;
-            found += u32::from(search.shown > 0);
+            let enough = End::Finished(Outcome::Quorum);
+            found += u32::from(search.ending.is_some_and(|ending| ending.end == enough));
             searches.push(search);
         }
         succeeded += told_succeeded(world.broadcasts()) * f64::from(at_once);
@@ -275,12 +279,14 @@ fn censors(trial: Trial) -> Result<Vec<Figure>, String> {
 
 fn quiet_censors(trial: Trial) -> Result<Vec<Figure>, String> {
     let mut figures = Vec::new();
-    for (count, truthful, name) in ATTACKS {
-        // The searcher's driver sees through a lie, as it does where records are signed: the search goes on.
-        let sybils = set_of(count, Placement::Plausible, Censor { truthful, lies: true });
-        let seen = store_and_search(trial, Some(&sybils))?;
-        figures.push(at_least(format!("{name}: found"), seen.found / 40.0, 0.95));
-        figures.push(stated(format!("{name}: told succeeded, of 40"), seen.succeeded));
+    for (crowd, crowded) in [(1, "as many as the honest"), (4, "four for each honest")] {
+        for (count, truthful, name) in ATTACKS {
+            // The searcher's driver sees through a lie, as it does where records are signed: the search goes on.
+            let sybils = set_of(count, Placement::Plausible { crowd }, Censor { truthful, lies: true });
+            let seen = store_and_search(trial, Some(&sybils))?;
+            figures.push(at_least(format!("{name}, {crowded}: found"), seen.found / 40.0, 0.95));
+            figures.push(stated(format!("{name}, {crowded}: told succeeded, of 40"), seen.succeeded));
+        }
     }
     Ok(figures)
 }
@@ -357,7 +363,7 @@ mod tests {
 
     #[test]
     fn quiet_censors_are_some_of_those_that_the_neighbours_name() {
-        let named = sybils_named(20, Placement::Plausible);
+        let named = sybils_named(20, Placement::Plausible { crowd: 1 });
         assert!(named.len() == 4 && named.iter().all(|sybils| (5..16).contains(sybils)), "{named:?}");
     }
 }

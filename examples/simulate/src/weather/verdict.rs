@@ -104,6 +104,12 @@ impl Report {
         self.errors.is_empty() && self.figures.iter().all(|figure| figure.met)
     }
 
+    /// The figures that have a goal and meet it.
+    pub(super) fn met(&self) -> impl Iterator<Item = &Summary> {
+        let failed = !self.errors.is_empty();
+        self.figures.iter().filter(move |figure| figure.met && figure.goal != Goal::Stated && !failed)
+    }
+
     /// Whether a goal that was reached is lost.
     pub(super) fn is_lost(&self) -> bool {
         self.row.reached && !self.is_met()
