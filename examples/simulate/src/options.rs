@@ -32,7 +32,7 @@ Presets:
   partition     30 % of the nodes are cut off from the others for three minutes
 
 Options:
-  --nodes N           nodes, dead ones too, 2 to 8388608
+  --nodes N           nodes, dead ones too, 1 to 8388608
   --lookups N         lookups
   --broadcasts N      broadcasts, where there are any; sweeps excepted
   --seed N            what all chance comes from [default: 1]
@@ -73,7 +73,8 @@ The weather table: worlds in which the engine must hold, each with its figures, 
   --json              one object a line for each row: row, world, figures, goal, met, reached, seeds, errors
   --markdown          as a table of the documentation
   --met               the figures that are met, a line each
-  --keep FILE         fail where a figure is missed that is in this file, as --met has written it
+  --keep FILE         fail where a figure of the rows that are run is missed, and is in this file, as --met has
+                      written it
   --threads N         as above
 
 Ctrl-C ends a single run with the figures so far. Exit code: 0, or 1 for errors: bad arguments, a broken invariant, a

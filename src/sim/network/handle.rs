@@ -56,7 +56,7 @@ impl Family for Net {
 /// | --- | --- |
 /// | below 2^23 | nodes that may exist; a network of n nodes uses n consecutive numbers |
 /// | 2^23 to 2^24 | points of the key space: targets of lookups; no node has such a key |
-/// | 2^24 to 2^31 | made-up nodes, as dishonest nodes return them, in 1,024 address groups; only [Sybils] exist |
+/// | 2^24 to 2^31 | made-up nodes, as dishonest nodes return them, in 1,024 address groups; they exist as [Sybils], or where a behaviour [says so] |
 /// | 2^31 to 3 · 2^30 | accomplices: 64 next to each node and each point, closer to its key than any other node |
 /// | from 3 · 2^30 | nodes at other addresses: the same keys, 127 further addresses each |
 ///
@@ -64,6 +64,7 @@ impl Family for Net {
 /// BEP 5.
 ///
 /// [Sybils]: crate::sim::Sybils
+/// [says so]: crate::sim::Behaviour::has_made_up_nodes
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[cfg_attr(feature = "record", derive(serde::Deserialize))]
 pub struct Handle(pub u32);

@@ -21,17 +21,19 @@ pub trait Behaviour: fmt::Debug + Send + Sync {
         true
     }
 
-    /// Whether [accomplices](Handle::accomplice) exist and behave so too. Default: false.
+    /// Whether [accomplices](Handle::accomplice) exist and behave so too. Of the parties the first that says so counts; of
+    /// Sybils it has no effect. Default: false.
     fn has_accomplices(&self) -> bool {
         false
     }
 
-    /// Whether all [made-up nodes](Handle::made_up) exist and behave so too. Default: false.
+    /// Whether all [made-up nodes](Handle::made_up) exist and behave so too. Of the parties the first that says so counts; of
+    /// Sybils it has no effect. Default: false.
     fn has_made_up_nodes(&self) -> bool {
         false
     }
 
-    /// How long a round trip to such a node takes, whatever the link is. Default: what the link takes.
+    /// How long a round trip to a node that behaves so takes, whatever the link is. Default: what the link takes.
     fn round_trip(&self) -> Option<Duration> {
         None
     }
@@ -42,7 +44,7 @@ pub trait Behaviour: fmt::Debug + Send + Sync {
         None
     }
 
-    /// What they do of their own accord.
+    /// What all of them together do of their own accord in one turn.
     fn act(&self, turn: Turn<'_>) -> Vec<Act> {
         let _ = turn;
         Vec::new()
@@ -173,7 +175,8 @@ impl Behaviour for MadeUp {
 }
 
 /// Returns itself and [accomplices](Handle::accomplice) that are closer to the target than any other node; these
-/// do the same: liars about the size of the network, who name free accomplices next to any target. If the target is neither a node nor a point, and so has no accomplices, the answer is honest.
+/// do the same. Whoever counts them takes the network for larger than it is. If the target is neither a node nor a
+/// point, and so has no accomplices, the answer is honest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Eclipse;
 
@@ -242,7 +245,7 @@ impl Behaviour for Clique {
 /// Accepts every record, and shows none; or shows another one, a lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Censor {
-    /// Whether it names what an honest node would name, with its accomplices; else these only.
+    /// Whether it names what an honest node would name, with the other Sybils of its set; else these only.
     pub truthful: bool,
     /// Whether it shows a wrong record to every search, instead of none.
     pub lies: bool,

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 /// Broadcasts of records, each by a random node that is online at the time.
 ///
-/// An honest node that a store request reaches holds the record until it restarts with an empty table; a node that
-/// is not honest answers and stores nothing. Each broadcast has its own trace id.
+/// An honest node that a store request reaches holds the record until it starts anew; one that is not honest answers, and
+/// keeps it if its [`Answer`](crate::sim::Answer::keeps) says so. Each broadcast has its own trace id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Broadcasts {
     /// How the records are stored. Default: follow-up.

@@ -65,7 +65,8 @@ pub enum Effect {
     Restart {
         /// The nodes.
         who: Who,
-        /// Whether each restores its snapshot: of now, or of when it went offline.
+        /// Whether each restores its snapshot: of now; or of when it went offline, if it keeps its table
+        /// itself.
         snapshot: bool,
     },
     /// These nodes are told to restore these contacts, as from a snapshot.
@@ -95,7 +96,7 @@ pub enum Effect {
         who: Who,
     },
     /// These nodes serve others, or do not (clients): a client asks, answers by an error, and is not reported to those
-    /// that it asks. The nodes whose tables hold it are told.
+    /// that it asks. The nodes whose tables hold it are told that it stops; those of its table, that it serves again.
     Serve {
         /// The nodes.
         who: Who,

@@ -9,7 +9,7 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
-/// The distribution of round-trip times, drawn for each exchange.
+/// How long round trips take.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Latency {

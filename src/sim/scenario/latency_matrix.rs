@@ -36,7 +36,7 @@ impl core::error::Error for MatrixError {}
 
 impl LatencyMatrix {
     /// Reads a square matrix: in each line a row of milliseconds, with blanks, commas or semicolons between them. Empty
-    /// lines and those that begin with `#` are skipped. A negative number, or `-`, is a pair that was not measured: it has
+    /// lines and those that begin with `#` are skipped. At most 16,384 rows, and an hour for each pair. A negative number, or `-`, is a pair that was not measured: it has
     /// the median of those that were. Nodes that share a row are as far apart as the two nearest of the others.
     ///
     /// # Errors

@@ -45,7 +45,8 @@ pub enum Place {
 /// At which distances Sybils are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// The closest that an attacker gets by generating identities: of 2^24.
+    /// The closest that an attacker gets by generating identities: of 2^24 in all, and of about 2^21 in each
+    /// address group.
     Nearest,
     /// So that they do not crowd more than this: the n-th of them is a little nearer than the honest node is, on average,
     /// whose number is n / `crowd`.

@@ -15,7 +15,8 @@ pub enum Who {
     Nodes(Arc<[u32]>),
     /// The first so many.
     First(u32),
-    /// A share of them, drawn at random; another one for each use in the scenario. 0 to 1.
+    /// A share of them, drawn at random: another one for each change; the same for all who start lookups and broadcasts. 0
+    /// to 1.
     Share(f64),
     /// The nodes that are closest to the key of this one, without it.
     Near {
@@ -24,7 +25,8 @@ pub enum Who {
         /// How many.
         count: u32,
     },
-    /// The nodes of this node's table, as it is at the time; of them the closest to its own key.
+    /// The nodes of this node's table, as it is at the time; of them the closest to its own key. Nobody, for
+    /// [`Scenario::maintained`](crate::sim::Scenario::maintained).
     Known {
         /// The node.
         to: u32,
