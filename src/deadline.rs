@@ -4,11 +4,11 @@
 //! | --- | --- |
 //! | 1. Bounded | An operation's deadline is the earlier of the deadline that its start asked for and `now` + the configured timeout. |
 //! | 2. It ends | In the first call with `now >= deadline` the operation ends, with the results that it has by then. |
-//! | 3. Inherited | A request's deadline is the earlier of its operation's deadline and `now` + the request timeout, as adapted to observed round trips. A request that would have no time left is not sent. |
-//! | 4. Soft limit | After its soft limit a request no longer occupies a concurrency slot of its operation, but an answer is still accepted until the request's deadline. |
+//! | 3. Inherited | A request's deadline is the earlier of its operation's deadline and `now` + the request timeout. A request that would have no time left is not sent. |
+//! | 4. Limits before it | After its soft limit a request no longer occupies a concurrency slot of its operation. After its patience its node counts as silent for the operation, and it takes no place in flight. An answer is accepted until the request's deadline, and counts in full. How long these are follows from [observed round trips](crate::requests). |
 //! | 5. One cancel | Every request that was sent and then times out or is no longer needed yields exactly one cancel. No cancel follows the answer to a request. After every call: sent = answered + failed + timed out + cancelled + in flight. |
 //! | 6. No blame | A request that is cancelled because its operation ended is no evidence against the node. A request that ran into its own timeout is: it counts as a failure of the node. |
-//! | 7. One finish | Every accepted start is followed by exactly one finish, the last event of its operation. Every other start is answered by exactly one refusal, which names the reason. |
+//! | 7. One finish | Every accepted start is followed by exactly one finish, the last event of its operation. If a lookup ends by itself, requests past their soft limit go on as side effects: they are listened to until their own deadlines, and their cancels are those of the [background](crate::Initiator::Background). Every other start is answered by exactly one refusal, which names the reason. |
 //! | 8. Shares | A broadcast reserves the end of its time for storing: the configured time, at most a tenth of its whole time; a sweep reserves half of its time, as it stores with many nodes. If the lookup has not ended by then, the record is stored with the closest nodes found so far. |
 //! | 9. Stop | An operation that the caller stops ends in the same way as at its deadline, with another outcome. |
 //!

@@ -154,6 +154,8 @@ fn cfg(r: &mut Rng) -> Config {
             max_per_node: r.pick(&[1, 2, 16]),
             max_queued: r.pick(&[2, 1000]),
             max_banned: 1000,
+            max_patience: if r.below(4) == 0 { Some(ms(200)) } else { None },
+            max_listening: r.pick(&[0, 1, 1000]),
             max_part_nodes: r.pick(&[1, 5, 64]),
         },
         table: TableConfig {

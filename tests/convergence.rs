@@ -91,7 +91,7 @@ fn every_8_bit_target_finds_its_exact_closest_nodes() {
                 });
                 assert_eq!(found(&finish), sorted(&nodes, &target, k), "{target} among {nodes:?}");
                 // With several paths, each has only a share of the nodes.
-                let outcome = if nodes.len() < k { Outcome::Exhausted } else { Outcome::Converged };
+                let outcome = if nodes.len() < k { Outcome::AllFound } else { Outcome::Converged };
                 assert!(finish.outcome == outcome || paths > 1, "{:?}", finish.outcome);
             }
         }

@@ -204,7 +204,7 @@ fn a_start_without_any_node_finishes_at_once() {
     let [started, finished] = &said[..] else { panic!("{said:?}") };
     assert!(matches!(started.event, query::Outbound::Started(_)));
     let query::Outbound::Finished(finish) = &finished.event else { panic!("{finished:?}") };
-    assert_eq!((finish.outcome, finish.closest.len()), (Outcome::Exhausted, 0));
+    assert_eq!((finish.outcome, finish.closest.len()), (Outcome::Unreachable, 0));
 }
 
 #[test]

@@ -378,7 +378,7 @@ fn wake_ups_alone_end_a_lookup_of_a_silent_node() {
         wakes.push(wake);
         outcome = finish(&query.handle(wake, Inbound::Tick.into())).map(|finish| finish.outcome);
     }
-    assert_eq!((wakes, outcome), (vec![at(1), at(2)], Some(Outcome::Exhausted)));
+    assert_eq!((wakes, outcome), (vec![at(1), at(2)], Some(Outcome::Unreachable)));
 }
 
 #[test]

@@ -529,7 +529,7 @@ fn the_maintenance_works_without_a_coordinator() {
             said = machine.handle(now, Stamped::new(maintenance::Inbound::Tick));
         }
     }
-    assert_eq!(finishes, [(Outcome::Exhausted, Context::Parent(span(1)), Some(at(30)))]);
+    assert_eq!(finishes, [(Outcome::AllFound, Context::Parent(span(1)), Some(at(30)))]);
     assert_eq!((machine.table().len(), machine.routing_counts().probe.nodes), (5, 5));
     assert!(machine.routing_counts().refreshes > 0 && machine.routing_counts().automatic_bootstraps == 0);
 }

@@ -24,6 +24,7 @@ use crate::lookups::lookup::Lookup;
 use crate::network_size::thresholds::Thresholds;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::operation_events::Contact;
+use crate::vocabulary::time::Instant;
 use smallvec::SmallVec;
 
 /// The node search of an optimistic broadcast. Its user calls [`update`](Self::update) before each
@@ -71,11 +72,11 @@ impl<F: Family> OptimisticSearch<F> {
     }
 
     /// The lookup's next step; `None` if none is needed.
-    pub(crate) fn step(&mut self) -> Option<SearchStep<F>> {
+    pub(crate) fn step(&mut self, now: Instant) -> Option<SearchStep<F>> {
         if self.stopped_by_set || self.store_budget == 0 {
             return None;
         }
-        let step = SearchStep::of_lookup(0, self.lookup.next());
+        let step = SearchStep::of_lookup(0, self.lookup.next_of_seeds(now));
         // A silent node that is asked again is live, so it may be back in the window at once.
         if let SearchStep::Ask { candidate, .. } = step {
             self.window_changed |= self.lookup.is_revived(candidate);

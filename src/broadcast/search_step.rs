@@ -26,7 +26,7 @@ impl<F: Family> SearchStep<F> {
             LookupStep::Ask { candidate, node, hop, is_hedge } => {
                 Self::Ask { number, candidate, node, hop, is_hedge }
             }
-            LookupStep::Wait => Self::Wait,
+            LookupStep::Wait | LookupStep::Starved => Self::Wait,
             LookupStep::Done(end) => Self::Done(end.into()),
         }
     }

@@ -12,6 +12,7 @@ use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::operation_events::Outcome;
 use crate::vocabulary::request_events::Record;
 use crate::vocabulary::target::Target;
+use crate::vocabulary::time::Instant;
 use smallvec::SmallVec;
 
 /// A lookup that runs, with the point that the sweep wants to be looked up.
@@ -66,10 +67,10 @@ impl<F: Family> SweepSearch<F> {
             .unwrap_or_else(|| self.local.target.clone())
     }
 
-    pub(crate) fn step(&mut self) -> SearchStep<F> {
+    pub(crate) fn step(&mut self, now: Instant) -> SearchStep<F> {
         for (number, slot) in (0..).zip(&mut self.lookups) {
             let Some((_, lookup)) = slot else { continue };
-            match SearchStep::of_lookup(number, lookup.next()) {
+            match SearchStep::of_lookup(number, lookup.next_of_seeds(now)) {
                 SearchStep::Done(_) => {
                     if let Some((point, lookup)) = slot.take() {
                         report_found(&mut self.sweep, point, lookup);
@@ -111,6 +112,16 @@ impl<F: Family> SweepSearch<F> {
         seeds.dedup();
         seeds.truncate(most);
         seeds
+    }
+
+    /// See [`Lookup::timer`].
+    pub(crate) fn timer(&self) -> Option<Instant> {
+        self.lookups.iter().flatten().filter_map(|(_, lookup)| lookup.timer()).min()
+    }
+
+    /// See [`Lookup::elapse`].
+    pub(crate) fn elapse(&mut self, now: Instant) {
+        self.lookups.iter_mut().flatten().for_each(|(_, lookup)| lookup.elapse(now));
     }
 
     /// Visits all nodes that the search holds.

@@ -276,7 +276,7 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
         }
     }
 
-    fn next(&mut self, _now: Instant) -> TaskStep<F> {
+    fn next(&mut self, now: Instant) -> TaskStep<F> {
         loop {
             if let Some(lookup) = self.ended_lookups.pop() {
                 return TaskStep::Abandon { lookup };
@@ -297,10 +297,10 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
             let step = match (&mut self.search, self.search_until) {
                 (_, None) | (NodeSearch::None, _) => None,
                 (NodeSearch::FollowUp(lookup), Some(until)) => {
-                    Some((SearchStep::of_lookup(0, lookup.next()), until))
+                    Some((SearchStep::of_lookup(0, lookup.next_of_seeds(now)), until))
                 }
-                (NodeSearch::Optimistic(search), Some(until)) => search.step().map(|step| (step, until)),
-                (NodeSearch::Sweep(search), Some(until)) => Some((search.step(), until)),
+                (NodeSearch::Optimistic(search), Some(until)) => search.step(now).map(|step| (step, until)),
+                (NodeSearch::Sweep(search), Some(until)) => Some((search.step(now), until)),
             };
             match step {
                 Some((SearchStep::Ask { number, candidate, node, hop, is_hedge }, until)) => {
@@ -404,20 +404,37 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
         }
     }
 
-    fn slow(&mut self, node_ref: NodeRef) {
+    fn slow(&mut self, node_ref: NodeRef, may_repeat: bool) {
         if let NodeRef::Lookup { number, candidate } = node_ref {
-            self.update_lookup(number, |lookup| lookup.slow(candidate));
+            self.update_lookup(number, |lookup| lookup.slow(candidate, may_repeat));
         }
     }
 
     fn timer(&self) -> Option<Instant> {
-        self.search_until
+        let search = match &self.search {
+            _ if self.search_until.is_none() => None,
+            NodeSearch::None => None,
+            NodeSearch::FollowUp(lookup) => lookup.timer(),
+            NodeSearch::Optimistic(search) => search.lookup.timer(),
+            NodeSearch::Sweep(search) => search.timer(),
+        };
+        [search, self.search_until].into_iter().flatten().min()
     }
 
     fn elapse(&mut self, now: Instant) {
         if self.search_until.is_some_and(|until| until <= now) {
             self.end_search(Outcome::DeadlineExceeded);
         }
+        match &mut self.search {
+            NodeSearch::None => {}
+            NodeSearch::FollowUp(lookup) => lookup.elapse(now),
+            NodeSearch::Optimistic(search) => search.lookup.elapse(now),
+            NodeSearch::Sweep(search) => search.elapse(now),
+        }
+    }
+
+    fn lookup_deadline(&self) -> Option<Instant> {
+        self.search_until
     }
 
     fn remaining_requests(&self) -> usize {

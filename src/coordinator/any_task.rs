@@ -77,6 +77,14 @@ impl<F: Family> Task<F> for AnyTask<F> {
         delegate!(self, task => task.next(now))
     }
 
+    fn wants(&self) -> Option<(F::Key, usize)> {
+        delegate!(self, task => task.wants())
+    }
+
+    fn add_seeds(&mut self, seeds: Vec<F::Node>) {
+        delegate!(self, task => task.add_seeds(seeds));
+    }
+
     fn take_back(&mut self, node_ref: NodeRef) {
         delegate!(self, task => task.take_back(node_ref));
     }
@@ -107,16 +115,24 @@ impl<F: Family> Task<F> for AnyTask<F> {
         delegate!(self, task => task.withdrawn(node_ref));
     }
 
-    fn slow(&mut self, node_ref: NodeRef) {
-        delegate!(self, task => task.slow(node_ref));
+    fn slow(&mut self, node_ref: NodeRef, may_repeat: bool) {
+        delegate!(self, task => task.slow(node_ref, may_repeat));
     }
 
     fn is_crawl(&self) -> bool {
         delegate!(self, task => task.is_crawl())
     }
 
+    fn listens_on(&self) -> bool {
+        delegate!(self, task => task.listens_on())
+    }
+
     fn timer(&self) -> Option<Instant> {
         delegate!(self, task => task.timer())
+    }
+
+    fn lookup_deadline(&self) -> Option<Instant> {
+        delegate!(self, task => task.lookup_deadline())
     }
 
     fn elapse(&mut self, now: Instant) {

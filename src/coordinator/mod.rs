@@ -97,7 +97,7 @@ impl<F: Family> Coordinator<F> {
         let size = network_size.map(|size| NetworkSizeConfig { k: size.k.min(query.k), ..size });
         let operations = OperationPool::new(table.local_node().clone(), pool, seeds)?;
         let engine = Engine {
-            operations: operations.with_background(broadcast.background()),
+            operations: operations.with_background(broadcast.background()).with_food(),
             routing: Routing::new(table, routing, query.k, query.max_closer_nodes, seeds)?,
             query,
             size_watch: size.map(SizeWatch::new).transpose()?,
@@ -117,7 +117,7 @@ impl<F: Family> Coordinator<F> {
     /// time.
     #[cfg(any(feature = "record", feature = "sim"))]
     pub(crate) fn observe(&mut self, round_trip: core::time::Duration) {
-        self.requests.observe(round_trip);
+        self.requests.observe_anonymous(round_trip);
     }
 
     /// The routing table. To answer a request for the nodes closest to a key, use

@@ -284,7 +284,7 @@ impl<F: Family> Task<F> for CrawlTask<F> {
         }
     }
 
-    fn slow(&mut self, _node_ref: NodeRef) {}
+    fn slow(&mut self, _node_ref: NodeRef, _may_repeat: bool) {}
 
     fn is_crawl(&self) -> bool {
         true

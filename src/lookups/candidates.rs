@@ -8,15 +8,19 @@
 //! | - | `Heard` | a seed, or named by an answer | `insert` |
 //! | `Heard` | removed | the list is full, a closer candidate is inserted, and this one is not pinned | `insert` |
 //! | `Heard` | `Waiting` | it is asked | `ask` |
-//! | `Waiting` | `Slow` | its latest request passed the soft limit, which frees the concurrency slot | `slow` |
-//! | `Slow` | `Waiting` | it is asked again while the first request is pending (a hedge) | `ask` |
-//! | `Waiting`, `Slow` | `Missed` | its last pending request timed out, and it may be retried | `missed` |
+//! | `Waiting` | `Slow`, `Late` | its latest request passed the soft limit, which frees the concurrency slot | `slow` |
+//! | `Slow` | `Late` | it may be asked again from now on | `slow` |
+//! | `Late` | `Waiting` | it is asked again while the first request is pending (a hedge) | `ask` |
+//! | these three | `Missed` | its last request passed its patience or timed out, and it may be retried | `missed` |
 //! | `Missed` | `Waiting` | it is among the k closest and is asked again | `ask` |
 //! | `Failed` | `Missed` | others tell news of it, such as another address | `told_by_others` |
-//! | `Waiting`, `Slow` | `Failed` | a request failed, or the last one timed out with no retry left | `missed` |
+//! | these three | `Failed` | a request failed, or the last one was missed with no retry left | `missed` |
 //! | `Heard`, `Missed` | `Failed` | it failed elsewhere, for example a store at it | `mark_failed` |
 //! | any | `Answered` | a request to it was answered, even if another one has failed | `answered` |
-//! | `Waiting` | `Heard`, `Missed`, `Slow` | its request could not be submitted: as before `ask` | `undo_ask` |
+//! | `Waiting` | `Heard`, `Missed`, `Late` | its request could not be submitted: as before `ask` | `undo_ask` |
+//!
+//! A request beyond its patience is *silent*: the lookup goes on without it, but listens. Its candidate is `Missed` or
+//! `Failed`, with a request pending, and becomes `Answered` if the answer still comes.
 //!
 //! A candidate that was asked is never removed, so it is not asked as a new one if it is named again. The
 //! number of candidates not asked yet is bounded; the closest are kept.
@@ -30,6 +34,8 @@ use crate::requests::purpose::CandidateRef;
 use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::key::Key;
 use crate::vocabulary::operation_events::Contact;
+use crate::vocabulary::time::Instant;
+use core::time::Duration;
 use smallvec::SmallVec;
 
 /// A candidate that was asked as often is not asked again because there is news of it: others may tell what they like.
@@ -69,6 +75,18 @@ pub(crate) struct CandidateList<F: Family> {
     pub(super) edge_probes: u8,
     /// Bit c: a node that shares c bits with the target has answered a request about its own subtree.
     pub(super) explored_edges: u64,
+    /// Answers so far.
+    pub(super) answers: u16,
+    /// The caller's limit of patience has shortened the wait for a silent node.
+    pub(super) was_capped: bool,
+    /// Answers that came after their node had been given up as silent.
+    pub(super) late_answers: u16,
+    /// The longest time that one of them took.
+    pub(super) latest_answer: Duration,
+    /// Until when the path waits for silent nodes, at the most; `None` if it does not.
+    pub(super) hold_until: Option<Instant>,
+    /// When the latest request was sent that is silent.
+    pub(super) last_silent: Instant,
     /// New candidates beyond this distance prefix are dropped: the list is full of closer ones.
     pub(crate) admission_distance: u64,
 }
@@ -84,6 +102,8 @@ pub(crate) struct Candidate {
     pub(crate) tries: u8,
     /// Requests to it that have not ended: two if it was asked again because it was slow.
     pub(crate) pending: u8,
+    /// Those of them that are not silent.
+    pub(crate) awaited: u8,
     /// The bit of the target that was flipped in the key of its latest request, plus one; 0 if that was the
     /// target itself.
     pub(super) edge_bit: u8,
@@ -99,9 +119,15 @@ impl Candidate {
             state: State::Heard,
             tries: 0,
             pending: 0,
+            awaited: 0,
             edge_bit: 0,
             pinned: false,
         }
+    }
+
+    /// Whether a request to it is silent, and its answer would still count.
+    pub(super) const fn is_listened_to(&self) -> bool {
+        self.pending > self.awaited && !matches!(self.state, State::Answered)
     }
 
     /// The common prefix length with the target, in bits, from `distance_prefix` alone: at most 63.
@@ -117,9 +143,11 @@ pub(crate) enum State {
     Heard,
     /// Asked; occupies a concurrency slot.
     Waiting,
-    /// Asked, and past the soft limit. May be asked again while it is among the k closest.
+    /// Asked, and past the soft limit.
     Slow,
-    /// Timed out, with a retry left. Counts as failed until it is among the k closest and asked again.
+    /// The same, and it may be asked again while it is among the k closest.
+    Late,
+    /// Silent or timed out, with a retry left. Counts as failed until it is among the k closest and asked again.
     Missed,
     Answered,
     Failed,
@@ -141,12 +169,33 @@ impl<F: Family> CandidateList<F> {
             edge_unsure,
             edge_probes: 0,
             explored_edges: 0,
+            answers: 0,
+            was_capped: false,
+            late_answers: 0,
+            latest_answer: Duration::ZERO,
+            hold_until: None,
+            last_silent: Instant::ORIGIN,
             admission_distance: u64::MAX,
         }
     }
 
     fn reset_settled(&mut self) {
         (self.settled_prefix, self.settled_answered, self.settled_edge) = (0, 0, 0);
+    }
+
+    /// How many candidates were asked.
+    pub(crate) fn num_asked(&self) -> usize {
+        self.candidates.len().saturating_sub(usize::from(self.num_heard))
+    }
+
+    /// Whether no candidate has answered.
+    pub(crate) fn has_no_answer(&self) -> bool {
+        self.answers == 0
+    }
+
+    /// Whether all candidates have answered.
+    pub(crate) fn have_all_answered(&self) -> bool {
+        self.candidates.iter().all(|candidate| candidate.state == State::Answered)
     }
 
     /// Whether no request is pending.
@@ -170,6 +219,7 @@ impl<F: Family> CandidateList<F> {
         candidate.state = State::Waiting;
         candidate.tries = candidate.tries.saturating_add(1);
         candidate.pending += 1;
+        candidate.awaited += 1;
         candidate.edge_bit = edge_bit.map_or(0, |bit| bit + 1);
         self.num_waiting += 1;
         self.pending += 1;
@@ -186,11 +236,12 @@ impl<F: Family> CandidateList<F> {
         };
         candidate.tries -= 1;
         candidate.pending -= 1;
-        let (tries, pending) = (candidate.tries, candidate.pending);
-        candidate.state = match (tries, pending) {
+        candidate.awaited -= 1;
+        let (tries, awaited) = (candidate.tries, candidate.awaited);
+        candidate.state = match (tries, awaited) {
             (0, _) => State::Heard,
             (_, 0) => State::Missed,
-            _ => State::Slow,
+            _ => State::Late,
         };
         self.num_heard += u16::from(tries == 0);
         self.edge_probes -= u8::from(at.edge_probe);
@@ -199,25 +250,32 @@ impl<F: Family> CandidateList<F> {
         tries == 0
     }
 
-    /// To be called right after `ask`: whether the candidate had timed out, with no request pending, and is live
+    /// To be called right after `ask`: whether the candidate had been silent, with no request awaited, and is live
     /// again by this `ask`.
     pub(crate) fn is_revived(&mut self, at: CandidateRef) -> bool {
-        self.candidate_mut(at).is_some_and(|candidate| candidate.tries > 1 && candidate.pending == 1)
+        self.candidate_mut(at).is_some_and(|candidate| candidate.tries > 1 && candidate.awaited == 1)
     }
 
-    /// A request to the candidate was answered. Returns how many other pending requests to it are superseded.
-    pub(crate) fn answered(&mut self, at: CandidateRef) -> u8 {
+    /// A request to the candidate was answered, after `elapsed`. Returns how many other pending requests to it are superseded.
+    pub(crate) fn answered(&mut self, at: CandidateRef, elapsed: Duration) -> u8 {
         let Some(candidate) = self.candidate_mut(at) else { return 0 };
         let was = core::mem::replace(&mut candidate.state, State::Answered);
+        let was_silent = candidate.awaited == 0;
         let pending = core::mem::take(&mut candidate.pending);
+        candidate.awaited = 0;
         let explored_edges = u64::from(at.edge_bit == Some(candidate.cpl())) << candidate.cpl();
         self.num_waiting -= u16::from(was == State::Waiting);
         self.pending -= u32::from(pending);
         self.explored_edges |= explored_edges;
         self.unchanged = false;
         if was == State::Failed {
-            // Another request to it failed, so `step` has counted it as failed in the settled prefix.
+            // It was silent, or another request to it failed, so `step` has counted it as failed in the settled prefix.
             self.reset_settled();
+        }
+        self.answers = self.answers.saturating_add(1);
+        if was_silent {
+            self.late_answers = self.late_answers.saturating_add(1);
+            self.latest_answer = self.latest_answer.max(elapsed);
         }
         pending.saturating_sub(1)
     }
@@ -242,25 +300,39 @@ impl<F: Family> CandidateList<F> {
         }
     }
 
-    /// A request to the candidate timed out, failed or was refused.
+    /// A request to the candidate is silent, timed out, failed or was refused.
     pub(crate) fn missed(&mut self, at: CandidateRef, miss: NoAnswer, rules: &LookupRules) {
         let Some(candidate) = self.candidate_mut(at).filter(|candidate| candidate.pending > 0) else {
             return;
         };
-        candidate.pending -= 1;
+        let is_silent = matches!(miss, NoAnswer::Silent { .. });
+        // Of a request that was silent already, the deadline is no news.
+        let is_awaited = miss != NoAnswer::TimedOutSilently;
+        candidate.pending -= u8::from(!is_silent);
+        candidate.awaited = candidate.awaited.saturating_sub(u8::from(is_awaited));
         let was = candidate.state;
-        let over = was != State::Failed && (candidate.pending == 0 || miss == NoAnswer::Failed);
+        let over = if is_awaited {
+            was != State::Failed && (candidate.awaited == 0 || miss == NoAnswer::Failed)
+        } else {
+            false
+        };
         if over {
-            let again = miss == NoAnswer::TimedOut && u16::from(candidate.tries) <= rules.retries;
+            let again = miss != NoAnswer::Failed && u16::from(candidate.tries) <= rules.retries;
             candidate.state = if again { State::Missed } else { State::Failed };
         }
         self.num_waiting -= u16::from(over && was == State::Waiting);
-        self.pending -= 1;
-        self.rounds_without_progress = self.rounds_without_progress.saturating_add(1);
-        self.edge_unsure = true;
+        self.pending -= u32::from(!is_silent);
         self.unchanged = false;
-        // It may be in the settled prefix, which `step` skips.
-        self.reset_settled();
+        if let NoAnswer::Silent { sent, is_capped } = miss {
+            self.was_capped |= is_capped;
+            self.last_silent = self.last_silent.max(sent);
+        }
+        if is_awaited {
+            self.rounds_without_progress = self.rounds_without_progress.saturating_add(1);
+            self.edge_unsure = true;
+            // It may be in the settled prefix, which `step` skips.
+            self.reset_settled();
+        }
     }
 
     /// The candidate failed outside the lookup, for example in a store. No effect if it has answered.
@@ -271,8 +343,8 @@ impl<F: Family> CandidateList<F> {
         }
         self.edge_unsure = true;
         self.unchanged = false;
-        // While a request is pending, the candidate may still answer, so its state is left alone.
-        if candidate.pending > 0 {
+        // While a request is awaited, the candidate may still answer, so its state is left alone.
+        if candidate.awaited > 0 {
             return;
         }
         if core::mem::replace(&mut candidate.state, State::Failed) == State::Heard {
@@ -287,19 +359,26 @@ impl<F: Family> CandidateList<F> {
     pub(crate) fn not_sent(&mut self, at: CandidateRef) {
         if let Some(candidate) = self.candidate_mut(at).filter(|candidate| candidate.pending > 0) {
             candidate.pending -= 1;
+            candidate.awaited = candidate.awaited.saturating_sub(1);
             self.pending -= 1;
         }
     }
 
-    /// The latest request to the candidate passed the soft limit.
-    pub(crate) fn slow(&mut self, at: CandidateRef) {
-        if let Some(candidate) = self.candidate_mut(at).filter(|candidate| candidate.state == State::Waiting)
-        {
-            candidate.state = State::Slow;
-            self.num_waiting -= 1;
-            self.edge_unsure = true;
-            self.unchanged = false;
+    /// The latest request to the candidate passed the soft limit. `may_repeat`: it may be asked again.
+    pub(crate) fn slow(&mut self, at: CandidateRef, may_repeat: bool) {
+        let Some(candidate) = self.candidate_mut(at) else { return };
+        let state = candidate.state;
+        if !(state == State::Waiting || state == State::Slow && may_repeat) {
+            return;
         }
+        candidate.state = if may_repeat { State::Late } else { State::Slow };
+        self.num_waiting -= u16::from(state == State::Waiting);
+        self.edge_unsure = true;
+        if self.answers == 0 {
+            // Nobody has answered so far: many of the nodes to begin with may be dead.
+            self.rounds_without_progress = self.rounds_without_progress.saturating_add(1);
+        }
+        self.unchanged = false;
     }
 
     fn candidate_mut(&mut self, at: CandidateRef) -> Option<&mut Candidate> {

@@ -119,7 +119,7 @@ impl QueryConfig {
         LookupRules {
             k: to_u16(k),
             answer_size: to_u16(answers.most()),
-            edge_rank: to_u16(answers.most().min(k) / 2),
+            edge_rank: to_u16(answers.most() / 2),
             answers_short: answers.most() < k || matches!(answers, AnswerScope::Buckets(_)),
             beta: to_u16(self.beta.unwrap_or(k)),
             alpha: to_u16(self.alpha),

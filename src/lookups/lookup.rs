@@ -14,6 +14,7 @@ use crate::vocabulary::key::Key;
 use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::operation_events::{Contact, Outcome};
 use crate::vocabulary::target::Target;
+use crate::vocabulary::time::Instant;
 use core::time::Duration;
 use smallvec::SmallVec;
 
@@ -23,11 +24,23 @@ pub(crate) struct Lookup<F: Family> {
     family: F,
     target: F::Target,
     rules: LookupRules,
-    /// Nodes to begin with; empty once [begun](Self::begin).
+    /// Nodes to begin with; once [begun](Self::begin), those for which there was no room.
     seeds: Vec<F::Node>,
     paths: SmallVec<[CandidateList<F>; 1]>,
     /// Nodes asked so far.
     asked: u16,
+    /// It has starved, and there were no further nodes to begin with.
+    was_given_none: bool,
+    /// See [`seeds_wanted`](Self::seeds_wanted).
+    seeds_wanted: usize,
+}
+
+/// How the paths of a lookup have ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct PathEnds {
+    converged: bool,
+    unsure: bool,
+    node_limit: bool,
 }
 
 /// What [`Lookup::next`] decided.
@@ -42,13 +55,20 @@ pub(crate) enum LookupStep<F: Family> {
     },
     /// Wait for pending requests.
     Wait,
+    /// Nothing is left to ask, and fewer than k nodes have answered: the lookup wants further nodes to begin with. Once
+    /// it has been [given](Lookup::add_seeds) none, this does not come again.
+    Starved,
     Done(LookupEnd),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LookupEnd {
     Converged,
+    StoppedEarly,
+    Unsure,
+    AllFound,
     Exhausted,
+    Unreachable,
     NodeLimit,
 }
 
@@ -56,7 +76,11 @@ impl From<LookupEnd> for Outcome {
     fn from(done: LookupEnd) -> Self {
         match done {
             LookupEnd::Converged => Self::Converged,
+            LookupEnd::StoppedEarly => Self::StoppedEarly,
+            LookupEnd::Unsure => Self::Unsure,
+            LookupEnd::AllFound => Self::AllFound,
             LookupEnd::Exhausted => Self::Exhausted,
+            LookupEnd::Unreachable => Self::Unreachable,
             LookupEnd::NodeLimit => Self::NodeLimit,
         }
     }
@@ -70,7 +94,17 @@ impl<F: Family> Lookup<F> {
         seeds: Vec<F::Node>,
     ) -> Self {
         let (local, family) = (*local.key(), local.family.clone());
-        Self { local, family, target, rules, seeds, paths: SmallVec::new(), asked: 0 }
+        Self {
+            local,
+            family,
+            target,
+            rules,
+            seeds,
+            paths: SmallVec::new(),
+            asked: 0,
+            was_given_none: false,
+            seeds_wanted: 0,
+        }
     }
 
     pub(crate) const fn target(&self) -> &F::Target {
@@ -115,6 +149,23 @@ impl<F: Family> Lookup<F> {
         self.paths =
             (0..self.rules.paths).map(|_| CandidateList::with_capacity(capacity, edge_unsure)).collect();
         let mut seeds = core::mem::take(&mut self.seeds);
+        if seeds.len() > most {
+            // The farther ones are kept for the case that these do not answer.
+            let target = self.key();
+            seeds.retain(|node| F::key(node) != self.local && self.family.admits(node));
+            seeds.sort_by_key(|node| F::key(node).distance(&target));
+            seeds.dedup();
+            self.seeds = seeds.split_off(most.min(seeds.len()));
+        }
+        self.seeds_wanted = 2 * k;
+        self.insert_seeds(seeds);
+        for path in &mut self.paths {
+            path.pin_closest((most / 2).max(1));
+        }
+    }
+
+    /// Distributes nodes to begin with among the paths.
+    fn insert_seeds(&mut self, mut seeds: Vec<F::Node>) {
         let target = self.key();
         let paths = self.paths.len();
         if paths > 1 {
@@ -122,7 +173,7 @@ impl<F: Family> Lookup<F> {
         }
         let mut num_dealt = 0;
         for node in seeds {
-            let (key, path) = (F::key(&node), num_dealt % paths);
+            let (key, path) = (F::key(&node), num_dealt % paths.max(1));
             let distance_prefix = key.leading() ^ target.leading();
             if key != self.local
                 && self.family.admits(&node)
@@ -133,17 +184,17 @@ impl<F: Family> Lookup<F> {
                     usize::from(path.insert(rank, Candidate::new(distance_prefix), || node, 1, &self.rules));
             }
         }
-        for path in &mut self.paths {
-            path.pin_closest((most / 2).max(1));
-        }
     }
 
     /// What to do now. To be called until it returns something else than `Ask`.
-    pub(crate) fn next(&mut self) -> LookupStep<F> {
-        let mut done = Some(LookupEnd::Exhausted);
-        let at_limit = self.asked >= self.rules.max_nodes;
+    pub(crate) fn next(&mut self, now: Instant) -> LookupStep<F> {
+        let all_asked = self.asked >= self.rules.max_nodes;
+        // Each of several paths has its share, so that one cannot spend what the others need.
+        let share = usize::from(self.rules.max_nodes.div_ceil(self.rules.paths));
+        let (mut waits, mut starves, mut ends) = (false, false, PathEnds::default());
         for (number, path) in (0..).zip(&mut self.paths) {
-            match path.step(&self.rules, at_limit) {
+            let at_limit = all_asked || self.rules.paths > 1 && path.num_asked() >= share;
+            match path.step(&self.rules, at_limit, now) {
                 CandidateStep::Ask { rank, edge_bit, edge_probe } if !at_limit || path.was_asked(rank) => {
                     if let Some(candidate) = path.ask(rank, edge_bit, edge_probe)
                         && let Some(contact) = path.contacts.get(usize::from(candidate.slot))
@@ -160,22 +211,85 @@ impl<F: Family> Lookup<F> {
                             candidate: at,
                             node: contact.node.clone(),
                             hop: contact.hop,
-                            is_hedge: candidate.pending > 1,
+                            is_hedge: candidate.awaited > 1,
                         };
                     }
                 }
-                CandidateStep::Ask { .. } if path.is_idle() => {
-                    done = done.map(|_| LookupEnd::NodeLimit);
+                CandidateStep::Ask { .. } if path.is_idle() => ends.node_limit = true,
+                CandidateStep::Ask { .. } | CandidateStep::Wait => waits = true,
+                CandidateStep::Listening => (waits, starves) = (true, true),
+                CandidateStep::Converged { unsure } => {
+                    ends.unsure |= unsure;
+                    ends.converged = true;
                 }
-                CandidateStep::Ask { .. } | CandidateStep::Wait => done = None,
-                CandidateStep::Converged => {
-                    done = done
-                        .map(|done| if done == LookupEnd::Exhausted { LookupEnd::Converged } else { done });
-                }
-                CandidateStep::Exhausted => {}
+                CandidateStep::Exhausted => starves = true,
             }
         }
-        done.map_or(LookupStep::Wait, LookupStep::Done)
+        if starves && !all_asked {
+            if !self.seeds.is_empty() {
+                let rest = self.seeds.len().min(usize::from(self.rules.max_candidates));
+                let rest = self.seeds.drain(..rest).collect();
+                self.insert_seeds(rest);
+                return self.next(now);
+            }
+            if !self.was_given_none {
+                return LookupStep::Starved;
+            }
+        }
+        if waits { LookupStep::Wait } else { LookupStep::Done(self.end(ends)) }
+    }
+
+    /// [`next`](Self::next), of a lookup that is given no further nodes to begin with.
+    pub(crate) fn next_of_seeds(&mut self, now: Instant) -> LookupStep<F> {
+        match self.next(now) {
+            LookupStep::Starved => {
+                self.was_given_none = true;
+                self.next(now)
+            }
+            step => step,
+        }
+    }
+
+    /// How the lookup ends, as all paths have ended.
+    fn end(&self, ends: PathEnds) -> LookupEnd {
+        let PathEnds { converged, unsure, node_limit } = ends;
+        if node_limit {
+            LookupEnd::NodeLimit
+        } else if converged && unsure {
+            LookupEnd::Unsure
+        } else if converged {
+            if self.rules.beta < self.rules.k { LookupEnd::StoppedEarly } else { LookupEnd::Converged }
+        } else if self.paths.iter().all(CandidateList::has_no_answer) {
+            LookupEnd::Unreachable
+        } else if self.paths.iter().all(CandidateList::have_all_answered) {
+            LookupEnd::AllFound
+        } else {
+            LookupEnd::Exhausted
+        }
+    }
+
+    /// How many nodes it wanted to begin with so far: further ones are to be farther than as many closest.
+    pub(crate) const fn seeds_wanted(&self) -> usize {
+        self.seeds_wanted
+    }
+
+    /// Gives the lookup further nodes to begin with, after it has [starved](LookupStep::Starved). None ends its wishes.
+    pub(crate) fn add_seeds(&mut self, seeds: Vec<F::Node>) {
+        self.was_given_none = seeds.is_empty();
+        self.seeds_wanted += seeds.len();
+        self.insert_seeds(seeds);
+    }
+
+    /// When [`next`](Self::next) is to be called again although nothing has happened, after it returned `Wait`.
+    pub(crate) fn timer(&self) -> Option<Instant> {
+        self.paths.iter().filter_map(|path| path.hold_until).min()
+    }
+
+    /// The [timer](Self::timer) is due, if it is not after `now`.
+    pub(crate) fn elapse(&mut self, now: Instant) {
+        for path in &mut self.paths {
+            path.hold_until = path.hold_until.filter(|until| *until > now);
+        }
     }
 
     /// Reverts an [`LookupStep::Ask`] whose request could not be submitted.
@@ -217,7 +331,7 @@ impl<F: Family> Lookup<F> {
         let (number, target) = (usize::from(at.path), self.key());
         let paths = self.paths.as_mut_slice();
         let Some(path) = paths.get_mut(number) else { return 0 };
-        let superseded = path.answered(at);
+        let superseded = path.answered(at, elapsed);
         let Some(contact) = path.contacts.get_mut(usize::from(at.slot)) else { return superseded };
         contact.micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
         contact.value = value;
@@ -315,9 +429,10 @@ impl<F: Family> Lookup<F> {
     }
 
     /// A request to the node passed the soft limit: it no longer occupies a slot, but may still be answered.
-    pub(crate) fn slow(&mut self, at: CandidateRef) {
+    /// `may_repeat`: the node may be asked again.
+    pub(crate) fn slow(&mut self, at: CandidateRef, may_repeat: bool) {
         if let Some(path) = self.paths.get_mut(usize::from(at.path)) {
-            path.slow(at);
+            path.slow(at, may_repeat);
         }
     }
 
@@ -435,16 +550,20 @@ mod tests {
         let rules = config.rules::<Grouped>(&Start::find(1, target), Grouped.answers());
         let mut lookup = Lookup::new(&LocalNode::new(Key8::new([0xaa])), target, rules, vec![(255, 0)]);
         lookup.begin();
-        let LookupStep::Ask { candidate: at, .. } = lookup.next() else { panic!("a seed to ask") };
+        let LookupStep::Ask { candidate: at, .. } = step(&mut lookup) else { panic!("a seed to ask") };
         (lookup, at)
     }
 
     fn asked(lookup: &mut Lookup<Grouped>) -> Vec<u8> {
-        core::iter::from_fn(|| match lookup.next() {
+        core::iter::from_fn(|| match step(lookup) {
             LookupStep::Ask { node, .. } => Some(node.0),
             _ => None,
         })
         .collect()
+    }
+
+    fn step(lookup: &mut Lookup<Grouped>) -> LookupStep<Grouped> {
+        lookup.next_of_seeds(Instant::ORIGIN)
     }
 
     #[test]
@@ -465,12 +584,12 @@ mod tests {
         let mut lookup =
             Lookup::<Grouped>::new(&LocalNode::new(Key8::new([0xaa])), Key8::new([0]), rules, seeds);
         lookup.begin();
-        let LookupStep::Ask { candidate: at, node, .. } = lookup.next() else { panic!("a seed to ask") };
+        let LookupStep::Ask { candidate: at, node, .. } = step(&mut lookup) else { panic!("a seed to ask") };
         assert_eq!(node.0, 200);
         lookup.answered(at, Duration::ZERO, &[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0)], false);
         // Each of the made-up nodes fails; the second seed, which is kept, is asked in the end.
         let mut order = Vec::new();
-        while let LookupStep::Ask { candidate: at, node, .. } = lookup.next() {
+        while let LookupStep::Ask { candidate: at, node, .. } = step(&mut lookup) {
             order.push(node.0);
             lookup.missed(at, NoAnswer::Failed);
         }

@@ -47,19 +47,28 @@ impl<F: Family> Task<F> for LookupTask<F> {
         self.lookup.begin();
     }
 
-    fn next(&mut self, _now: Instant) -> TaskStep<F> {
+    fn next(&mut self, now: Instant) -> TaskStep<F> {
         if self.quorum_left == Some(0) {
             return TaskStep::Done(Outcome::Quorum);
         }
-        match self.lookup.next() {
+        match self.lookup.next(now) {
             LookupStep::Ask { candidate, node, hop, is_hedge } => {
                 let node_ref = NodeRef::Lookup { number: 0, candidate };
                 let until = Instant::FAR_FUTURE;
                 TaskStep::Ask { node_ref, node, hop, is_hedge, no_soft_limit: false, until }
             }
             LookupStep::Wait => TaskStep::Wait,
+            LookupStep::Starved => TaskStep::Starved,
             LookupStep::Done(done) => TaskStep::Done(done.into()),
         }
+    }
+
+    fn wants(&self) -> Option<(F::Key, usize)> {
+        Some((self.lookup.key(), self.lookup.seeds_wanted()))
+    }
+
+    fn add_seeds(&mut self, seeds: Vec<F::Node>) {
+        self.lookup.add_seeds(seeds);
     }
 
     fn take_back(&mut self, node_ref: NodeRef) {
@@ -102,10 +111,22 @@ impl<F: Family> Task<F> for LookupTask<F> {
         }
     }
 
-    fn slow(&mut self, node_ref: NodeRef) {
+    fn slow(&mut self, node_ref: NodeRef, may_repeat: bool) {
         if let NodeRef::Lookup { candidate, .. } = node_ref {
-            self.lookup.slow(candidate);
+            self.lookup.slow(candidate, may_repeat);
         }
+    }
+
+    fn listens_on(&self) -> bool {
+        true
+    }
+
+    fn timer(&self) -> Option<Instant> {
+        self.lookup.timer()
+    }
+
+    fn elapse(&mut self, now: Instant) {
+        self.lookup.elapse(now);
     }
 
     fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {

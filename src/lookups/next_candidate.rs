@@ -4,23 +4,30 @@
 //! occupy concurrency slots; after `alpha` answers or misses without progress the path widens to k slots. A
 //! request past the soft limit occupies no slot, and the next candidate may be asked in its place.
 //!
-//! A slow node may be asked again (a hedge), and one that timed out may be retried, as often as `retries`
+//! A slow node may be asked again (a hedge) once it is late, and one that is silent may be retried, as often as `retries`
 //! allows. A node that is closer than all nodes that have answered gets one more request. Reason: time-outs
 //! are adapted to the usual round trip, so a live node may miss two requests in a row (2 of 1,000 nodes do,
 //! if 1 % of messages is lost), and many lookups need the very closest node. There are few such nodes, and
 //! the closest are asked first, so the extra request hardly delays the end of the lookup.
 
-use crate::lookups::candidates::{CandidateList, State};
+use crate::lookups::candidates::{Candidate, CandidateList, State};
 use crate::lookups::rules::LookupRules;
 use crate::vocabulary::family::Family;
+use crate::vocabulary::time::Instant;
+
+/// So many late answers show that the patience is too short; one does not.
+const MIN_LATE_ANSWERS: u16 = 2;
 
 /// What [`CandidateList::step`] decided. `Ask`: ask the candidate of this rank, about the target with `edge_bit`
-/// flipped if there is one; `edge_probe` if only to explore the edge of the neighbourhood. `Exhausted`: nothing
-/// is left to ask, and fewer than k (or beta) have answered.
+/// flipped if there is one; `edge_probe` if only to explore the edge of the neighbourhood. `Converged`: the k (or beta)
+/// closest that have not failed have answered; `unsure` if so many did not answer that others may be closer.
+/// `Listening`: nothing is left to ask, but silent nodes may still answer. `Exhausted`: neither, and fewer than k (or
+/// beta) have answered.
 pub(crate) enum CandidateStep {
     Ask { rank: usize, edge_bit: Option<u8>, edge_probe: bool },
     Wait,
-    Converged,
+    Listening,
+    Converged { unsure: bool },
     Exhausted,
 }
 
@@ -31,7 +38,8 @@ impl<F: Family> CandidateList<F> {
     /// A slow candidate does not count towards the k, so one more candidate is asked for it, but none farther
     /// than that: a path that waits for silent nodes does not move away from the target. `at_limit`: the
     /// lookup has asked `max_nodes` nodes, so no edge probe starts.
-    pub(crate) fn step(&mut self, rules: &LookupRules, at_limit: bool) -> CandidateStep {
+    pub(crate) fn step(&mut self, rules: &LookupRules, at_limit: bool, now: Instant) -> CandidateStep {
+        self.hold_until = None;
         // A round without progress: ask the whole neighbourhood at once.
         let num_slots =
             if self.rounds_without_progress >= rules.alpha { rules.alpha.max(rules.k) } else { rules.alpha };
@@ -81,14 +89,14 @@ impl<F: Family> CandidateList<F> {
                         edge_probe: false,
                     };
                 }
-                State::Slow if rules.hedges && u16::from(candidate.tries) <= max_tries && !slots_full => {
+                State::Late if rules.hedges && u16::from(candidate.tries) <= max_tries && !slots_full => {
                     return CandidateStep::Ask {
                         rank,
                         edge_bit: self.edge_bit(rank, candidate, rules),
                         edge_probe: false,
                     };
                 }
-                State::Slow => all_answered = false,
+                State::Slow | State::Late => all_answered = false,
             }
             if slots_full && !all_answered {
                 return CandidateStep::Wait;
@@ -105,9 +113,34 @@ impl<F: Family> CandidateList<F> {
             return edge_probe;
         }
         match (converged, all_answered) {
-            (true, _) => CandidateStep::Converged,
+            (true, _) if self.holds(edge, now) => CandidateStep::Wait,
+            (true, _) => CandidateStep::Converged { unsure: self.is_unsure(edge, rules) },
+            // A silent node may still answer, and name others.
+            (false, true) if self.candidates.iter().any(Candidate::is_listened_to) => {
+                CandidateStep::Listening
+            }
             (false, true) => CandidateStep::Exhausted,
             (false, false) => CandidateStep::Wait,
         }
+    }
+
+    /// Whether others may be closer than the k closest that have answered, of which the last has this rank: answers name
+    /// live and dead nodes, so where most were dead, they have named few of the live; or the caller would not wait.
+    fn is_unsure(&self, edge: usize, rules: &LookupRules) -> bool {
+        let nearer = self.candidates.iter().take(edge);
+        let silent = nearer.clone().filter(|candidate| candidate.state != State::Answered).count();
+        silent > usize::from(rules.k) || self.was_capped && nearer.clone().any(Candidate::is_listened_to)
+    }
+
+    /// Whether the path waits for silent nodes although the k closest others have answered, up to this rank: answers
+    /// came late before, so the patience was too short. It waits 1.25 times as long as the longest of them took.
+    fn holds(&mut self, edge: usize, now: Instant) -> bool {
+        if self.late_answers < MIN_LATE_ANSWERS || self.was_capped {
+            return false;
+        }
+        let until = self.last_silent + self.latest_answer + self.latest_answer / 4;
+        let holds = now < until && self.candidates.iter().take(edge).any(Candidate::is_listened_to);
+        self.hold_until = holds.then_some(until);
+        holds
     }
 }

@@ -39,6 +39,9 @@ use crate::vocabulary::operation_events::{Contact, EndedLookup, Outcome, Start};
 use crate::vocabulary::request_events::{Answer, Failure, Response};
 use crate::vocabulary::time::{Instant, earlier};
 
+/// How many nodes of the table a lookup gets at a time that has nobody left to ask, after the closest ones.
+const FURTHER_SEEDS: usize = 40;
+
 /// The operations and the routing table of one node. `T` is the task of its operations: a lookup, or several
 /// kinds.
 #[derive(Clone, Debug)]
@@ -82,6 +85,10 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         loop {
             if let Some(check) = self.operations.settle(call) {
                 self.routing.send_check(call, check);
+            } else if let Some((id, key, given)) = self.operations.take_starved() {
+                let further = self.routing.table.closest(key).skip(given).take(FURTHER_SEEDS);
+                let further = further.map(|entry| entry.node().clone()).collect();
+                self.operations.feed(call, id, further);
             } else if let Some(ended) = self.operations.take_ended() {
                 self.lookup_ended(call, ended);
             } else if let Some(due) = self.routing.due_lookup(call.now) {
@@ -219,11 +226,17 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         let Self { operations, routing, .. } = self;
         let now = call.now;
         let Some(pending) = call.requests.get(request) else { return };
-        let Purpose::Operation(op_request) = pending.purpose else {
-            let names_nodes = !answer.closer.is_empty();
-            let link = routing.check_ended(call, request, ending, names_nodes, context);
-            routing.offer_candidates(call, &answer.closer, || context.map_or(link, context::detached));
-            return;
+        let op_request = match pending.purpose {
+            Purpose::Operation(op_request) => op_request,
+            Purpose::Listening(listener) => {
+                return self.answered_late(call, listener, request, &answer, ending, context);
+            }
+            Purpose::Check(_) => {
+                let names_nodes = !answer.closer.is_empty();
+                let link = routing.check_ended(call, request, ending, names_nodes, context);
+                routing.offer_candidates(call, &answer.closer, || context.map_or(link, context::detached));
+                return;
+            }
         };
         let (id, round_trip) = (op_request.operation, call.round_trip(pending));
         // Seeds of a bootstrap were chosen by the caller, and may know no node yet.
@@ -247,6 +260,38 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         operations.answered(call, id, request, answer, ending);
     }
 
+    /// A request was answered whose lookup has ended: the routing table learns of the node and of those that it names.
+    #[cold]
+    #[inline(never)]
+    fn answered_late<'a, E: EmitsRouting<F> + EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'a, F, E>,
+        listener: u32,
+        request: RequestId,
+        answer: &Answer<F>,
+        ending: Ending,
+        context: Option<&'a Context>,
+    ) {
+        let Self { operations, routing, .. } = self;
+        let Some((operation, pending)) = operations.listens_for(listener).zip(call.requests.get(request))
+        else {
+            return;
+        };
+        let (node, round_trip) = (pending.node.clone(), call.round_trip(pending));
+        if let Some(context) = context {
+            call.cause = Cause::event(operation, context);
+        }
+        let Some((_, link)) = operations.end_listening(call, listener, request, ending) else { return };
+        let is_new = !routing.refresh(call.now, &node, round_trip) && routing.qualifies(&answer.closer);
+        if is_new && !answer.closer.is_empty() {
+            routing.serves_again(&node);
+        }
+        if is_new && routing.would_admit(&node) {
+            routing.offer_live(call, &node, round_trip, || link.clone());
+        }
+        routing.offer_candidates(call, &answer.closer, || link);
+    }
+
     /// A request failed, or the node rejected it.
     fn failed<'a, E: EmitsRouting<F> + EmitsOperation<F, T>>(
         &mut self,
@@ -258,19 +303,30 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         let Self { operations, routing, .. } = self;
         let Some(pending) = call.requests.get(request) else { return };
         let node = pending.node.clone();
-        let Purpose::Operation(OperationRequest { operation: id, .. }) = pending.purpose else {
-            let is_gone = failure == Failure::Gone && routing.was_asked_where_it_is(&node);
-            routing.check_ended(call, request, Ending::Failed, false, Some(context));
-            if is_gone {
-                // A candidate stays: it waits only if it has told where it is since its check began.
-                routing.gone_from_table(call, &node, || context::detached(context));
+        let (id, listener) = match pending.purpose {
+            Purpose::Operation(OperationRequest { operation, .. }) => (operation, None),
+            Purpose::Listening(number) => match operations.listens_for(number) {
+                Some(operation) => (operation, Some(number)),
+                None => return,
+            },
+            Purpose::Check(_) => {
+                let is_gone = failure == Failure::Gone && routing.was_asked_where_it_is(&node);
+                routing.check_ended(call, request, Ending::Failed, false, Some(context));
+                if is_gone {
+                    // A candidate stays: it waits only if it has told where it is since its check began.
+                    routing.gone_from_table(call, &node, || context::detached(context));
+                }
+                return;
             }
-            return;
         };
         let round_trip = call.round_trip(pending);
         call.cause = Cause::event(id, context);
         let cause = call.cause;
-        let link = || operations.detached_context(&cause, id).unwrap_or(Context::NONE);
+        let link = || match listener {
+            Some(number) => operations.listener_context(&cause, number),
+            None => operations.detached_context(&cause, id),
+        };
+        let link = || link().unwrap_or(Context::NONE);
         let failure_of_entry = routing.was_asked_where_it_is(&node);
         match &failure {
             // A node that rejects a request is live.
@@ -286,7 +342,12 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
             Failure::ConnectionRefused => routing.count_failure(call, &node, link),
             Failure::Gone => routing.gone(call, &node, link),
         }
-        operations.failed(call, id, request, failure);
+        match listener {
+            Some(number) => {
+                operations.end_listening(call, number, request, Ending::Failed);
+            }
+            None => operations.failed(call, id, request, failure),
+        }
     }
 
     /// Handles what the driver reports about nodes and about this one.

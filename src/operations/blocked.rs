@@ -1,24 +1,24 @@
 //! [`BlockedOperations`]: operations that could not submit a request, because the request queue was full.
 
 use crate::collections::indexed_heap::IndexedHeap;
-use crate::requests::request_queue::RequestQueue;
+use crate::requests::request_queue::{Precedence, RequestQueue};
 use crate::vocabulary::family::Family;
-use crate::vocabulary::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Running operations that could not submit a request, because the request queue was full. Each is retried when
 /// its submission may succeed, and not before, so that the cost of a call does not grow with their number. They
-/// are ordered by the deadline of the request that they want to submit, and identified by their slot in the pool.
+/// are ordered by the deadline of the request that they want to submit, then by arrival, and identified by their slot in
+/// the pool.
 #[derive(Clone, Debug)]
 pub(super) struct BlockedOperations<F: Family> {
-    /// All of them, by deadline. Space in the queue unblocks any.
-    all: IndexedHeap<Instant>,
-    /// Those whose node was not busy, by deadline. Free capacity in total unblocks them too.
-    node_free: IndexedHeap<Instant>,
-    /// Those whose node was busy, by node and deadline. Free capacity at that node unblocks them.
-    node_busy: BTreeSet<(F::Key, Instant, u32)>,
-    /// By slot: the node and deadline of its entry in `node_busy`.
-    busy_entries: BTreeMap<u32, (F::Key, Instant)>,
+    /// All of them, by precedence. Space in the queue unblocks any.
+    all: IndexedHeap<Precedence>,
+    /// Those whose node was not busy, by precedence. Free capacity in total unblocks them too.
+    node_free: IndexedHeap<Precedence>,
+    /// Those whose node was busy, by node and precedence. Free capacity at that node unblocks them.
+    node_busy: BTreeSet<(F::Key, Precedence, u32)>,
+    /// By slot: the node and precedence of its entry in `node_busy`.
+    busy_entries: BTreeMap<u32, (F::Key, Precedence)>,
 }
 
 impl<F: Family> BlockedOperations<F> {
@@ -36,7 +36,7 @@ impl<F: Family> BlockedOperations<F> {
     pub(super) fn insert<P>(
         &mut self,
         slot: u32,
-        deadline: Instant,
+        precedence: Precedence,
         busy: Option<F::Key>,
         requests: &mut RequestQueue<F, P>,
     ) {
@@ -44,12 +44,12 @@ impl<F: Family> BlockedOperations<F> {
         if let Some(node) = busy {
             requests.watch_node(node);
         }
-        self.all.set(slot, deadline);
+        self.all.set(slot, precedence);
         match busy {
-            None => self.node_free.set(slot, deadline),
+            None => self.node_free.set(slot, precedence),
             Some(node) => {
-                self.node_busy.insert((node, deadline, slot));
-                self.busy_entries.insert(slot, (node, deadline));
+                self.node_busy.insert((node, precedence, slot));
+                self.busy_entries.insert(slot, (node, precedence));
             }
         }
     }
@@ -57,9 +57,9 @@ impl<F: Family> BlockedOperations<F> {
     pub(super) fn remove<P>(&mut self, slot: u32, requests: &mut RequestQueue<F, P>) {
         if self.all.clear(slot)
             && !self.node_free.clear(slot)
-            && let Some((node, deadline)) = self.busy_entries.remove(&slot)
+            && let Some((node, precedence)) = self.busy_entries.remove(&slot)
         {
-            self.node_busy.remove(&(node, deadline, slot));
+            self.node_busy.remove(&(node, precedence, slot));
             if self.first_waiter(node).is_none() {
                 requests.unwatch_node(node);
             }
@@ -93,14 +93,14 @@ impl<F: Family> BlockedOperations<F> {
 
     /// The first operation that waits for this node.
     fn first_waiter(&self, node: F::Key) -> Option<u32> {
-        let (of, _, slot) = self.node_busy.range((node, Instant::ORIGIN, 0)..).next()?;
+        let (of, _, slot) = self.node_busy.range((node, Precedence::FIRST, 0)..).next()?;
         (*of == node).then_some(*slot)
     }
 
     /// Gives precedence to the first operation whose submission may succeed now: the request queue does not accept
-    /// submissions with a later deadline. To be called before an operation or a check submits requests.
+    /// submissions that come after it. To be called before an operation or a check submits requests.
     pub(super) fn set_precedence<P>(&self, requests: &mut RequestQueue<F, P>) {
         let eligible = if requests.has_queue_space() { &self.all } else { &self.node_free };
-        requests.set_precedence(eligible.peek().map(|(deadline, _)| deadline));
+        requests.set_precedence(eligible.peek().map(|(precedence, _)| precedence));
     }
 }

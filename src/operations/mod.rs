@@ -11,6 +11,7 @@
 
 pub(crate) mod blocked;
 pub(crate) mod config;
+pub(crate) mod listener;
 pub(crate) mod machine;
 pub(crate) mod operation;
 pub(crate) mod pool;

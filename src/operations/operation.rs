@@ -5,12 +5,13 @@
 //! that may change what the task wants returns a [`Status`], which the pool applies.
 
 use crate::context::Context;
+use crate::operations::listener::Listener;
 use crate::operations::task::{EmitsOperation, Found, NoAnswer, OperationEnd, Task, TaskStep};
 use crate::requests::call_context::{CallContext, OperationCause};
-use crate::requests::in_flight_table::{Expired, RequestList};
+use crate::requests::in_flight_table::RequestList;
 use crate::requests::purpose::{NodeRef, OperationRequest, Purpose};
 use crate::requests::request_queue::{
-    Ending, PendingRequest, Recipient, RequestQueue, SubmitError, Submitted,
+    Ending, Expired, PendingRequest, Recipient, RequestQueue, SubmitError, Submitted,
 };
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::{OperationId, RequestId};
@@ -39,6 +40,8 @@ pub(crate) enum Status<K> {
         /// The deadline of that request, by which blocked operations are ordered.
         until: Instant,
     },
+    /// It has nobody left to ask, and wants further nodes to begin with.
+    Starved,
     /// It has what the caller wants, and can go on as a side effect in the background.
     Returns,
     Ends(Outcome),
@@ -149,8 +152,9 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
             match self.task.next(call.now) {
                 TaskStep::Ask { node_ref, node, hop, is_hedge, no_soft_limit, until } => {
                     let asked = OperationRequest { operation: self.id, node: node_ref, hop };
+                    let arrival = self.id.handle().generation;
                     let (to, purpose) =
-                        (Recipient { node, is_hedge, no_soft_limit }, Purpose::Operation(asked));
+                        (Recipient { node, is_hedge, no_soft_limit, arrival }, Purpose::Operation(asked));
                     let until = until.min(self.deadline);
                     match call.requests.submit(call.now, &mut self.own_requests, until, to, purpose) {
                         Ok(Submitted::Sent(id, deadline)) => self.send(call, id, deadline),
@@ -167,10 +171,26 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
                 }
                 TaskStep::Abandon { lookup } => self.abandon(call, lookup),
                 TaskStep::Wait => return Status::Continues,
+                TaskStep::Starved => return Status::Starved,
                 TaskStep::Return => return Status::Returns,
                 TaskStep::Done(outcome) => return Status::Ends(outcome),
             }
         }
+    }
+
+    /// See [`Task::wants`].
+    pub(crate) fn wants(&self) -> Option<(F::Key, usize)> {
+        self.task.wants()
+    }
+
+    /// Goes on with further nodes to begin with, or without.
+    pub(crate) fn feed<E: EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        seeds: Vec<F::Node>,
+    ) -> Status<F::Key> {
+        self.task.add_seeds(seeds);
+        self.advance(call)
     }
 
     /// Cancels the requests of a lookup that is over.
@@ -307,9 +327,14 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         due: Expired,
     ) -> Status<F::Key> {
         match due {
-            Expired::Soft(id) => {
-                if let Some(asked) = call.requests.get(id).and_then(|request| request.purpose.operation()) {
-                    self.task.slow(asked.node);
+            Expired::Soft { request, may_repeat } => self.slow(call, request, may_repeat),
+            Expired::Repeat(request) => self.slow(call, request, true),
+            Expired::Silent { request, is_capped } => {
+                if let Some(pending) = call.requests.get(request)
+                    && let Some(asked) = pending.purpose.operation()
+                {
+                    let sent = pending.sent_at();
+                    self.task.missed(asked.node, NoAnswer::Silent { sent, is_capped });
                 }
             }
             Expired::Hard(id) if call.requests.get(id).is_some_and(PendingRequest::bound_by_operation) => {
@@ -318,6 +343,13 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
             Expired::Hard(id) => self.fail_timed_out(call, id),
         }
         self.advance(call)
+    }
+
+    /// A request has passed its soft limit, or its node may be asked again.
+    fn slow<E>(&mut self, call: &CallContext<'_, F, E>, id: RequestId, may_repeat: bool) {
+        if let Some(asked) = call.requests.get(id).and_then(|request| request.purpose.operation()) {
+            self.task.slow(asked.node, may_repeat);
+        }
     }
 
     /// The deadline of a request has passed: its own time-out, if it was sent. A request that waits has the
@@ -333,7 +365,8 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         }
         let elapsed = request.age(call.now);
         self.stats.timed_out += 1;
-        self.task.missed(asked.node, NoAnswer::TimedOut);
+        let miss = if request.is_silent() { NoAnswer::TimedOutSilently } else { NoAnswer::TimedOut };
+        self.task.missed(asked.node, miss);
         self.emit_cancel(call, id, request.node.clone(), CancelReason::TimedOut);
         self.report(call, (id, request.node), asked, elapsed, RequestOutcome::TimedOut);
     }
@@ -346,9 +379,12 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         call: &mut CallContext<'_, F, E>,
         id: RequestId,
     ) {
-        if let Some(asked) = call.requests.get(id).and_then(|request| request.purpose.operation()).copied() {
+        if let Some(request) = call.requests.get(id)
+            && let Some(asked) = request.purpose.operation().copied()
+        {
+            let miss = if request.is_silent() { NoAnswer::TimedOutSilently } else { NoAnswer::TimedOut };
             self.cancel_request(call, id, CancelReason::OperationEnded);
-            self.task.missed(asked.node, NoAnswer::TimedOut);
+            self.task.missed(asked.node, miss);
         }
     }
 
@@ -382,7 +418,7 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         self.deadline = deadline;
         // Requests that were sent keep their deadlines. Waiting requests get the new one: of the lookup, or of the
         // side effect.
-        let lookup_deadline = self.timer();
+        let lookup_deadline = self.task.lookup_deadline().map_or(deadline, |at| at.min(deadline));
         let until = |request: &PendingRequest<F, Purpose>| {
             let node_ref = request.purpose.operation().map(|asked| asked.node);
             if node_ref.is_some_and(|node_ref| node_ref.lookup().is_some()) {
@@ -392,6 +428,31 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
             }
         };
         call.requests.set_waiting_deadlines(self.own_requests, until);
+    }
+
+    /// If it is a lookup that ends by itself, moves its requests that are past their soft limit to a listener, whose number in
+    /// the pool will be `number`. `None` if there are none, or if the queue has no room.
+    pub(crate) fn listen_on<E>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        outcome: Outcome,
+        number: u32,
+    ) -> Option<Listener> {
+        if matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped) || !self.task.listens_on() {
+            return None;
+        }
+        let is_slow = |request: &PendingRequest<F, Purpose>| request.is_slow();
+        let mut listener: Option<Listener> = None;
+        while let Some(id) = call.requests.find(self.own_requests, is_slow) {
+            let listener =
+                listener.get_or_insert_with(|| Listener::new(self.id, self.initiator, &self.context));
+            let purpose = Purpose::Listening(number);
+            if !call.requests.listen_on(&mut self.own_requests, &mut listener.requests, id, purpose) {
+                break;
+            }
+            listener.waits_for += 1;
+        }
+        listener.filter(|listener| listener.waits_for > 0)
     }
 
     /// Cancels all requests, and emits the finish if the operation is the caller's. Returns the result of a lookup

@@ -11,12 +11,12 @@ use crate::collections::seeded_hash::SeededHash;
 use crate::context::{Cause, Context};
 use crate::operations::blocked::BlockedOperations;
 use crate::operations::config::PoolConfig;
+use crate::operations::listener::Listener;
 use crate::operations::operation::{AcceptedStart, Operation, Status};
 use crate::operations::task::{EmitsOperation, Task};
 use crate::requests::call_context::{CallContext, OperationCause};
-use crate::requests::in_flight_table::Expired;
 use crate::requests::purpose::{OperationRequest, Purpose, ReleasedCheck};
-use crate::requests::request_queue::Ending;
+use crate::requests::request_queue::{Ending, Expired, Precedence};
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::{OperationId, RequestId};
@@ -29,6 +29,7 @@ use crate::vocabulary::time::Instant;
 use crate::{context, deadline};
 use core::time::Duration;
 use opentelemetry::trace::SpanContext;
+use slab::Slab;
 use std::collections::HashMap;
 
 /// All live operations, each with a task `T`. The request queue belongs to the machine, and is passed in the
@@ -54,6 +55,12 @@ pub(crate) struct OperationPool<F: Family, T> {
     crawls: usize,
     /// The limits of operations that go on in the background.
     background: Background,
+    /// Lookups that have ended, and whose slow requests are still listened to.
+    listeners: Slab<Listener>,
+    /// Whether operations that have nobody left to ask are given further nodes to begin with.
+    feeds: bool,
+    /// Those that wait for it, within one call.
+    starved: Vec<OperationId>,
     /// Results of ended lookups that the machine itself uses, until they are taken.
     ended: Vec<EndedLookup<F>>,
 }
@@ -108,9 +115,17 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
             running: 0,
             crawls: 0,
             background: Background::default(),
+            listeners: Slab::new(),
+            feeds: false,
+            starved: Vec::new(),
             ended: Vec::new(),
             config,
         })
+    }
+
+    /// The same pool, of a machine that [feeds](Self::take_starved) operations that have nobody left to ask.
+    pub(crate) fn with_food(self) -> Self {
+        Self { feeds: true, ..self }
     }
 
     /// The same pool, whose operations may go on in the background after their finish.
@@ -300,11 +315,15 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         }
         self.blocked.set_precedence(call.requests);
         let due = call.requests.expire(call.now)?;
-        let (Expired::Soft(due_id) | Expired::Hard(due_id)) = due;
+        let (Expired::Soft { request: due_id, .. }
+        | Expired::Repeat(due_id)
+        | Expired::Silent { request: due_id, .. }
+        | Expired::Hard(due_id)) = due;
         let request = call.requests.get(due_id)?;
         let asked = match request.purpose {
             Purpose::Operation(asked) => asked,
             Purpose::Check(_) => return Some(TimeEffect::Check(due_id)),
+            Purpose::Listening(listener) => return Some(self.listened_in_vain(call, listener, due_id)),
         };
         if matches!(due, Expired::Hard(_)) && request.is_answered_in_part() && !request.bound_by_operation() {
             return Some(TimeEffect::Incomplete(due_id));
@@ -326,6 +345,50 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         Some(effect)
     }
 
+    /// A request that was listened to has reached its deadline.
+    fn listened_in_vain<E: EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        listener: u32,
+        request: RequestId,
+    ) -> TimeEffect<F> {
+        let Some(pending) = call.requests.get(request) else { return TimeEffect::Internal };
+        if pending.bound_by_operation() {
+            // It had no more time because its operation had not: no failure of the node (deadline rule 6).
+            self.end_listening(call, listener, request, Ending::Cancelled);
+            return TimeEffect::Internal;
+        }
+        if pending.is_answered_in_part() {
+            return TimeEffect::Incomplete(request);
+        }
+        match self.end_listening(call, listener, request, Ending::TimedOut) {
+            Some((node, context)) => TimeEffect::TimedOut(node, context),
+            None => TimeEffect::Internal,
+        }
+    }
+
+    /// A request that was listened to has ended. Returns its node, and the context of the side effects that follow.
+    pub(crate) fn end_listening<E: EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        number: u32,
+        request: RequestId,
+        ending: Ending,
+    ) -> Option<(F::Node, Context)> {
+        let listener = self.listeners.get_mut(number as usize)?;
+        let ended = listener.end(call, request, ending)?;
+        let context = listener.context(&call.cause);
+        if listener.waits_for == 0 {
+            self.listeners.remove(number as usize);
+        }
+        Some((ended.node, context))
+    }
+
+    /// The ended operation that a listener listens for.
+    pub(crate) fn listens_for(&self, number: u32) -> Option<OperationId> {
+        self.listeners.get(number as usize).map(|listener| listener.operation)
+    }
+
     /// Handles a response, in a machine that has no liveness checks.
     pub(crate) fn respond<'a, E: EmitsOperation<F, T>>(
         &mut self,
@@ -337,12 +400,28 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         let Response { request, result, .. } = response;
         let Some(pending) = call.requests.match_response(request) else { return };
         let had_parts = pending.is_answered_in_part();
-        let Some(OperationRequest { operation, .. }) = pending.purpose.operation().copied() else { return };
-        call.cause = Cause::event(operation, context);
-        match result {
+        let purpose = pending.purpose;
+        let result = match result {
             Ok(answer) if answer.is_part => {
                 call.requests.keep_part(call.now, request, (call.arrived, call.dialed), answer.closer);
+                return;
             }
+            result => result,
+        };
+        let operation = match purpose {
+            Purpose::Operation(OperationRequest { operation, .. }) => operation,
+            Purpose::Listening(listener) => {
+                if let Some(operation) = self.listens_for(listener) {
+                    call.cause = Cause::event(operation, context);
+                }
+                let ending = if result.is_ok() { Ending::Answered } else { Ending::Failed };
+                self.end_listening(call, listener, request, ending);
+                return;
+            }
+            Purpose::Check(_) => return,
+        };
+        call.cause = Cause::event(operation, context);
+        match result {
             Ok(mut answer) => {
                 if had_parts {
                     call.requests.join_parts(request, &mut answer.closer);
@@ -370,10 +449,15 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
     #[cold]
     #[inline(never)]
     fn incomplete<E: EmitsOperation<F, T>>(&mut self, call: &mut CallContext<'_, F, E>, request: RequestId) {
-        if let Some(asked) = call.requests.get(request).and_then(|known| known.purpose.operation()) {
-            let operation = asked.operation;
-            let answer = call.requests.take_parts(request);
-            self.answered(call, operation, request, answer, Ending::Incomplete);
+        match call.requests.get(request).map(|known| known.purpose) {
+            Some(Purpose::Operation(OperationRequest { operation, .. })) => {
+                let answer = call.requests.take_parts(request);
+                self.answered(call, operation, request, answer, Ending::Incomplete);
+            }
+            Some(Purpose::Listening(listener)) => {
+                self.end_listening(call, listener, request, Ending::Incomplete);
+            }
+            Some(Purpose::Check(_)) | None => {}
         }
     }
 
@@ -402,6 +486,8 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
                         }
                     }
                     Purpose::Check(check) => return Some(ReleasedCheck { check, request, deadline }),
+                    // Never released: it was sent long ago.
+                    Purpose::Listening(_) => {}
                 }
             } else {
                 let slot = self.blocked.next_ready(call.requests)?;
@@ -432,6 +518,11 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
     /// The earliest timer of an operation.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.timers.peek().map(|(at, _)| at)
+    }
+
+    /// The context of a side effect of a listener (context rule 4).
+    pub(crate) fn listener_context(&self, cause: &OperationCause<'_>, number: u32) -> Option<Context> {
+        self.listeners.get(number as usize).map(|listener| listener.context(cause))
     }
 
     /// The context of a side effect of a live operation (context rule 4).
@@ -488,7 +579,12 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
             Status::Returns => return self.move_to_background(call, id),
             // Ordered by the same deadline as the request queue compares with the precedence deadline: the
             // operation that comes first here must not be rejected there.
-            Status::Blocked { busy, until } => self.blocked.insert(slot, until, busy, call.requests),
+            Status::Blocked { busy, until } => {
+                let precedence = Precedence { deadline: until, arrival: id.handle().generation };
+                self.blocked.insert(slot, precedence, busy, call.requests);
+            }
+            Status::Starved if self.feeds => self.starved.push(id),
+            Status::Starved => return self.feed(call, id, Vec::new()),
             Status::Continues => {}
         }
         if let Some(operation) = self.operations.get_mut(id.handle()) {
@@ -498,6 +594,27 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
                 self.timers.set(slot, timer);
             }
         }
+    }
+
+    /// Takes an operation that has nobody left to ask, with the key that it wants the closest nodes of, and how many it
+    /// has been given. The machine must then [feed](Self::feed) it.
+    pub(crate) fn take_starved(&mut self) -> Option<(OperationId, F::Key, usize)> {
+        while let Some(id) = self.starved.pop() {
+            if let Some((key, given)) = self.operations.get(id.handle()).and_then(Operation::wants) {
+                return Some((id, key, given));
+            }
+        }
+        None
+    }
+
+    /// Gives an operation further nodes to begin with.
+    pub(crate) fn feed<E: EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        id: OperationId,
+        seeds: Vec<F::Node>,
+    ) {
+        self.resume(call, id.handle().slot(), |operation, call| operation.feed(call, seeds));
     }
 
     /// Finishes an operation for the caller. Its remaining work goes on as a side effect, if the limits of the
@@ -532,7 +649,7 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         outcome: Outcome,
     ) {
         let slot = id.handle().slot();
-        let Some(operation) = self.operations.remove(id.handle()) else { return };
+        let Some(mut operation) = self.operations.remove(id.handle()) else { return };
         self.timers.clear(slot);
         self.blocked.remove(slot, call.requests);
         match operation.initiator {
@@ -546,6 +663,11 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
             _ => {}
         }
         self.crawls -= usize::from(operation.is_crawl());
+        let number = self.listeners.vacant_key();
+        let listener = u32::try_from(number).ok().and_then(|slot| operation.listen_on(call, outcome, slot));
+        if let Some(listener) = listener {
+            self.listeners.insert(listener);
+        }
         self.ended.extend(operation.finish(call, outcome));
     }
 }

@@ -33,6 +33,8 @@ pub(crate) enum TaskStep<F: Family> {
     Abandon { lookup: u16 },
     /// Wait for the answers of the nodes asked.
     Wait,
+    /// It has nobody left to ask: give it [further nodes](Task::add_seeds) to begin with.
+    Starved,
     /// Finish the operation for the caller, and go on as a side effect in the background.
     Return,
     /// End the operation.
@@ -60,6 +62,16 @@ pub(crate) trait Task<F: Family>: Sized {
     /// The next step. The operation calls it until it returns neither `Ask` nor `Abandon`.
     fn next(&mut self, now: Instant) -> TaskStep<F>;
 
+    /// After [`TaskStep::Starved`]: the key that it wants the closest nodes of, and how many of these it has been given.
+    fn wants(&self) -> Option<(F::Key, usize)> {
+        None
+    }
+
+    /// Further nodes to begin with, after [`TaskStep::Starved`]; if there are none, it does not starve again.
+    fn add_seeds(&mut self, seeds: Vec<F::Node>) {
+        let _ = seeds;
+    }
+
     /// Reverts the last [`TaskStep::Ask`], for this node, whose request was not accepted: the node counts as not
     /// asked.
     fn take_back(&mut self, node_ref: NodeRef);
@@ -77,7 +89,7 @@ pub(crate) trait Task<F: Family>: Sized {
         answer: &mut Answer<F>,
     ) -> u8;
 
-    /// A request to the node ended without an answer.
+    /// A request to the node ended without an answer, or is silent.
     fn missed(&mut self, node_ref: NodeRef, miss: NoAnswer);
 
     /// The node is alive and refused the request. The default treats this as a failure.
@@ -91,16 +103,27 @@ pub(crate) trait Task<F: Family>: Sized {
     fn withdrawn(&mut self, node_ref: NodeRef);
 
     /// A request to the node has passed its soft limit: it no longer occupies a concurrency slot, but may still be
-    /// answered.
-    fn slow(&mut self, node_ref: NodeRef);
+    /// answered. `may_repeat`: from now on the node may be asked again; then this is called a second time, unless it
+    /// was so the first time.
+    fn slow(&mut self, node_ref: NodeRef, may_repeat: bool);
 
     /// Whether it counts towards the limit on crawls, which take far more memory than other operations.
     fn is_crawl(&self) -> bool {
         false
     }
 
+    /// Whether its slow requests are listened to after its end.
+    fn listens_on(&self) -> bool {
+        false
+    }
+
     /// When [`elapse`](Task::elapse) is to be called, if that is before the operation's deadline.
     fn timer(&self) -> Option<Instant> {
+        None
+    }
+
+    /// When the lookups within it end, if that is before the operation's deadline.
+    fn lookup_deadline(&self) -> Option<Instant> {
         None
     }
 
@@ -148,11 +171,17 @@ pub(crate) struct Found<'a, F: Family> {
     pub(crate) closest: &'a mut Vec<Contact<F>>,
 }
 
-/// How a request without an answer ended.
+/// How a request without an answer ended, or that it is silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
-    /// It timed out. The message may have been lost, so the node may be asked again.
+    /// Its patience has passed, while an answer is still accepted; it was sent at `sent`. `is_capped`: the configured maximum
+    /// has shortened the patience. The message may have been
+    /// lost, so the node may be asked again.
+    Silent { sent: Instant, is_capped: bool },
+    /// It timed out, and no patience had passed before. The message may have been lost, so the node may be asked again.
     TimedOut,
+    /// It timed out, and its patience had passed before.
+    TimedOutSilently,
     /// It failed, was rejected, or was never sent.
     Failed,
 }

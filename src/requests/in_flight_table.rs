@@ -21,8 +21,6 @@ pub(crate) struct InFlightTable<T> {
 #[derive(Clone, Debug)]
 struct Entry<T> {
     payload: T,
-    /// While the timer is set to the soft limit: the deadline, which it is set to next.
-    hard_deadline: Option<Instant>,
     previous: u32,
     next: u32,
 }
@@ -34,15 +32,6 @@ pub(crate) struct RequestList(u32);
 
 impl RequestList {
     pub(crate) const EMPTY: Self = Self(NONE);
-}
-
-/// A timer of a request that has expired.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Expired {
-    /// The soft limit has passed. An answer is still accepted.
-    Soft(RequestId),
-    /// The deadline has passed. The request stays in the table until the caller [closes](InFlightTable::close) it.
-    Hard(RequestId),
 }
 
 impl<T> InFlightTable<T> {
@@ -57,8 +46,7 @@ impl<T> InFlightTable<T> {
 
     /// Adds a request to the table and to the list of its owner, without a timer.
     pub(crate) fn open(&mut self, owned: &mut RequestList, payload: T) -> RequestId {
-        let handle =
-            self.requests.insert(Entry { payload, hard_deadline: None, previous: NONE, next: owned.0 });
+        let handle = self.requests.insert(Entry { payload, previous: NONE, next: owned.0 });
         if let Some(next) = self.requests.at_mut(owned.0) {
             next.previous = handle.slot();
         }
@@ -66,13 +54,11 @@ impl<T> InFlightTable<T> {
         RequestId::new(handle)
     }
 
-    /// Sets the request's timer: to the soft limit, if there is one before the deadline, and after that to the
-    /// deadline.
-    pub(crate) fn arm(&mut self, request: RequestId, soft: Option<Instant>, deadline: Instant) {
-        if let Some(entry) = self.requests.get_mut(request.handle()) {
-            let soft = soft.filter(|soft| *soft < deadline);
-            entry.hard_deadline = soft.map(|_| deadline);
-            self.timers.set(request.handle().slot(), soft.unwrap_or(deadline));
+    /// Sets the request's timer.
+    #[inline]
+    pub(crate) fn arm(&mut self, request: RequestId, at: Instant) {
+        if self.requests.get(request.handle()).is_some() {
+            self.timers.set(request.handle().slot(), at);
         }
     }
 
@@ -108,6 +94,25 @@ impl<T> InFlightTable<T> {
         Some(entry.payload)
     }
 
+    /// Moves a request from the list that it was opened in to that of another owner.
+    pub(crate) fn transfer(&mut self, from: &mut RequestList, to: &mut RequestList, request: RequestId) {
+        let slot = request.handle().slot();
+        let Some(entry) = self.requests.get_mut(request.handle()) else { return };
+        let (previous, next) = (entry.previous, entry.next);
+        (entry.previous, entry.next) = (NONE, to.0);
+        match self.requests.at_mut(previous) {
+            Some(previous) => previous.next = next,
+            None => from.0 = next,
+        }
+        if let Some(next) = self.requests.at_mut(next) {
+            next.previous = previous;
+        }
+        if let Some(first) = self.requests.at_mut(to.0) {
+            first.previous = slot;
+        }
+        to.0 = slot;
+    }
+
     /// The requests of this owner, newest first.
     pub(crate) fn owned_by(&self, owned: RequestList) -> impl Iterator<Item = (RequestId, &T)> {
         let mut slot = owned.0;
@@ -118,19 +123,11 @@ impl<T> InFlightTable<T> {
         })
     }
 
-    /// The next timer that is due by `now`, earliest first. A soft limit sets the timer to the deadline.
-    pub(crate) fn expire(&mut self, now: Instant) -> Option<Expired> {
-        let (_, slot) = self.timers.pop_until(now)?;
-        let (handle, _) = self.requests.at(slot)?;
-        let request = RequestId::new(handle);
-        let entry = self.requests.get_mut(handle)?;
-        Some(match entry.hard_deadline.take() {
-            Some(deadline) => {
-                self.timers.set(slot, deadline);
-                Expired::Soft(request)
-            }
-            None => Expired::Hard(request),
-        })
+    /// The next request whose timer is due by `now`, earliest first, and when it was. It stays in the table, without a
+    /// timer, until the caller [arms](InFlightTable::arm) or [closes](InFlightTable::close) it.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<(Instant, RequestId)> {
+        let (at, slot) = self.timers.pop_until(now)?;
+        self.requests.at(slot).map(|(handle, _)| (at, RequestId::new(handle)))
     }
 
     /// The earliest time at which [`expire`](InFlightTable::expire) will return something.
@@ -148,26 +145,20 @@ mod tests {
     }
 
     #[test]
-    fn soft_then_hard_and_exact_in_between() {
+    fn timers_are_exact() {
         let (mut table, mut owned) = (InFlightTable::new(), RequestList::EMPTY);
         let request = table.open(&mut owned, ());
         assert_eq!(table.next_timeout(), None);
-        table.arm(request, Some(at(5)), at(9));
+        table.arm(request, at(5));
         assert_eq!(table.next_timeout(), Some(at(5)));
         assert!(table.expire(at(4)).is_none());
-        assert!(matches!(table.expire(at(5)), Some(Expired::Soft(r)) if r == request));
-        assert_eq!(table.next_timeout(), Some(at(9)));
-        assert!(matches!(table.expire(at(20)), Some(Expired::Hard(r)) if r == request));
+        assert_eq!((table.expire(at(5)), table.next_timeout()), (Some((at(5), request)), None));
+        table.arm(request, at(9));
+        assert_eq!(table.expire(at(20)), Some((at(9), request)));
         assert_eq!(table.close(&mut owned, request), Some(()));
         assert_eq!((table.len(), table.next_timeout()), (0, None));
-    }
-
-    #[test]
-    fn a_soft_limit_at_the_deadline_is_none() {
-        let (mut table, mut owned) = (InFlightTable::new(), RequestList::EMPTY);
-        let request = table.open(&mut owned, ());
-        table.arm(request, Some(at(9)), at(9));
-        assert!(matches!(table.expire(at(9)), Some(Expired::Hard(_))));
+        table.arm(request, at(30));
+        assert_eq!(table.next_timeout(), None, "a request that has ended has no timer");
     }
 
     #[test]
@@ -176,12 +167,14 @@ mod tests {
         let (mut a, mut b) = (RequestList::EMPTY, RequestList::EMPTY);
         let ids: Vec<_> = (0..6).map(|i| table.open(if i % 2 == 0 { &mut a } else { &mut b }, i)).collect();
         table.close(&mut a, ids[2]);
+        table.transfer(&mut b, &mut a, ids[3]);
+        table.transfer(&mut a, &mut b, ids[0]);
         let mut left = Vec::new();
         for requests_of in [&mut a, &mut b] {
             let requests: Vec<_> = table.owned_by(*requests_of).map(|(request, _)| request).collect();
             left.extend(requests.into_iter().filter_map(|request| table.close(requests_of, request)));
         }
-        assert_eq!(left, [4, 0, 5, 3, 1]);
+        assert_eq!(left, [3, 4, 0, 5, 1]);
         assert_eq!((table.owned_by(a).count(), table.owned_by(b).count()), (0, 0));
         assert_eq!(table.len(), 0);
     }

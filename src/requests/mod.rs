@@ -1,11 +1,62 @@
 //! Requests: the queue, the limits and the time-outs that all machines with requests have in common.
 //!
 //! One request queue per machine keeps the limits on requests in flight, per node and in total, over an in-flight
-//! table with the timers. An estimate of the round-trip time adapts the time-outs. The queue refuses requests to banned
+//! table with the timers. A model of round trips says how long to wait. The queue refuses requests to banned
 //! nodes, and to this node's own keys. The purpose of a request is plain data, interpreted by the modules that submit
 //! requests: this module knows neither operations nor the routing table, and decides nothing about which node is asked.
 //!
 //! [`Network`](network::Network) offers the queue alone, as a machine.
+//!
+//! # How long to wait for an answer
+//!
+//! How soon a lookup turns to somebody else, until when it waits for a node before it goes on without it, and until when an
+//! answer is welcome are three questions with three answers. A request passes these limits, in this order:
+//!
+//! | limit | what it means | how long |
+//! | --- | --- | --- |
+//! | soft limit | it frees its concurrency slot: the next node is asked | the median of the latest answers (56 %), at most twice the time within which 25 % come |
+//! | repeat | its node may be asked again, as the message may be lost | the quantile of all answers that leaves seven times the share of silence: soon where many are silent, hardly ever where nobody is |
+//! | patience | its node counts as silent: the lookup goes on, and may end, without it | the time that 1.5 % of the answers exceed (2.2 % where that is more than a quarter of the time-out); 5 % for a repeated request |
+//! | deadline | its answer is late, and it counts as a failure of the node | `request_timeout`, or what its operation has left |
+//!
+//! Between patience and deadline the queue *listens*: an answer still counts in full, and the request takes an entry in the
+//! table, but no place in flight. If a lookup ends by itself, its slow requests are listened to as side effects. So every
+//! answer is observed, whenever it comes. If only answers within the patience were observed, the model could learn that it
+//! is too long, but never that it is too short: slow nodes would be taken for dead for ever.
+//!
+//! The model is a histogram of round trips with 16 buckets an octave. Counts are halved every 2,048 answers. Within 512
+//! answers each node counts once, and all nodes of one [group](crate::Group) count once together. A high quantile is
+//! robust in the direction that matters: answers that are quick, however many, hide slow nodes only if they are nearly
+//! all answers; and less than a hundredth of the nodes that answer cannot lengthen it much. Before 8 answers are known, the
+//! configured values hold; up to 32 answers, the patience is a multiple of the longest of them.
+//!
+//! Two rules protect a lookup from a model that is wrong. After two answers that came beyond the patience, it does not end
+//! before the silent have had 1.25 times as long as the longest of these took. And where nothing is left to ask, it waits
+//! until the silent have reached their deadlines, while it asks starting points that are farther away.
+//!
+//! Checks of the routing table, crawls and stores have only the deadline. [`max_patience`](crate::NetworkConfig::max_patience)
+//! is for callers who would rather not wait.
+//!
+//! What this does, where `s` is the soft limit, `p` the patience, `D` the time-out, `|` an answer:
+//!
+//! ```text
+//! slow (all at 1.2 s, time-out 2 s)            one lookup with a patience of D: then s and p fit
+//!   known nothing   s------------------|-----------p=D
+//!   later           -----------------s-|---p-------D
+//!
+//! mixed (near at 20 ms, 2 % far at 400 ms)     slots follow the near, patience the far
+//!                   |s.................|p..........D
+//!
+//! poisoned clock (240 nodes answer at once)    s is short for a while, p stays: it is a high quantile
+//!                   s|.................|p..........D
+//!
+//! dial (the first request takes five trips)    listened to, observed: later dials are within p
+//!   at first        s...p..............|...........D   late, but counts
+//!   later           s..................|p..........D
+//!
+//! late (a third at 0.95 of the time-out)       p is long, but slots are free: the waits overlap
+//!                   s.............................|pD
+//! ```
 
 pub(crate) mod ban_list;
 pub(crate) mod call_context;

@@ -5,9 +5,9 @@
 use crate::context::{self, Cause};
 use crate::deadline::MonotonicClock;
 use crate::requests::config::NetworkConfig;
-use crate::requests::in_flight_table::{Expired, RequestList};
+use crate::requests::in_flight_table::RequestList;
 use crate::requests::request_queue::{
-    Ending, Recipient, RequestQueue, SubmitError, SubmitRefusal, Submitted,
+    Ending, Expired, Recipient, RequestQueue, SubmitError, SubmitRefusal, Submitted,
 };
 use crate::requests::stats::RequestStats;
 use crate::vocabulary::config_error::ConfigError;
@@ -214,7 +214,7 @@ impl<F: Family> Machine for Network<F> {
             Inbound::Submit { tag, node, message } => {
                 let purpose = Submission { tag, message, context: context::stored(&context) };
                 let until = deadline.unwrap_or(now + self.requests.config.request_timeout);
-                let to = Recipient { node, is_hedge: false, no_soft_limit: false };
+                let to = Recipient { node, is_hedge: false, no_soft_limit: false, arrival: 0 };
                 let submitted = self.requests.submit(now, &mut self.own_requests, until, to, purpose);
                 let until = Some(until).filter(|_| submitted.is_ok());
                 let mut emit = |event| {

@@ -15,6 +15,9 @@ pub(crate) enum Purpose {
     Operation(OperationRequest),
     /// The request of a liveness check, by include or by probe.
     Check(CheckRef),
+    /// A request of a lookup that has ended, whose answer is still listened to; the number is that of the listener in
+    /// the pool of operations.
+    Listening(u32),
 }
 
 impl Purpose {
@@ -22,7 +25,7 @@ impl Purpose {
     pub(crate) const fn operation(&self) -> Option<&OperationRequest> {
         match self {
             Self::Operation(request) => Some(request),
-            Self::Check(_) => None,
+            Self::Check(_) | Self::Listening(_) => None,
         }
     }
 
@@ -30,7 +33,7 @@ impl Purpose {
     pub(crate) const fn check(&self) -> Option<CheckRef> {
         match self {
             Self::Check(check) => Some(*check),
-            Self::Operation(_) => None,
+            Self::Operation(_) | Self::Listening(_) => None,
         }
     }
 }

@@ -9,21 +9,22 @@
 //! soft limit, its deadline, and the statistics. The timers are those of the [in-flight table](InFlightTable).
 //!
 //! If the queue is full, operations are blocked; [`BlockedOperations`](crate::operations::blocked) retries them.
-//! For their sake the queue remembers the busy nodes that they wait for (watched nodes), and a precedence
-//! deadline: submissions with a later deadline are not accepted, so that newer requests do not overtake blocked
-//! operations that are more urgent.
+//! For their sake the queue remembers the busy nodes that they wait for (watched nodes), and a precedence: submissions
+//! that come after it are not accepted, so that newer requests do not overtake blocked operations that are more urgent,
+//! or as urgent and there before.
 
 use crate::collections::indexed_heap::IndexedHeap;
 use crate::collections::seeded_hash::SeededHash;
 use crate::deadline;
 use crate::requests::ban_list::BanList;
 use crate::requests::config::NetworkConfig;
-use crate::requests::in_flight_table::{Expired, InFlightTable, RequestList};
-use crate::requests::rtt_estimator::RttEstimator;
+use crate::requests::in_flight_table::{InFlightTable, RequestList};
+use crate::requests::rtt_estimator::{ConfiguredLimits, RttEstimator};
 use crate::requests::stats::RequestStats;
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
+use crate::vocabulary::key::Key;
 use crate::vocabulary::request_events::{Answer, AnswerExtra};
 use crate::vocabulary::secret::{Seeds, WireToken, WireTokens};
 use crate::vocabulary::time::{Instant, nanos};
@@ -69,9 +70,24 @@ pub(crate) struct Recipient<F: Family> {
     /// A second request of the same operation to the node, while an answer to the first, which is slow, is still
     /// accepted.
     pub(crate) is_hedge: bool,
-    /// The request has no soft limit, and its time-out does not count for the backoff: for requests to nodes of
-    /// which many are dead (liveness checks, crawls, stores).
+    /// The request has only its deadline, and no earlier limits: its sender judges nothing by haste (liveness checks,
+    /// crawls, stores).
     pub(crate) no_soft_limit: bool,
+    /// When its sender came, among those with the same deadline.
+    pub(crate) arrival: u32,
+}
+
+/// The order in which operations get what is scarce: the earliest deadline first, then first come, first served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Precedence {
+    pub(crate) deadline: Instant,
+    /// See [`Recipient::arrival`].
+    pub(crate) arrival: u32,
+}
+
+impl Precedence {
+    /// Before all others.
+    pub(crate) const FIRST: Self = Self { deadline: Instant::ORIGIN, arrival: 0 };
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +98,29 @@ pub(crate) enum Stage {
     Sent,
     /// In flight beyond the soft limit.
     Slow,
+    /// The same, and its node may be asked again.
+    Repeatable,
+    /// In flight beyond the patience: its node counts as silent, but an answer still counts in full. It occupies a place
+    /// in flight, as there are too many such requests.
+    Silent,
+    /// The same, without a place in flight.
+    Listening,
 }
 
 impl<F: Family, P> PendingRequest<F, P> {
     /// Whether it has been emitted: it does not wait.
     pub(crate) fn is_emitted(&self) -> bool {
-        matches!(self.stage, Stage::Sent | Stage::Slow)
+        self.stage != Stage::Waiting
+    }
+
+    /// Whether it is in flight beyond its soft limit.
+    pub(crate) fn is_slow(&self) -> bool {
+        !matches!(self.stage, Stage::Waiting | Stage::Sent)
+    }
+
+    /// Whether it is in flight beyond its patience: for its operation, the node is silent.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self.stage, Stage::Silent | Stage::Listening)
     }
 
     /// Whether its deadline is the one that its operation set, rather than its own time-out. If it passes, that is
@@ -111,10 +144,29 @@ impl<F: Family, P> PendingRequest<F, P> {
         self.parts.as_ref().map_or_else(|| self.age(at), |parts| parts.elapsed)
     }
 
+    /// When it was sent; when it was submitted, if it was not sent.
+    pub(crate) const fn sent_at(&self) -> Instant {
+        self.since
+    }
+
     /// Time since it was sent; since it was submitted, if it was not sent.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         now - self.since
     }
+}
+
+/// A limit of a request that has passed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Expired {
+    /// The soft limit, and perhaps also the limit from which on the node may be asked again.
+    Soft { request: RequestId, may_repeat: bool },
+    /// The node may be asked again.
+    Repeat(RequestId),
+    /// The patience: the node counts as silent. An answer is still accepted. `is_capped`: the configured maximum has
+    /// shortened it.
+    Silent { request: RequestId, is_capped: bool },
+    /// The deadline. The request stays live until the caller [closes](RequestQueue::close) it.
+    Hard(RequestId),
 }
 
 /// How a request ended, for the statistics of [`RequestQueue::close`].
@@ -191,9 +243,9 @@ pub(crate) struct RequestQueue<F: Family, P> {
     ready: IndexedHeap<(Instant, RequestId)>,
     /// The number of requests in flight, by node.
     active: HashMap<F::Key, usize, SeededHash>,
-    /// Submissions whose operation's deadline is later than this are not accepted, so that a blocked operation,
-    /// which could not submit its request so far, goes first.
-    precedence_deadline: Option<Instant>,
+    /// Submissions that come after this are not accepted, so that a blocked operation, which could not submit its request
+    /// so far, goes first.
+    precedence: Option<Precedence>,
     /// Busy nodes that blocked operations wait for: operations that want to ask them, but found the queue full.
     watched_nodes: BTreeSet<F::Key>,
     /// Watched nodes that have had a request end since, and so may have free capacity.
@@ -202,18 +254,10 @@ pub(crate) struct RequestQueue<F: Family, P> {
     bans: BanList<F>,
     stats: RequestStats,
     rtt: RttEstimator,
-    configured: Timeouts,
+    hash: SeededHash,
     /// Whether requests have soft limits at all.
     soft_limits: bool,
     tokens: WireTokens,
-}
-
-/// The configured soft limit, maximum time-out and minimum time-out, in nanoseconds.
-#[derive(Clone, Copy, Debug)]
-struct Timeouts {
-    soft: u64,
-    hard: u64,
-    min: u64,
 }
 
 impl<F: Family, P> RequestQueue<F, P> {
@@ -224,17 +268,18 @@ impl<F: Family, P> RequestQueue<F, P> {
             waiting: BTreeSet::new(),
             ready: IndexedHeap::new(),
             active: HashMap::with_hasher(SeededHash(seeds.hash)),
-            precedence_deadline: None,
+            precedence: None,
             watched_nodes: BTreeSet::new(),
             freed_nodes: BTreeSet::new(),
             bans: BanList::new(config.max_banned, SeededHash(seeds.hash)),
             stats: RequestStats::default(),
-            rtt: RttEstimator::default(),
-            configured: Timeouts {
+            rtt: RttEstimator::new(ConfiguredLimits {
                 soft: nanos(config.soft_timeout),
                 hard: nanos(config.request_timeout),
                 min: nanos(config.min_timeout),
-            },
+                max: config.max_patience.map_or(u64::MAX, nanos),
+            }),
+            hash: SeededHash(seeds.hash),
             soft_limits: true,
             tokens: WireTokens::new(seeds),
             config,
@@ -257,20 +302,17 @@ impl<F: Family, P> RequestQueue<F, P> {
         self.stats
     }
 
-    /// The soft limit and the time-out of a request that is sent now, in nanoseconds. The time-out of a hedge is
-    /// shorter by the soft limit, which the first request to the node has already used up: both end at about the
-    /// same time.
-    fn timeouts(&self, is_hedge: bool) -> (u64, u64) {
-        let Timeouts { soft, hard, min } = self.configured;
-        let (soft, hard) = if min >= hard {
-            (soft, hard)
+    /// The time-out of a request that is sent now, in nanoseconds. Where limits are as configured, that of a hedge is
+    /// shorter by the soft limit, which the first request to the node has already used up: both end at about the same
+    /// time.
+    fn timeout(&self, is_hedge: bool) -> u64 {
+        let hard = nanos(self.config.request_timeout);
+        if is_hedge && self.config.is_fixed() {
+            // At least 1 ns, because a waiting hedge must be released in the end.
+            hard.saturating_sub(nanos(self.config.soft_timeout)).max(1)
         } else {
-            let hard = self.rtt.timeout(min, soft.saturating_mul(4), hard);
-            (self.rtt.soft_limit(min, soft, hard), hard)
-        };
-        // Adapted limits change between two requests, and the difference may be zero. At least 1 ns, because a
-        // waiting hedge must be released in the end.
-        (soft, if is_hedge { hard.saturating_sub(soft).max(1) } else { hard })
+            hard
+        }
     }
 
     /// Submits a request for an operation that ends at `operation_deadline`. `owned` is the list of the
@@ -292,9 +334,10 @@ impl<F: Family, P> RequestQueue<F, P> {
         if self.bans.contains(now, &to.node) {
             return Err(SubmitError::Banned);
         }
-        let (soft, hard) = self.timeouts(to.is_hedge);
-        let deadline = deadline::of_request(now, operation_deadline, hard).ok_or(SubmitError::NoTimeLeft)?;
-        let Recipient { node, is_hedge, no_soft_limit } = to;
+        let timeout = self.timeout(to.is_hedge);
+        let deadline =
+            deadline::of_request(now, operation_deadline, timeout).ok_or(SubmitError::NoTimeLeft)?;
+        let Recipient { node, is_hedge, no_soft_limit, arrival } = to;
         let key = F::key(&node);
         let free = self.free_capacity();
         let active = self.active.entry(key);
@@ -302,7 +345,8 @@ impl<F: Family, P> RequestQueue<F, P> {
             MapEntry::Occupied(active) => *active.get() < self.config.max_per_node,
             MapEntry::Vacant(_) => true,
         };
-        if self.precedence_deadline.is_some_and(|earliest| earliest < operation_deadline) {
+        let precedence = Precedence { deadline: operation_deadline, arrival };
+        if self.precedence.is_some_and(|first| first < precedence) {
             return Err(SubmitError::QueueFull { busy: None });
         }
         let pending = |stage, deadline| PendingRequest {
@@ -320,7 +364,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         if node_has_capacity && free > 0 && self.ready.len() == 0 {
             *active.or_insert(0) += 1;
             let id = self.table.open(owned, pending(Stage::Sent, deadline));
-            self.mark_sent(now.plus(soft), id, no_soft_limit, deadline);
+            self.mark_sent(now, id, no_soft_limit, deadline);
             return Ok(Submitted::Sent(id, deadline));
         }
         if !self.has_queue_space() {
@@ -329,7 +373,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         // A request may wait as long as its operation lives; its time-out begins when it is sent.
         let deadline = operation_deadline;
         let id = self.table.open(owned, pending(Stage::Waiting, deadline));
-        self.table.arm(id, None, deadline);
+        self.table.arm(id, deadline);
         let before = self.first_waiting(key);
         self.waiting.insert((key, deadline, id));
         self.stats.queued += 1;
@@ -351,10 +395,10 @@ impl<F: Family, P> RequestQueue<F, P> {
         }
         let ((waiting_deadline, id), slot) = self.ready.peek()?;
         self.ready.clear(slot);
-        let (soft, hard) = self.timeouts(self.table.get(id)?.is_hedge);
+        let timeout = self.timeout(self.table.get(id)?.is_hedge);
         let request = self.table.get_mut(id)?;
         // Always `Some`: a request that waits past its operation's deadline is closed before any is released.
-        let deadline = deadline::of_request(now, request.operation_deadline, hard)?;
+        let deadline = deadline::of_request(now, request.operation_deadline, timeout)?;
         request.stage = Stage::Sent;
         request.since = now;
         request.deadline = deadline;
@@ -362,21 +406,30 @@ impl<F: Family, P> RequestQueue<F, P> {
         self.waiting.remove(&(key, waiting_deadline, id));
         self.stats.queued -= 1;
         *self.active.entry(key).or_insert(0) += 1;
-        self.mark_sent(now.plus(soft), id, no_soft_limit, deadline);
+        self.mark_sent(now, id, no_soft_limit, deadline);
         self.mark_ready(key);
         Some((id, deadline))
     }
 
     /// Sets the timer of a request that is in flight from now on, and counts it.
-    fn mark_sent(&mut self, soft: Instant, id: RequestId, no_soft_limit: bool, deadline: Instant) {
-        self.table.arm(id, (self.soft_limits && !no_soft_limit).then_some(soft), deadline);
+    #[inline]
+    fn mark_sent(&mut self, now: Instant, id: RequestId, no_soft_limit: bool, deadline: Instant) {
+        let soft = now.plus(self.rtt.limits().soft);
+        let only_deadline = no_soft_limit || !self.soft_limits;
+        self.table.arm(id, if only_deadline { deadline } else { soft.min(deadline) });
         self.stats.sent += 1;
         self.stats.in_flight += 1;
     }
 
-    /// Records a round trip that was not measured by a request of this queue.
-    pub(crate) fn observe(&mut self, round_trip: Duration) {
-        self.rtt.observe(nanos(round_trip));
+    /// Records a round trip to a node that was not measured by a request of this queue.
+    pub(crate) fn observe(&mut self, round_trip: Duration, node: &F::Node) {
+        self.rtt.observe(nanos(round_trip), answerer::<F>(node), self.hash);
+    }
+
+    /// The same, to a node that nothing else is known of.
+    #[cfg(any(feature = "record", feature = "sim"))]
+    pub(crate) fn observe_anonymous(&mut self, round_trip: Duration) {
+        self.rtt.observe(nanos(round_trip), nanos(round_trip), self.hash);
     }
 
     /// Bans a node: no request to it is accepted before `until`. A time that is not after `now` lifts the ban.
@@ -438,10 +491,10 @@ impl<F: Family, P> RequestQueue<F, P> {
         self.active.get(&key).is_none_or(|active| *active < self.config.max_per_node)
     }
 
-    /// Sets the deadline of the blocked operation that goes first: submissions with a later deadline fail until
-    /// this is called again. `None`: all submissions are considered.
-    pub(crate) fn set_precedence(&mut self, precedence_deadline: Option<Instant>) {
-        self.precedence_deadline = precedence_deadline;
+    /// Sets the precedence of the blocked operation that goes first: submissions that come after it fail until this is
+    /// called again. `None`: all submissions are considered.
+    pub(crate) fn set_precedence(&mut self, precedence: Option<Precedence>) {
+        self.precedence = precedence;
     }
 
     /// A watched node that has free capacity now.
@@ -508,6 +561,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         let most = self.config.max_part_nodes;
         let Some(request) = self.table.get_mut(id) else { return };
         let (elapsed, is_hedge) = (request.age(at), request.is_hedge);
+        let from = answerer::<F>(&request.node);
         let is_first = request.parts.is_none();
         let parts = request
             .parts
@@ -515,12 +569,12 @@ impl<F: Family, P> RequestQueue<F, P> {
         let room = most.saturating_sub(parts.closer.len());
         parts.closer.extend(closer.into_iter().take(room));
         if is_first {
-            self.observe_answer(elapsed, is_hedge);
-            let wait = nanos(elapsed).max(self.timeouts(false).0);
+            self.observe_answer(elapsed, is_hedge, from);
+            let wait = nanos(elapsed).max(self.rtt.limits().soft);
             if let Some(request) = self.table.get_mut(id) {
                 request.deadline = request.deadline.min(now.plus(wait));
                 let deadline = request.deadline;
-                self.table.arm(id, None, deadline);
+                self.table.arm(id, deadline);
             }
         }
     }
@@ -546,13 +600,11 @@ impl<F: Family, P> RequestQueue<F, P> {
     }
 
     /// Records the round trip of an answer.
-    fn observe_answer(&mut self, age: Duration, is_hedge: bool) {
-        // If this is a hedge, the first request was not answered within the soft limit before it, so the round
-        // trip of the node is that much longer. If only the fast answers were observed, time-outs would become
-        // ever shorter.
-        let before = if is_hedge { self.timeouts(false).0 } else { 0 };
-        self.rtt.observe(nanos(age).saturating_add(before));
-        self.rtt.record_outcome(true);
+    fn observe_answer(&mut self, age: Duration, is_hedge: bool, answerer: u64) {
+        // If this is a hedge, the first request was not answered before it was sent, so the time that the node takes is
+        // that much longer. If only the fast answers were observed, limits would become ever shorter.
+        let before = if is_hedge { self.rtt.limits().repeat } else { 0 };
+        self.rtt.observe(nanos(age).saturating_add(before), answerer, self.hash);
     }
 
     /// Ends a request, whose response arrived at `at` if there is one: removes it from the table and the list of its
@@ -566,11 +618,20 @@ impl<F: Family, P> RequestQueue<F, P> {
         ending: Ending,
     ) -> Option<PendingRequest<F, P>> {
         let request = self.table.close(owned, id)?;
-        if ending == Ending::Answered && request.parts.is_none() {
-            self.observe_answer(request.age(at), request.is_hedge);
+        if ending == Ending::Answered {
+            if request.parts.is_none() {
+                self.observe_answer(request.age(at), request.is_hedge, answerer::<F>(&request.node));
+            }
+            // That it is past its patience has been recorded when that was.
+            if !request.is_hedge && !request.no_soft_limit && !request.is_silent() {
+                self.rtt.record_outcome(true);
+            }
         }
-        if ending == Ending::TimedOut && !request.is_hedge && !request.no_soft_limit {
+        if ending == Ending::TimedOut && !request.is_hedge && !request.no_soft_limit && !request.is_silent() {
             self.rtt.record_outcome(false);
+        }
+        if request.stage == Stage::Listening {
+            self.stats.listening -= 1;
         }
         let key = F::key(&request.node);
         if request.is_emitted() {
@@ -606,7 +667,7 @@ impl<F: Family, P> RequestQueue<F, P> {
             let Some(request) = self.table.get_mut(id) else { continue };
             let (key, before, deadline) = (F::key(&request.node), request.deadline, until(request));
             (request.deadline, request.operation_deadline) = (deadline, deadline);
-            self.table.arm(id, None, deadline);
+            self.table.arm(id, deadline);
             if let Some((_, first)) = self.first_waiting(key) {
                 self.ready.clear(first.handle().slot());
             }
@@ -616,15 +677,75 @@ impl<F: Family, P> RequestQueue<F, P> {
         }
     }
 
-    /// The next request whose soft limit or deadline is due by `now`, earliest first.
+    /// The next limit of a request that is due by `now`, earliest first.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Expired> {
-        let due = self.table.expire(now)?;
-        if let Expired::Soft(id) = due
-            && let Some(request) = self.table.get_mut(id)
-        {
-            request.stage = Stage::Slow;
+        let (at, id) = self.table.expire(now)?;
+        let limits = *self.rtt.limits();
+        let request = self.table.get_mut(id)?;
+        if at >= request.deadline {
+            return Some(Expired::Hard(id));
         }
-        Some(due)
+        let (repeat, patience) = if request.is_hedge {
+            (limits.soft, limits.repeat_patience)
+        } else {
+            (limits.repeat, limits.patience)
+        };
+        // Limits may have become shorter since the timer was set.
+        let due = |limit: u64| request.since.plus(limit).max(at);
+        let (next, expired) = match request.stage {
+            Stage::Sent => {
+                let may_repeat = due(repeat) <= at;
+                request.stage = if may_repeat { Stage::Repeatable } else { Stage::Slow };
+                let next = due(if may_repeat { patience } else { repeat });
+                (next, Expired::Soft { request: id, may_repeat })
+            }
+            Stage::Slow => {
+                request.stage = Stage::Repeatable;
+                (due(patience), Expired::Repeat(id))
+            }
+            _ => {
+                request.stage = Stage::Silent;
+                if !request.is_hedge {
+                    self.rtt.record_outcome(false);
+                }
+                if self.stats.listening < self.config.max_listening as u64 {
+                    request.stage = Stage::Listening;
+                    self.stats.listening += 1;
+                }
+                (request.deadline, Expired::Silent { request: id, is_capped: limits.is_capped })
+            }
+        };
+        let timer = next.min(request.deadline);
+        self.table.arm(id, timer);
+        Some(expired)
+    }
+
+    /// Goes on listening for the answer to a request that is past its soft limit, for another owner, and without a place
+    /// in flight. Returns `false`, and does nothing, if it is not, or if there is no room for one more.
+    pub(crate) fn listen_on(
+        &mut self,
+        from: &mut RequestList,
+        to: &mut RequestList,
+        id: RequestId,
+        purpose: P,
+    ) -> bool {
+        let has_room = self.stats.listening < self.config.max_listening as u64;
+        let Some(request) = self.table.get_mut(id).filter(|request| request.is_slow()) else { return false };
+        if request.stage != Stage::Listening {
+            if !has_room {
+                return false;
+            }
+            if request.stage != Stage::Silent && !request.is_hedge {
+                self.rtt.record_outcome(false);
+            }
+            request.stage = Stage::Listening;
+            self.stats.listening += 1;
+        }
+        request.purpose = purpose;
+        let deadline = request.deadline;
+        self.table.transfer(from, to, id);
+        self.table.arm(id, deadline);
+        true
     }
 
     /// Of the requests of this owner that pass the test, the one submitted last.
@@ -648,7 +769,8 @@ impl<F: Family, P> RequestQueue<F, P> {
 
     /// The number of requests that may be sent before the total limit is reached.
     fn free_capacity(&self) -> usize {
-        let in_flight = usize::try_from(self.stats.in_flight).unwrap_or(usize::MAX);
+        let in_flight = self.stats.in_flight - self.stats.listening;
+        let in_flight = usize::try_from(in_flight).unwrap_or(usize::MAX);
         self.config.max_in_flight.saturating_sub(in_flight)
     }
 
@@ -686,4 +808,9 @@ impl<F: Family, P> RequestQueue<F, P> {
     pub(crate) fn tracked_nodes(&self) -> usize {
         self.active.len()
     }
+}
+
+/// The number by which an answer is attributed: that of the node's group, or of its key.
+fn answerer<F: Family>(node: &F::Node) -> u64 {
+    F::group(node).map_or_else(|| F::key(node).leading(), |group| group.0)
 }

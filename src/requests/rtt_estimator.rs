@@ -1,81 +1,303 @@
-//! [`RttEstimator`]: time-outs and soft limits adapted to observed round trips, in the manner of TCP (RFC 6298).
+//! [`RttEstimator`]: what is known of round trips, and how long to wait by it.
 //!
-//! Only answers that arrive in time are observed. If hardly any answer does, the estimates are too low (the nodes
-//! asked so far were much nearer than these), and the time-out grows back towards the configured one: TCP's
-//! backoff, applied to all requests together.
+//! See the [module above](crate::requests) for what the limits are for, and what they do in several networks.
+//!
+//! Answers are counted in a histogram with logarithmic buckets. Its counts decay, so that it follows the network, and
+//! its memory is constant. A *patience* is a high quantile of it: patience is to be long enough for nearly all answers
+//! of a mixture of near and far nodes, for which a mean and a deviation say nothing. Integer arithmetic only, so that the
+//! limits are the same on every platform.
+//!
+//! Who answers can only move the limits so far: within [`EPOCH`](RttEstimator::EPOCH) answers each answerer (each
+//! group of nodes, where the family tells groups) counts once. As the patience is the quantile that 1.5 % of the answers
+//! exceed, answers that are quick do not lower it below that quantile of the others, unless they are nearly all answers.
 
-/// Moving averages of the round-trip time and of its mean deviation, in nanoseconds. Integer arithmetic only, so
-/// that they are the same on every platform.
-#[derive(Clone, Copy, Debug, Default)]
+use crate::collections::seeded_hash::SeededHash;
+use core::hash::{BuildHasher, Hasher};
+
+/// How long to wait for an answer, in nanoseconds from the sending of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// The soft limit: from then on the request occupies no concurrency slot.
+    pub(crate) soft: u64,
+    /// From then on the node may be asked again.
+    pub(crate) repeat: u64,
+    /// From then on the node counts as silent for its operation.
+    pub(crate) patience: u64,
+    /// The same for a request that repeats another.
+    pub(crate) repeat_patience: u64,
+    /// The configured maximum has shortened the patience.
+    pub(crate) is_capped: bool,
+}
+
+/// The configured limits, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConfiguredLimits {
+    /// The soft limit before enough is known.
+    pub(crate) soft: u64,
+    /// The request time-out.
+    pub(crate) hard: u64,
+    /// The least patience.
+    pub(crate) min: u64,
+    /// The greatest patience.
+    pub(crate) max: u64,
+}
+
+/// See the [module](self).
+#[derive(Clone, Debug)]
 pub(crate) struct RttEstimator {
-    mean: u64,
-    deviation: u64,
-    samples: u64,
-    /// Moving average of the share of requests that timed out, in units of 1 / `FULL_SHARE`.
-    timeout_share: u64,
+    limits: Limits,
+    configured: ConfiguredLimits,
+    /// Moving average of the share of requests that were not answered within the patience, in units of
+    /// 1 / `FULL_SHARE`.
+    silence: u32,
+    /// Short memory: the 56 % and the 25 % quantile of the latest answers, as positions on the logarithmic scale of the
+    /// buckets.
+    usual: u32,
+    quick: u32,
+    /// Answers counted so far, up to `MIN_FULL`.
+    samples: u32,
+    /// Answers until the limits are computed anew.
+    until_update: u32,
+    /// Long memory; allocated at the first answer.
+    answers: Option<Box<Histogram>>,
+}
+
+/// A decaying histogram of answers, and who has answered.
+#[derive(Clone, Debug)]
+struct Histogram {
+    /// Answers by bucket, each `UNIT`.
+    counts: [u16; Self::BUCKETS],
+    total: u32,
+    /// No bucket from here on has a count.
+    end: usize,
+    /// Who was counted in this epoch, by hash.
+    counted: [u64; Self::SEEN_WORDS],
+    counted_now: u32,
+    offered_now: u32,
+}
+
+impl Histogram {
+    /// Buckets of an octave.
+    const PER_OCTAVE: u32 = 16;
+    /// Shorter round trips than 2^14 ns (16 µs) count as that.
+    const FIRST_OCTAVE: u32 = 14;
+    /// Longer ones than 2^39 ns (9 min) count as that.
+    const OCTAVES: u32 = 25;
+    const BUCKETS: usize = (Self::PER_OCTAVE * Self::OCTAVES) as usize;
+    /// The count of one answer: it takes four halvings to be forgotten.
+    const UNIT: u16 = 8;
+    /// At this total all counts are halved: 4,096 answers.
+    const MOST: u32 = 4_096 * Self::UNIT as u32;
+    const SEEN_WORDS: usize = 64;
+
+    const fn new() -> Self {
+        Self {
+            counts: [0; Self::BUCKETS],
+            total: 0,
+            end: 0,
+            counted: [0; Self::SEEN_WORDS],
+            counted_now: 0,
+            offered_now: 0,
+        }
+    }
+
+    /// Whether this answerer has not been counted in this epoch; counts it.
+    fn is_first(&mut self, answerer: u64) -> bool {
+        self.offered_now += 1;
+        // In a small network the answerers come again before others do. Not so that one of them could count again alone.
+        let come_again = self.counted_now >= 8 && self.offered_now > (4 * self.counted_now).max(64);
+        if self.counted_now >= RttEstimator::EPOCH || come_again {
+            self.counted = [0; Self::SEEN_WORDS];
+            (self.counted_now, self.offered_now) = (0, 1);
+        }
+        #[allow(clippy::cast_possible_truncation)] // the lowest bits are meant
+        let word = self.counted.get_mut((answerer >> 6) as usize % Self::SEEN_WORDS);
+        let Some(word) = word else { return false };
+        let bit = 1 << (answerer & 63);
+        let is_first = *word & bit == 0;
+        *word |= bit;
+        self.counted_now += u32::from(is_first);
+        is_first
+    }
+
+    fn add(&mut self, bucket: usize) {
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count += Self::UNIT;
+            self.total += u32::from(Self::UNIT);
+            self.end = self.end.max(bucket + 1);
+        }
+        if self.total >= Self::MOST {
+            self.total = 0;
+            let mut end = 0;
+            for (bucket, count) in self.counts.iter_mut().enumerate() {
+                *count /= 2;
+                self.total += u32::from(*count);
+                if *count > 0 {
+                    end = bucket + 1;
+                }
+            }
+            self.end = end;
+        }
+    }
+}
+
+/// The place of a round trip on the logarithmic scale, in units of 1/64 bucket.
+fn position(round_trip: u64) -> u32 {
+    let least = 1 << Histogram::FIRST_OCTAVE;
+    let most = (1 << (Histogram::FIRST_OCTAVE + Histogram::OCTAVES)) - 1;
+    let nanos = round_trip.clamp(least, most);
+    let octave = 63 - nanos.leading_zeros();
+    // The ten bits after the leading one: 16 buckets of 64 parts.
+    #[allow(clippy::cast_possible_truncation)] // ten bits
+    let parts = (nanos >> (octave - 10)) as u32 & 0x3ff;
+    (octave - Histogram::FIRST_OCTAVE) << 10 | parts
+}
+
+/// The round trip at a place on the logarithmic scale.
+fn round_trip_at(position: u32) -> u64 {
+    let octave = Histogram::FIRST_OCTAVE + (position >> 10);
+    u64::from(1 << 10 | position & 0x3ff) << (octave - 10)
 }
 
 impl RttEstimator {
-    /// With fewer samples, the initial time-outs are used.
-    const MIN_SAMPLES: u64 = 8;
-    /// Each round trip has the weight 1 / `RTT_WINDOW` in the averages, once there are that many samples; before,
-    /// 1 / samples.
-    const RTT_WINDOW: u64 = 32;
-    const FULL_SHARE: u64 = 1 << 16;
-    /// Each request has the weight 1 / `TIMEOUT_WINDOW` in `timeout_share`.
-    const TIMEOUT_WINDOW: u64 = 16;
-    /// Above this `timeout_share`, the time-out grows.
-    const BACKOFF_THRESHOLD: u64 = Self::FULL_SHARE / 4 * 3;
+    /// With fewer answers, the configured limits hold.
+    const MIN_SAMPLES: u32 = 8;
+    /// With fewer answers, a quantile of 99 % is not known: the patience is a multiple of the longest round trip.
+    const MIN_FULL: u32 = 32;
+    /// The patience is the time that this share of the answers exceeds, per mille. More than a hundredth of the answerers
+    /// is needed to move it far.
+    const SLOWEST: u32 = 15;
+    /// The same, where the patience is longer than a quarter of the time-out.
+    const COSTLY: u32 = 22;
+    /// An answerer counts once within this many answers that count, or four times as many that do not.
+    const EPOCH: u32 = 512;
+    const FULL_SHARE: u32 = 1 << 16;
+    /// Each request has the weight 1 / `SILENCE_WINDOW` in `silence`.
+    const SILENCE_WINDOW: u32 = 64;
+    /// By how much the quantiles of the short memory move with an answer: 1.5 buckets.
+    const STEP: u32 = 96;
 
-    /// Records whether a request was answered in time, or ran into its time-out.
-    pub(crate) fn record_outcome(&mut self, in_time: bool) {
-        self.timeout_share -= self.timeout_share / Self::TIMEOUT_WINDOW;
-        if !in_time {
-            self.timeout_share += Self::FULL_SHARE / Self::TIMEOUT_WINDOW;
+    pub(crate) fn new(configured: ConfiguredLimits) -> Self {
+        let mut estimator = Self {
+            limits: Limits { soft: 0, repeat: 0, patience: 0, repeat_patience: 0, is_capped: false },
+            configured,
+            silence: Self::FULL_SHARE / 64,
+            usual: 0,
+            quick: 0,
+            samples: 0,
+            until_update: Self::MIN_SAMPLES,
+            answers: None,
+        };
+        estimator.update();
+        estimator
+    }
+
+    /// Whether limits are adapted at all.
+    const fn adapts(&self) -> bool {
+        self.configured.min < self.configured.hard
+    }
+
+    /// The limits of a request that is sent now.
+    pub(crate) const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Records whether a request was answered within the patience.
+    pub(crate) fn record_outcome(&mut self, answered: bool) {
+        self.silence -= self.silence / Self::SILENCE_WINDOW;
+        if !answered {
+            self.silence += Self::FULL_SHARE / Self::SILENCE_WINDOW;
         }
     }
 
-    /// Records the round trip of an answer.
-    pub(crate) fn observe(&mut self, round_trip: u64) {
-        // 2^61 ns (73 years) is longer than any time-out, and the arithmetic below cannot overflow.
-        let sample = round_trip.min(1 << 61);
-        self.samples = (self.samples + 1).min(Self::RTT_WINDOW);
-        if self.samples == 1 {
-            (self.mean, self.deviation) = (sample, sample / 2);
-        } else {
-            self.deviation = Self::smooth(self.deviation, self.mean.abs_diff(sample), self.samples);
-            self.mean = Self::smooth(self.mean, sample, self.samples);
+    /// Records the round trip of an answer. `answerer` is a number of the node, or of its group.
+    pub(crate) fn observe(&mut self, round_trip: u64, answerer: u64, hash: SeededHash) {
+        if !self.adapts() {
+            return;
+        }
+        let mut hasher = hash.build_hasher();
+        hasher.write_u64(answerer);
+        let answers = self.answers.get_or_insert_with(|| Box::new(Histogram::new()));
+        if !answers.is_first(hasher.finish()) {
+            return;
+        }
+        let at = position(round_trip);
+        answers.add((at >> 6) as usize);
+        if self.samples == 0 {
+            (self.usual, self.quick) = (at, at);
+        }
+        self.samples = (self.samples + 1).min(Self::MIN_FULL);
+        // Up with the weight of the quantile, down with the rest: it stays where that share of answers is below.
+        let step = if self.samples < 16 { 4 * Self::STEP } else { Self::STEP };
+        self.usual = moved(self.usual, at, step * 56 / 100, step * 44 / 100);
+        self.quick = moved(self.quick, at, step / 4, step * 3 / 4);
+        self.until_update -= 1;
+        if self.until_update == 0 {
+            self.update();
         }
     }
 
-    fn smooth(old: u64, new: u64, samples: u64) -> u64 {
-        // In the usual case the divisor is a constant power of two: a shift.
-        let share =
-            |part: u64| if samples == Self::RTT_WINDOW { part / Self::RTT_WINDOW } else { part / samples };
-        if new >= old { old + share(new - old) } else { old - share(old - new) }
+    /// Computes the limits anew.
+    fn update(&mut self) {
+        let ConfiguredLimits { soft, hard, min, max } = self.configured;
+        self.until_update = (self.samples / 4).clamp(1, 16);
+        let Some(answers) = self.answers.as_deref().filter(|_| self.samples >= Self::MIN_SAMPLES) else {
+            self.until_update = Self::MIN_SAMPLES - self.samples.min(Self::MIN_SAMPLES - 1);
+            let patience = hard.min(max);
+            let soft = soft.min(patience);
+            let is_capped = max < hard;
+            self.limits = Limits { soft, repeat: soft, patience, repeat_patience: patience, is_capped };
+            if !self.adapts() {
+                // A repeated request has only the time that the first one left.
+                self.limits.repeat_patience = patience.saturating_sub(soft).max(1);
+            }
+            return;
+        };
+        // From the slowest answers down: for each quantile the bucket in which it lies.
+        let beyond = |per_mille: u32| answers.total * per_mille / 1_000;
+        // Seven times the share of silence, per mille; beyond 40 % the soft limit is later.
+        let repeat_share = (self.silence * 110 / 1_024).min(400);
+        let shares = [Self::SLOWEST, Self::COSTLY, 50, repeat_share].map(beyond);
+        let mut edges = [None; 4];
+        let mut above = 0;
+        for (bucket, count) in answers.counts.iter().enumerate().take(answers.end).rev() {
+            above += u32::from(*count);
+            let mut is_done = true;
+            for (edge, share) in edges.iter_mut().zip(shares) {
+                if edge.is_none() && above > share {
+                    #[allow(clippy::cast_possible_truncation)] // a few hundred
+                    let upper = round_trip_at((bucket as u32 + 1) << 6);
+                    *edge = Some(upper);
+                }
+                is_done &= edge.is_some();
+            }
+            if is_done {
+                break;
+            }
+        }
+        let [slowest, costly, own, repeat] = edges.map(|edge| edge.unwrap_or(hard));
+        // Where waiting for the slowest costs much of the time-out, a few of them are not waited for.
+        let mut wait = slowest.min(costly.max(hard / 4));
+        let mut own = own;
+        if self.samples < Self::MIN_FULL {
+            // A multiple of the longest round trip seen, the more the fewer were seen.
+            wait = slowest.saturating_mul(u64::from(1 + Self::MIN_FULL / self.samples.max(1)));
+            own = wait;
+        }
+        let most = hard.min(max);
+        let patience = wait.max(min).min(most);
+        let soft = round_trip_at(self.usual).min(2 * round_trip_at(self.quick)).max(min / 3);
+        let soft = soft.max(1).min(patience);
+        let repeat = repeat.clamp(soft, patience);
+        let repeat_patience = own.max(min).min(patience);
+        let is_capped = max < hard.min(wait.max(min));
+        self.limits = Limits { soft, repeat, patience, repeat_patience, is_capped };
     }
+}
 
-    /// The soft limit: mean + 1/4 deviation. It is only a little above the mean, as another request costs less
-    /// than waiting for one that is lost. At least a third of `min`, at most `max`; `initial` before there are
-    /// enough samples.
-    pub(crate) fn soft_limit(&self, min: u64, initial: u64, max: u64) -> u64 {
-        // At least 1 ns: a soft limit of zero would be due in the call that sends the request.
-        self.clamp(self.mean + self.deviation / 4, (min / 3).max(1), initial, max)
-    }
-
-    /// The time-out: mean + 5 deviations, but at least twice the mean, and the backoff. At least `min`, at most
-    /// `max`; `initial` before there are enough samples.
-    pub(crate) fn timeout(&self, min: u64, initial: u64, max: u64) -> u64 {
-        let spread = self.deviation.saturating_mul(5).max(self.mean);
-        let estimate = self.mean.saturating_add(spread).max(min);
-        let excess = self.timeout_share.saturating_sub(Self::BACKOFF_THRESHOLD);
-        let backoff = max.saturating_sub(estimate) / (Self::FULL_SHARE - Self::BACKOFF_THRESHOLD) * excess;
-        self.clamp(estimate.saturating_add(backoff), min, initial, max)
-    }
-
-    fn clamp(&self, estimate: u64, min: u64, initial: u64, max: u64) -> u64 {
-        (if self.samples >= Self::MIN_SAMPLES { estimate.max(min) } else { initial }).min(max)
-    }
+/// A quantile that has met a value.
+fn moved(quantile: u32, value: u32, up: u32, down: u32) -> u32 {
+    if value > quantile { (quantile + up).min(value) } else { quantile.saturating_sub(down).max(value) }
 }
 
 #[cfg(test)]
@@ -83,61 +305,183 @@ mod tests {
     use super::*;
 
     const MS: u64 = 1_000_000;
-    const MOST: u64 = 10_000 * MS;
+    const HASH: SeededHash = SeededHash(7);
 
-    #[test]
-    fn without_samples_the_configured_time_outs_hold() {
-        let mut rtt = RttEstimator::default();
-        for _ in 1..RttEstimator::MIN_SAMPLES {
-            rtt.observe(MS);
-            assert_eq!((rtt.soft_limit(MS, MOST, MOST), rtt.timeout(MS, MOST, MOST)), (MOST, MOST));
-        }
-        rtt.observe(MS);
-        assert!(rtt.timeout(MS, MOST, MOST) < MOST);
+    fn estimator() -> RttEstimator {
+        RttEstimator::new(ConfiguredLimits { soft: 250 * MS, hard: 2_000 * MS, min: MS, max: u64::MAX })
+    }
+
+    /// Round trips of a network, by a number: 80 ms, by a factor of up to four more or less, and most in the middle.
+    fn usual(number: u64) -> u64 {
+        let parts = (0..4).map(|part| HASH.hash_one(number * 4 + part) % 1_000).sum::<u64>();
+        // 0 to 4,000, in a bell curve; a thousand is a factor of two.
+        let octaves = parts / 1_000;
+        (20 * MS << octaves) + (20 * MS << octaves) * (parts % 1_000) / 1_000
+    }
+
+    fn fill(rtt: &mut RttEstimator, answers: core::ops::Range<u64>) {
+        answers.for_each(|number| rtt.observe(usual(number), number, HASH));
+    }
+
+    /// How much longer `a` is than `b`, or shorter, in per cent of the shorter.
+    fn factor(a: u64, b: u64) -> u64 {
+        a.max(b) * 100 / a.min(b)
     }
 
     #[test]
-    fn estimates_follow_steady_round_trips() {
-        let mut rtt = RttEstimator::default();
-        for ms in [40, 400] {
-            (0..1_000).for_each(|_| rtt.observe(ms * MS));
-            let (soft, hard) = (rtt.soft_limit(MS, MOST, MOST), rtt.timeout(MS, MOST, MOST));
-            assert!(soft >= (ms - 1) * MS && soft <= (ms + 2) * MS, "{soft}");
-            assert!(hard >= 2 * (ms - 1) * MS && hard <= (2 * ms + 2) * MS, "{hard}");
+    fn with_nothing_known_the_configured_limits_hold() {
+        let mut rtt = estimator();
+        for number in 1..u64::from(RttEstimator::MIN_SAMPLES) {
+            rtt.observe(MS, number, HASH);
+            let Limits { soft, repeat, patience, repeat_patience, is_capped } = *rtt.limits();
+            assert_eq!((soft, repeat), (250 * MS, 250 * MS));
+            assert_eq!((patience, repeat_patience, is_capped), (2_000 * MS, 2_000 * MS, false));
+        }
+        rtt.observe(MS, 99, HASH);
+        assert!(rtt.limits().patience < 20 * MS && rtt.limits().soft < 2 * MS, "{:?}", rtt.limits());
+    }
+
+    #[test]
+    fn a_repeated_request_has_the_rest_of_a_fixed_time() {
+        let rtt = RttEstimator::new(ConfiguredLimits {
+            soft: 250 * MS,
+            hard: 2_000 * MS,
+            min: 2_000 * MS,
+            max: u64::MAX,
+        });
+        assert_eq!(rtt.limits().repeat_patience, 1_750 * MS);
+    }
+
+    #[test]
+    fn limits_follow_steady_round_trips() {
+        let mut rtt = estimator();
+        for (round, ms) in [40, 400, 1_500].into_iter().enumerate() {
+            let first = round as u64 * 10_000;
+            (first..first + 9_000).for_each(|number| rtt.observe(ms * MS, number, HASH));
+            let Limits { soft, patience, .. } = *rtt.limits();
+            assert!(factor(soft, ms * MS) < 102, "{soft}");
+            assert!(patience >= ms * MS && factor(patience, ms * MS) < 107, "{patience}");
         }
     }
 
     #[test]
-    fn the_time_out_backs_off_when_nearly_all_requests_time_out() {
-        let mut rtt = RttEstimator::default();
-        (0..100).for_each(|_| rtt.observe(10 * MS));
-        let near = rtt.timeout(MS, MOST, MOST);
-        for round in 0..300 {
-            // Two of three requests time out: still below the backoff threshold.
-            rtt.record_outcome(round % 3 == 0);
+    fn patience_is_longer_than_nearly_all_answers_take() {
+        let mut rtt = estimator();
+        fill(&mut rtt, 0..4_000);
+        let late = (10_000..20_000).filter(|number| usual(*number) > rtt.limits().patience).count();
+        assert!((50..200).contains(&late), "{late} of 10,000 after {:?}", rtt.limits());
+    }
+
+    #[test]
+    fn a_far_minority_of_the_nodes_is_waited_for() {
+        let mut rtt = estimator();
+        (0..6_000).for_each(|number| {
+            rtt.observe(if number % 50 == 0 { 400 * MS } else { 20 * MS }, number, HASH);
+        });
+        assert!(rtt.limits().patience >= 400 * MS, "{:?}", rtt.limits());
+        assert!(rtt.limits().soft < 50 * MS, "but it frees its slot: {:?}", rtt.limits());
+    }
+
+    #[test]
+    fn less_than_a_hundredth_of_the_answerers_moves_the_patience_little() {
+        for theirs in [0, MS, 400 * MS, 1_999 * MS] {
+            let (mut rtt, mut without) = (estimator(), estimator());
+            for number in 0..20_000 {
+                // 9 of 1,000 answerers, with any number of answers.
+                if number % 1_000 < 9 {
+                    (0..30).for_each(|_| rtt.observe(theirs, number, HASH));
+                } else {
+                    rtt.observe(usual(number), number, HASH);
+                    without.observe(usual(number), number, HASH);
+                }
+            }
+            let (moved, was) = (rtt.limits().patience, without.limits().patience);
+            assert!(factor(moved, was) <= 125, "by {theirs} from {was} to {moved}");
         }
-        assert_eq!(rtt.timeout(MS, MOST, MOST), near);
-        (0..100).for_each(|_| rtt.record_outcome(false));
-        let far = rtt.timeout(MS, MOST, MOST);
-        assert!(far > MOST / 10 * 9 && far <= MOST, "{far}");
-        (0..20).for_each(|_| rtt.record_outcome(true));
-        assert_eq!(rtt.timeout(MS, MOST, MOST), near);
+    }
+
+    #[test]
+    fn one_group_moves_the_patience_little() {
+        for theirs in [0, 1_999 * MS] {
+            let mut rtt = estimator();
+            fill(&mut rtt, 0..2_000);
+            let was = rtt.limits().patience;
+            (0..10_000).for_each(|_| rtt.observe(theirs, 1 << 60, HASH));
+            // The answers of others that come meanwhile.
+            fill(&mut rtt, 2_000..2_400);
+            let moved = rtt.limits().patience;
+            assert!(factor(moved, was) <= 125, "by {theirs} from {was} to {moved}");
+        }
+    }
+
+    #[test]
+    fn quick_answers_do_not_lower_it_below_the_quantile_of_the_rest() {
+        let mut rtt = estimator();
+        fill(&mut rtt, 0..3_000);
+        let mut quantile: Vec<_> = (0..3_000).map(usual).collect();
+        quantile.sort_unstable();
+        // The quantile that the rest would have to fall below for the quick to hide them: as many again are quick.
+        let of_rest = quantile[3_000 * 96 / 100];
+        (10_000..12_000).for_each(|number| rtt.observe(MS, number, HASH));
+        assert!(rtt.limits().patience >= of_rest, "{} below {of_rest}", rtt.limits().patience);
+    }
+
+    #[test]
+    fn it_is_never_too_short_for_good() {
+        let mut rtt = estimator();
+        (0..9_000).for_each(|number| rtt.observe(20 * MS, number, HASH));
+        // All become slow: late answers are observed, and after a hundred the patience fits.
+        (10_000..10_100).for_each(|number| rtt.observe(900 * MS, number, HASH));
+        assert!(rtt.limits().patience >= 900 * MS, "{:?}", rtt.limits());
+    }
+
+    #[test]
+    fn few_answers_of_few_nodes_are_enough_to_adapt() {
+        let mut rtt = estimator();
+        (0..640).for_each(|number| rtt.observe(10 * MS, number % 10, HASH));
+        assert!(rtt.limits().patience < 100 * MS, "{:?}", rtt.limits());
+        (0..6_400).for_each(|number| rtt.observe(300 * MS, number % 10, HASH));
+        assert!(rtt.limits().patience >= 300 * MS, "{:?}", rtt.limits());
+    }
+
+    #[test]
+    fn repeats_are_common_where_silence_is() {
+        let mut rtt = estimator();
+        fill(&mut rtt, 0..1_000);
+        (0..1_000).for_each(|_| rtt.record_outcome(true));
+        fill(&mut rtt, 1_000..1_100);
+        assert_eq!(rtt.limits().repeat, rtt.limits().patience, "nobody is silent: no repeats");
+        (0..1_000).for_each(|number| rtt.record_outcome(number % 50 != 0));
+        fill(&mut rtt, 1_100..1_200);
+        let Limits { soft, repeat, patience, .. } = *rtt.limits();
+        assert!(repeat > soft && repeat < patience, "{:?}", rtt.limits());
+        (0..1_000).for_each(|number| rtt.record_outcome(number % 3 != 0));
+        fill(&mut rtt, 1_200..1_300);
+        assert!(rtt.limits().repeat < repeat, "{:?}", rtt.limits());
     }
 
     #[test]
     fn bounds_hold_at_the_ends_of_time() {
-        let mut rtt = RttEstimator::default();
-        for _ in 0..100 {
-            rtt.observe(u64::MAX);
-            rtt.observe(0);
+        let configured = ConfiguredLimits { soft: 9 * MS, hard: 100 * MS, min: 30 * MS, max: 80 * MS };
+        let mut rtt = RttEstimator::new(configured);
+        for number in 0..9_000 {
+            rtt.observe([0, u64::MAX][number as usize % 2], number, HASH);
+            let Limits { soft, repeat, patience, repeat_patience, .. } = *rtt.limits();
+            assert!((9 * MS..=80 * MS).contains(&soft) && soft <= repeat && repeat <= patience);
+            assert!((30 * MS..=80 * MS).contains(&patience) && repeat_patience <= patience);
         }
-        assert_eq!(rtt.timeout(MS, MOST, MOST), MOST);
-        (0..1_000).for_each(|_| rtt.observe(0));
-        assert_eq!((rtt.soft_limit(9 * MS, MOST, MOST), rtt.timeout(9 * MS, MOST, MOST)), (3 * MS, 9 * MS));
-        assert_eq!(
-            rtt.timeout(2 * MOST, MOST, MOST),
-            MOST,
-            "a floor above the ceiling means fixed time-outs"
-        );
+        assert!(rtt.limits().is_capped && rtt.limits().patience == 80 * MS);
+        (0..90_000).for_each(|number| rtt.observe(0, number, HASH));
+        assert_eq!((rtt.limits().soft, rtt.limits().patience), (10 * MS, 30 * MS));
+    }
+
+    #[test]
+    fn places_on_the_scale_are_exact_to_a_thousandth() {
+        for nanos in [1 << 14, 12_345_678, 80 * MS, 1_999_999_999, 1 << 38] {
+            let there = round_trip_at(position(nanos));
+            assert!(there <= nanos && nanos - there <= nanos / 1_000, "{nanos} {there}");
+        }
+        assert_eq!(position(0), position(1 << 14));
+        assert_eq!(position(u64::MAX), position(1 << 50));
     }
 }

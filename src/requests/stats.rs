@@ -18,6 +18,10 @@ pub struct RequestStats {
     pub cancelled: u64,
     /// Requests that were emitted and have not ended.
     pub in_flight: u64,
+    /// Those of the requests in flight whose answer is still listened to, although nobody waits for it any more: their
+    /// patience has passed, or their lookup has ended. They do not count for
+    /// [`max_in_flight`](crate::NetworkConfig::max_in_flight).
+    pub listening: u64,
     /// Requests that wait for capacity; they are not emitted yet.
     pub queued: u64,
     /// Answers and failures for requests that had already ended; they are ignored. An id that was never issued may

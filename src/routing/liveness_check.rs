@@ -3,9 +3,9 @@
 use crate::context::Context;
 use crate::deadline::MonotonicClock;
 use crate::requests::call_context::CallContext;
-use crate::requests::in_flight_table::{Expired, RequestList};
+use crate::requests::in_flight_table::RequestList;
 use crate::requests::purpose::{CheckRef, Purpose, ReleasedCheck};
-use crate::requests::request_queue::{Ending, PendingRequest, Recipient, RequestQueue, Submitted};
+use crate::requests::request_queue::{Ending, Expired, PendingRequest, Recipient, RequestQueue, Submitted};
 use crate::requests::stats::RequestStats;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
@@ -76,7 +76,7 @@ impl<F: Family> LivenessChecks<F> {
         node: &F::Node,
         link: &SpanContext,
     ) -> Option<RequestId> {
-        let to = Recipient { node: node.clone(), is_hedge: false, no_soft_limit: true };
+        let to = Recipient { node: node.clone(), is_hedge: false, no_soft_limit: true, arrival: u32::MAX };
         let purpose = Purpose::Check(CheckRef { initiator: self.initiator, slot });
         let until = deadline::of_operation(call.now, None, self.timeout);
         let submitted =

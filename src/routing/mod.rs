@@ -161,7 +161,7 @@ impl<F: Family> Routing<F> {
         match event {
             RoutingInbound::Connected { node, round_trip } => {
                 if let Some(round_trip) = round_trip {
-                    call.requests.observe(round_trip);
+                    call.requests.observe(round_trip, &node);
                 }
                 self.told_by_itself(call, &node, || context::detached(context));
                 self.offer_live(call, &node, round_trip, || context::detached(context));

@@ -8,11 +8,13 @@ use crate::testing::checker::{CheckedCall, ContractChecker, TrackedOperation};
 use crate::testing::common_parts::outcome_of;
 use crate::testing::operation_model::{RequestEnd, RequestSent};
 use crate::testing::request_in_flight::RequestInFlight;
+use crate::testing::side_effects::check_detached;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::{OperationId, RequestId};
 use crate::vocabulary::machine::Stamped;
 use crate::vocabulary::request_events::{CancelReason, Initiator, Request, RequestOutcome, Response};
 use crate::vocabulary::time::Instant;
+use opentelemetry::trace::SpanContext;
 use std::sync::Arc;
 
 impl<F: Family> ContractChecker<F> {
@@ -72,7 +74,7 @@ impl<F: Family> ContractChecker<F> {
         let config = Arc::clone(&self.config);
         let network = &config.network;
         let own = call.now + network.request_timeout;
-        let fixed = network.min_timeout >= network.request_timeout;
+        let fixed = network.is_fixed();
         let link =
             |id: &OperationId| call.cause_ambiguous || self.link(call, *id).as_ref() == Ok(&stamped.context);
         let may = |(id, op): &(&OperationId, &TrackedOperation<F>)| op.model.may_send(request) && link(id);
@@ -105,7 +107,8 @@ impl<F: Family> ContractChecker<F> {
         );
         let soft = Some(call.now + network.soft_timeout);
         let soft = soft.filter(|soft| fixed && *soft < deadline && !op.model.has_no_soft_limit(request));
-        let sent_event = RequestSent { now: call.now, request, soft, nothing_queued: call.nothing_queued };
+        let nothing_queued = call.nothing_queued;
+        let sent_event = RequestSent { now: call.now, request, soft, nothing_queued, in_table: false };
         let (first, counts) = op.model.request_sent(&sent_event)?;
         ensure!(
             !fixed || !first || deadline == latest,
@@ -114,6 +117,81 @@ impl<F: Family> ContractChecker<F> {
         );
         self.count_all(counts);
         Ok((soft, until, Some(id)))
+    }
+
+    /// A lookup has ended by itself: its requests that are past their soft limit may go on as side effects.
+    pub(super) fn begin_listening(&mut self, now: Instant, id: OperationId) -> Checked {
+        let Some(context) = self.operations.get(&id).map(|op| op.start_context.clone()) else {
+            return Ok(());
+        };
+        let mut left = 0;
+        for (_, sent) in &mut self.requests {
+            if sent.initiator != Initiator::Operation(id) {
+                continue;
+            }
+            ensure!(
+                sent.soft.is_none_or(|soft| soft <= now),
+                "deadline 4: only requests past their soft limit go on after the finish: {sent:?}"
+            );
+            sent.initiator = Initiator::Background;
+            sent.listening = Some(context.clone());
+            left += 1;
+        }
+        if left > 0 {
+            self.count("listening: begins");
+        }
+        Ok(())
+    }
+
+    /// A request that was listened to after the end of its lookup was cancelled.
+    pub(super) fn check_end_of_listening(
+        &mut self,
+        call: &mut CheckedCall<'_, F>,
+        stamped: &Stamped<Outbound<F>>,
+        sent: &RequestInFlight<F>,
+        reason: CancelReason,
+    ) -> Checked {
+        check_detached(stamped)?;
+        let Some(own) = &sent.listening else { return Ok(()) };
+        let link = Context::Link(own.clone());
+        ensure_eq!(stamped.context, link, "context 4: a cancel after the finish links to the operation");
+        match reason {
+            CancelReason::TimedOut => {
+                ensure!(
+                    sent.deadline < sent.useful_until,
+                    "deadline 6: a request with all of its operation's time is not timed out: {sent:?}"
+                );
+                self.node_dead(call, &sent.node, &link);
+                self.count("listening: timed out");
+            }
+            CancelReason::Incomplete => {
+                let outcome = RequestOutcome::Answered { closer: sent.all_named(&[]) };
+                self.judge_node(call, &outcome, sent, &link);
+                self.count("listening: incomplete");
+            }
+            CancelReason::OperationEnded => {
+                ensure!(
+                    sent.deadline >= sent.useful_until && sent.deadline <= call.now,
+                    "deadline 6: a request that has time of its own is listened to until its time-out: {sent:?}"
+                );
+                self.count("listening: no time left");
+            }
+            _ => broken!("listening: no request is cancelled for this reason: {reason}"),
+        }
+        Ok(())
+    }
+
+    /// Applies the response to a request that is listened to after the end of its lookup.
+    fn check_response_after_end(
+        &mut self,
+        call: &mut CheckedCall<'_, F>,
+        own: &SpanContext,
+        sent: &RequestInFlight<F>,
+        outcome: &RequestOutcome<F>,
+    ) {
+        let link = Context::Link(call.event.context.parent().unwrap_or(own).clone());
+        self.judge_node(call, outcome, sent, &link);
+        self.count("listening: response");
     }
 
     /// Applies the response to a background request.
@@ -125,6 +203,10 @@ impl<F: Family> ContractChecker<F> {
     ) -> Checked {
         let (event, now) = (call.event, call.now);
         let Some(outcome) = outcome_of(&event.event, sent) else { return Ok(()) };
+        if let Some(own) = &sent.listening {
+            self.check_response_after_end(call, own, sent, &outcome);
+            return Ok(());
+        }
         let elapsed = call.elapsed(sent);
         call.cause = sent.background_of;
         call.cause_ambiguous |= sent.background_of.is_none();

@@ -607,7 +607,7 @@ impl<F: Family> BroadcastModel<F> {
                     until.is_some(),
                     "deadline 8: a lookup without a share of the time can only be cut off"
                 );
-                let natural = matches!(lookup, Outcome::Converged | Outcome::Exhausted | Outcome::NodeLimit);
+                let natural = lookup.is_natural();
                 ensure!(natural, "lookup: {lookup} is not an outcome of a broadcast's lookup");
                 ensure!(!self.share_ran_out, "deadline 8: a lookup whose share ran out is cut off");
             }
@@ -829,7 +829,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
     }
 
     fn request_sent(&mut self, sent_event: &RequestSent<'_, F>) -> Checked<(bool, Counts)> {
-        let RequestSent { now, request, soft, nothing_queued } = *sent_event;
+        let RequestSent { now, request, soft, nothing_queued, .. } = *sent_event;
         if self.has_no_soft_limit(request) {
             return Ok((true, self.store_sent(sent_event)?));
         }
@@ -1070,10 +1070,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         if self.share_is_over(now) {
             self.end_lookup(now)?;
         }
-        let natural = matches!(
-            finish.lookup_outcome,
-            Some(Outcome::Converged | Outcome::Exhausted | Outcome::NodeLimit)
-        );
+        let natural = finish.lookup_outcome.is_some_and(Outcome::is_natural);
         self.exact &= self.candidates().is_none_or(CandidateModel::is_exact);
         if self.lookup_ended_at.is_none() && (natural || !cut) {
             match &self.strategy {

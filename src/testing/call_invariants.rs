@@ -72,8 +72,21 @@ impl<F: Family> ContractChecker<F> {
         );
         let queued = request_stats.queued;
         let mut from_events = self.request_stats;
-        from_events.queued = queued; // no event tells of it
+        // No event tells of these.
+        (from_events.queued, from_events.listening) = (queued, request_stats.listening);
         ensure_eq!(request_stats, from_events, "deadline 5, counters: they agree with the events");
+        let network = &self.config.network;
+        let listening = request_stats.listening;
+        ensure!(
+            in_flight - listening.min(in_flight) <= network.max_in_flight as u64,
+            "network: at most max_in_flight requests are awaited, not {in_flight} without {listening}"
+        );
+        ensure!(listening <= network.max_listening as u64, "network: at most max_listening are listened to");
+        let known = self.requests.iter().filter(|(_, sent)| sent.listening.is_some()).count() as u64;
+        ensure!(
+            if network.is_fixed() { known == listening } else { known <= listening },
+            "network: {known} requests are listened to after the end of their lookups, not {listening}"
+        );
         ensure!(queued <= self.config.network.max_queued as u64, "network: at most max_queued requests wait");
         ensure!(
             queued == 0
@@ -132,7 +145,7 @@ impl<F: Family> ContractChecker<F> {
         );
         // Adapted soft limits are not modelled.
         let network = &self.config.network;
-        if self.maintenance_off && !doubt && network.min_timeout >= network.request_timeout {
+        if self.maintenance_off && !doubt && network.is_fixed() {
             ensure_eq!(wake, earliest, "wake-up: exactly the earliest due time");
         }
         let Some(wake) = wake else {

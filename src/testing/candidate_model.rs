@@ -50,6 +50,8 @@ struct Candidate {
     pending: Vec<RequestId>,
     /// All requests that ended timed out: one more may have waited for capacity meanwhile.
     only_timeouts: bool,
+    /// That its latest request is slow has been noted.
+    counted_slow: bool,
     /// It has failed by other means than a request of the lookup.
     failed_elsewhere: bool,
 }
@@ -106,7 +108,7 @@ impl<F: Family> CandidateModel<F> {
     ) -> Self {
         let (query, network) = (&config.query, &config.network);
         let num_results = num_results.unwrap_or(query.k);
-        let fixed_timeouts = network.min_timeout >= network.request_timeout;
+        let fixed_timeouts = network.is_fixed();
         let mut model = Self {
             local,
             target,
@@ -126,6 +128,19 @@ impl<F: Family> CandidateModel<F> {
             model.add_candidate(seed, 1);
         }
         model
+    }
+
+    /// A lookup that has nobody left to ask begins with this node of the table, unless it did before. Which others it
+    /// begins with is not known.
+    pub(super) fn begins_with(&mut self, peer: &F::Node) {
+        match self.candidates.get_mut(peer) {
+            Some(candidate) if candidate.hops.contains(&1) => return,
+            Some(candidate) => candidate.hops.insert(0, 1),
+            None => {
+                self.add_candidate(peer, 1);
+            }
+        }
+        self.exact = false;
     }
 
     pub(super) fn is_exact(&self) -> bool {
@@ -153,6 +168,14 @@ impl<F: Family> CandidateModel<F> {
     /// Whether a request is in flight.
     pub(super) fn is_pending(&self) -> bool {
         self.candidates.values().any(|candidate| !candidate.pending.is_empty())
+    }
+
+    /// Whether a request is in flight whose node has not failed.
+    pub(super) fn is_awaited(&self) -> bool {
+        let awaited = |candidate: &Candidate| {
+            candidate.state != CandidateState::Failed && !candidate.pending.is_empty()
+        };
+        self.candidates.values().any(awaited)
     }
 
     pub(super) fn has_answered(&self, peer: &F::Node) -> bool {
@@ -221,6 +244,7 @@ impl<F: Family> CandidateModel<F> {
             tries: 0,
             pending: Vec::new(),
             only_timeouts: true,
+            counted_slow: false,
             failed_elsewhere: false,
         };
         self.candidates.insert(peer.clone(), candidate);
@@ -258,6 +282,14 @@ impl<F: Family> CandidateModel<F> {
 
     pub(super) fn time_passes(&mut self, now: Instant) {
         self.slow_or_failed |= self.candidates.values().any(|candidate| candidate.is_slow(now));
+        // As long as nobody has answered, slow nodes count as rounds without progress.
+        let nobody = !self.candidates.values().any(Candidate::answered);
+        for candidate in self.candidates.values_mut() {
+            if candidate.is_slow(now) && !candidate.counted_slow {
+                candidate.counted_slow = true;
+                self.without_progress += usize::from(nobody);
+            }
+        }
     }
 
     /// A request comes out. `nothing_queued`: no request waited for capacity before or after this call. Returns
@@ -282,7 +314,8 @@ impl<F: Family> CandidateModel<F> {
         let may_ask = match candidate.state {
             CandidateState::NotAsked | CandidateState::TimedOut => true,
             CandidateState::Waiting { .. } => {
-                self.is_find && (candidate.is_slow(now) || !self.fixed_timeouts)
+                // Beyond an adapted patience it is asked again as after a time-out.
+                !self.fixed_timeouts || self.is_find && candidate.is_slow(now)
             }
             CandidateState::Failed => {
                 (self.is_find && candidate.only_timeouts || candidate.failed_elsewhere) && !nothing_queued
@@ -324,6 +357,7 @@ impl<F: Family> CandidateModel<F> {
         // for capacity.
         candidate.failed_elsewhere = false;
         candidate.state = CandidateState::Waiting { slow_at };
+        candidate.counted_slow = false;
         ensure!(self.asked_nodes() <= self.config.max_nodes, "lookup: at most max_nodes nodes");
         let most = self.config.paths * self.config.alpha.max(self.k);
         ensure!(
@@ -545,9 +579,21 @@ impl<F: Family> CandidateModel<F> {
             ensure_eq!(contact.has_value(), value, "closest: has_value is set for nodes that had the value");
         }
         let required = self.required();
-        if outcome == Outcome::Converged {
-            ensure!(responsive.len() >= required, "outcome: converged only with enough answers");
+        if matches!(outcome, Outcome::Converged | Outcome::StoppedEarly | Outcome::Unsure) {
+            ensure!(responsive.len() >= required, "outcome: {outcome} only with enough answers");
         }
+        ensure!(
+            outcome != Outcome::Unreachable || responsive.is_empty(),
+            "outcome: unreachable only if nobody answered: {self}"
+        );
+        ensure!(
+            outcome != Outcome::StoppedEarly || required < self.k,
+            "outcome: stopped early only where that is configured"
+        );
+        ensure!(
+            outcome != Outcome::Converged || required == self.k,
+            "outcome: converged only if it has waited for k nodes"
+        );
         if !self.exact {
             return Ok(());
         }
@@ -556,14 +602,33 @@ impl<F: Family> CandidateModel<F> {
             && not_failed.iter().take(required).all(|(_, candidate)| candidate.answered());
         let open = not_failed.iter().any(|(_, candidate)| !candidate.answered());
         match outcome {
-            Outcome::Converged => {
-                ensure!(converged, "outcome: converged only if the closest have all answered: {self}");
+            Outcome::Converged | Outcome::StoppedEarly | Outcome::Unsure => {
+                ensure!(converged, "outcome: {outcome} only if the closest have all answered: {self}");
+                // More nearer nodes than the k have not answered.
+                let last =
+                    not_failed.iter().take(self.k).filter(|(_, candidate)| candidate.answered()).last();
+                let edge = last.map(|(peer, _)| self.distance(peer));
+                let nearer = |peer: &F::Node| edge.is_some_and(|edge| self.distance(peer) < edge);
+                let silent = self.candidates.iter().filter(|(peer, other)| !other.answered() && nearer(peer));
+                ensure_eq!(
+                    silent.count() > self.k,
+                    outcome == Outcome::Unsure,
+                    "outcome: unsure exactly if most of the nodes nearer than the result did not answer: {self}"
+                );
             }
-            Outcome::Exhausted => {
+            Outcome::Exhausted | Outcome::AllFound | Outcome::Unreachable => {
                 ensure!(
                     !open && not_failed.len() < required,
-                    "outcome: exhausted only if nothing is left to ask: {self}"
+                    "outcome: {outcome} only if nothing is left to ask: {self}"
                 );
+                let expected = if responsive.is_empty() {
+                    Outcome::Unreachable
+                } else if responsive.len() == self.candidates.iter().count() {
+                    Outcome::AllFound
+                } else {
+                    Outcome::Exhausted
+                };
+                ensure_eq!(outcome, expected, "outcome: by who has answered: {self}");
             }
             Outcome::NodeLimit => {
                 let limit = self.asked_nodes() == self.config.max_nodes;

@@ -439,7 +439,8 @@ impl<F: Family> ContractChecker<F> {
         let (Some(outcome), Some(operation)) = (outcome_of(&call.event.event, &sent), call.cause) else {
             self.count("side effect: response");
             if sent.initiator == Initiator::Background {
-                call.answered_request = None;
+                // An answer that was listened to has been used, though no operation is its cause.
+                call.answered_request = call.answered_request.take().filter(|_| sent.listening.is_some());
                 self.check_background_response(call, id, &sent)?;
             }
             return Ok(());

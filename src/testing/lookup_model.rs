@@ -72,8 +72,11 @@ impl<F: Family> OperationModel<F> for LookupModel<F> {
     }
 
     fn request_sent(&mut self, sent_event: &RequestSent<'_, F>) -> Checked<(bool, Counts)> {
-        let RequestSent { now, request, soft, nothing_queued } = *sent_event;
+        let RequestSent { now, request, soft, nothing_queued, in_table } = *sent_event;
         ensure_eq!(request.ask, self.start.ask, "request: asks what the start asks");
+        if in_table && request.hop == 1 {
+            self.candidates.begins_with(&request.node);
+        }
         let first = self.candidates.request_sent(now, request, soft, nothing_queued)?;
         let mut counts = vec![if request.ask == Ask::FindCloser { "request" } else { "request: message" }];
         counts.extend((!first).then_some("request: again"));
@@ -128,10 +131,13 @@ impl<F: Family> OperationModel<F> for LookupModel<F> {
         );
         self.candidates.check_finish(finish.outcome, &finish.closest)?;
         // At the node limit, a path that has converged does not wait for its requests in flight.
-        let waits =
-            finish.outcome == Outcome::Exhausted || finish.outcome == Outcome::NodeLimit && self.paths == 1;
+        let waits = match finish.outcome {
+            Outcome::Exhausted | Outcome::AllFound | Outcome::Unreachable => true,
+            Outcome::NodeLimit => self.paths == 1,
+            _ => false,
+        };
         ensure!(
-            !waits || self.abandoned == 0,
+            !waits || self.abandoned == 0 && !self.candidates.is_awaited(),
             "outcome: {:?} only when no node may still answer",
             finish.outcome
         );

@@ -150,9 +150,11 @@ impl<F: Family> ContractChecker<F> {
         let of = |(_, sent): &&(RequestId, RequestInFlight<F>)| sent.initiator == Initiator::Operation(id);
         let in_flight = self.requests.iter().filter(of).count();
         let op = self.check_stamp(call, stamped, id, None)?;
-        // Only a broadcast that is complete may leave requests to its background.
+        // A broadcast that is complete may leave requests to its background, and a lookup that has ended by itself those
+        // that are slow, to be listened to.
+        let by_itself = !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped);
         ensure!(
-            in_flight == 0 || outcome == Outcome::Complete,
+            in_flight == 0 || by_itself,
             "deadline 5: all requests are cancelled before the finish, {in_flight} are left: {stamped:?}"
         );
         op.stats.ended = Some(now);
@@ -175,6 +177,9 @@ impl<F: Family> ContractChecker<F> {
         let counts = op.model.check_finish(now, &stamped.event, in_flight)?;
         let bootstrap = op.model.is_bootstrap();
         self.check_continuation(call, id)?;
+        if by_itself {
+            self.begin_listening(now, id)?;
+        }
         ensure!(
             !self.requests.iter().any(|(_, sent)| sent.initiator == Initiator::Operation(id)),
             "deadline 5: all requests are cancelled before the finish: {stamped:?}"
@@ -188,7 +193,11 @@ impl<F: Family> ContractChecker<F> {
         self.count_all(counts);
         self.count(match outcome {
             Outcome::Converged => "outcome: converged",
+            Outcome::StoppedEarly => "outcome: stopped early",
+            Outcome::Unsure => "outcome: unsure",
+            Outcome::AllFound => "outcome: all found",
             Outcome::Exhausted => "outcome: exhausted",
+            Outcome::Unreachable => "outcome: unreachable",
             Outcome::NodeLimit => "outcome: node limit",
             Outcome::DeadlineExceeded => "outcome: deadline exceeded",
             Outcome::Quorum => "outcome: quorum",

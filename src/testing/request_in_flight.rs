@@ -5,12 +5,13 @@ use crate::vocabulary::id::OperationId;
 use crate::vocabulary::request_events::Initiator;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
+use opentelemetry::trace::SpanContext;
 
 /// A request that a machine has sent and that has not ended, for a harness that plays the nodes of a network.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RequestInFlight<F: Family> {
-    /// What initiated it. Requests that an optimistic broadcast leaves behind at its finish become those of its
+    /// What initiated it. Requests that an operation leaves behind at its finish become those of the
     /// background.
     pub initiator: Initiator,
     /// The node that was asked.
@@ -30,6 +31,8 @@ pub struct RequestInFlight<F: Family> {
     pub(super) useful_until: Instant,
     /// The finished operation that it belongs to, where it is known.
     pub(super) background_of: Option<OperationId>,
+    /// Its lookup has ended, and its answer is still listened to: the context that the lookup was started with.
+    pub(super) listening: Option<SpanContext>,
     /// What has come of its answer, if that comes in parts: the time to the first, and the nodes of all.
     pub(super) parts: Option<(Duration, Vec<F::Node>)>,
 }

@@ -37,6 +37,7 @@ impl<F: Family> ContractChecker<F> {
         ensure!(to != *self.local.key(), "not self: no request to the node itself: {request:?}");
         let own = call.now + network.request_timeout;
         let (mut soft, mut until, mut background_of) = (None, own, None);
+        let in_table = self.members.contains(&request.node) || self.table.get(&request.node).is_some();
         if let Some(id) = request.initiator.operation() {
             let op = self.check_stamp(call, stamped, id, Some(deadline))?;
             op.begin(call.now)?;
@@ -49,11 +50,11 @@ impl<F: Family> ContractChecker<F> {
             );
             // Adapted time-outs are not modelled; a repeated request to a node has only the time that the first
             // one left.
-            let fixed = network.min_timeout >= network.request_timeout;
+            let fixed = network.is_fixed();
             soft = Some(call.now + network.soft_timeout);
             soft = soft.filter(|soft| fixed && *soft < deadline && !op.model.has_no_soft_limit(request));
-            let sent_event =
-                RequestSent { now: call.now, request, soft, nothing_queued: call.nothing_queued };
+            let nothing_queued = call.nothing_queued;
+            let sent_event = RequestSent { now: call.now, request, soft, nothing_queued, in_table };
             let (first, counts) = op.model.request_sent(&sent_event)?;
             ensure!(
                 !fixed || !first || deadline == latest,
@@ -77,7 +78,7 @@ impl<F: Family> ContractChecker<F> {
                 deadline <= own,
                 "deadline 3: that of a side effect is at most now + the request time-out: {stamped:?}"
             );
-            let fixed = network.min_timeout >= network.request_timeout;
+            let fixed = network.is_fixed();
             let at_once = network.max_queued == 0 || call.nothing_queued;
             let routing = &config.routing;
             let timeout = match request.initiator {
@@ -106,6 +107,7 @@ impl<F: Family> ContractChecker<F> {
             deadline,
             useful_until: until,
             background_of,
+            listening: None,
             parts: None,
         };
         self.requests.push((request.id, sent));
@@ -116,10 +118,11 @@ impl<F: Family> ContractChecker<F> {
             to_node <= network.max_per_node,
             "network: at most max_per_node requests to one node, not {to_node}: {request:?}"
         );
+        // Where patience is adapted, those that are listened to are known only to the machine.
+        let awaited = self.requests.iter().filter(|(_, sent)| sent.listening.is_none()).count();
         ensure!(
-            self.requests.len() <= network.max_in_flight,
-            "network: at most max_in_flight requests, not {}",
-            self.requests.len()
+            !network.is_fixed() || awaited <= network.max_in_flight,
+            "network: at most max_in_flight requests, not {awaited}"
         );
         Ok(())
     }
@@ -172,6 +175,9 @@ impl<F: Family> ContractChecker<F> {
             CancelReason::Incomplete => &mut self.request_stats.answered,
             _ => &mut self.request_stats.cancelled,
         }) += 1;
+        if sent.listening.is_some() {
+            return self.check_end_of_listening(call, stamped, &sent, cancel.reason);
+        }
         if cancel.initiator == Initiator::Background {
             return self.check_background_cancel(call, stamped, id, &sent, cancel.reason);
         }
@@ -412,7 +418,7 @@ impl<F: Family> ContractChecker<F> {
 
     /// Whether time-outs are adapted to round trips, so that the checker does not know them.
     pub(super) fn adapts(&self) -> bool {
-        self.config.network.min_timeout < self.config.network.request_timeout
+        !self.config.network.is_fixed()
     }
 
     pub(super) fn count_response(&mut self, response: &Response<F>) {

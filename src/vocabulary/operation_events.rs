@@ -129,7 +129,7 @@ pub struct Finish<F: Family> {
     /// How it ended.
     pub outcome: Outcome,
     /// The closest nodes that answered, in order of distance to the target. The list is partial if the outcome is
-    /// neither [`Converged`](Outcome::Converged) nor [`Exhausted`](Outcome::Exhausted).
+    /// neither [`Converged`](Outcome::Converged) nor [`AllFound`](Outcome::AllFound).
     pub closest: Vec<Contact<F>>,
     /// The operation's statistics; `ended` is set.
     pub stats: OperationStats,
@@ -148,12 +148,24 @@ impl<F: Family> Finish<F> {
 #[cfg_attr(feature = "record", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Of the known nodes that have not failed, the k closest have answered (or the beta closest, if configured).
+    /// The result holds the k closest nodes of the network, as far as can be known: of the known nodes that have not
+    /// failed, the k closest have answered. With several disjoint paths: on one of them at least.
     Converged,
-    /// No node was left to ask, and fewer than k nodes had answered (on one of the paths, if there are several
-    /// disjoint paths). In a network of fewer than k nodes, lookups end in this way. A lookup without any node to
-    /// ask ends in this way too, in the call of its start.
+    /// The lookup stopped before it knew the k closest nodes, because as many of the closest had answered as
+    /// [`beta`](crate::QueryConfig::beta) says. The nodes found are near the target, no more.
+    StoppedEarly,
+    /// The k closest nodes that answer have answered, but others may be closer: more nodes nearer than these were silent
+    /// or failed than have answered, and answers name the silent as well, so they have named few of the others. Or the
+    /// configured [most patience](crate::NetworkConfig::max_patience) has cut short the wait for a nearer node.
+    Unsure,
+    /// These are all there are: fewer than k nodes are known, starting points included, and all of them have answered.
+    AllFound,
+    /// No node was left to ask, fewer than k nodes have answered, and others that are known have not: they may be found
+    /// later.
     Exhausted,
+    /// Nobody could be reached: none of the nodes known answered until its time-out, or there was no node to ask. A
+    /// lookup without any node to ask ends in this way in the call of its start.
+    Unreachable,
     /// The lookup asked as many nodes as `query.max_nodes` allows before the k closest had answered; or the crawl
     /// asked as many nodes as it has room for, and further nodes were named.
     NodeLimit,
@@ -284,11 +296,32 @@ impl fmt::Display for RefusalReason {
 
 impl core::error::Error for RefusalReason {}
 
+impl Outcome {
+    /// Whether a lookup has ended in this way by itself, without a deadline, a stop or a quorum.
+    #[cfg(feature = "testing")]
+    pub(crate) const fn is_natural(self) -> bool {
+        matches!(
+            self,
+            Self::Converged
+                | Self::StoppedEarly
+                | Self::Unsure
+                | Self::AllFound
+                | Self::Exhausted
+                | Self::Unreachable
+                | Self::NodeLimit
+        )
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Converged => "converged",
+            Self::StoppedEarly => "stopped early",
+            Self::Unsure => "unsure",
+            Self::AllFound => "all found",
             Self::Exhausted => "exhausted",
+            Self::Unreachable => "unreachable",
             Self::NodeLimit => "node limit",
             Self::Quorum => "quorum",
             Self::Complete => "complete",

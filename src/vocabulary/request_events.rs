@@ -271,7 +271,8 @@ pub enum Initiator {
     Include,
     /// The liveness check of a node that is in the routing table.
     Probe,
-    /// The remaining work of an optimistic broadcast after its finish.
+    /// What an operation leaves behind at its finish: the remaining work of an optimistic broadcast, or requests of a
+    /// lookup whose answers are [still listened to](crate::requests).
     Background,
 }
 

@@ -38,7 +38,7 @@ pub struct Figures {
     pub mean_cancelled: f64,
     /// Mean share of the true k closest nodes, among those that could answer, that a lookup found. 0 to 1.
     pub recall: f64,
-    /// Share of all ended lookups that converged or exhausted their candidates, and found the closest node. 0 to
+    /// Share of all ended lookups that ended by themselves, and found the closest node. 0 to
     /// 1.
     pub success: f64,
 }
@@ -114,7 +114,7 @@ impl Figures {
         let mean =
             |figure: fn(&Ending) -> f64| finished().map(|(_, ending)| figure(ending)).sum::<f64>() / count;
         let ended = endings().count();
-        let done = |end| matches!(end, End::Finished(Outcome::Converged | Outcome::Exhausted));
+        let done = |end| matches!(end, End::Finished(outcome) if outcome.is_natural() && outcome != Outcome::NodeLimit);
         let succeeded = endings().filter(|(_, ending)| done(ending.end) && ending.hit).count();
         Self {
             lookups: ended,
