@@ -365,7 +365,7 @@ impl<F: Family> CandidateList<F> {
     }
 
     /// The latest request to the candidate passed the soft limit. `may_repeat`: it may be asked again.
-    pub(crate) fn slow(&mut self, at: CandidateRef, may_repeat: bool) {
+    pub(crate) fn slow(&mut self, at: CandidateRef, may_repeat: bool, alpha: u16) {
         let Some(candidate) = self.candidate_mut(at) else { return };
         let state = candidate.state;
         if !(state == State::Waiting || state == State::Slow && may_repeat) {
@@ -374,8 +374,8 @@ impl<F: Family> CandidateList<F> {
         candidate.state = if may_repeat { State::Late } else { State::Slow };
         self.num_waiting -= u16::from(state == State::Waiting);
         self.edge_unsure = true;
-        if self.answers == 0 {
-            // Nobody has answered so far: many of the nodes to begin with may be dead.
+        if self.answers == 0 && state == State::Waiting && self.num_asked() > 2 * usize::from(alpha) {
+            // Nobody of so many has answered so far: most of the nodes to begin with may be dead.
             self.rounds_without_progress = self.rounds_without_progress.saturating_add(1);
         }
         self.unchanged = false;

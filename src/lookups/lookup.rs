@@ -432,7 +432,7 @@ impl<F: Family> Lookup<F> {
     /// `may_repeat`: the node may be asked again.
     pub(crate) fn slow(&mut self, at: CandidateRef, may_repeat: bool) {
         if let Some(path) = self.paths.get_mut(usize::from(at.path)) {
-            path.slow(at, may_repeat);
+            path.slow(at, may_repeat, self.rules.alpha);
         }
     }
 

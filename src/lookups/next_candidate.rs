@@ -129,7 +129,8 @@ impl<F: Family> CandidateList<F> {
     fn is_unsure(&self, edge: usize, rules: &LookupRules) -> bool {
         let nearer = self.candidates.iter().take(edge);
         let silent = nearer.clone().filter(|candidate| candidate.state != State::Answered).count();
-        silent > usize::from(rules.k) || self.was_capped && nearer.clone().any(Candidate::is_listened_to)
+        silent > usize::from(rules.k.max(rules.answer_size))
+            || self.was_capped && nearer.clone().any(Candidate::is_listened_to)
     }
 
     /// Whether the path waits for silent nodes although the k closest others have answered, up to this rank: answers

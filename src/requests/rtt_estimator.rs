@@ -257,7 +257,11 @@ impl RttEstimator {
         let beyond = |per_mille: u32| answers.total * per_mille / 1_000;
         // Seven times the share of silence, per mille; beyond 40 % the soft limit is later.
         let repeat_share = (self.silence * 110 / 1_024).min(400);
-        let shares = [Self::SLOWEST, Self::COSTLY, 50, repeat_share].map(beyond);
+        // Of few answers a share is uncertain: less by a standard deviation, for patience where in doubt.
+        let unit = u32::from(Histogram::UNIT);
+        let surely = |share: u32| share.saturating_sub((share * unit).isqrt());
+        let shares =
+            [surely(beyond(Self::SLOWEST)), surely(beyond(Self::COSTLY)), beyond(50), beyond(repeat_share)];
         let mut edges = [None; 4];
         let mut above = 0;
         for (bucket, count) in answers.counts.iter().enumerate().take(answers.end).rev() {

@@ -282,8 +282,9 @@ impl<F: Family> CandidateModel<F> {
 
     pub(super) fn time_passes(&mut self, now: Instant) {
         self.slow_or_failed |= self.candidates.values().any(|candidate| candidate.is_slow(now));
-        // As long as nobody has answered, slow nodes count as rounds without progress.
-        let nobody = !self.candidates.values().any(Candidate::answered);
+        // If many were asked and nobody has answered, slow nodes count as rounds without progress.
+        let many = self.asked_nodes() > 2 * self.config.alpha;
+        let nobody = many && !self.candidates.values().any(Candidate::answered);
         for candidate in self.candidates.values_mut() {
             if candidate.is_slow(now) && !candidate.counted_slow {
                 candidate.counted_slow = true;
@@ -611,7 +612,7 @@ impl<F: Family> CandidateModel<F> {
                 let nearer = |peer: &F::Node| edge.is_some_and(|edge| self.distance(peer) < edge);
                 let silent = self.candidates.iter().filter(|(peer, other)| !other.answered() && nearer(peer));
                 ensure_eq!(
-                    silent.count() > self.k,
+                    silent.count() > self.k.max(self.local.family.answers().most()),
                     outcome == Outcome::Unsure,
                     "outcome: unsure exactly if most of the nodes nearer than the result did not answer: {self}"
                 );

@@ -155,7 +155,7 @@ pub enum Outcome {
     /// [`beta`](crate::QueryConfig::beta) says. The nodes found are near the target, no more.
     StoppedEarly,
     /// The k closest nodes that answer have answered, but others may be closer: more nodes nearer than these were silent
-    /// or failed than have answered, and answers name the silent as well, so they have named few of the others. Or the
+    /// or failed than k, and than an answer names. Answers name the silent as well, so they have named few of the others. Or the
     /// configured [most patience](crate::NetworkConfig::max_patience) has cut short the wait for a nearer node.
     Unsure,
     /// These are all there are: fewer than k nodes are known, starting points included, and all of them have answered.
