@@ -75,7 +75,7 @@ fn a_checker_follows_a_machine_of_a_heavy_family() {
         let response = Response::answered(*request, vec![node(3), node(4)]).with_value();
         checker.call(&mut machine, now, &Stamped::new(response.into()));
     }
-    assert_eq!(checker.tally().get("outcome: exhausted"), Some(&1));
+    assert_eq!(checker.tally().get("outcome: all found"), Some(&1));
 }
 
 #[test]

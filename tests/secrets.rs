@@ -211,7 +211,7 @@ fn debug_shows_neither_wire_token_nor_secret() {
 #[test]
 fn without_maintenance_the_secret_changes_nothing_but_tokens() {
     let mut machine = coordinator(config(), 1);
-    let calls = play(&mut machine, 3_000);
+    let calls = play(&mut machine, 6_000);
     for secret in [2, 3, u64::MAX] {
         let mut other = coordinator(config(), secret);
         let others = replay(&mut other, &calls);
@@ -272,7 +272,7 @@ fn the_secret_decides_which_random_keys_are_explored() {
 fn without_progress_events_everything_else_is_equal() {
     let without = Config { pool: PoolConfig { progress: false, ..PoolConfig::default() }, ..config() };
     let mut machine = coordinator(config(), 1);
-    let calls = play(&mut machine, 3_000);
+    let calls = play(&mut machine, 6_000);
     let mut silent = coordinator(without, 1);
     let others = replay(&mut silent, &calls);
     let mut left_out = 0;

@@ -183,7 +183,7 @@ impl<F: Family> CandidateList<F> {
         (self.settled_prefix, self.settled_answered, self.settled_edge) = (0, 0, 0);
     }
 
-    /// How many candidates were asked.
+    /// How many candidates were asked, or have failed elsewhere.
     pub(crate) fn num_asked(&self) -> usize {
         self.candidates.len().saturating_sub(usize::from(self.num_heard))
     }

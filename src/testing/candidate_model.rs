@@ -50,8 +50,6 @@ struct Candidate {
     pending: Vec<RequestId>,
     /// All requests that ended timed out: one more may have waited for capacity meanwhile.
     only_timeouts: bool,
-    /// That its latest request is slow has been noted.
-    counted_slow: bool,
     /// It has failed by other means than a request of the lookup.
     failed_elsewhere: bool,
 }
@@ -244,7 +242,6 @@ impl<F: Family> CandidateModel<F> {
             tries: 0,
             pending: Vec::new(),
             only_timeouts: true,
-            counted_slow: false,
             failed_elsewhere: false,
         };
         self.candidates.insert(peer.clone(), candidate);
@@ -263,12 +260,26 @@ impl<F: Family> CandidateModel<F> {
         self.candidates.values().filter(|candidate| candidate.tries > 0).count()
     }
 
+    /// The slots that the lookup may use, at least.
     fn parallelism(&self) -> usize {
         let alpha = self.config.alpha;
         if self.without_progress >= alpha { alpha.max(self.k) } else { alpha }
     }
 
-    /// Time has passed, up to `now`.
+    /// The slots that the lookup may use, at most: if many were asked and nobody has answered, slow nodes may count as
+    /// rounds without progress.
+    fn most_parallelism(&self) -> usize {
+        let alpha = self.config.alpha;
+        let nobody = !self.candidates.values().any(Candidate::answered);
+        let reached =
+            self.candidates.values().filter(|candidate| candidate.state != CandidateState::NotAsked).count();
+        if nobody && self.slow_or_failed && reached > 2 * alpha {
+            alpha.max(self.k)
+        } else {
+            self.parallelism()
+        }
+    }
+
     /// A part of the answer to this request has come: its candidate becomes slow no more, if it is the latest to it.
     pub(super) fn answered_in_part(&mut self, now: Instant, id: RequestId, node: &F::Node) {
         let candidate = self.candidates.get_mut(node);
@@ -280,17 +291,9 @@ impl<F: Family> CandidateModel<F> {
         }
     }
 
+    /// Time has passed, up to `now`.
     pub(super) fn time_passes(&mut self, now: Instant) {
         self.slow_or_failed |= self.candidates.values().any(|candidate| candidate.is_slow(now));
-        // If many were asked and nobody has answered, slow nodes count as rounds without progress.
-        let many = self.asked_nodes() > 2 * self.config.alpha;
-        let nobody = many && !self.candidates.values().any(Candidate::answered);
-        for candidate in self.candidates.values_mut() {
-            if candidate.is_slow(now) && !candidate.counted_slow {
-                candidate.counted_slow = true;
-                self.without_progress += usize::from(nobody);
-            }
-        }
     }
 
     /// A request comes out. `nothing_queued`: no request waited for capacity before or after this call. Returns
@@ -358,7 +361,6 @@ impl<F: Family> CandidateModel<F> {
         // for capacity.
         candidate.failed_elsewhere = false;
         candidate.state = CandidateState::Waiting { slow_at };
-        candidate.counted_slow = false;
         ensure!(self.asked_nodes() <= self.config.max_nodes, "lookup: at most max_nodes nodes");
         let most = self.config.paths * self.config.alpha.max(self.k);
         ensure!(
@@ -367,7 +369,7 @@ impl<F: Family> CandidateModel<F> {
         );
         if self.exact && nothing_queued {
             ensure!(
-                self.occupied_slots(now) <= self.parallelism(),
+                self.occupied_slots(now) <= self.most_parallelism(),
                 "lookup: alpha slots, and max(alpha, k) when it stalls: {self}"
             );
         }
@@ -607,7 +609,7 @@ impl<F: Family> CandidateModel<F> {
                 ensure!(converged, "outcome: {outcome} only if the closest have all answered: {self}");
                 // More nearer nodes than the k have not answered.
                 let last =
-                    not_failed.iter().take(self.k).filter(|(_, candidate)| candidate.answered()).last();
+                    not_failed.iter().take(required).filter(|(_, candidate)| candidate.answered()).last();
                 let edge = last.map(|(peer, _)| self.distance(peer));
                 let nearer = |peer: &F::Node| edge.is_some_and(|edge| self.distance(peer) < edge);
                 let silent = self.candidates.iter().filter(|(peer, other)| !other.answered() && nearer(peer));

@@ -121,7 +121,8 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
         let network = &self.config.network;
         let mut to = BTreeMap::new();
         self.contract.requests().iter().for_each(|(_, sent)| *to.entry(sent.node).or_insert(0) += 1);
-        self.contract.requests().len() == network.max_in_flight
+        // More where answers are listened to, which take no place in flight.
+        self.contract.requests().len() >= network.max_in_flight
             || to.values().any(|most| *most == network.max_per_node)
     }
 
