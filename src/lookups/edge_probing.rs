@@ -31,9 +31,12 @@ impl<F: Family> CandidateList<F> {
     }
 
     /// The bit to flip in the target when this candidate is asked: the first bit in which they differ, if the edge is
-    /// probed and the candidate is in the outer half of what an answer about the target can name.
+    /// probed and the candidate is in the outer half of what an answer about the target can name. Not before a nearer
+    /// one has answered: so long, its rank says nothing of how near it is.
     pub(super) fn edge_bit(&self, rank: usize, candidate: &Candidate, rules: &LookupRules) -> Option<u8> {
-        (self.probes_edge(rules) && rank >= usize::from(rules.edge_rank)).then(|| candidate.cpl())
+        let is_outer = self.probes_edge(rules) && rank >= usize::from(rules.edge_rank) && self.answers > 0;
+        let has_answered = |nearer: &Candidate| nearer.state == State::Answered;
+        (is_outer && self.candidates.iter().take(rank).any(has_answered)).then(|| candidate.cpl())
     }
 
     /// How many bits of a candidate, beyond the first in which it differs from the target, stand in the point that it is

@@ -89,7 +89,12 @@ impl<F: Family> CandidateList<F> {
                         edge_probe: false,
                     };
                 }
-                State::Late if rules.hedges && u16::from(candidate.tries) <= max_tries && !slots_full => {
+                State::Late
+                    if rules.hedges
+                        && u16::from(candidate.tries) <= max_tries
+                        && !slots_full
+                        && (self.answers > 0 || self.num_heard == 0) =>
+                {
                     return CandidateStep::Ask {
                         rank,
                         edge_bit: self.edge_bit(rank, candidate, rules),
@@ -120,6 +125,10 @@ impl<F: Family> CandidateList<F> {
                 CandidateStep::Listening
             }
             (false, true) => CandidateStep::Exhausted,
+            // All are slow, and nobody has answered so far: further nodes to begin with are asked meanwhile.
+            (false, false) if self.answers == 0 && self.num_waiting == 0 && self.num_heard == 0 => {
+                CandidateStep::Listening
+            }
             (false, false) => CandidateStep::Wait,
         }
     }

@@ -168,7 +168,7 @@ impl RttEstimator {
     /// is needed to move it far.
     const SLOWEST: u32 = 15;
     /// The same, where the patience is longer than a quarter of the time-out.
-    const COSTLY: u32 = 22;
+    const COSTLY: u32 = 28;
     /// An answerer counts once within this many answers that count, or four times as many that do not.
     const EPOCH: u32 = 512;
     const FULL_SHARE: u32 = 1 << 16;
@@ -261,8 +261,8 @@ impl RttEstimator {
         let unit = u32::from(Histogram::UNIT);
         let surely = |share: u32| share.saturating_sub((share * unit).isqrt());
         let shares =
-            [surely(beyond(Self::SLOWEST)), surely(beyond(Self::COSTLY)), beyond(50), beyond(repeat_share)];
-        let mut edges = [None; 4];
+            [surely(beyond(Self::SLOWEST)), surely(beyond(Self::COSTLY)), beyond(50), beyond(repeat_share), beyond(100)];
+        let mut edges = [None; 5];
         let mut above = 0;
         for (bucket, count) in answers.counts.iter().enumerate().take(answers.end).rev() {
             above += u32::from(*count);
@@ -279,7 +279,9 @@ impl RttEstimator {
                 break;
             }
         }
-        let [slowest, costly, own, repeat] = edges.map(|edge| edge.unwrap_or(hard));
+        let [slowest, costly, own, repeat, usual] = edges.map(|edge| edge.unwrap_or(hard));
+        // Where all take about the same time, none of them counts as silent.
+        let slowest = slowest.max(usual + usual / 8);
         // Where waiting for the slowest costs much of the time-out, a few of them are not waited for.
         let mut wait = slowest.min(costly.max(hard / 4));
         let mut own = own;
