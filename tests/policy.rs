@@ -210,6 +210,44 @@ fn after_a_failure_edge_probes_ask_about_the_nodes_own_subtrees() {
 }
 
 #[test]
+fn while_nobody_has_answered_others_are_asked_before_any_is_asked_again() {
+    let mut query = query(QueryConfig { alpha: 2, ..QueryConfig::default() });
+    let seeds = keys([1, 2, 3, 4, 5]);
+    let first = requests(&start(&mut query, Start::find(1, Key8::new([0])).with_seeds(seeds)));
+    let asked = |batch: &Batch<Outbound<Tiny>>| -> Vec<_> {
+        requests(batch).iter().map(|(request, _)| request.node.as_bytes()[0]).collect()
+    };
+    // The two nearest are slow: two others are asked. Then the last one, and the nearest again.
+    assert_eq!(first.len(), 2);
+    assert_eq!(asked(&tick(&mut query, 100)), [3, 4]);
+    assert_eq!(asked(&tick(&mut query, 200)), [1, 5]);
+    // Where somebody has answered, a slow one that is nearer is asked again first.
+    let mut other = self::query(QueryConfig { alpha: 2, ..QueryConfig::default() });
+    let first =
+        requests(&start(&mut other, Start::find(1, Key8::new([0])).with_seeds(keys([1, 2, 3, 4, 5]))));
+    assert_eq!(asked(&answer(&mut other, 50, first[1].0.id, Vec::new())), [3]);
+    assert_eq!(asked(&tick(&mut other, 100))[0], 1);
+}
+
+#[test]
+fn a_far_node_is_asked_about_the_target_as_long_as_no_nearer_one_has_answered() {
+    let mut query = query(QueryConfig { alpha: 1, ..QueryConfig::default() });
+    // Fifteen dead nodes that are nearer, and one at the other end of the key space.
+    let seeds: Vec<_> = (1..16).chain([0x80]).map(|byte| Key8::new([byte])).collect();
+    let mut open =
+        VecDeque::from(requests(&start(&mut query, Start::find(1, Key8::new([0])).with_seeds(seeds))));
+    while let Some((request, _)) = open.pop_front() {
+        if request.node == Key8::new([0x80]) {
+            assert_eq!(request.target, Key8::new([0]), "the neighbourhood is not known yet");
+            return;
+        }
+        let failed = Response::failed(request.id);
+        open.extend(requests(&query.handle(at(1), Stamped::new(Inbound::Response(failed)))));
+    }
+    panic!("the last one is never asked");
+}
+
+#[test]
 fn an_answer_is_welcome_until_the_request_time_out() {
     let mut query = Query::<Tiny>::new(
         Key8::new([0xff]),

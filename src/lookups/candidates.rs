@@ -72,7 +72,7 @@ pub(crate) struct CandidateList<F: Family> {
     /// fewer than k. Edge probing is on.
     pub(super) edge_unsure: bool,
     /// Extra nodes asked to explore the edge of the neighbourhood.
-    pub(super) edge_probes: u8,
+    pub(super) edge_probes: u16,
     /// Bit c: a node that shares c bits with the target has answered a request about its own subtree.
     pub(super) explored_edges: u64,
     /// Answers so far.
@@ -106,12 +106,26 @@ pub(crate) struct Candidate {
     pub(crate) awaited: u8,
     /// The bit of the target that was flipped in the key of its latest request, plus one; 0 if that was the
     /// target itself.
-    pub(super) edge_bit: u8,
+    /// With [`EDGE_PART`](Self::EDGE_PART) if it was [its own part](CandidateRef::edge_part).
+    edge_bit: u8,
     /// Never removed for a closer candidate: one of the closest seeds.
     pinned: bool,
 }
 
 impl Candidate {
+    /// Bits that are flipped are among the first 64, so this one is free.
+    const EDGE_PART: u8 = 0x80;
+
+    /// Whether its latest request was about the target with this bit flipped.
+    pub(super) const fn is_asked_about(&self, bit: u8) -> bool {
+        self.edge_bit & !Self::EDGE_PART == bit + 1
+    }
+
+    /// Whether its latest request was about its own part of a subtree.
+    pub(super) const fn is_asked_about_part(&self) -> bool {
+        self.edge_bit & Self::EDGE_PART != 0
+    }
+
     pub(crate) const fn new(distance_prefix: u64) -> Self {
         Self {
             distance_prefix,
@@ -209,9 +223,16 @@ impl<F: Family> CandidateList<F> {
 
     /// Marks the candidate as asked about the target, or about the target with `edge_bit` flipped. Returns
     /// the candidate.
-    pub(crate) fn ask(&mut self, rank: usize, edge_bit: Option<u8>, edge_probe: bool) -> Option<Candidate> {
+    /// Whether it is asked about its `edge_part` counts only with such a bit.
+    pub(crate) fn ask(
+        &mut self,
+        rank: usize,
+        edge_bit: Option<u8>,
+        edge_probe: bool,
+        edge_part: bool,
+    ) -> Option<Candidate> {
         let candidate = self.candidates.get_mut(rank)?;
-        self.edge_probes += u8::from(edge_probe);
+        self.edge_probes += u16::from(edge_probe);
         if candidate.state == State::Heard {
             self.num_heard -= 1;
             self.admission_distance = u64::MAX;
@@ -220,7 +241,8 @@ impl<F: Family> CandidateList<F> {
         candidate.tries = candidate.tries.saturating_add(1);
         candidate.pending += 1;
         candidate.awaited += 1;
-        candidate.edge_bit = edge_bit.map_or(0, |bit| bit + 1);
+        let part = if edge_part { Candidate::EDGE_PART } else { 0 };
+        candidate.edge_bit = edge_bit.map_or(0, |bit| (bit + 1) | part);
         self.num_waiting += 1;
         self.pending += 1;
         self.unchanged = true;
@@ -244,7 +266,7 @@ impl<F: Family> CandidateList<F> {
             _ => State::Late,
         };
         self.num_heard += u16::from(tries == 0);
-        self.edge_probes -= u8::from(at.edge_probe);
+        self.edge_probes -= u16::from(at.edge_probe);
         self.num_waiting -= 1;
         self.pending -= 1;
         tries == 0

@@ -123,7 +123,7 @@ impl<F: Family> Lookup<F> {
         let (Some(bit), Some(path)) = (at.edge_bit, self.paths.get(usize::from(at.path))) else {
             return self.target.clone();
         };
-        let (key, depth) = (F::key(node), path.edge_depth(bit, &self.rules));
+        let (key, depth) = (F::key(node), if at.edge_part { path.edge_depth(bit, &self.rules) } else { 0 });
         let bit = u32::from(bit);
         let (point, lies_there) = if key.common_prefix_len(&self.key()) == bit {
             (key.spliced(bit + 1 + depth, &self.key()), true)
@@ -195,8 +195,10 @@ impl<F: Family> Lookup<F> {
         for (number, path) in (0..).zip(&mut self.paths) {
             let at_limit = all_asked || self.rules.paths > 1 && path.num_asked() >= share;
             match path.step(&self.rules, at_limit, now) {
-                CandidateStep::Ask { rank, edge_bit, edge_probe } if !at_limit || path.was_asked(rank) => {
-                    if let Some(candidate) = path.ask(rank, edge_bit, edge_probe)
+                CandidateStep::Ask { rank, edge_bit, edge_probe, edge_part }
+                    if !at_limit || path.was_asked(rank) =>
+                {
+                    if let Some(candidate) = path.ask(rank, edge_bit, edge_probe, edge_part)
                         && let Some(contact) = path.contacts.get(usize::from(candidate.slot))
                     {
                         self.asked += u16::from(candidate.tries == 1);
@@ -206,6 +208,7 @@ impl<F: Family> Lookup<F> {
                             distance_prefix: candidate.distance_prefix,
                             edge_bit,
                             edge_probe,
+                            edge_part,
                         };
                         return LookupStep::Ask {
                             candidate: at,

@@ -19,12 +19,12 @@ use crate::vocabulary::time::Instant;
 const MIN_LATE_ANSWERS: u16 = 2;
 
 /// What [`CandidateList::step`] decided. `Ask`: ask the candidate of this rank, about the target with `edge_bit`
-/// flipped if there is one; `edge_probe` if only to explore the edge of the neighbourhood. `Converged`: the k (or beta)
+/// flipped if there is one; `edge_probe` if only to explore the edge of the neighbourhood; `edge_part` if about its own part there. `Converged`: the k (or beta)
 /// closest that have not failed have answered; `unsure` if so many did not answer that others may be closer.
 /// `Listening`: nothing is left to ask, but silent nodes may still answer. `Exhausted`: neither, and fewer than k (or
 /// beta) have answered.
 pub(crate) enum CandidateStep {
-    Ask { rank: usize, edge_bit: Option<u8>, edge_probe: bool },
+    Ask { rank: usize, edge_bit: Option<u8>, edge_probe: bool, edge_part: bool },
     Wait,
     Listening,
     Converged { unsure: bool },
@@ -87,6 +87,7 @@ impl<F: Family> CandidateList<F> {
                         rank,
                         edge_bit: self.edge_bit(rank, candidate, rules),
                         edge_probe: false,
+                        edge_part: rules.has_short_answers(),
                     };
                 }
                 State::Late
@@ -99,6 +100,7 @@ impl<F: Family> CandidateList<F> {
                         rank,
                         edge_bit: self.edge_bit(rank, candidate, rules),
                         edge_probe: false,
+                        edge_part: rules.has_short_answers(),
                     };
                 }
                 State::Slow | State::Late => all_answered = false,
@@ -138,7 +140,9 @@ impl<F: Family> CandidateList<F> {
     fn is_unsure(&self, edge: usize, rules: &LookupRules) -> bool {
         let nearer = self.candidates.iter().take(edge);
         let silent = nearer.clone().filter(|candidate| candidate.state != State::Answered).count();
-        silent > usize::from(rules.k.max(rules.answer_size))
+        let told = usize::from(rules.k.max(rules.answer_size));
+        silent > told
+            || silent > told / 2 && self.is_edge_unexplored(edge, rules)
             || self.was_capped && nearer.clone().any(Candidate::is_listened_to)
     }
 

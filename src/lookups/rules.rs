@@ -35,3 +35,10 @@ pub(crate) struct LookupRules {
     /// Whether a slow node is asked again while its first request is still pending.
     pub(crate) hedges: bool,
 }
+
+impl LookupRules {
+    /// Whether an answer names fewer nodes than the lookup searches for.
+    pub(crate) const fn has_short_answers(&self) -> bool {
+        self.answer_size < self.k
+    }
+}

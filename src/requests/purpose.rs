@@ -119,6 +119,8 @@ pub(crate) struct CandidateRef {
     pub(crate) edge_bit: Option<u8>,
     /// The node is asked only to learn the edge of the target's neighbourhood.
     pub(crate) edge_probe: bool,
+    /// The point that it is asked about lies in its own part of the subtree, not nearest to the target.
+    pub(crate) edge_part: bool,
 }
 
 impl CandidateRef {

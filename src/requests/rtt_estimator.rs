@@ -260,8 +260,13 @@ impl RttEstimator {
         // Of few answers a share is uncertain: less by a standard deviation, for patience where in doubt.
         let unit = u32::from(Histogram::UNIT);
         let surely = |share: u32| share.saturating_sub((share * unit).isqrt());
-        let shares =
-            [surely(beyond(Self::SLOWEST)), surely(beyond(Self::COSTLY)), beyond(50), beyond(repeat_share), beyond(100)];
+        let shares = [
+            surely(beyond(Self::SLOWEST)),
+            surely(beyond(Self::COSTLY)),
+            beyond(50),
+            beyond(repeat_share),
+            beyond(100),
+        ];
         let mut edges = [None; 5];
         let mut above = 0;
         for (bucket, count) in answers.counts.iter().enumerate().take(answers.end).rev() {

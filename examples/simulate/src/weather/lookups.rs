@@ -234,15 +234,27 @@ fn late(trial: Trial) -> Result<Vec<Figure>, String> {
             figures.push(at_least(format!("{name}: recall"), recall(&lookups), 0.99));
             figures.push(at_most(format!("{name}: p50, s"), p50, most));
             figures.push(at_most(format!("{name}: p50 beyond the dead, s"), p50 - dead, 1.9));
-            // No setting says that a lookup should not wait for the late, and no outcome that it did not: so far these
-            // are the figures of the same lookups.
+            // A caller who would rather not wait sets the most patience.
+            let mut scenario = network(trial);
+            scenario.link.round_trip = some_late(share);
+            if is_fixed {
+                scenario.config.network.min_timeout = scenario.config.network.request_timeout;
+            }
+            scenario.config.network.max_patience = Some(IMPATIENT);
+            let world = run(scenario)?;
+            let lookups = settled(&world);
+            let p50 = seconds(&lookups, 0.5);
             figures.push(at_most(format!("{name}, impatient: p50, of the dead"), p50 / dead, 1.05));
-            let unsure = 1.0 - ended(&lookups, Outcome::Converged);
+            let unsure = ended(&lookups, Outcome::Unsure);
             figures.push(at_least(format!("{name}, impatient: told unsure"), unsure, 0.995));
         }
     }
     Ok(figures)
 }
+
+/// The most patience of a caller who would rather not wait for late answers: about what lookups wait where those nodes are
+/// dead.
+const IMPATIENT: Duration = Duration::from_millis(250);
 
 fn steady(trial: Trial) -> Result<Vec<Figure>, String> {
     let mut figures = Vec::new();

@@ -385,7 +385,6 @@ fn kill(world: &mut World, nodes: &[Handle]) -> Result<(), String> {
 /// The recall of a lookup, if it has ended within five seconds; else 0.
 fn in_time(world: &World, number: u32) -> f64 {
     let lookup = world.lookups().get(number as usize);
-    eprintln!("DBG {:?}", lookup.map(|l| (l.took(), l.ending)));
     let in_time = lookup.filter(|lookup| lookup.took().is_some_and(|took| took <= 5 * S));
     in_time.and_then(|lookup| lookup.ending).map_or(0.0, |ending| ending.recall)
 }
