@@ -86,14 +86,9 @@ impl<F: Family> CandidateList<F> {
             return None;
         }
         let heard = |candidate: &Candidate| candidate.state == State::Heard;
-        let rank = match part {
-            Some(rank) => rank,
-            None => {
-                let in_subtree =
-                    self.candidates.iter().position(|candidate| heard(candidate) && candidate.cpl() == cpl);
-                in_subtree.or_else(|| self.candidates.iter().position(heard))?
-            }
-        };
+        let rank_of = |test: &dyn Fn(&Candidate) -> bool| self.candidates.iter().position(test);
+        let in_subtree = |candidate: &Candidate| heard(candidate) && candidate.cpl() == cpl;
+        let rank = part.or_else(|| rank_of(&in_subtree)).or_else(|| rank_of(&heard))?;
         let edge_part = part.is_some() || rules.has_short_answers();
         Some(CandidateStep::Ask { rank, edge_bit: Some(cpl), edge_probe: true, edge_part })
     }

@@ -148,20 +148,27 @@ impl<F: Family> Lookup<F> {
         let edge_unsure = self.rules.answers_short;
         self.paths =
             (0..self.rules.paths).map(|_| CandidateList::with_capacity(capacity, edge_unsure)).collect();
-        let mut seeds = core::mem::take(&mut self.seeds);
-        if seeds.len() > most {
-            // The farther ones are kept for the case that these do not answer.
-            let target = self.key();
-            seeds.retain(|node| F::key(node) != self.local && self.family.admits(node));
-            seeds.sort_by_key(|node| F::key(node).distance(&target));
-            seeds.dedup();
-            self.seeds = seeds.split_off(most.min(seeds.len()));
-        }
+        // The farther ones are kept for the case that these do not answer.
+        let seeds = self.take_nearest_seeds();
         self.seeds_wanted = 2 * k;
         self.insert_seeds(seeds);
         for path in &mut self.paths {
             path.pin_closest((most / 2).max(1));
         }
+    }
+
+    /// Takes the nearest nodes to begin with, as many as there is room for.
+    fn take_nearest_seeds(&mut self) -> Vec<F::Node> {
+        let most = usize::from(self.rules.max_candidates);
+        let mut seeds = core::mem::take(&mut self.seeds);
+        if seeds.len() > most {
+            let target = self.key().leading();
+            seeds.retain(|node| F::key(node) != self.local && self.family.admits(node));
+            seeds.sort_unstable_by_key(|node| F::key(node).leading() ^ target);
+            seeds.dedup();
+            self.seeds = seeds.split_off(most.min(seeds.len()));
+        }
+        seeds
     }
 
     /// Distributes nodes to begin with among the paths.
@@ -171,17 +178,27 @@ impl<F: Family> Lookup<F> {
         if paths > 1 {
             seeds.sort_by_key(|node| F::key(node).distance(&target));
         }
-        let mut num_dealt = 0;
+        let (mut num_dealt, mut after_last) = (0, 0);
         for node in seeds {
-            let (key, path) = (F::key(&node), num_dealt % paths.max(1));
+            let (key, number) = (F::key(&node), num_dealt % paths.max(1));
             let distance_prefix = key.leading() ^ target.leading();
-            if key != self.local
-                && self.family.admits(&node)
-                && let Ok(rank) = insertion_rank(&self.paths, path, &target, distance_prefix, &node)
-                && let Some(path) = self.paths.get_mut(path)
+            if key == self.local || !self.family.admits(&node) {
+                continue;
+            }
+            // Most come in order of distance.
+            let is_next = paths == 1
+                && self.paths.first().is_some_and(|path| path.is_place(after_last, distance_prefix));
+            let place = if is_next {
+                Ok(after_last)
+            } else {
+                insertion_rank(&self.paths, number, &target, distance_prefix, &node)
+            };
+            if let Ok(rank) = place
+                && let Some(path) = self.paths.get_mut(number)
             {
-                num_dealt +=
-                    usize::from(path.insert(rank, Candidate::new(distance_prefix), || node, 1, &self.rules));
+                let candidate = Candidate::new(distance_prefix);
+                num_dealt += usize::from(path.insert(rank, candidate, || node, 1, &self.rules));
+                after_last = rank + 1;
             }
         }
     }
@@ -230,9 +247,8 @@ impl<F: Family> Lookup<F> {
         }
         if starves && !all_asked {
             if !self.seeds.is_empty() {
-                let rest = self.seeds.len().min(usize::from(self.rules.max_candidates));
-                let rest = self.seeds.drain(..rest).collect();
-                self.insert_seeds(rest);
+                let seeds = self.take_nearest_seeds();
+                self.insert_seeds(seeds);
                 return self.next(now);
             }
             if !self.was_given_none {

@@ -583,7 +583,7 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
                 let precedence = Precedence { deadline: until, arrival: id.handle().generation };
                 self.blocked.insert(slot, precedence, busy, call.requests);
             }
-            Status::Starved if self.feeds => self.starved.push(id),
+            Status::Starved if self.feeds && self.is_fed(id) => self.starved.push(id),
             Status::Starved => return self.feed(call, id, Vec::new()),
             Status::Continues => {}
         }
@@ -594,6 +594,13 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
                 self.timers.set(slot, timer);
             }
         }
+    }
+
+    /// Whether this operation is given further nodes to begin with: not the refreshes, of which the next asks others, so
+    /// that a node that is cut off asks few.
+    fn is_fed(&self, id: OperationId) -> bool {
+        let initiator = self.operations.get(id.handle()).map(|operation| operation.initiator);
+        initiator.is_some_and(|by| matches!(by, Initiator::Operation(_) | Initiator::Bootstrap))
     }
 
     /// Takes an operation that has nobody left to ask, with the key that it wants the closest nodes of, and how many it

@@ -16,7 +16,7 @@
 //! | --- | --- | --- |
 //! | soft limit | it frees its concurrency slot: the next node is asked | the median of the latest answers (56 %), at most twice the time within which 25 % come |
 //! | repeat | its node may be asked again, as the message may be lost | the quantile of all answers that leaves seven times the share of silence: soon where many are silent, hardly ever where nobody is |
-//! | patience | its node counts as silent: the lookup goes on, and may end, without it | the time that 1.5 % of the answers exceed (2.2 % where that is more than a quarter of the time-out); 5 % for a repeated request |
+//! | patience | its node counts as silent: the lookup goes on, and may end, without it | the time that 1.5 % of the answers exceed (2.8 % where that is more than a quarter of the time-out); 5 % for a repeated request |
 //! | deadline | its answer is late, and it counts as a failure of the node | `request_timeout`, or what its operation has left |
 //!
 //! Between patience and deadline the queue *listens*: an answer still counts in full, and the request takes an entry in the

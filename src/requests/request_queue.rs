@@ -254,7 +254,8 @@ pub(crate) struct RequestQueue<F: Family, P> {
     bans: BanList<F>,
     stats: RequestStats,
     rtt: RttEstimator,
-    hash: SeededHash,
+    /// Hash of those whose answers have been observed. It decides which answers count, so its seed is one that recordings hold.
+    answerers: SeededHash,
     /// Whether requests have soft limits at all.
     soft_limits: bool,
     tokens: WireTokens,
@@ -279,7 +280,7 @@ impl<F: Family, P> RequestQueue<F, P> {
                 min: nanos(config.min_timeout),
                 max: config.max_patience.map_or(u64::MAX, nanos),
             }),
-            hash: SeededHash(seeds.hash),
+            answerers: SeededHash(seeds.choices),
             soft_limits: true,
             tokens: WireTokens::new(seeds),
             config,
@@ -423,13 +424,13 @@ impl<F: Family, P> RequestQueue<F, P> {
 
     /// Records a round trip to a node that was not measured by a request of this queue.
     pub(crate) fn observe(&mut self, round_trip: Duration, node: &F::Node) {
-        self.rtt.observe(nanos(round_trip), answerer::<F>(node), self.hash);
+        self.rtt.observe(nanos(round_trip), answerer::<F>(node), self.answerers);
     }
 
     /// The same, to a node that nothing else is known of.
     #[cfg(any(feature = "record", feature = "sim"))]
     pub(crate) fn observe_anonymous(&mut self, round_trip: Duration) {
-        self.rtt.observe(nanos(round_trip), nanos(round_trip), self.hash);
+        self.rtt.observe(nanos(round_trip), nanos(round_trip), self.answerers);
     }
 
     /// Bans a node: no request to it is accepted before `until`. A time that is not after `now` lifts the ban.
@@ -604,7 +605,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         // If this is a hedge, the first request was not answered before it was sent, so the time that the node takes is
         // that much longer. If only the fast answers were observed, limits would become ever shorter.
         let before = if is_hedge { self.rtt.limits().repeat } else { 0 };
-        self.rtt.observe(nanos(age).saturating_add(before), answerer, self.hash);
+        self.rtt.observe(nanos(age).saturating_add(before), answerer, self.answerers);
     }
 
     /// Ends a request, whose response arrived at `at` if there is one: removes it from the table and the list of its

@@ -146,7 +146,7 @@ fn position(round_trip: u64) -> u32 {
     let least = 1 << Histogram::FIRST_OCTAVE;
     let most = (1 << (Histogram::FIRST_OCTAVE + Histogram::OCTAVES)) - 1;
     let nanos = round_trip.clamp(least, most);
-    let octave = 63 - nanos.leading_zeros();
+    let octave = nanos.ilog2();
     // The ten bits after the leading one: 16 buckets of 64 parts.
     #[allow(clippy::cast_possible_truncation)] // ten bits
     let parts = (nanos >> (octave - 10)) as u32 & 0x3ff;
@@ -260,14 +260,9 @@ impl RttEstimator {
         // Of few answers a share is uncertain: less by a standard deviation, for patience where in doubt.
         let unit = u32::from(Histogram::UNIT);
         let surely = |share: u32| share.saturating_sub((share * unit).isqrt());
-        let shares = [
-            surely(beyond(Self::SLOWEST)),
-            surely(beyond(Self::COSTLY)),
-            beyond(50),
-            beyond(repeat_share),
-            beyond(100),
-        ];
-        let mut edges = [None; 5];
+        let shares =
+            [surely(beyond(Self::SLOWEST)), surely(beyond(Self::COSTLY)), beyond(50), beyond(repeat_share)];
+        let mut edges = [None; 4];
         let mut above = 0;
         for (bucket, count) in answers.counts.iter().enumerate().take(answers.end).rev() {
             above += u32::from(*count);
@@ -284,9 +279,7 @@ impl RttEstimator {
                 break;
             }
         }
-        let [slowest, costly, own, repeat, usual] = edges.map(|edge| edge.unwrap_or(hard));
-        // Where all take about the same time, none of them counts as silent.
-        let slowest = slowest.max(usual + usual / 8);
+        let [slowest, costly, own, repeat] = edges.map(|edge| edge.unwrap_or(hard));
         // Where waiting for the slowest costs much of the time-out, a few of them are not waited for.
         let mut wait = slowest.min(costly.max(hard / 4));
         let mut own = own;
@@ -327,7 +320,7 @@ mod tests {
         let parts = (0..4).map(|part| HASH.hash_one(number * 4 + part) % 1_000).sum::<u64>();
         // 0 to 4,000, in a bell curve; a thousand is a factor of two.
         let octaves = parts / 1_000;
-        (20 * MS << octaves) + (20 * MS << octaves) * (parts % 1_000) / 1_000
+        (20 * MS * (1_000 + parts % 1_000) / 1_000) << octaves
     }
 
     fn fill(rtt: &mut RttEstimator, answers: core::ops::Range<u64>) {
@@ -476,7 +469,7 @@ mod tests {
         let configured = ConfiguredLimits { soft: 9 * MS, hard: 100 * MS, min: 30 * MS, max: 80 * MS };
         let mut rtt = RttEstimator::new(configured);
         for number in 0..9_000 {
-            rtt.observe([0, u64::MAX][number as usize % 2], number, HASH);
+            rtt.observe(if number % 2 == 0 { 0 } else { u64::MAX }, number, HASH);
             let Limits { soft, repeat, patience, repeat_patience, .. } = *rtt.limits();
             assert!((9 * MS..=80 * MS).contains(&soft) && soft <= repeat && repeat <= patience);
             assert!((30 * MS..=80 * MS).contains(&patience) && repeat_patience <= patience);

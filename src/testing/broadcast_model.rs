@@ -97,8 +97,6 @@ pub(super) struct BroadcastModel<F: Family> {
     record: Record<F>,
     target: F::Key,
     query: QueryConfig,
-    /// An answer names fewer than k nodes.
-    names_fewer: bool,
     config: BroadcastConfig,
     start: StartBroadcast<F>,
     strategy: StrategyState<F>,
@@ -172,7 +170,6 @@ impl<F: Family> BroadcastModel<F> {
         let (query, local) = (config.query.clone(), node_state.local.clone());
         let record = start.records.first()?.clone();
         let target = key_of::<F>(&record.target);
-        let names_fewer = local.family.answers().most() < query.k;
         let mut seeds = start.seeds.clone();
         let table = node_state.table.into_iter();
         match &start.strategy {
@@ -225,7 +222,6 @@ impl<F: Family> BroadcastModel<F> {
             record,
             target,
             query,
-            names_fewer,
             config: config.broadcast.clone(),
             start: start.clone(),
             strategy,
@@ -818,7 +814,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
             Ask::Batch { .. } => false,
             ask => {
                 let target = key_of::<F>(&request.target);
-                *ask == self.start.ask && (self.names_fewer || is_edge_of::<F>(&target, &self.target))
+                *ask == self.start.ask && is_edge_of::<F>(&target, &self.target, &F::key(&request.node))
             }
         }
     }

@@ -395,16 +395,15 @@ impl<F: Family> CandidateModel<F> {
         retries + usize::from(waits && !(exact && self.candidates.iter().any(nearer)))
     }
 
-    /// Checks the key that a node is asked about: the target or, after a slow or failed request, the target with
-    /// one bit flipped, which lies in another subtree.
+    /// Checks the key that a node is asked about: the target or, after a slow or failed request, one
+    /// [next to it](is_edge_of), which lies in another subtree.
     fn check_target(&self, request: &Request<F>) -> Checked {
         let target = key_of::<F>(&request.target);
         let answers = self.local.family.answers();
-        // Where an answer names fewer, a node is asked about its own part of the subtree.
         let names_fewer = answers.most() < self.k;
         ensure!(
-            names_fewer || is_edge_of::<F>(&target, &self.target),
-            "lookup: the target differs from the lookup's in at most one bit: {:?}",
+            is_edge_of::<F>(&target, &self.target, &F::key(&request.node)),
+            "lookup: the target differs from the lookup's in one bit, or is the node's own next to it: {:?}",
             request.target
         );
         let find = request.ask == Ask::FindCloser;
@@ -616,8 +615,7 @@ impl<F: Family> CandidateModel<F> {
             Outcome::Converged | Outcome::StoppedEarly | Outcome::Unsure => {
                 ensure!(converged, "outcome: {outcome} only if the closest have all answered: {self}");
                 // More nearer nodes than the k have not answered.
-                let last =
-                    not_failed.iter().take(required).filter(|(_, candidate)| candidate.answered()).last();
+                let last = not_failed.iter().take(required).rfind(|(_, candidate)| candidate.answered());
                 let edge = last.map(|(peer, _)| self.distance(peer));
                 let nearer = |peer: &F::Node| edge.is_some_and(|edge| self.distance(peer) < edge);
                 let silent = self.candidates.iter().filter(|(peer, other)| !other.answered() && nearer(peer));

@@ -82,10 +82,6 @@ impl<F: Family, V> NodeMap<F, V> {
         self.entries.iter().map(|(node, _)| node)
     }
 
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.entries.iter_mut().map(|(_, value)| value)
-    }
-
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.entries.iter().map(|(_, value)| value)
     }

@@ -15,6 +15,7 @@ use crate::vocabulary::operation_events::Progress;
 use crate::vocabulary::request_events::{
     AnswerExtra, Cancel, CancelReason, Failure, Initiator, Request, RequestOutcome, Response,
 };
+use crate::vocabulary::time::Instant;
 use std::sync::Arc;
 
 impl<F: Family> ContractChecker<F> {
@@ -113,13 +114,27 @@ impl<F: Family> ContractChecker<F> {
         self.requests.push((request.id, sent));
         self.request_stats.sent += 1;
         self.request_stats.in_flight += 1;
+        self.check_in_flight(call.now, request)
+    }
+
+    /// The limits of requests in flight, to the node of this one and in total.
+    fn check_in_flight(&self, now: Instant, request: &Request<F>) -> Checked {
+        let (to, network) = (F::key(&request.node), &self.config.network);
         let to_node = self.requests.iter().filter(|(_, sent)| F::key(&sent.node) == to).count();
         ensure!(
             to_node <= network.max_per_node,
             "network: at most max_per_node requests to one node, not {to_node}: {request:?}"
         );
-        // Where patience is adapted, those that are listened to are known only to the machine.
-        let awaited = self.requests.iter().filter(|(_, sent)| sent.listening.is_none()).count();
+        // Where patience is adapted, those that are listened to are known only to the machine. The end of a lookup of the
+        // maintenance is not seen from here: what is past its soft limit may be listened to since.
+        let is_awaited = |sent: &RequestInFlight<F>| {
+            let ends_seen = matches!(
+                sent.initiator,
+                Initiator::Operation(_) | Initiator::Background | Initiator::Include | Initiator::Probe
+            );
+            sent.listening.is_none() && (ends_seen || now < sent.at + network.soft_timeout)
+        };
+        let awaited = self.requests.iter().filter(|(_, sent)| is_awaited(sent)).count();
         ensure!(
             !network.is_fixed() || awaited <= network.max_in_flight,
             "network: at most max_in_flight requests, not {awaited}"
