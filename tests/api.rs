@@ -72,7 +72,7 @@ fn a_checker_follows_a_machine_of_a_heavy_family() {
         |(_, sent): &&(_, kad_proto::testing::RequestInFlight<Heavy>)| sent.initiator.operation().is_some();
     while let Some((request, _)) = checker.requests().iter().find(of_lookup) {
         now = now + std::time::Duration::from_millis(20);
-        let response = Response::answered(*request, vec![node(3), node(4)]).with_value();
+        let response = Response::answered(*request, vec![node(1), node(2), node(3), node(4)]).with_value();
         checker.call(&mut machine, now, &Stamped::new(response.into()));
     }
     assert_eq!(checker.tally().get("outcome: all found"), Some(&1));

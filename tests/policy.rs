@@ -8,9 +8,12 @@ mod tiny;
 
 use kad_proto::lookups::query::{Inbound, Outbound};
 use kad_proto::{
-    Batch, CancelReason, Instant, Key8, Machine, NetworkConfig, Outcome, Query, QueryConfig, Request,
-    RequestId, RequestOutcome, Response, Secret, Stamped, Start,
+    AnswerScope, Batch, CancelReason, Family, Instant, Key, Key8, Machine, NetworkConfig, Outcome, Query,
+    QueryConfig, Request, RequestId, RequestOutcome, Response, Secret, Stamped, Start,
 };
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tiny::Tiny;
@@ -277,4 +280,123 @@ fn an_answer_is_welcome_until_the_request_time_out() {
     // Quick answers do not make it shorter: only the patience follows them.
     let (_, deadline) = last.unwrap();
     assert!(deadline - at(now) > 1_800 * MS, "{deadline:?}");
+}
+
+/// Answers name so many nodes.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Naming(usize);
+
+impl Family for Naming {
+    type Key = Key8;
+    type Target = Key8;
+    type Node = Key8;
+    type Message = ();
+
+    fn key(node: &Key8) -> Key8 {
+        *node
+    }
+
+    fn answers(&self) -> AnswerScope {
+        AnswerScope::Closest(self.0)
+    }
+}
+
+/// A network in which every node knows all others, dead and alive, and names those that are closest.
+#[derive(Clone, Debug)]
+struct AllKnown {
+    nodes: Vec<(Key8, bool)>,
+    /// How many nodes an answer names, and how many the engine is told that it names.
+    names: usize,
+    told: usize,
+    k: usize,
+    target: Key8,
+    seeds: usize,
+}
+
+impl AllKnown {
+    /// The outcome of a lookup, whether its nodes are the closest that live, and how many nodes it asked.
+    fn look_up(&self) -> (Outcome, bool, usize) {
+        let config = QueryConfig { k: self.k, max_candidates: 230, ..QueryConfig::default() };
+        let mut query =
+            Query::<Naming>::new(Key8::new([0xff]), config, fixed(), &Secret::from_seed(0)).unwrap();
+        query = query.with_family(Naming(self.told));
+        let seeds = self.nodes.iter().take(self.seeds).map(|(node, _)| *node).collect();
+        let find = Inbound::Start(Start::find(1, self.target).with_seeds(seeds));
+        let mut open = VecDeque::new();
+        let mut asked = 0;
+        let mut event = find;
+        loop {
+            let out = query.handle(at(0), Stamped::new(event));
+            for stamped in out {
+                match stamped.event {
+                    Outbound::Request(request) => open.push_back(request),
+                    Outbound::Finished(finish) => {
+                        let mut live: Vec<_> =
+                            self.nodes.iter().filter(|(_, lives)| *lives).map(|(node, _)| *node).collect();
+                        live.sort_by_key(|node| node.distance(&self.target));
+                        live.truncate(self.k);
+                        let found: Vec<_> = finish.closest.iter().map(|contact| contact.node).collect();
+                        return (finish.outcome, found == live, asked);
+                    }
+                    _ => {}
+                }
+            }
+            let request = open.pop_front().unwrap();
+            asked += 1;
+            let lives = self.nodes.iter().any(|(node, lives)| *node == request.node && *lives);
+            event = Inbound::Response(if lives {
+                let mut named: Vec<_> =
+                    self.nodes.iter().map(|(node, _)| *node).filter(|node| *node != request.node).collect();
+                named.sort_by_key(|node| node.distance(&request.target));
+                named.truncate(self.names);
+                Response::answered(request.id, named)
+            } else {
+                Response::failed(request.id)
+            });
+        }
+    }
+}
+
+fn all_known() -> impl Strategy<Value = AllKnown> {
+    let nodes = prop::collection::btree_map(0..255_u8, 0..100_u8, 1..220);
+    (nodes, 0..95_u8, 1..25_usize, any::<bool>(), 1..30_usize, any::<u8>(), 1..30_usize, any::<u64>())
+        .prop_map(|(nodes, dead, names, is_told, k, target, seeds, order)| {
+            let mut nodes: Vec<_> =
+                nodes.into_iter().map(|(byte, luck)| (Key8::new([byte]), luck >= dead)).collect();
+            nodes.sort_by_key(|(node, _)| u64::from(node.as_bytes()[0]).wrapping_mul(order | 1));
+            let told = if is_told { names } else { 20.max(names) };
+            AllKnown { nodes, names, told, k, target: Key8::new([target]), seeds }
+        })
+}
+
+proptest! {
+    /// Whatever share is dead, however few nodes an answer names, and whether the engine is told how many: `Converged`
+    /// means that these are the closest. So does `AllFound`, if it is told.
+    #[test]
+    fn what_is_told_to_be_sure_is_the_closest(network in all_known()) {
+        let (outcome, are_closest, _) = network.look_up();
+        let is_told = network.told == network.names;
+        let is_sure = outcome == Outcome::Converged || outcome == Outcome::AllFound && is_told;
+        prop_assert!(!is_sure || are_closest, "{}: {:?}", outcome, network);
+    }
+}
+
+/// What is told is told often enough.
+#[test]
+fn where_a_third_is_dead_most_lookups_converge() {
+    let mut runner = TestRunner::deterministic();
+    let (mut converged, mut closest, mut lookups) = (0, 0, 0);
+    while lookups < 200 {
+        let mut network = all_known().new_tree(&mut runner).unwrap().current();
+        let dead = network.nodes.iter().filter(|(_, lives)| !*lives).count() * 100 / network.nodes.len();
+        if dead > 40 || network.nodes.len() < 120 || network.names < 8 || network.seeds < 10 {
+            continue;
+        }
+        network.k = network.k.min(20);
+        let (outcome, are_closest, _) = network.look_up();
+        lookups += 1;
+        converged += usize::from(outcome == Outcome::Converged);
+        closest += usize::from(are_closest);
+    }
+    assert!(converged > 180 && closest > 190, "{converged} and {closest} of {lookups}");
 }

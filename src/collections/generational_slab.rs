@@ -60,6 +60,12 @@ impl<T> GenerationalSlab<T> {
         self.slab.iter().map(|(_, (_, value))| value)
     }
 
+    /// The handles of all live entries, by slot.
+    #[allow(clippy::cast_possible_truncation)] // as for `next_handle`
+    pub(crate) fn handles(&self) -> impl Iterator<Item = Handle> {
+        self.slab.iter().map(|(slot, (generation, _))| Handle { generation: *generation, slot: slot as u32 })
+    }
+
     pub(crate) fn insert(&mut self, value: T) -> Handle {
         let handle = self.next_handle();
         self.slab.insert((self.next_generation, value));

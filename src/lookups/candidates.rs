@@ -28,8 +28,10 @@
 //! Two numbers find a candidate: its *rank*, the index in order of distance, which shifts when closer candidates
 //! arrive; and its *slot*, the index of its contact, which is stable as long as it is in the list.
 
+use crate::lookups::coverage::Coverage;
 use crate::lookups::rules::LookupRules;
 use crate::operations::task::NoAnswer;
+use crate::requests::purpose::Block;
 use crate::requests::purpose::CandidateRef;
 use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::key::Key;
@@ -68,13 +70,15 @@ pub(crate) struct CandidateList<F: Family> {
     pub(super) settled_edge: usize,
     /// Nothing has happened since the last `step`, except that candidates were asked.
     pub(super) unchanged: bool,
-    /// Answers may not tell all of the k closest live nodes: a node was slow, timed out or failed, or an answer names
-    /// fewer than k. Edge probing is on.
+    /// Answers may not tell all of the k closest live nodes: a node was slow, timed out or failed.
     pub(super) edge_unsure: bool,
+    pub(super) elsewhere: Elsewhere,
     /// Extra nodes asked to explore the edge of the neighbourhood.
     pub(super) edge_probes: u16,
-    /// Bit c: a node that shares c bits with the target has answered a request about its own subtree.
-    pub(super) explored_edges: u64,
+    /// What the answers have told.
+    pub(super) coverage: Coverage,
+    /// The most nodes that one of them has named.
+    pub(super) most_named: u16,
     /// Answers so far.
     pub(super) answers: u16,
     /// The caller's limit of patience has shortened the wait for a silent node.
@@ -104,26 +108,20 @@ pub(crate) struct Candidate {
     pub(crate) pending: u8,
     /// Those of them that are not silent.
     pub(crate) awaited: u8,
-    /// The bit of the target that was flipped in the key of its latest request, plus one; 0 if that was the
-    /// target itself.
-    /// With [`EDGE_PART`](Self::EDGE_PART) if it was [its own part](CandidateRef::edge_part).
-    edge_bit: u8,
+    /// The length of the block that its latest request is about, 0 for the target itself; with
+    /// [`ELSEWHERE`](Self::ELSEWHERE) if it does not lie in that block.
+    pub(super) block_len: u8,
     /// Never removed for a closer candidate: one of the closest seeds.
     pinned: bool,
 }
 
 impl Candidate {
-    /// Bits that are flipped are among the first 64, so this one is free.
-    const EDGE_PART: u8 = 0x80;
+    /// Blocks have at most 64 bits in common, so this bit is free.
+    const ELSEWHERE: u8 = 0x80;
 
-    /// Whether its latest request was about the target with this bit flipped.
-    pub(super) const fn is_asked_about(&self, bit: u8) -> bool {
-        self.edge_bit & !Self::EDGE_PART == bit + 1
-    }
-
-    /// Whether its latest request was about its own part of a subtree.
-    pub(super) const fn is_asked_about_part(&self) -> bool {
-        self.edge_bit & Self::EDGE_PART != 0
+    /// Whether its latest request was about a block in which it does not lie.
+    pub(super) const fn asks_elsewhere(&self) -> bool {
+        self.block_len & Self::ELSEWHERE != 0
     }
 
     pub(crate) const fn new(distance_prefix: u64) -> Self {
@@ -134,7 +132,7 @@ impl Candidate {
             tries: 0,
             pending: 0,
             awaited: 0,
-            edge_bit: 0,
+            block_len: 0,
             pinned: false,
         }
     }
@@ -143,12 +141,14 @@ impl Candidate {
     pub(super) const fn is_listened_to(&self) -> bool {
         self.pending > self.awaited && !matches!(self.state, State::Answered)
     }
+}
 
-    /// The common prefix length with the target, in bits, from `distance_prefix` alone: at most 63.
-    #[allow(clippy::cast_possible_truncation)] // at most 63
-    pub(super) fn cpl(&self) -> u8 {
-        self.distance_prefix.leading_zeros().min(63) as u8
-    }
+/// Whether a node can be asked about a block in which it does not lie. Where the wire format cannot name a point there, it
+/// cannot; a node that lies there can still be asked about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    Possible,
+    Impossible,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +168,7 @@ pub(crate) enum State {
 }
 
 impl<F: Family> CandidateList<F> {
-    pub(crate) fn with_capacity(capacity: usize, edge_unsure: bool) -> Self {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self {
             candidates: Vec::with_capacity(capacity),
             contacts: Vec::with_capacity(capacity),
@@ -180,9 +180,11 @@ impl<F: Family> CandidateList<F> {
             settled_answered: 0,
             settled_edge: 0,
             unchanged: false,
-            edge_unsure,
+            edge_unsure: false,
+            elsewhere: Elsewhere::Possible,
             edge_probes: 0,
-            explored_edges: 0,
+            coverage: Coverage::default(),
+            most_named: 0,
             answers: 0,
             was_capped: false,
             late_answers: 0,
@@ -207,9 +209,13 @@ impl<F: Family> CandidateList<F> {
         self.answers == 0
     }
 
-    /// Whether all candidates have answered.
-    pub(crate) fn have_all_answered(&self) -> bool {
-        self.candidates.iter().all(|candidate| candidate.state == State::Answered)
+    /// Whether these are all there are, as far as can be known: all candidates have answered, one of them has named all
+    /// others, and either an answer could have named more, or there is no gap in what the answers have told.
+    pub(crate) fn are_all_there_are(&self, rules: &LookupRules) -> bool {
+        let could_name_more = !rules.names_buckets && self.most_named < rules.answer_size;
+        let is_complete = could_name_more || self.coverage.end_at(0) == Some(u64::MAX);
+        let are_named = self.candidates.len() <= usize::from(self.most_named) + 1;
+        is_complete && are_named && self.candidates.iter().all(|candidate| candidate.state == State::Answered)
     }
 
     /// Whether no request is pending.
@@ -221,16 +227,8 @@ impl<F: Family> CandidateList<F> {
         self.candidates.get(rank).is_some_and(|candidate| candidate.tries > 0)
     }
 
-    /// Marks the candidate as asked about the target, or about the target with `edge_bit` flipped. Returns
-    /// the candidate.
-    /// Whether it is asked about its `edge_part` counts only with such a bit.
-    pub(crate) fn ask(
-        &mut self,
-        rank: usize,
-        edge_bit: Option<u8>,
-        edge_probe: bool,
-        edge_part: bool,
-    ) -> Option<Candidate> {
+    /// Marks the candidate as asked about the target, or about the point of a block. Returns the candidate.
+    pub(crate) fn ask(&mut self, rank: usize, block: Option<Block>, edge_probe: bool) -> Option<Candidate> {
         let candidate = self.candidates.get_mut(rank)?;
         self.edge_probes += u16::from(edge_probe);
         if candidate.state == State::Heard {
@@ -241,8 +239,10 @@ impl<F: Family> CandidateList<F> {
         candidate.tries = candidate.tries.saturating_add(1);
         candidate.pending += 1;
         candidate.awaited += 1;
-        let part = if edge_part { Candidate::EDGE_PART } else { 0 };
-        candidate.edge_bit = edge_bit.map_or(0, |bit| (bit + 1) | part);
+        candidate.block_len = block.map_or(0, |block| {
+            let is_own = (block.first..=block.last()).contains(&candidate.distance_prefix);
+            if is_own { block.len } else { block.len | Candidate::ELSEWHERE }
+        });
         self.num_waiting += 1;
         self.pending += 1;
         self.unchanged = true;
@@ -285,10 +285,8 @@ impl<F: Family> CandidateList<F> {
         let was_silent = candidate.awaited == 0;
         let pending = core::mem::take(&mut candidate.pending);
         candidate.awaited = 0;
-        let explored_edges = u64::from(at.edge_bit == Some(candidate.cpl())) << candidate.cpl();
         self.num_waiting -= u16::from(was == State::Waiting);
         self.pending -= u32::from(pending);
-        self.explored_edges |= explored_edges;
         self.unchanged = false;
         if was == State::Failed {
             // It was silent, or another request to it failed, so `step` has counted it as failed in the settled prefix.

@@ -10,7 +10,8 @@ use core::time::Duration;
 /// The configuration of lookups.
 ///
 /// Memory: a lookup holds at most `max_candidates` nodes that it knows and has not asked (on each path), and at
-/// most `max_nodes` that it has asked, whatever its peers answer; some 24 bytes and a node id for each.
+/// most `max_nodes` that it has asked, whatever its peers answer; some 24 bytes and a node id for each. For many results both
+/// are more: see there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct QueryConfig {
@@ -49,8 +50,9 @@ pub struct QueryConfig {
     /// the target, to find the live nodes that are among the k closest once the dead ones are left out: see
     /// [`Request::target`](crate::Request::target). Default: true.
     pub edge_probing: bool,
-    /// The maximum number of nodes that a lookup asks; see [`NodeLimit`](crate::Outcome::NodeLimit). At least
-    /// `max_candidates`, at most 16,384. Default: 240.
+    /// The maximum number of nodes that a lookup asks; see [`NodeLimit`](crate::Outcome::NodeLimit). If a start asks for
+    /// more results than k, and than a third of it, the limit is three times the number of results. At least `max_candidates`, at most
+    /// 16,384. Default: 240.
     pub max_nodes: usize,
 }
 
@@ -119,8 +121,7 @@ impl QueryConfig {
         LookupRules {
             k: to_u16(k),
             answer_size: to_u16(answers.most()),
-            edge_rank: to_u16(answers.most() / 2),
-            answers_short: answers.most() < k || matches!(answers, AnswerScope::Buckets(_)),
+            names_buckets: matches!(answers, AnswerScope::Buckets(_)),
             beta: to_u16(self.beta.unwrap_or(k)),
             alpha: to_u16(self.alpha),
             paths: to_u16(self.paths),
@@ -128,7 +129,11 @@ impl QueryConfig {
             max_closer_nodes: to_u16(self.max_closer_nodes),
             max_per_group: self.max_per_group,
             max_candidates: to_u16(self.max_candidates.max(2 * num_results)),
-            max_nodes: to_u16(self.max_nodes),
+            max_nodes: to_u16(if num_results > self.k {
+                self.max_nodes.max(3 * num_results)
+            } else {
+                self.max_nodes
+            }),
             num_results: to_u16(num_results),
             edge_probing: self.edge_probing && find_only,
             hedges: find_only,

@@ -1,61 +1,176 @@
 //! Edge probing: a lookup also asks about keys next to its target, once a node was silent, or if it looks for more
 //! nodes than an answer names, or if answers name whole buckets.
 //!
-//! Why: a node answers with the n closest nodes that it knows, dead or alive; n is what the
-//! [family](crate::Family::answers) says. If some of these are dead, or if n is less than k, the k closest live nodes
-//! are farther away than the nodes in any such answer. So the nodes at the edge of the neighbourhood are never named,
-//! however often nodes are asked about the same key.
+//! Why: a node answers with the n closest nodes that it knows, dead or alive. If some of these are dead, or if n is less
+//! than k, the k closest live nodes are farther away than the nodes in any such answer. So the nodes at the edge of the
+//! neighbourhood are never named, however often nodes are asked about the same key.
 //!
-//! How: nodes farther out (from rank n/2, at most k/2) are asked about another key: the point of their own subtree
-//! that is nearest to the target. That is the target with one bit flipped, the first in which it differs from the
-//! node. These nodes know that subtree, and its nodes have the same order of distance from that point as from the
-//! target. Before the path converges, it asks in this way for each subtree between the n-th closest of all candidates,
-//! which the answers have told, and the k-th closest live one. The number of extra nodes that it asks for this is bounded, and
-//! grows with the number of silent nodes: see [`max_edge_probes`](CandidateList::max_edge_probes).
+//! How: a *block* is a subtree that does not hold the target. Its nodes have the same order of distance from its point that
+//! is nearest to the target as from the target itself. Nodes farther out (from rank n/2) are asked about that point of a
+//! block in which they lie; they know it well. [`Coverage`](crate::lookups::coverage) says up to where the answers have told
+//! all nodes, and where there are gaps. Before the path converges, it asks a node in each block that lies in a gap, up to
+//! the k-th closest live node. The number of extra nodes that it asks for this is bounded, and grows with the number of
+//! silent nodes: see [`max_edge_probes`](CandidateList::max_edge_probes). If gaps are left, the lookup is not sure of its
+//! end.
 //!
-//! Where a subtree holds more nodes than an answer names, one answer does not name all of it: then further nodes there are
-//! asked about the part of it in which they lie themselves ([`edge_depth`](CandidateList::edge_depth)), until an answer has
-//! come for each part that holds a candidate. Where answers name fewer than k, all nodes there are asked so from the start.
-//! Where the wire format cannot ask about that point, [something near
-//! it](crate::Family::target_near) is asked about.
+//! A block is to hold three fifths of the nodes that an answer names, by the density of nodes near the target; then one
+//! answer covers it. How many an answer names is what the [family](crate::Family::answers) says, or the most that
+//! the answers have named, if that is less.
+//!
+//! Liars: an answer covers nothing unless the node that gives it lies within the range that it covers; and it covers no more than
+//! the range in which as many candidates are known as it names, for there an honest one would have named those. What is
+//! covered wrongly costs edge probes, not nodes that answer about the target. Where nobody in a block is known, somebody else is
+//! asked about it, and one that lies within reach of the target may tell that the block is empty.
+//!
+//! Where the wire format cannot ask about that point, [something near it](crate::Family::target_near) is asked about; that
+//! covers the block only if the answer goes beyond it. Where answers name buckets, the answer of a node covers its block.
 
-use crate::lookups::candidates::{Candidate, CandidateList, State};
+use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere, State};
 use crate::lookups::next_candidate::CandidateStep;
 use crate::lookups::rules::LookupRules;
+use crate::requests::purpose::Block;
+use crate::requests::purpose::CandidateRef;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::key::Key;
 
-/// Extra nodes that a path asks at most for edge probing, for as many nodes as an answer names; and as many more as nodes
-/// within the neighbourhood are silent, beyond twice this number.
+/// Extra nodes that a path asks at most for edge probing, for as many nodes as an answer names; and half as many more as nodes
+/// within the neighbourhood are silent, or all of these but twice this number.
 const MAX_EDGE_PROBES: usize = 4;
 
-/// A subtree is explored in at most 2^5 parts.
-const MAX_EDGE_DEPTH: u32 = 5;
+/// A survey of the gaps ends after as many blocks: near the target, made-up nodes may lie so densely that blocks are tiny.
+const MAX_BLOCKS: usize = 64;
+
+/// What a survey of the gaps found.
+#[derive(Clone, Copy, Debug, Default)]
+struct Survey {
+    /// The rank of a candidate in the nearest gap where one can be asked, and its block.
+    ask: Option<(usize, Block)>,
+    /// The nearest gap where none can be asked.
+    unknown: Option<Block>,
+    /// Somebody has been asked about a gap.
+    is_pending: bool,
+    /// There is a gap.
+    has_gap: bool,
+}
 
 impl<F: Family> CandidateList<F> {
     /// Whether the edge of the neighbourhood is probed: answers may not have told all of the k closest live nodes.
     pub(super) fn probes_edge(&self, rules: &LookupRules) -> bool {
-        self.edge_unsure && rules.edge_probing
+        rules.edge_probing && (self.edge_unsure || self.are_answers_short(rules))
     }
 
-    /// The bit to flip in the target when this candidate is asked: the first bit in which they differ, if the edge is
-    /// probed and the candidate is in the outer half of what an answer about the target can name. Not before a nearer
-    /// one has answered: so long, its rank says nothing of how near it is.
-    pub(super) fn edge_bit(&self, rank: usize, candidate: &Candidate, rules: &LookupRules) -> Option<u8> {
-        let is_outer = self.probes_edge(rules) && rank >= usize::from(rules.edge_rank) && self.answers > 0;
+    /// Whether an answer names fewer nodes than the lookup searches for, or a bucket: then it leaves some out.
+    pub(super) fn are_answers_short(&self, rules: &LookupRules) -> bool {
+        rules.names_buckets || self.answer_size(rules) < rules.k
+    }
+
+    /// How many nodes an answer names, as far as is known.
+    fn answer_size(&self, rules: &LookupRules) -> u16 {
+        if self.most_named == 0 { rules.answer_size } else { rules.answer_size.min(self.most_named) }
+    }
+
+    /// The block whose point this candidate is asked about, if the edge is probed and the candidate is in the outer half of
+    /// what an answer about the target can name. Not before a nearer one has answered: so long, its rank says nothing of how
+    /// near it is.
+    pub(super) fn block_of(&self, rank: usize, candidate: &Candidate, rules: &LookupRules) -> Option<Block> {
+        let outer = usize::from(self.answer_size(rules) / 2);
+        let is_outer = self.probes_edge(rules) && rank >= outer && self.answers > 0;
         let has_answered = |nearer: &Candidate| nearer.state == State::Answered;
-        (is_outer && self.candidates.iter().take(rank).any(has_answered)).then(|| candidate.cpl())
+        (is_outer && self.candidates.iter().take(rank).any(has_answered)).then(|| {
+            let at = candidate.distance_prefix;
+            Block::around(at, self.block_len(at, rules))
+        })
     }
 
-    /// How many bits of a candidate, beyond the first in which it differs from the target, stand in the point that it is
-    /// asked about, if that first is `bit`. One answer cannot name the whole subtree if that holds more nodes than an answer
-    /// names: then each node there is asked about the part of it in which it lies itself. The subtree holds about as many
-    /// nodes as there are closer ones.
-    pub(super) fn edge_depth(&self, bit: u8, rules: &LookupRules) -> u32 {
-        let closer = self.candidates.partition_point(|candidate| candidate.cpl() > bit);
-        let answer_size = usize::from(rules.answer_size);
-        let in_part = if rules.has_short_answers() { answer_size.div_ceil(4).max(1) } else { answer_size };
-        closer.div_ceil(in_part).next_power_of_two().trailing_zeros().min(MAX_EDGE_DEPTH)
+    /// How many bits the distances of a block have in common that holds this distance: few enough that the block holds as
+    /// many nodes as an answer can tell.
+    fn block_len(&self, at: u64, rules: &LookupRules) -> u8 {
+        #[allow(clippy::cast_possible_truncation)] // at most 64
+        let most = F::Key::BITS.min(64) as u8;
+        #[allow(clippy::cast_possible_truncation)] // at most 65
+        let subtree = (at.leading_zeros() as u8 + 1).min(most);
+        let Some(reach) = self.coverage.end_at(0).filter(|reach| *reach < at && !rules.names_buckets) else {
+            return subtree;
+        };
+        let known = self.candidates.partition_point(|candidate| candidate.distance_prefix <= reach);
+        let wanted = u64::from((self.answer_size(rules) * 3 / 5).max(1));
+        let size = (reach / (known as u64).max(1)).saturating_mul(wanted).max(1);
+        #[allow(clippy::cast_possible_truncation)] // at most 64
+        let len = size.leading_zeros() as u8 + 1;
+        len.clamp(subtree, most)
+    }
+
+    /// The block around this distance of which the least part is known, or that has not been asked about.
+    fn block_in_gap(&self, at: u64, rules: &LookupRules) -> Block {
+        #[allow(clippy::cast_possible_truncation)] // at most 64
+        let most = F::Key::BITS.min(64) as u8;
+        let mut len = self.block_len(at, rules);
+        loop {
+            let block = Block::around(at, len);
+            let asked =
+                |candidate: &Candidate| candidate.state == State::Answered && candidate.block_len == len;
+            let is_known =
+                at - block.first > Block::rest(len) / 2 || self.within(block).any(|(_, it)| asked(it));
+            if !is_known || len >= most {
+                return block;
+            }
+            len += 1;
+        }
+    }
+
+    /// The candidates in a block, with their ranks.
+    fn within(&self, block: Block) -> impl Iterator<Item = (usize, &Candidate)> {
+        let from = self.candidates.partition_point(|candidate| candidate.distance_prefix < block.first);
+        let here = (from..).zip(self.candidates.get(from..).unwrap_or_default());
+        here.take_while(move |(_, candidate)| candidate.distance_prefix <= block.last())
+    }
+
+    /// The candidate has answered, and named so many nodes: the first and the last are at these distances from the target.
+    /// `is_exact`: it was asked about the point of its block, not about something near it.
+    pub(crate) fn cover(
+        &mut self,
+        at: CandidateRef,
+        named: usize,
+        (first, last): (u64, u64),
+        is_exact: bool,
+        rules: &LookupRules,
+    ) {
+        self.most_named = self.most_named.max(u16::try_from(named).unwrap_or(u16::MAX));
+        // The target's own block is the whole key space.
+        let block = at.block.unwrap_or(Block::ALL);
+        let (own, reach) = (at.distance_prefix ^ block.first, last ^ block.first);
+        let whole = Block::rest(block.len);
+        if rules.names_buckets {
+            if at.block.is_some() && own <= whole {
+                self.coverage.add(block.first, block.last());
+            }
+            return;
+        }
+        if 2 * named < usize::from(rules.answer_size.min(self.most_named)) || !is_exact && reach < whole {
+            return;
+        }
+        if own > whole && first ^ block.first > whole {
+            let is_near = self.coverage.end_at(0).is_some_and(|reach| at.distance_prefix <= reach);
+            if is_near {
+                // It knows nobody there.
+                self.coverage.add(block.first, block.last());
+            }
+        }
+        let claimed = block.first.saturating_add(reach.min(whole));
+        if own > reach || self.coverage.end_at(block.first).is_some_and(|end| end >= claimed) {
+            return;
+        }
+        let before = self.candidates.partition_point(|candidate| candidate.distance_prefix < block.first);
+        // It does not name itself.
+        let beyond =
+            self.candidates.get(before + named + 1).map_or(u64::MAX, |candidate| candidate.distance_prefix);
+        let last = claimed.min(beyond.saturating_sub(1));
+        // Where candidates cannot be told apart by their prefixes, there may be more of them.
+        let alike = self.candidates.partition_point(|candidate| candidate.distance_prefix <= last)
+            - self.candidates.partition_point(|candidate| candidate.distance_prefix < last);
+        if let Some(last) = if alike > 1 { last.checked_sub(1) } else { Some(last) } {
+            self.coverage.add(block.first, last);
+        }
     }
 
     /// How many extra nodes the path may ask to explore the edge, which has this rank: the more candidates within it are
@@ -63,87 +178,99 @@ impl<F: Family> CandidateList<F> {
     fn max_edge_probes(&self, edge: usize, rules: &LookupRules) -> usize {
         let nearer = self.candidates.iter().take(edge);
         let silent = nearer.filter(|candidate| candidate.state != State::Answered).count();
-        let more = if rules.has_short_answers() { rules.k.div_ceil(rules.answer_size.max(1)) } else { 1 };
-        MAX_EDGE_PROBES * usize::from(more) + silent.saturating_sub(2 * MAX_EDGE_PROBES)
+        let answers = usize::from(rules.k.div_ceil(self.answer_size(rules).max(1)));
+        MAX_EDGE_PROBES * answers + (silent / 2).max(silent.saturating_sub(2 * MAX_EDGE_PROBES))
     }
 
-    /// Before convergence: the next step needed to explore the subtrees between the n-th closest of all
-    /// candidates and the k-th closest live one, whose rank is `edge`. `None` if all are explored, or if no more
-    /// may be asked (`may_not_ask`, or the bound of extra nodes is reached).
+    /// Before convergence: the next step needed to explore the gaps up to the k-th closest live candidate, whose rank is
+    /// `edge`. `None` if there are none, or if no more may be asked (`may_not_ask`, or the bound of extra nodes is reached).
     pub(super) fn edge_probe(
         &self,
         edge: usize,
         may_not_ask: bool,
         rules: &LookupRules,
     ) -> Option<CandidateStep> {
-        let (cpl, part) = self.unexplored_part(edge, rules)?;
-        let in_flight =
-            |candidate: &Candidate| candidate.state == State::Waiting && candidate.is_asked_about(cpl);
-        if self.candidates.iter().any(in_flight) {
-            return Some(CandidateStep::Wait);
-        }
-        if may_not_ask || usize::from(self.edge_probes) >= self.max_edge_probes(edge, rules) {
-            return None;
-        }
-        let heard = |candidate: &Candidate| candidate.state == State::Heard;
-        let rank_of = |test: &dyn Fn(&Candidate) -> bool| self.candidates.iter().position(test);
-        let in_subtree = |candidate: &Candidate| heard(candidate) && candidate.cpl() == cpl;
-        let rank = part.or_else(|| rank_of(&in_subtree)).or_else(|| rank_of(&heard))?;
-        let edge_part = part.is_some() || rules.has_short_answers();
-        Some(CandidateStep::Ask { rank, edge_bit: Some(cpl), edge_probe: true, edge_part })
-    }
-
-    /// Whether a subtree or a part of it is left unexplored, up to this rank.
-    pub(super) fn is_edge_unexplored(&self, edge: usize, rules: &LookupRules) -> bool {
-        self.probes_edge(rules) && self.unexplored_part(edge, rules).is_some()
-    }
-
-    /// The nearest subtree that is not explored, by the number of bits that it shares with the target; and, if a part of
-    /// it is not explored, the rank of a candidate there that was not asked.
-    fn unexplored_part(&self, edge: usize, rules: &LookupRules) -> Option<(u8, Option<usize>)> {
-        let last = self.candidates.get(edge)?;
-        let (edge_cpl, edge_distance) = (last.cpl(), last.distance_prefix);
-        let last_told = usize::from(rules.answer_size) - 1;
-        if rules.answer_size > rules.k && edge < last_told {
-            return None; // answers have told all nodes as near as the edge
-        }
-        let told_cpl = self.candidates.get(last_told)?.cpl();
-        // A node with the target's own key differs in no bit, so it has no subtree next to the target.
-        let told_cpl = u8::try_from(F::Key::BITS - 1).map_or(told_cpl, |most| told_cpl.min(most));
-        for cpl in (edge_cpl..=told_cpl).rev() {
-            if self.explored_edges >> cpl & 1 == 0 {
-                return Some((cpl, None));
-            }
-            let depth = self.edge_depth(cpl, rules).min(62 - u32::from(cpl.min(62)));
-            if depth == 0 {
-                continue;
-            }
-            // The bits that follow the first in which a candidate differs from the target.
-            let part = |distance: u64| distance >> (63 - u32::from(cpl) - depth) & ((1 << depth) - 1);
-            let last_part = if cpl == edge_cpl { part(edge_distance) } else { u64::MAX };
-            let here = || {
-                let all = (0..).zip(&self.candidates);
-                all.skip_while(move |(_, candidate): &(usize, &Candidate)| candidate.cpl() > cpl)
-                    .take_while(move |(_, candidate)| candidate.cpl() == cpl)
+        let survey = self.survey(edge, rules);
+        let is_asked_elsewhere = |other: &Candidate| other.state == State::Waiting && other.asks_elsewhere();
+        let is_asking_elsewhere = || self.candidates.iter().any(is_asked_elsewhere);
+        if !may_not_ask && usize::from(self.edge_probes) < self.max_edge_probes(edge, rules) {
+            let elsewhere = || {
+                let block = survey.unknown.filter(|_| !is_asking_elsewhere())?;
+                if self.elsewhere == Elsewhere::Impossible {
+                    return self.heard_nearby(block);
+                }
+                let rank = self.candidates.iter().position(|candidate| candidate.state == State::Heard)?;
+                Some((rank, block))
             };
-            let explored = here()
-                .filter(|(_, candidate)| candidate.state == State::Answered && candidate.is_asked_about(cpl))
-                .fold(0_u64, |parts, (_, candidate)| {
-                    parts
-                        | 1 << if candidate.is_asked_about_part() {
-                            part(candidate.distance_prefix)
-                        } else {
-                            0
-                        }
-                });
-            let missing = here().find(|(_, candidate)| {
-                let part = part(candidate.distance_prefix);
-                candidate.state == State::Heard && part <= last_part && explored >> part & 1 == 0
-            });
-            if let Some((rank, _)) = missing {
-                return Some((cpl, Some(rank)));
+            if let Some((rank, block)) = survey.ask.or_else(elsewhere) {
+                return Some(CandidateStep::Ask { rank, block: Some(block), edge_probe: true });
             }
         }
-        None
+        let waits = survey.is_pending || survey.has_gap && is_asking_elsewhere();
+        waits.then_some(CandidateStep::Wait)
+    }
+
+    /// The smallest block around this one, within the same subtree, where a candidate was not asked, and its rank.
+    fn heard_nearby(&self, block: Block) -> Option<(usize, Block)> {
+        #[allow(clippy::cast_possible_truncation)] // at most 64
+        let subtree = block.first.leading_zeros() as u8 + 1;
+        (subtree..block.len).rev().find_map(|len| {
+            let wider = Block::around(block.first, len);
+            let (rank, _) = self.within(wider).find(|(_, candidate)| candidate.state == State::Heard)?;
+            Some((rank, wider))
+        })
+    }
+
+    /// Whether there is a gap up to this rank.
+    pub(super) fn has_gap(&self, edge: usize, rules: &LookupRules) -> bool {
+        self.survey(edge, rules).has_gap
+    }
+
+    /// Looks for gaps up to the candidate of this rank.
+    fn survey(&self, edge: usize, rules: &LookupRules) -> Survey {
+        let mut survey = Survey::default();
+        let Some(last) = self.candidates.get(edge).map(|candidate| candidate.distance_prefix) else {
+            return survey;
+        };
+        let told = usize::from(self.answer_size(rules)).saturating_sub(1);
+        let start = if rules.names_buckets {
+            // An answer about the target tells the nearest.
+            self.candidates.get(told).map(|candidate| candidate.distance_prefix)
+        } else if edge < told {
+            None // an answer about the target names all these
+        } else {
+            self.coverage.end_at(0).map_or(Some(0), |reach| reach.checked_add(1))
+        };
+        let Some(mut at) = start.filter(|at| *at <= last) else { return survey };
+        if at == 0 {
+            survey.has_gap = true; // nobody near the target has told its neighbours
+            return survey;
+        }
+        for _ in 0..MAX_BLOCKS {
+            let after = if let Some(end) = self.coverage.end_at(at) {
+                end
+            } else {
+                survey.has_gap = true;
+                let block = self.block_in_gap(at, rules);
+                let mut heard = None;
+                let mut is_pending = false;
+                for (rank, candidate) in self.within(block) {
+                    is_pending |= candidate.state == State::Waiting && candidate.block_len > 0;
+                    heard = heard.or((candidate.state == State::Heard).then_some(rank));
+                }
+                survey.is_pending |= is_pending;
+                if !is_pending {
+                    let ask = heard.map(|rank| (rank, block));
+                    survey.unknown = survey.unknown.or(if ask.is_none() { Some(block) } else { None });
+                    survey.ask = survey.ask.or(ask);
+                }
+                block.last()
+            };
+            match after.checked_add(1) {
+                Some(next) if next <= last => at = next,
+                _ => break,
+            }
+        }
+        survey
     }
 }

@@ -4,10 +4,11 @@
 //! With disjoint paths (S/Kademlia, section 4.4) each path iterates alone, no node is in two of them, and the
 //! results are merged in the end.
 
-use crate::lookups::candidates::{Candidate, CandidateList};
+use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere};
 use crate::lookups::next_candidate::CandidateStep;
 use crate::lookups::rules::LookupRules;
 use crate::operations::task::NoAnswer;
+use crate::requests::purpose::Block;
 use crate::requests::purpose::CandidateRef;
 use crate::vocabulary::family::{Family, Group};
 use crate::vocabulary::key::Key;
@@ -117,22 +118,22 @@ impl<F: Family> Lookup<F> {
         self.target.key()
     }
 
-    /// What this candidate is asked about: the target, or a target in the subtree next to it. If the family knows
-    /// none there, a node that lies in that subtree is asked about itself, and any other about the target.
+    /// What this candidate is asked about: the target, or the point of a block that is nearest to it. If the family knows none
+    /// there, a node of that block is asked about itself, and any other about the target.
     pub(crate) fn target_for(&self, at: CandidateRef, node: &F::Node) -> F::Target {
-        let (Some(bit), Some(path)) = (at.edge_bit, self.paths.get(usize::from(at.path))) else {
-            return self.target.clone();
-        };
-        let (key, depth) = (F::key(node), if at.edge_part { path.edge_depth(bit, &self.rules) } else { 0 });
-        let bit = u32::from(bit);
-        let (point, lies_there) = if key.common_prefix_len(&self.key()) == bit {
-            (key.spliced(bit + 1 + depth, &self.key()), true)
-        } else {
-            (self.key().with_flipped(bit), false)
-        };
-        let near = self.family.target_near(point, bit + 1 + depth);
+        let Some(block) = at.block else { return self.target.clone() };
+        let lies_there = Block::around(at.distance_prefix, block.len).first == block.first;
+        let near = self.family.target_near(block.point(&self.key()), block.len.into());
         near.or_else(|| if lies_there { F::target_of(node) } else { None })
             .unwrap_or_else(|| self.target.clone())
+    }
+
+    /// Whether the point that this candidate was asked about is that of the block, not something near it.
+    fn is_asked_exactly(&self, at: CandidateRef) -> bool {
+        let Some(block) = at.block else { return true };
+        let path = self.paths.get(usize::from(at.path));
+        path.and_then(|path| path.contacts.get(usize::from(at.slot)))
+            .is_some_and(|contact| self.target_for(at, &contact.node).key() == block.point(&self.key()))
     }
 
     /// Allocates the paths and distributes the seeds among them, closest first. The closest seeds (up to half
@@ -145,9 +146,7 @@ impl<F: Family> Lookup<F> {
         let capacity = (k * 5 / 2)
             .max(seeds + k * 3 / 2)
             .min(most + usize::from(self.rules.max_nodes / self.rules.paths));
-        let edge_unsure = self.rules.answers_short;
-        self.paths =
-            (0..self.rules.paths).map(|_| CandidateList::with_capacity(capacity, edge_unsure)).collect();
+        self.paths = (0..self.rules.paths).map(|_| CandidateList::with_capacity(capacity)).collect();
         // The farther ones are kept for the case that these do not answer.
         let seeds = self.take_nearest_seeds();
         self.seeds_wanted = 2 * k;
@@ -212,27 +211,32 @@ impl<F: Family> Lookup<F> {
         for (number, path) in (0..).zip(&mut self.paths) {
             let at_limit = all_asked || self.rules.paths > 1 && path.num_asked() >= share;
             match path.step(&self.rules, at_limit, now) {
-                CandidateStep::Ask { rank, edge_bit, edge_probe, edge_part }
-                    if !at_limit || path.was_asked(rank) =>
-                {
-                    if let Some(candidate) = path.ask(rank, edge_bit, edge_probe, edge_part)
+                CandidateStep::Ask { rank, block, edge_probe } if !at_limit || path.was_asked(rank) => {
+                    if let Some(candidate) = path.ask(rank, block, edge_probe)
                         && let Some(contact) = path.contacts.get(usize::from(candidate.slot))
                     {
-                        self.asked += u16::from(candidate.tries == 1);
                         let at = CandidateRef {
                             path: number,
                             slot: candidate.slot,
                             distance_prefix: candidate.distance_prefix,
-                            edge_bit,
+                            block,
                             edge_probe,
-                            edge_part,
                         };
-                        return LookupStep::Ask {
-                            candidate: at,
-                            node: contact.node.clone(),
-                            hop: contact.hop,
-                            is_hedge: candidate.awaited > 1,
-                        };
+                        let (node, hop) = (contact.node.clone(), contact.hop);
+                        self.asked += u16::from(candidate.tries == 1);
+                        if edge_probe && self.target_for(at, &node).key() == self.key() {
+                            // The wire format cannot ask about the block: it would be one more question about the target.
+                            self.undo_ask(at);
+                            if let Some(path) = self.paths.get_mut(usize::from(number)) {
+                                // Not even about itself: then no more are asked.
+                                let is_own = candidate.block_len > 0 && !candidate.asks_elsewhere();
+                                path.edge_probes = if is_own { u16::MAX } else { path.edge_probes };
+                                path.elsewhere = Elsewhere::Impossible;
+                            }
+                            return self.next(now);
+                        }
+                        let is_hedge = candidate.awaited > 1;
+                        return LookupStep::Ask { candidate: at, node, hop, is_hedge };
                     }
                 }
                 CandidateStep::Ask { .. } if path.is_idle() => ends.node_limit = true,
@@ -280,7 +284,7 @@ impl<F: Family> Lookup<F> {
             if self.rules.beta < self.rules.k { LookupEnd::StoppedEarly } else { LookupEnd::Converged }
         } else if self.paths.iter().all(CandidateList::has_no_answer) {
             LookupEnd::Unreachable
-        } else if self.paths.iter().all(CandidateList::have_all_answered) {
+        } else if self.paths.iter().all(|path| path.are_all_there_are(&self.rules)) {
             LookupEnd::AllFound
         } else {
             LookupEnd::Exhausted
@@ -347,7 +351,7 @@ impl<F: Family> Lookup<F> {
         closer: &[F::Node],
         value: bool,
     ) -> u8 {
-        let (number, target) = (usize::from(at.path), self.key());
+        let (number, target, is_exact) = (usize::from(at.path), self.key(), self.is_asked_exactly(at));
         let paths = self.paths.as_mut_slice();
         let Some(path) = paths.get_mut(number) else { return 0 };
         let superseded = path.answered(at, elapsed);
@@ -414,6 +418,10 @@ impl<F: Family> Lookup<F> {
             }
         }
         if let Some(path) = paths.get_mut(number) {
+            if let (Some(first), Some(last)) = (closer.first(), closer.last()) {
+                let distance = |node: &F::Node| F::key(node).leading() ^ target_prefix;
+                path.cover(at, closer.len(), (distance(first), distance(last)), is_exact, &self.rules);
+            }
             path.rounds_without_progress =
                 if progress { 0 } else { path.rounds_without_progress.saturating_add(1) };
         }

@@ -6,6 +6,7 @@
 //! | `candidates.rs` | the candidates of one path in order of distance, and the state of each |
 //! | `next_candidate.rs` | which candidate is asked next, and when the path has converged |
 //! | `edge_probing.rs` | after a time-out: requests about keys next to the target |
+//! | `coverage.rs` | which distances from the target the answers have told all nodes of |
 //! | `lookup.rs` | a lookup over one path or several disjoint paths |
 //! | `lookup_task.rs` | a lookup as the task of an operation |
 //! | `query_pool.rs`, `query.rs` | many lookups, and one, as machines |
@@ -16,6 +17,7 @@
 
 pub(crate) mod candidates;
 pub(crate) mod config;
+pub(crate) mod coverage;
 pub(crate) mod edge_probing;
 pub(crate) mod lookup;
 pub(crate) mod lookup_task;

@@ -12,19 +12,20 @@
 
 use crate::lookups::candidates::{Candidate, CandidateList, State};
 use crate::lookups::rules::LookupRules;
+use crate::requests::purpose::Block;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::time::Instant;
 
 /// So many late answers show that the patience is too short; one does not.
 const MIN_LATE_ANSWERS: u16 = 2;
 
-/// What [`CandidateList::step`] decided. `Ask`: ask the candidate of this rank, about the target with `edge_bit`
-/// flipped if there is one; `edge_probe` if only to explore the edge of the neighbourhood; `edge_part` if about its own part there. `Converged`: the k (or beta)
+/// What [`CandidateList::step`] decided. `Ask`: ask the candidate of this rank, about the point of a block if there is one;
+/// `edge_probe` if only to explore the edge of the neighbourhood. `Converged`: the k (or beta)
 /// closest that have not failed have answered; `unsure` if so many did not answer that others may be closer.
 /// `Listening`: nothing is left to ask, but silent nodes may still answer. `Exhausted`: neither, and fewer than k (or
 /// beta) have answered.
 pub(crate) enum CandidateStep {
-    Ask { rank: usize, edge_bit: Option<u8>, edge_probe: bool, edge_part: bool },
+    Ask { rank: usize, block: Option<Block>, edge_probe: bool },
     Wait,
     Listening,
     Converged { unsure: bool },
@@ -40,9 +41,9 @@ impl<F: Family> CandidateList<F> {
     /// lookup has asked `max_nodes` nodes, so no edge probe starts.
     pub(crate) fn step(&mut self, rules: &LookupRules, at_limit: bool, now: Instant) -> CandidateStep {
         self.hold_until = None;
-        // A round without progress: ask the whole neighbourhood at once.
-        let num_slots =
-            if self.rounds_without_progress >= rules.alpha { rules.alpha.max(rules.k) } else { rules.alpha };
+        // A round without progress: ask the whole neighbourhood at once, as far as an answer tells of it.
+        let is_wide = self.rounds_without_progress >= rules.alpha;
+        let num_slots = if is_wide { rules.alpha.max(rules.k.min(rules.answer_size)) } else { rules.alpha };
         let slots_full = self.num_waiting >= num_slots;
         if slots_full && self.unchanged {
             return CandidateStep::Wait;
@@ -85,9 +86,8 @@ impl<F: Family> CandidateList<F> {
                 State::Heard | State::Missed => {
                     return CandidateStep::Ask {
                         rank,
-                        edge_bit: self.edge_bit(rank, candidate, rules),
+                        block: self.block_of(rank, candidate, rules),
                         edge_probe: false,
-                        edge_part: rules.has_short_answers(),
                     };
                 }
                 State::Late
@@ -98,9 +98,8 @@ impl<F: Family> CandidateList<F> {
                 {
                     return CandidateStep::Ask {
                         rank,
-                        edge_bit: self.edge_bit(rank, candidate, rules),
+                        block: self.block_of(rank, candidate, rules),
                         edge_probe: false,
-                        edge_part: rules.has_short_answers(),
                     };
                 }
                 State::Slow | State::Late => all_answered = false,
@@ -135,15 +134,13 @@ impl<F: Family> CandidateList<F> {
         }
     }
 
-    /// Whether others may be closer than the k closest that have answered, of which the last has this rank: answers name
-    /// live and dead nodes, so where most were dead, they have named few of the live; or the caller would not wait.
+    /// Whether others may be closer than the k closest that have answered, of which the last has this rank: some were silent,
+    /// and there are gaps in what the answers have told; or the caller would not wait.
     fn is_unsure(&self, edge: usize, rules: &LookupRules) -> bool {
         let nearer = self.candidates.iter().take(edge);
         let silent = nearer.clone().filter(|candidate| candidate.state != State::Answered).count();
-        let told = usize::from(rules.k.max(rules.answer_size));
-        silent > told
-            || silent > told / 2 && self.is_edge_unexplored(edge, rules)
-            || self.was_capped && nearer.clone().any(Candidate::is_listened_to)
+        let has_doubt = (silent > 0 || self.are_answers_short(rules)) && self.has_gap(edge, rules);
+        has_doubt || self.was_capped && nearer.clone().any(Candidate::is_listened_to)
     }
 
     /// Whether the path waits for silent nodes although the k closest others have answered, up to this rank: answers

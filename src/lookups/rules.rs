@@ -7,11 +7,8 @@ pub(crate) struct LookupRules {
     pub(crate) k: u16,
     /// The most nodes near the target that one answer names.
     pub(crate) answer_size: u16,
-    /// Candidates from this rank on are asked about their own subtree, if the edge is probed.
-    pub(crate) edge_rank: u16,
-    /// An answer names fewer nodes than the lookup searches for, or a bucket, which leaves out the nodes on the
-    /// answerer's own side: so the edge is always probed.
-    pub(crate) answers_short: bool,
+    /// An answer names whole buckets.
+    pub(crate) names_buckets: bool,
     /// The lookup converges early when this many closest nodes have answered; at most k.
     pub(crate) beta: u16,
     /// The concurrency slots of each path.
@@ -34,11 +31,4 @@ pub(crate) struct LookupRules {
     pub(crate) edge_probing: bool,
     /// Whether a slow node is asked again while its first request is still pending.
     pub(crate) hedges: bool,
-}
-
-impl LookupRules {
-    /// Whether an answer names fewer nodes than the lookup searches for.
-    pub(crate) const fn has_short_answers(&self) -> bool {
-        self.answer_size < self.k
-    }
 }

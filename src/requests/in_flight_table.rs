@@ -75,6 +75,16 @@ impl<T> InFlightTable<T> {
         self.requests.iter().map(|entry| &entry.payload)
     }
 
+    /// The ids of all requests, in no particular order.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = RequestId> {
+        self.requests.handles().map(RequestId::new)
+    }
+
+    /// When the timer of a request is due.
+    pub(crate) fn timer(&self, request: RequestId) -> Option<Instant> {
+        self.timers.get(request.handle().slot())
+    }
+
     /// Whether the id may have been issued; `false` means that it certainly was not.
     pub(crate) fn was_issued(&self, request: RequestId) -> bool {
         self.requests.was_issued(request.handle())

@@ -5,6 +5,7 @@
 //! routing table by a [`CheckRef`].
 
 use crate::vocabulary::id::{OperationId, RequestId};
+use crate::vocabulary::key::Key;
 use crate::vocabulary::request_events::Initiator;
 use crate::vocabulary::time::Instant;
 
@@ -105,6 +106,38 @@ impl NodeRef {
     }
 }
 
+/// The distances of a block: the first, and how many bits they have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    pub(crate) first: u64,
+    pub(crate) len: u8,
+}
+
+impl Block {
+    /// All distances.
+    pub(crate) const ALL: Self = Self { first: 0, len: 0 };
+
+    /// The block with this distance in it.
+    pub(crate) const fn around(distance: u64, len: u8) -> Self {
+        Self { first: distance & !Self::rest(len), len }
+    }
+
+    /// The bits of a distance after the first `len`.
+    pub(crate) const fn rest(len: u8) -> u64 {
+        if len >= 64 { 0 } else { u64::MAX >> len }
+    }
+
+    /// The point of the block that is nearest to this target.
+    pub(crate) fn point<K: Key>(self, target: &K) -> K {
+        let bits = (0..K::BITS.min(64)).filter(|bit| self.first >> (63 - bit) & 1 == 1);
+        bits.fold(*target, |point, bit| point.with_flipped(bit))
+    }
+
+    pub(crate) const fn last(self) -> u64 {
+        self.first | Self::rest(self.len)
+    }
+}
+
 /// A reference to a candidate of a lookup, and the point that it was asked about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CandidateRef {
@@ -115,12 +148,10 @@ pub(crate) struct CandidateRef {
     /// The first 64 bits of the candidate's distance to the target, by which it is found in the sorted candidate
     /// list.
     pub(crate) distance_prefix: u64,
-    /// The node is asked about the target's key with this bit flipped; `None` if it is asked about the target itself.
-    pub(crate) edge_bit: Option<u8>,
+    /// The block whose point it is asked about; `None` if it is asked about the target itself.
+    pub(crate) block: Option<Block>,
     /// The node is asked only to learn the edge of the target's neighbourhood.
     pub(crate) edge_probe: bool,
-    /// The point that it is asked about lies in its own part of the subtree, not nearest to the target.
-    pub(crate) edge_part: bool,
 }
 
 impl CandidateRef {

@@ -391,6 +391,9 @@ impl<F: Family, P> RequestQueue<F, P> {
     /// The next waiting request that can be sent now, earliest deadline first, with its new deadline. The caller
     /// must emit it.
     pub(crate) fn release(&mut self, now: Instant) -> Option<(RequestId, Instant)> {
+        if self.rtt.take_shortened() {
+            self.shorten_timers(now);
+        }
         if self.free_capacity() == 0 {
             return None;
         }
@@ -410,6 +413,30 @@ impl<F: Family, P> RequestQueue<F, P> {
         self.mark_sent(now, id, no_soft_limit, deadline);
         self.mark_ready(key);
         Some((id, deadline))
+    }
+
+    /// Sets the timers anew that the limits in force would set earlier. Happens a few times only, while the limits of a
+    /// machine that knew nothing become those of its network.
+    #[cold]
+    fn shorten_timers(&mut self, now: Instant) {
+        let limits = *self.rtt.limits();
+        let ids: Vec<_> = if self.soft_limits { self.table.ids().collect() } else { Vec::new() };
+        for id in ids {
+            let Some((request, timer)) = self.table.get(id).zip(self.table.timer(id)) else { continue };
+            let limit = match request.stage {
+                _ if request.no_soft_limit || request.parts.is_some() => continue,
+                Stage::Sent => limits.soft,
+                Stage::Slow => limits.repeat,
+                Stage::Repeatable if request.is_hedge => limits.repeat_patience,
+                Stage::Repeatable => limits.patience,
+                Stage::Waiting | Stage::Silent | Stage::Listening => continue,
+            };
+            // Not before the next moment: what is due now has been done in this call.
+            let due = request.since.plus(limit).max(now.plus(1));
+            if due < timer {
+                self.table.arm(id, due);
+            }
+        }
     }
 
     /// Sets the timer of a request that is in flight from now on, and counts it.

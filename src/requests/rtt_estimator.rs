@@ -58,6 +58,10 @@ pub(crate) struct RttEstimator {
     samples: u32,
     /// Answers until the limits are computed anew.
     until_update: u32,
+    /// See [`take_shortened`](Self::take_shortened).
+    shortened: bool,
+    /// The limits are of many answers.
+    knows_enough: bool,
     /// Long memory; allocated at the first answer.
     answers: Option<Box<Histogram>>,
 }
@@ -186,6 +190,8 @@ impl RttEstimator {
             quick: 0,
             samples: 0,
             until_update: Self::MIN_SAMPLES,
+            shortened: false,
+            knows_enough: false,
             answers: None,
         };
         estimator.update();
@@ -200,6 +206,12 @@ impl RttEstimator {
     /// The limits of a request that is sent now.
     pub(crate) const fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Whether enough answers have become known since this was called last. Then requests in flight have timers that were
+    /// set when nothing was known.
+    pub(crate) const fn take_shortened(&mut self) -> bool {
+        core::mem::replace(&mut self.shortened, false)
     }
 
     /// Records whether a request was answered within the patience.
@@ -234,6 +246,9 @@ impl RttEstimator {
         self.until_update -= 1;
         if self.until_update == 0 {
             self.update();
+            let knows = self.samples >= Self::MIN_FULL * 2 / 3;
+            self.shortened |= knows && !self.knows_enough;
+            self.knows_enough = knows;
         }
     }
 

@@ -814,7 +814,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
             Ask::Batch { .. } => false,
             ask => {
                 let target = key_of::<F>(&request.target);
-                *ask == self.start.ask && is_edge_of::<F>(&target, &self.target, &F::key(&request.node))
+                *ask == self.start.ask && is_edge_of::<F>(&target, &self.target)
             }
         }
     }

@@ -197,10 +197,7 @@ impl<F: Family> OperationModel<F> for ReportModel<F> {
         match &request.ask {
             Ask::Store { message, .. } => *message == record.message,
             Ask::Batch { .. } => false,
-            ask => {
-                *ask == record.ask
-                    && is_edge_of::<F>(&key_of::<F>(&request.target), &record.key, &F::key(&request.node))
-            }
+            ask => *ask == record.ask && is_edge_of::<F>(&key_of::<F>(&request.target), &record.key),
         }
     }
 

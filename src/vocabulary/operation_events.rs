@@ -149,19 +149,26 @@ impl<F: Family> Finish<F> {
 #[non_exhaustive]
 pub enum Outcome {
     /// The result holds the k closest nodes of the network, as far as can be known: of the known nodes that have not
-    /// failed, the k closest have answered. With several disjoint paths: on one of them at least.
+    /// failed, the k closest have answered; and where a nearer node did not, or where answers name fewer nodes than k, the
+    /// answers have told all nodes up to the k-th closest. A node that takes much longer than nearly all answers do counts
+    /// as silent (see [`NetworkConfig`](crate::NetworkConfig) and [how long a lookup waits](crate::requests)): it may be live,
+    /// and nearer. With several disjoint paths: on one of them at least.
     Converged,
     /// The lookup stopped before it knew the k closest nodes, because as many of the closest had answered as
     /// [`beta`](crate::QueryConfig::beta) says. The nodes found are near the target, no more.
     StoppedEarly,
-    /// The k closest nodes that answer have answered, but others may be closer: more nodes nearer than these were silent
-    /// or failed than k, and than an answer names. Answers name the silent as well, so they have named few of the others. Or the
-    /// configured [most patience](crate::NetworkConfig::max_patience) has cut short the wait for a nearer node.
+    /// The k closest nodes that answer have answered, but others may be closer. Answers name the silent as well, so where
+    /// nodes are silent, or an answer names fewer than k, there can be gaps: distances from the target of which no answer
+    /// has told all nodes. The lookup asks about the gaps, and some were left: nobody was known there to ask, or the bound of
+    /// [edge probing](crate::QueryConfig::edge_probing) was reached. Or the configured [most patience](crate::NetworkConfig::max_patience) has cut
+    /// short the wait for a nearer node. A lookup that carries messages, and one without edge probing, asks about no gaps:
+    /// where nodes are silent, it mostly ends so.
     Unsure,
-    /// These are all there are: fewer than k nodes are known, starting points included, and all of them have answered.
+    /// These are all there are: fewer than k nodes are known, starting points included, all of them have answered, one of
+    /// them has named all others, and no answer was as long as an answer [can be](crate::Family::answers).
     AllFound,
-    /// No node was left to ask, fewer than k nodes have answered, and others that are known have not: they may be found
-    /// later.
+    /// No node was left to ask, and fewer than k nodes have answered. There may be others: some that are known have not
+    /// answered, or no answer has named all.
     Exhausted,
     /// Nobody could be reached: none of the nodes known answered until its time-out, or there was no node to ask. A
     /// lookup without any node to ask ends in this way in the call of its start.

@@ -117,27 +117,21 @@ fn of_bep5(claimed: usize, dead: f64) -> (Spread, Spread) {
 
 #[test]
 fn answers_that_are_shorter_than_k() {
-    // With 30 % dead the goal is 0.98: see `answers_that_are_shorter_than_k_among_the_dead`.
-    for (dead, goal) in [(0.0, 0.98), (0.3, 0.92)] {
-        let (told, _) = of_bep5(8, dead);
-        let (wrong, _) = of_bep5(20, dead);
-        assert!(told.mean >= goal && told.mean >= wrong.mean, "{dead}: {told} {wrong}");
+    // Told or not: how many nodes an answer names is learnt.
+    for dead in [0.0, 0.3] {
+        for claimed in [8, 20] {
+            let (share, _) = of_bep5(claimed, dead);
+            assert!(share.mean >= 0.98, "{dead} dead, {claimed} claimed: {share}");
+        }
     }
 }
 
-/// What is missing are nodes in parts of a subtree in which no node is known yet: a lookup asks each node there about its
-/// own part, and nobody about the parts between them. It would have to keep what its answers have covered, as sweeps do.
-#[test]
-#[ignore = "not reached: 0.946"]
-fn answers_that_are_shorter_than_k_among_the_dead() {
-    let (told, _) = of_bep5(8, 0.3);
-    assert!(told.mean >= 0.98, "{told}");
-}
-
+/// Where no key but that of a node can be asked about, a subtree whose known nodes have all answered about the target stays
+/// a gap: no node is asked twice. The lookup is told to be unsure.
 #[test]
 fn more_results_than_an_answer_names() {
     for (preimages, dead, goal) in
-        [(Preimages::Exact, 0.0, 0.99), (Preimages::None, 0.0, 0.99), (Preimages::Exact, 0.3, 0.97)]
+        [(Preimages::Exact, 0.0, 0.99), (Preimages::None, 0.0, 0.95), (Preimages::Exact, 0.3, 0.97)]
     {
         let name = format!("libp2p, {preimages:?}, 40 results of answers of 20, {dead} dead");
         let family = Libp2p::with(preimages);

@@ -195,7 +195,7 @@ fn lookups_in_a_real_network_find_the_true_closest() {
     let mut traces = HashSet::new();
     for lookup in &driver.operations() {
         let finish = finish(lookup);
-        assert!(matches!(finish.outcome, Outcome::Converged | Outcome::Exhausted), "{:?}", finish.outcome);
+        assert!(matches!(finish.outcome, Outcome::Converged | Outcome::AllFound), "{:?}", finish.outcome);
         let truth = testnet.closest(lookup.target, 8);
         let found = |node: &&Node| finish.closest.iter().any(|contact| contact.node == **node);
         assert!(truth.iter().filter(found).count() >= 7, "{truth:?}\n{:?}", finish.closest);
@@ -305,7 +305,7 @@ fn an_answer_counts_only_from_the_address_that_was_asked_and_with_its_transactio
     driver.datagram(&answer, peer.node.1);
     let lookups = driver.operations();
     let end = finish(&lookups[0]);
-    assert_eq!(end.outcome, Outcome::Exhausted);
+    assert_eq!(end.outcome, Outcome::AllFound);
     assert_eq!(end.closest.iter().map(|contact| contact.node).collect::<Vec<_>>(), [peer.node]);
     check_trace(&lookups[0]);
     driver.datagram(&answer, peer.node.1);
@@ -347,7 +347,7 @@ fn what_the_system_refuses_to_send_is_a_failure_at_once() {
     driver.tell(connected(unreachable));
     driver.look_up(Key160::new([0; 20]), LONG);
     let lookup = driver.operations().remove(0);
-    assert_eq!(finish(&lookup).outcome, Outcome::Exhausted);
+    assert_eq!(finish(&lookup).outcome, Outcome::Unreachable);
     assert_eq!((driver.request_stats().failed, driver.datagrams().unsendable), (1, 1));
     assert!(lookup.spans[0].failure().unwrap().starts_with("not sent: "), "{lookup:?}");
     check_trace(&lookup);
