@@ -66,10 +66,12 @@ impl<F: Family> Engine<F, AnyTask<F>> {
     ) {
         for Stamped { event, context, .. } in call.out.get(*first_new..).unwrap_or_default() {
             let (target, closest) = match event {
-                Outbound::Finished(finish) if finish.outcome == Outcome::Converged => {
+                Outbound::Finished(finish) if finish.outcome.shows_density() => {
                     (finish.target.key(), &finish.closest)
                 }
-                Outbound::BroadcastFinished(finish) if finish.lookup_outcome == Some(Outcome::Converged) => {
+                Outbound::BroadcastFinished(finish)
+                    if finish.lookup_outcome.is_some_and(Outcome::shows_density) =>
+                {
                     (finish.target.key(), &finish.closest)
                 }
                 _ => continue,

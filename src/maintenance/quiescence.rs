@@ -35,7 +35,7 @@ use crate::vocabulary::family::Family;
 use crate::vocabulary::id::{OperationId, RequestId};
 use crate::vocabulary::key::Key;
 use crate::vocabulary::machine::Stamped;
-use crate::vocabulary::operation_events::{Contact, EndedLookup, Outcome, Start};
+use crate::vocabulary::operation_events::{Contact, EndedLookup, Start};
 use crate::vocabulary::request_events::{Answer, Failure, Response};
 use crate::vocabulary::time::{Instant, earlier};
 
@@ -112,7 +112,7 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
 
     /// A lookup of the maintenance has ended, or a bootstrap of the caller's.
     fn lookup_ended<E: EmitsRouting<F>>(&mut self, call: &mut CallContext<'_, F, E>, ended: EndedLookup<F>) {
-        if ended.outcome == Outcome::Converged && !ended.closest.is_empty() {
+        if ended.outcome.shows_density() && !ended.closest.is_empty() {
             self.sample_size(call.now, ended.target, &ended.closest, &ended.context);
         }
         self.routing.lookup_ended(call, ended);

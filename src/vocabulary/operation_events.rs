@@ -318,6 +318,12 @@ impl Outcome {
                 | Self::NodeLimit
         )
     }
+
+    /// Whether as many of the closest nodes have answered as were looked for, so that they show how dense the network is,
+    /// though a few may be missing.
+    pub(crate) const fn shows_density(self) -> bool {
+        matches!(self, Self::Converged | Self::Unsure)
+    }
 }
 
 impl fmt::Display for Outcome {
