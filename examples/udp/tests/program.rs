@@ -106,7 +106,7 @@ fn one_serves_and_another_finds_it() {
     // One node is fewer than a lookup is after.
     is_ok(
         &output,
-        &[&format!("closest to {TARGET}:"), "exhausted after", "1 hops", "1 requests: 1 answered"],
+        &[&format!("closest to {TARGET}:"), "all found after", "1 hops", "1 requests: 1 answered"],
     );
     assert_eq!(found(&output), [first.node]);
 }
@@ -338,7 +338,7 @@ fn nobody_answers() {
     // And there is nobody to ask.
     let output = program().args(["--find", TARGET]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert!(stdout(&output).contains("exhausted after"), "{output:?}");
+    assert!(stdout(&output).contains("unreachable after"), "{output:?}");
 }
 
 #[test]
