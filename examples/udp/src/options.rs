@@ -17,7 +17,8 @@ Usage: kad-udp [OPTIONS]
   --help                 print this
 
 It prints + for each node that enters its routing table, and - for each that leaves it.
-A lookup has converged if the 8 closest nodes have answered. It is exhausted if there are fewer.
+A lookup has converged if the 8 closest nodes have answered, and is unsure if others may be closer.
+If there are fewer, all are found, or it is exhausted where some do not answer.
 Exit code: 0 if the lookup found nodes, 2 if nobody answered, 1 for errors.
 ";
 
