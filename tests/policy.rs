@@ -311,6 +311,8 @@ struct AllKnown {
     k: usize,
     target: Key8,
     seeds: usize,
+    /// The lookup carries a message, and asks about no gaps.
+    message: bool,
 }
 
 impl AllKnown {
@@ -321,7 +323,9 @@ impl AllKnown {
             Query::<Naming>::new(Key8::new([0xff]), config, fixed(), &Secret::from_seed(0)).unwrap();
         query = query.with_family(Naming(self.told));
         let seeds = self.nodes.iter().take(self.seeds).map(|(node, _)| *node).collect();
-        let find = Inbound::Start(Start::find(1, self.target).with_seeds(seeds));
+        let start =
+            if self.message { Start::message(1, self.target, ()) } else { Start::find(1, self.target) };
+        let find = Inbound::Start(start.with_seeds(seeds));
         let mut open = VecDeque::new();
         let mut asked = 0;
         let mut event = find;
@@ -365,7 +369,7 @@ fn all_known() -> impl Strategy<Value = AllKnown> {
                 nodes.into_iter().map(|(byte, luck)| (Key8::new([byte]), luck >= dead)).collect();
             nodes.sort_by_key(|(node, _)| u64::from(node.as_bytes()[0]).wrapping_mul(order | 1));
             let told = if is_told { names } else { 20.max(names) };
-            AllKnown { nodes, names, told, k, target: Key8::new([target]), seeds }
+            AllKnown { nodes, names, told, k, target: Key8::new([target]), seeds, message: false }
         })
 }
 
@@ -373,7 +377,8 @@ proptest! {
     /// Whatever share is dead, however few nodes an answer names, and whether the engine is told how many: `Converged`
     /// means that these are the closest. So does `AllFound`, if it is told.
     #[test]
-    fn what_is_told_to_be_sure_is_the_closest(network in all_known()) {
+    fn what_is_told_to_be_sure_is_the_closest(network in all_known(), message: bool) {
+        let network = AllKnown { message, ..network };
         let (outcome, are_closest, _) = network.look_up();
         let is_told = network.told == network.names;
         let is_sure = outcome == Outcome::Converged || outcome == Outcome::AllFound && is_told;

@@ -73,7 +73,7 @@ pub(crate) struct CandidateList<F: Family> {
     /// Answers may not tell all of the k closest live nodes: a node was slow, timed out or failed.
     pub(super) edge_unsure: bool,
     pub(super) elsewhere: Elsewhere,
-    /// Extra nodes asked to explore the edge of the neighbourhood.
+    /// Extra nodes asked to explore the edge of the neighbourhood; `u16::MAX` where it cannot be explored.
     pub(super) edge_probes: u16,
     /// What the answers have told.
     pub(super) coverage: Coverage,

@@ -100,7 +100,8 @@ impl<F: Family> CandidateList<F> {
         len.clamp(subtree, most)
     }
 
-    /// The block around this distance of which the least part is known, or that has not been asked about.
+    /// The largest block around this distance of which at most half lies before it, and that no node in it has answered
+    /// about.
     fn block_in_gap(&self, at: u64, rules: &LookupRules) -> Block {
         #[allow(clippy::cast_possible_truncation)] // at most 64
         let most = F::Key::BITS.min(64) as u8;

@@ -415,8 +415,8 @@ impl<F: Family, P> RequestQueue<F, P> {
         Some((id, deadline))
     }
 
-    /// Sets the timers anew that the limits in force would set earlier. Happens a few times only, while the limits of a
-    /// machine that knew nothing become those of its network.
+    /// Sets the timers anew that the limits in force would set earlier. Happens once: when a machine that knew
+    /// nothing knows enough answers.
     #[cold]
     fn shorten_timers(&mut self, now: Instant) {
         let limits = *self.rtt.limits();
