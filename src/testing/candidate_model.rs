@@ -543,6 +543,19 @@ impl<F: Family> CandidateModel<F> {
         not_failed
     }
 
+    /// Whether the lookup may have ended at the limit of nodes: it is reached, and one of the closest was left to ask. That
+    /// is so of one that failed elsewhere, too: it may have failed after the limit was reached.
+    fn may_end_at_limit(&self) -> bool {
+        let is_left = |candidate: &Candidate| {
+            candidate.failed_elsewhere || candidate.state != CandidateState::Failed && !candidate.answered()
+        };
+        let counts = |(_, candidate): &(_, &Candidate)| candidate.answered() || is_left(candidate);
+        let mut closest: Vec<_> = self.candidates.iter().filter(counts).collect();
+        closest.sort_by_key(|(peer, _)| self.distance(peer));
+        let is_one_left = closest.iter().take(self.required()).any(|(_, candidate)| is_left(candidate));
+        is_one_left && self.asked_nodes() == self.max_nodes()
+    }
+
     /// How many of the closest nodes must have answered.
     fn required(&self) -> usize {
         self.config.beta.unwrap_or(self.k)
@@ -679,11 +692,8 @@ impl<F: Family> CandidateModel<F> {
                 );
             }
             Outcome::NodeLimit => {
-                let limit = self.asked_nodes() == self.max_nodes();
-                // A node that failed elsewhere may have done so after the limit was reached.
-                let open = open || self.candidates.values().any(|candidate| candidate.failed_elsewhere);
                 ensure!(
-                    limit && open && !converged,
+                    self.may_end_at_limit(),
                     "outcome: node limit only if it is reached with nodes left to ask: {self}"
                 );
             }
