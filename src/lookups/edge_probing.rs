@@ -85,26 +85,19 @@ impl<F: Family> CandidateList<F> {
     /// How many bits the distances of a block have in common that holds this distance: few enough that the block holds as
     /// many nodes as an answer can tell.
     fn block_len(&self, at: u64, rules: &LookupRules) -> u8 {
-        #[allow(clippy::cast_possible_truncation)] // at most 64
-        let most = F::Key::BITS.min(64) as u8;
-        #[allow(clippy::cast_possible_truncation)] // at most 65
-        let subtree = (at.leading_zeros() as u8 + 1).min(most);
+        let subtree = subtree_len::<F>(at);
         let Some(reach) = self.coverage.end_at(0).filter(|reach| *reach < at && !rules.names_buckets) else {
             return subtree;
         };
         let known = self.candidates.partition_point(|candidate| candidate.distance_prefix <= reach);
         let wanted = u64::from((self.answer_size(rules) * 3 / 5).max(1));
         let size = (reach / (known as u64).max(1)).saturating_mul(wanted).max(1);
-        #[allow(clippy::cast_possible_truncation)] // at most 64
-        let len = size.leading_zeros() as u8 + 1;
-        len.clamp(subtree, most)
+        subtree_len::<F>(size).max(subtree)
     }
 
     /// The largest block around this distance of which at most half lies before it, and that no node in it has answered
     /// about.
     fn block_in_gap(&self, at: u64, rules: &LookupRules) -> Block {
-        #[allow(clippy::cast_possible_truncation)] // at most 64
-        let most = F::Key::BITS.min(64) as u8;
         let mut len = self.block_len(at, rules);
         loop {
             let block = Block::around(at, len);
@@ -112,7 +105,7 @@ impl<F: Family> CandidateList<F> {
                 |candidate: &Candidate| candidate.state == State::Answered && candidate.block_len == len;
             let is_known =
                 at - block.first > Block::rest(len) / 2 || self.within(block).any(|(_, it)| asked(it));
-            if !is_known || len >= most {
+            if !is_known || len >= max_len::<F>() {
                 return block;
             }
             len += 1;
@@ -213,9 +206,7 @@ impl<F: Family> CandidateList<F> {
 
     /// The smallest block around this one, within the same subtree, where a candidate was not asked, and its rank.
     fn heard_nearby(&self, block: Block) -> Option<(usize, Block)> {
-        #[allow(clippy::cast_possible_truncation)] // at most 64
-        let subtree = block.first.leading_zeros() as u8 + 1;
-        (subtree..block.len).rev().find_map(|len| {
+        (subtree_len::<F>(block.first)..block.len).rev().find_map(|len| {
             let wider = Block::around(block.first, len);
             let (rank, _) = self.within(wider).find(|(_, candidate)| candidate.state == State::Heard)?;
             Some((rank, wider))
@@ -274,4 +265,16 @@ impl<F: Family> CandidateList<F> {
         }
         survey
     }
+}
+
+/// The most bits that the distances of a block have in common: candidates are told apart by so many.
+#[allow(clippy::cast_possible_truncation)] // at most 64
+fn max_len<F: Family>() -> u8 {
+    F::Key::BITS.min(64) as u8
+}
+
+/// The length of the largest block that holds this distance and not the target.
+#[allow(clippy::cast_possible_truncation)] // at most 65
+fn subtree_len<F: Family>(at: u64) -> u8 {
+    (at.leading_zeros() as u8 + 1).min(max_len::<F>())
 }

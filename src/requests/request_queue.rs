@@ -19,7 +19,7 @@ use crate::deadline;
 use crate::requests::ban_list::BanList;
 use crate::requests::config::NetworkConfig;
 use crate::requests::in_flight_table::{InFlightTable, RequestList};
-use crate::requests::rtt_estimator::{ConfiguredLimits, RttEstimator};
+use crate::requests::rtt_estimator::{ConfiguredLimits, Limits, RttEstimator};
 use crate::requests::stats::RequestStats;
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
@@ -121,6 +121,19 @@ impl<F: Family, P> PendingRequest<F, P> {
     /// Whether it is in flight beyond its patience: for its operation, the node is silent.
     pub(crate) fn is_silent(&self) -> bool {
         matches!(self.stage, Stage::Silent | Stage::Listening)
+    }
+
+    /// How long after its sending it leaves the stage in which it is, if not only at its deadline.
+    #[inline]
+    fn limit_of_stage(&self, limits: &Limits) -> Option<u64> {
+        match self.stage {
+            Stage::Sent => Some(limits.soft),
+            Stage::Slow if self.is_hedge => Some(limits.soft),
+            Stage::Slow => Some(limits.repeat),
+            Stage::Repeatable if self.is_hedge => Some(limits.repeat_patience),
+            Stage::Repeatable => Some(limits.patience),
+            Stage::Waiting | Stage::Silent | Stage::Listening => None,
+        }
     }
 
     /// Whether its deadline is the one that its operation set, rather than its own time-out. If it passes, that is
@@ -423,14 +436,8 @@ impl<F: Family, P> RequestQueue<F, P> {
         let ids: Vec<_> = if self.soft_limits { self.table.ids().collect() } else { Vec::new() };
         for id in ids {
             let Some((request, timer)) = self.table.get(id).zip(self.table.timer(id)) else { continue };
-            let limit = match request.stage {
-                _ if request.no_soft_limit || request.parts.is_some() => continue,
-                Stage::Sent => limits.soft,
-                Stage::Slow => limits.repeat,
-                Stage::Repeatable if request.is_hedge => limits.repeat_patience,
-                Stage::Repeatable => limits.patience,
-                Stage::Waiting | Stage::Silent | Stage::Listening => continue,
-            };
+            let has_limits = !request.no_soft_limit && request.parts.is_none();
+            let Some(limit) = request.limit_of_stage(&limits).filter(|_| has_limits) else { continue };
             // Not before the next moment: what is due now has been done in this call.
             let due = request.since.plus(limit).max(now.plus(1));
             if due < timer {
@@ -713,23 +720,23 @@ impl<F: Family, P> RequestQueue<F, P> {
         if at >= request.deadline {
             return Some(Expired::Hard(id));
         }
-        let (repeat, patience) = if request.is_hedge {
-            (limits.soft, limits.repeat_patience)
-        } else {
-            (limits.repeat, limits.patience)
+        // When it leaves its stage. Limits may have become shorter since the timer was set.
+        let end_of_stage = |request: &PendingRequest<F, P>| {
+            let limit = request.limit_of_stage(&limits);
+            limit.map_or(request.deadline, |limit| request.since.plus(limit).max(at).min(request.deadline))
         };
-        // Limits may have become shorter since the timer was set.
-        let due = |limit: u64| request.since.plus(limit).max(at);
-        let (next, expired) = match request.stage {
+        let expired = match request.stage {
             Stage::Sent => {
-                let may_repeat = due(repeat) <= at;
-                request.stage = if may_repeat { Stage::Repeatable } else { Stage::Slow };
-                let next = due(if may_repeat { patience } else { repeat });
-                (next, Expired::Soft { request: id, may_repeat })
+                request.stage = Stage::Slow;
+                let may_repeat = end_of_stage(request) <= at;
+                if may_repeat {
+                    request.stage = Stage::Repeatable;
+                }
+                Expired::Soft { request: id, may_repeat }
             }
             Stage::Slow => {
                 request.stage = Stage::Repeatable;
-                (due(patience), Expired::Repeat(id))
+                Expired::Repeat(id)
             }
             _ => {
                 request.stage = Stage::Silent;
@@ -740,10 +747,10 @@ impl<F: Family, P> RequestQueue<F, P> {
                     request.stage = Stage::Listening;
                     self.stats.listening += 1;
                 }
-                (request.deadline, Expired::Silent { request: id, is_capped: limits.is_capped })
+                Expired::Silent { request: id, is_capped: limits.is_capped }
             }
         };
-        let timer = next.min(request.deadline);
+        let timer = end_of_stage(request);
         self.table.arm(id, timer);
         Some(expired)
     }
