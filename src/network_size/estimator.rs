@@ -9,6 +9,9 @@ use crate::vocabulary::key::Key;
 use crate::vocabulary::time::Instant;
 use core::fmt;
 
+/// The sums of so many ranks are made at a time, without allocating: all ranks of the default k.
+const RANKS: usize = 20;
+
 /// One lookup.
 #[derive(Clone, Debug)]
 struct Sample<K> {
@@ -127,18 +130,29 @@ impl<K: Key> NetworkSize<K> {
         }
         let total: f64 = fresh().map(|sample| sample.weight).sum();
         let (mut by_deviation, mut unweighted) = (LineFit::default(), LineFit::default());
-        for rank in 0..k {
-            let points = || {
-                fresh()
-                    .filter_map(|sample| sample.distances.get(rank).map(|distance| (sample.weight, distance)))
-            };
-            let mean = points().map(|(weight, distance)| weight * distance).sum::<f64>() / total;
-            let squares = points().map(|(weight, distance)| weight * (distance - mean) * (distance - mean));
+        // Sample by sample, each with several ranks: the sum of each rank is the same as if it were made alone.
+        for first in (0..k).step_by(RANKS) {
+            let points =
+                || fresh().map(|sample| (sample.weight, sample.distances.get(first..).unwrap_or_default()));
+            let mut means = [0.0; RANKS];
+            for (weight, distances) in points() {
+                for (sum, distance) in means.iter_mut().zip(distances) {
+                    *sum += weight * distance;
+                }
+            }
+            means = means.map(|sum| sum / total);
+            let mut variances = [0.0; RANKS];
+            for (weight, distances) in points() {
+                for ((sum, mean), distance) in variances.iter_mut().zip(&means).zip(distances) {
+                    *sum += weight * (distance - mean) * (distance - mean);
+                }
+            }
             // Biased as the variance of a sample is, but by the same factor at each rank, which cancels out of the
             // slope.
-            let variance = squares.sum::<f64>() / total;
-            by_deviation.add(libm::sqrt(variance), count_as_f64(rank + 1), mean);
-            unweighted.add(1.0, count_as_f64(rank + 1), mean);
+            for (rank, (sum, mean)) in (first + 1..=k).zip(variances.into_iter().zip(means)) {
+                by_deviation.add(libm::sqrt(sum / total), count_as_f64(rank), mean);
+                unweighted.add(1.0, count_as_f64(rank), mean);
+            }
         }
         let slope = by_deviation.slope().or(unweighted.slope()).unwrap_or(0.0);
         // The lookups have found k nodes, so there are at least k.
