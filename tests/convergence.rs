@@ -25,7 +25,17 @@ use tiny::Tiny;
 fn lookup<F: Family>(
     query: &mut Query<F>,
     start: Start<F>,
+    answer: impl FnMut(&F::Node) -> Vec<F::Node>,
+) -> Finish<F> {
+    lookup_among(query, start, answer, |_| false)
+}
+
+/// The same, where some nodes answer before all others.
+fn lookup_among<F: Family>(
+    query: &mut Query<F>,
+    start: Start<F>,
     mut answer: impl FnMut(&F::Node) -> Vec<F::Node>,
+    is_quick: impl Fn(&F::Node) -> bool,
 ) -> Finish<F> {
     let mut now = Instant::ORIGIN;
     let mut requests = VecDeque::new();
@@ -39,7 +49,8 @@ fn lookup<F: Family>(
                 _ => {}
             }
         }
-        let request = requests.pop_front().expect("a lookup that goes on has requests in flight");
+        let next = requests.iter().position(|request| is_quick(&request.node)).unwrap_or(0);
+        let request = requests.remove(next).expect("a lookup that goes on has requests in flight");
         now = now + Duration::from_millis(1);
         event = Inbound::Response(Response::answered(request.id, answer(&request.node)));
     }
@@ -130,4 +141,47 @@ fn the_common_workload_has_full_recall() {
 #[test]
 fn disjoint_paths_have_full_recall() {
     workload(3);
+}
+
+/// The made-up node at this distance from the target.
+fn made_up(target: &Key256, distance: u64) -> Key256 {
+    let mut bytes = *target.as_bytes();
+    bytes.iter_mut().zip(distance.to_be_bytes()).for_each(|(byte, with)| *byte ^= with);
+    Key256::new(bytes)
+}
+
+/// One seed is hostile: it and its accomplices answer at once, each with three that are a little nearer than itself, but not
+/// as near as the k closest. Whoever looks for the nearest of them spends all that it has.
+#[test]
+fn a_captured_path_keeps_no_node_from_the_others() {
+    let (network, count) = ideal();
+    for paths in [2, 3, 4, 8] {
+        let config = QueryConfig { paths, ..QueryConfig::default() };
+        let mut query = Query::<Plain>::new(
+            Key256::new([0; 32]),
+            config,
+            NetworkConfig::default(),
+            &Secret::from_seed(0),
+        )
+        .unwrap();
+        for (target, first) in network.lookups(count) {
+            let truth = network.truth(&target);
+            let rim = truth[19].distance(&target).leading();
+            let is_made_up = |node: &Key256| network.index(node).is_none();
+            let mut seeds = network.answer(first, &target);
+            seeds.push(made_up(&target, 3 * rim));
+            let answer = |node: &Key256| match network.index(node) {
+                Some(honest) => network.answer(honest, &target),
+                None => {
+                    let own = node.distance(&target).leading();
+                    (1..=3).rev().map(|step| made_up(&target, own - step * (rim / 4_096))).collect()
+                }
+            };
+            let start = Start::find(1, target).with_seeds(seeds);
+            let finish = lookup_among(&mut query, start, answer, is_made_up);
+            assert_eq!(found(&finish), truth, "{paths} paths");
+            let asked = finish.stats.sent as usize;
+            assert!(asked <= 240, "{asked} requests");
+        }
+    }
 }

@@ -8,6 +8,7 @@
 //! | - | `Heard` | a seed, or named by an answer | `insert` |
 //! | `Heard` | removed | the list is full, a closer candidate is inserted, and this one is not pinned | `insert` |
 //! | `Heard` | `Waiting` | it is asked | `ask` |
+//! | `Heard` | removed | another path asks it | `give_up` |
 //! | `Waiting` | `Slow`, `Late` | its latest request passed the soft limit, which frees the concurrency slot | `slow` |
 //! | `Slow` | `Late` | it may be asked again from now on | `slow` |
 //! | `Late` | `Waiting` | it is asked again while the first request is pending (a hedge) | `ask` |
@@ -197,6 +198,38 @@ impl<F: Family> CandidateList<F> {
 
     fn reset_settled(&mut self) {
         (self.settled_prefix, self.settled_answered, self.settled_edge) = (0, 0, 0);
+    }
+
+    /// Another path asks this node: it is no candidate of this one any more, unless it was asked here.
+    pub(crate) fn give_up(&mut self, target: &F::Key, distance_prefix: u64, node: &F::Node) {
+        if let Err(rank) = self.insertion_rank(target, distance_prefix, node)
+            && self.is_at(rank, distance_prefix, node)
+            && self.is_heard(rank)
+        {
+            self.candidates.remove(rank);
+            self.num_heard -= 1;
+            self.admission_distance = u64::MAX;
+            self.unchanged = false;
+        }
+    }
+
+    /// Whether the candidate at this rank was not asked yet.
+    pub(crate) fn is_heard(&self, rank: usize) -> bool {
+        self.candidates.get(rank).is_some_and(|candidate| candidate.state == State::Heard)
+    }
+
+    /// A slot whose candidate was given up; else the next one.
+    fn free_slot(&self) -> usize {
+        if self.contacts.len() == self.candidates.len() {
+            return self.contacts.len();
+        }
+        let mut is_taken: SmallVec<[bool; 256]> = SmallVec::from_elem(false, self.contacts.len());
+        for candidate in &self.candidates {
+            if let Some(is_taken) = is_taken.get_mut(usize::from(candidate.slot)) {
+                *is_taken = true;
+            }
+        }
+        is_taken.iter().position(|is_taken| !is_taken).unwrap_or(self.contacts.len())
     }
 
     /// How many candidates were asked, or have failed elsewhere.
@@ -498,9 +531,13 @@ impl<F: Family> CandidateList<F> {
             // Every candidate that could be removed is closer.
             None if self.num_heard >= rules.max_candidates => return false,
             None => {
-                let Ok(slot) = u16::try_from(self.contacts.len()) else { return false };
+                let Ok(slot) = u16::try_from(self.free_slot()) else { return false };
                 candidate.slot = slot;
-                self.contacts.push(Contact { node: node(), micros: 0, hop, value: false });
+                let contact = Contact { node: node(), micros: 0, hop, value: false };
+                match self.contacts.get_mut(usize::from(slot)) {
+                    Some(free) => *free = contact,
+                    None => self.contacts.push(contact),
+                }
                 self.candidates.insert(rank.min(self.candidates.len()), candidate);
                 self.num_heard += 1;
             }

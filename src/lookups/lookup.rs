@@ -1,8 +1,9 @@
 //! [`Lookup`]: an iterative lookup (Kademlia paper, section 2.3), over one path or several disjoint paths.
 //!
 //! A lookup has no time, context or requests: it holds candidates in order of distance and the state of each.
-//! With disjoint paths (S/Kademlia, section 4.4) each path iterates alone, no node is in two of them, and the
-//! results are merged in the end.
+//! With disjoint paths (S/Kademlia, section 4.4) each path iterates alone over what its own nodes name, no node is asked by
+//! two of them, and the results are merged in the end. A node that several paths have heard of belongs to the one that asks
+//! it first: a path that has been captured, and has spent its share of the node limit, keeps nothing from the others.
 
 use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere};
 use crate::lookups::next_candidate::CandidateStep;
@@ -190,7 +191,7 @@ impl<F: Family> Lookup<F> {
             let place = if is_next {
                 Ok(after_last)
             } else {
-                insertion_rank(&self.paths, number, &target, distance_prefix, &node)
+                insertion_rank(&self.paths, number, &target, distance_prefix, &node, |_, _| true)
             };
             if let Ok(rank) = place
                 && let Some(path) = self.paths.get_mut(number)
@@ -235,6 +236,9 @@ impl<F: Family> Lookup<F> {
                             }
                             return self.next(now);
                         }
+                        if candidate.tries == 1 && self.rules.paths > 1 {
+                            self.claim(number, candidate.distance_prefix, &node);
+                        }
                         let is_hedge = candidate.awaited > 1;
                         return LookupStep::Ask { candidate: at, node, hop, is_hedge };
                     }
@@ -260,6 +264,13 @@ impl<F: Family> Lookup<F> {
             }
         }
         if waits { LookupStep::Wait } else { LookupStep::Done(self.end(ends)) }
+    }
+
+    /// This path asks a node: the others do not.
+    fn claim(&mut self, number: u16, distance_prefix: u64, node: &F::Node) {
+        let target = self.key();
+        let others = (0..).zip(&mut self.paths).filter(|(other, _)| *other != number);
+        others.for_each(|(_, path)| path.give_up(&target, distance_prefix, node));
     }
 
     /// [`next`](Self::next), of a lookup that is given no further nodes to begin with.
@@ -393,7 +404,8 @@ impl<F: Family> Lookup<F> {
             let place = if is_next {
                 Ok(cursor)
             } else {
-                insertion_rank(paths, number, &target, distance_prefix, node)
+                let was_asked = |path: &CandidateList<F>, rank| !path.is_heard(rank);
+                insertion_rank(paths, number, &target, distance_prefix, node, was_asked)
             };
             let rank = match place {
                 Ok(rank) => rank,
@@ -479,9 +491,18 @@ impl<F: Family> Lookup<F> {
         let mut all: SmallVec<[_; 64]> =
             each.flat_map(|(number, path)| path.live().map(move |it| (number, it))).collect();
         let target = self.key();
-        all.sort_by_key(|(_, (_, contact, _))| F::key(&contact.node).distance(&target));
-        for (number, (slot, contact, answered)) in all {
-            if !visit(id(number, slot), contact, answered) {
+        all.sort_by_key(|(_, (_, contact, answered))| (F::key(&contact.node).distance(&target), !answered));
+        let mut from = 0;
+        for (rank, (number, (slot, contact, answered))) in all.iter().enumerate() {
+            // Several paths may have heard of it.
+            let is_alike =
+                |it: &&(u16, (u16, &Contact<F>, bool))| F::key(&it.1.1.node) == F::key(&contact.node);
+            from = if all.get(from).as_ref().is_some_and(is_alike) { from } else { rank };
+            let mut before = all.get(from..rank).unwrap_or_default().iter();
+            if before.any(|(_, (_, other, _))| other.node == contact.node) {
+                continue;
+            }
+            if !visit(id(*number, *slot), contact, *answered) {
                 return;
             }
         }
@@ -529,19 +550,23 @@ fn crowded_groups<F: Family>(answer: &[F::Node], limit: usize) -> SmallVec<[Grou
     crowds.filter_map(|crowd| crowd.first().copied()).collect()
 }
 
-/// The rank at which path `number` is to insert a node; `Err` with its rank if any of the paths has it.
+/// The rank at which path `number` is to insert a node; `Err` with its rank if that path has it, or another has it where it
+/// [counts](Fn).
 fn insertion_rank<F: Family>(
     paths: &[CandidateList<F>],
     number: usize,
     target: &F::Key,
     distance_prefix: u64,
     node: &F::Node,
+    counts: impl Fn(&CandidateList<F>, usize) -> bool,
 ) -> Result<usize, usize> {
     let mut rank = 0;
     for (other, path) in paths.iter().enumerate() {
-        let in_path = path.insertion_rank(target, distance_prefix, node)?;
-        if other == number {
-            rank = in_path;
+        let place = path.insertion_rank(target, distance_prefix, node);
+        match place {
+            _ if other == number => rank = place?,
+            Err(known) if counts(path, known) => return Err(known),
+            _ => {}
         }
     }
     Ok(rank)
