@@ -18,7 +18,9 @@
 //! | these three | `Failed` | a request failed, or the last one was missed with no retry left | `missed` |
 //! | `Heard`, `Missed` | `Failed` | it failed elsewhere, for example a store at it | `mark_failed` |
 //! | any | `Answered` | a request to it was answered, even if another one has failed | `answered` |
-//! | `Waiting` | `Heard`, `Missed`, `Late` | its request could not be submitted: as before `ask` | `undo_ask` |
+//! | `Answered` | `AskedAgain` | it is asked again, about the edge of the neighbourhood | `ask` |
+//! | `AskedAgain` | `Answered` | that request passed a limit, or ended without an answer | `slow`, `missed` |
+//! | `Waiting`, `AskedAgain` | as before `ask` | its request could not be submitted | `undo_ask` |
 //!
 //! A request beyond its patience is *silent*: the lookup goes on without it, but listens. Its candidate is `Missed` or
 //! `Failed`, with a request pending, and becomes `Answered` if the answer still comes.
@@ -44,6 +46,10 @@ use smallvec::SmallVec;
 /// A candidate that was asked as often is not asked again because there is news of it: others may tell what they like.
 const MAX_TRIES_WITH_NEWS: u8 = 4;
 
+/// A candidate that has answered is asked again, about another point than before, only if it was asked at most so many times
+/// more than it may be retried. So each costs a bounded number of requests, whatever it answers.
+const MAX_TRIES_AGAIN: u16 = 2;
+
 /// How many candidates with the same key a path holds: a bound on answers that name one key under many addresses.
 const MAX_SAME_KEY: usize = 8;
 
@@ -56,7 +62,7 @@ pub(crate) struct CandidateList<F: Family> {
     pub(crate) contacts: Vec<Contact<F>>,
     /// Candidates in state `Heard`.
     pub(super) num_heard: u16,
-    /// Candidates in state `Waiting`: they occupy concurrency slots.
+    /// Candidates in state `Waiting` or `AskedAgain`: they occupy concurrency slots.
     pub(super) num_waiting: u16,
     /// Requests that have not ended.
     pub(super) pending: u32,
@@ -110,7 +116,7 @@ pub(crate) struct Candidate {
     /// Those of them that are not silent.
     pub(crate) awaited: u8,
     /// The length of the block that its latest request is about, 0 for the target itself; with
-    /// [`ELSEWHERE`](Self::ELSEWHERE) if it does not lie in that block.
+    /// [`ELSEWHERE`](Self::ELSEWHERE) if the request is to tell of a block in which it does not lie.
     pub(super) block_len: u8,
     /// Never removed for a closer candidate: one of the closest seeds.
     pinned: bool,
@@ -120,9 +126,14 @@ impl Candidate {
     /// Blocks have at most 64 bits in common, so this bit is free.
     const ELSEWHERE: u8 = 0x80;
 
-    /// Whether its latest request was about a block in which it does not lie.
+    /// Whether its latest request was to tell of a block in which it does not lie.
     pub(super) const fn asks_elsewhere(&self) -> bool {
         self.block_len & Self::ELSEWHERE != 0
+    }
+
+    /// Whether its latest request was to tell of a block of this length in which it does not lie.
+    pub(super) const fn was_asked_elsewhere(&self, block_len: u8) -> bool {
+        self.block_len == block_len | Self::ELSEWHERE
     }
 
     pub(crate) const fn new(distance_prefix: u64) -> Self {
@@ -140,7 +151,19 @@ impl Candidate {
 
     /// Whether a request to it is silent, and its answer would still count.
     pub(super) const fn is_listened_to(&self) -> bool {
-        self.pending > self.awaited && !matches!(self.state, State::Answered)
+        self.pending > self.awaited && !self.state.has_answered()
+    }
+
+    /// Whether it has answered, and may be asked once more about another point than before.
+    pub(super) fn may_be_asked_again(&self, rules: &LookupRules) -> bool {
+        self.state == State::Answered
+            && self.pending == 0
+            && u16::from(self.tries) <= rules.retries + MAX_TRIES_AGAIN
+    }
+
+    /// The same, about the block in which it lies: it was not asked about that.
+    pub(super) fn may_be_asked_about_its_own(&self, rules: &LookupRules) -> bool {
+        (self.block_len == 0 || self.asks_elsewhere()) && self.may_be_asked_again(rules)
     }
 }
 
@@ -165,7 +188,20 @@ pub(crate) enum State {
     /// Silent or timed out, with a retry left. Counts as failed until it is among the k closest and asked again.
     Missed,
     Answered,
+    /// The same, and asked again, about the edge of the neighbourhood; occupies a concurrency slot.
+    AskedAgain,
     Failed,
+}
+
+impl State {
+    pub(super) const fn has_answered(self) -> bool {
+        matches!(self, Self::Answered | Self::AskedAgain)
+    }
+
+    /// Whether its latest request occupies a concurrency slot.
+    pub(super) const fn occupies_slot(self) -> bool {
+        matches!(self, Self::Waiting | Self::AskedAgain)
+    }
 }
 
 impl<F: Family> CandidateList<F> {
@@ -248,7 +284,7 @@ impl<F: Family> CandidateList<F> {
         let could_name_more = !rules.names_buckets && self.most_named < rules.answer_size;
         let is_complete = could_name_more || self.coverage.end_at(0) == Some(u64::MAX);
         let are_named = self.candidates.len() <= usize::from(self.most_named) + 1;
-        is_complete && are_named && self.candidates.iter().all(|candidate| candidate.state == State::Answered)
+        is_complete && are_named && self.candidates.iter().all(|candidate| candidate.state.has_answered())
     }
 
     /// Whether no request is pending.
@@ -268,14 +304,16 @@ impl<F: Family> CandidateList<F> {
             self.num_heard -= 1;
             self.admission_distance = u64::MAX;
         }
-        candidate.state = State::Waiting;
+        candidate.state = if candidate.state.has_answered() { State::AskedAgain } else { State::Waiting };
         candidate.tries = candidate.tries.saturating_add(1);
         candidate.pending += 1;
         candidate.awaited += 1;
-        candidate.block_len = block.map_or(0, |block| {
-            let is_own = (block.first..=block.last()).contains(&candidate.distance_prefix);
-            if is_own { block.len } else { block.len | Candidate::ELSEWHERE }
-        });
+        candidate.block_len = match block {
+            Some(block) if (block.first..=block.last()).contains(&candidate.distance_prefix) => block.len,
+            Some(block) => block.len | Candidate::ELSEWHERE,
+            None if edge_probe => Candidate::ELSEWHERE,
+            None => 0,
+        };
         self.num_waiting += 1;
         self.pending += 1;
         self.unchanged = true;
@@ -285,7 +323,7 @@ impl<F: Family> CandidateList<F> {
     /// Reverts the last `ask`, whose request could not be submitted. Returns whether the candidate had not been
     /// asked before.
     pub(crate) fn undo_ask(&mut self, at: CandidateRef) -> bool {
-        let Some(candidate) = self.candidate_mut(at).filter(|candidate| candidate.state == State::Waiting)
+        let Some(candidate) = self.candidate_mut(at).filter(|candidate| candidate.state.occupies_slot())
         else {
             return false;
         };
@@ -294,10 +332,12 @@ impl<F: Family> CandidateList<F> {
         candidate.awaited -= 1;
         let (tries, awaited) = (candidate.tries, candidate.awaited);
         candidate.state = match (tries, awaited) {
+            _ if candidate.state == State::AskedAgain => State::Answered,
             (0, _) => State::Heard,
             (_, 0) => State::Missed,
             _ => State::Late,
         };
+        candidate.block_len = 0;
         self.num_heard += u16::from(tries == 0);
         self.edge_probes -= u16::from(at.edge_probe);
         self.num_waiting -= 1;
@@ -318,7 +358,7 @@ impl<F: Family> CandidateList<F> {
         let was_silent = candidate.awaited == 0;
         let pending = core::mem::take(&mut candidate.pending);
         candidate.awaited = 0;
-        self.num_waiting -= u16::from(was == State::Waiting);
+        self.num_waiting -= u16::from(was.occupies_slot());
         self.pending -= u32::from(pending);
         self.unchanged = false;
         if was == State::Failed {
@@ -339,7 +379,7 @@ impl<F: Family> CandidateList<F> {
     pub(crate) fn told_by_others(&mut self, rank: usize, told: &F::Node) {
         if F::NODES_CHANGE
             && let Some(candidate) = self.candidates.get_mut(rank)
-            && candidate.state != State::Answered
+            && !candidate.state.has_answered()
             && let Some(contact) = self.contacts.get_mut(usize::from(candidate.slot))
             && contact.node == *told
             && F::update(&mut contact.node, told, ToldBy::Others)
@@ -371,9 +411,13 @@ impl<F: Family> CandidateList<F> {
         };
         if over {
             let again = miss != NoAnswer::Failed && u16::from(candidate.tries) <= rules.retries;
-            candidate.state = if again { State::Missed } else { State::Failed };
+            candidate.state = match was {
+                State::Answered | State::AskedAgain => State::Answered,
+                _ if again => State::Missed,
+                _ => State::Failed,
+            };
         }
-        self.num_waiting -= u16::from(over && was == State::Waiting);
+        self.num_waiting -= u16::from(over && was.occupies_slot());
         self.pending -= u32::from(!is_silent);
         self.unchanged = false;
         if let NoAnswer::Silent { sent, is_capped } = miss {
@@ -391,7 +435,7 @@ impl<F: Family> CandidateList<F> {
     /// The candidate failed outside the lookup, for example in a store. No effect if it has answered.
     pub(crate) fn mark_failed(&mut self, rank: usize) {
         let Some(candidate) = self.candidates.get_mut(rank) else { return };
-        if matches!(candidate.state, State::Answered | State::Failed) {
+        if candidate.state.has_answered() || candidate.state == State::Failed {
             return;
         }
         self.edge_unsure = true;
@@ -421,6 +465,12 @@ impl<F: Family> CandidateList<F> {
     pub(crate) fn slow(&mut self, at: CandidateRef, may_repeat: bool, alpha: u16) {
         let Some(candidate) = self.candidate_mut(at) else { return };
         let state = candidate.state;
+        if state == State::AskedAgain {
+            candidate.state = State::Answered;
+            self.num_waiting -= 1;
+            self.unchanged = false;
+            return;
+        }
         if !(state == State::Waiting || state == State::Slow && may_repeat) {
             return;
         }
@@ -567,15 +617,14 @@ impl<F: Family> CandidateList<F> {
             .filter(|candidate| !matches!(candidate.state, State::Failed | State::Missed));
         live.filter_map(|candidate| {
             let contact = self.contacts.get(usize::from(candidate.slot))?;
-            Some((candidate.slot, contact, candidate.state == State::Answered))
+            Some((candidate.slot, contact, candidate.state.has_answered()))
         })
     }
 
     /// Moves out the contacts of the closest candidates that answered, in order of distance, at most `limit`.
     /// Reuses the memory of the contacts instead of allocating: they are permuted to the front.
     pub(crate) fn drain_closest(&mut self, limit: usize) -> Vec<Contact<F>> {
-        let answered =
-            self.candidates.iter().filter(|candidate| candidate.state == State::Answered).take(limit);
+        let answered = self.candidates.iter().filter(|candidate| candidate.state.has_answered()).take(limit);
         let mut order: SmallVec<[usize; 32]> =
             answered.map(|candidate| usize::from(candidate.slot)).collect();
         let mut contacts = core::mem::take(&mut self.contacts);

@@ -19,11 +19,18 @@
 //!
 //! Liars: an answer covers nothing unless the node that gives it lies within the range that it covers; and it covers no more than
 //! the range in which as many candidates are known as it names, for there an honest one would have named those. What is
-//! covered wrongly costs edge probes, not nodes that answer about the target. Where nobody in a block is known, somebody else is
-//! asked about it, and one that lies within reach of the target may tell that the block is empty.
+//! covered wrongly costs edge probes, not nodes that answer about the target.
+//!
+//! Where nobody in a block can be asked, because nobody there is known or all are silent, somebody else is asked about it: first
+//! again one of the few that have answered and are nearest to it, for these are known to live and to know its nodes best,
+//! whereas of those not asked so far a share is dead; then one that was not asked. One that lies within reach of the target may
+//! tell that the block is empty. Nodes asked again are no new ones, so this goes on at the limit of nodes; but each counts as
+//! an extra one.
 //!
 //! Where the wire format cannot ask about that point, [something near it](crate::Family::target_near) is asked about; that
-//! covers the block only if the answer goes beyond it. Where answers name buckets, the answer of a node covers its block.
+//! covers the block only if the answer goes beyond it. Where that cannot be asked either, a node can be asked about itself: one
+//! in the block, again if it has answered about the target; or one beyond about the target, to name somebody in the block.
+//! Where answers name buckets, the answer of a node covers its block.
 
 use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere, State};
 use crate::lookups::next_candidate::CandidateStep;
@@ -37,6 +44,9 @@ use crate::vocabulary::key::Key;
 /// within the neighbourhood are silent, or all of these but twice this number.
 const MAX_EDGE_PROBES: usize = 4;
 
+/// So many of the candidates that have answered and are nearest to a gap are asked again about it, if need be.
+const MAX_ASKED_AGAIN: usize = 3;
+
 /// A survey of the gaps ends after as many blocks: near the target, made-up nodes may lie so densely that blocks are tiny.
 const MAX_BLOCKS: usize = 64;
 
@@ -47,6 +57,8 @@ struct Survey {
     ask: Option<(usize, Block)>,
     /// The nearest gap where none can be asked.
     unknown: Option<Block>,
+    /// The nearest of these that a candidate can be asked about that has answered before; its rank and the block.
+    again: Option<(usize, Block)>,
     /// Somebody has been asked about a gap.
     is_pending: bool,
     /// There is a gap.
@@ -75,7 +87,7 @@ impl<F: Family> CandidateList<F> {
     pub(super) fn block_of(&self, rank: usize, candidate: &Candidate, rules: &LookupRules) -> Option<Block> {
         let outer = usize::from(self.answer_size(rules) / 2);
         let is_outer = self.probes_edge(rules) && rank >= outer && self.answers > 0;
-        let has_answered = |nearer: &Candidate| nearer.state == State::Answered;
+        let has_answered = |nearer: &Candidate| nearer.state.has_answered();
         (is_outer && self.candidates.iter().take(rank).any(has_answered)).then(|| {
             let at = candidate.distance_prefix;
             Block::around(at, self.block_len(at, rules))
@@ -171,37 +183,69 @@ impl<F: Family> CandidateList<F> {
     /// silent or have failed, the farther away it is.
     fn max_edge_probes(&self, edge: usize, rules: &LookupRules) -> usize {
         let nearer = self.candidates.iter().take(edge);
-        let silent = nearer.filter(|candidate| candidate.state != State::Answered).count();
+        let silent = nearer.filter(|candidate| !candidate.state.has_answered()).count();
         let answers = usize::from(rules.k.div_ceil(self.answer_size(rules).max(1)));
         MAX_EDGE_PROBES * answers + (silent / 2).max(silent.saturating_sub(2 * MAX_EDGE_PROBES))
     }
 
     /// Before convergence: the next step needed to explore the gaps up to the k-th closest live candidate, whose rank is
-    /// `edge`. `None` if there are none, or if no more may be asked (`may_not_ask`, or the bound of extra nodes is reached).
+    /// `edge`. `None` if there are none, or if no more may be asked: the slots are full, or the bound of extra nodes is
+    /// reached. `at_limit`: no candidate may be asked that was not asked before.
     pub(super) fn edge_probe(
         &self,
         edge: usize,
-        may_not_ask: bool,
+        slots_full: bool,
+        at_limit: bool,
         rules: &LookupRules,
     ) -> Option<CandidateStep> {
         let survey = self.survey(edge, rules);
-        let is_asked_elsewhere = |other: &Candidate| other.state == State::Waiting && other.asks_elsewhere();
+        let is_asked_elsewhere = |other: &Candidate| other.state.occupies_slot() && other.asks_elsewhere();
         let is_asking_elsewhere = || self.candidates.iter().any(is_asked_elsewhere);
-        if !may_not_ask && usize::from(self.edge_probes) < self.max_edge_probes(edge, rules) {
-            let elsewhere = || {
-                let block = survey.unknown.filter(|_| !is_asking_elsewhere())?;
-                if self.elsewhere == Elsewhere::Impossible {
-                    return self.heard_nearby(block);
-                }
-                let rank = self.candidates.iter().position(|candidate| candidate.state == State::Heard)?;
-                Some((rank, block))
-            };
-            if let Some((rank, block)) = survey.ask.or_else(elsewhere) {
-                return Some(CandidateStep::Ask { rank, block: Some(block), edge_probe: true });
+        if !slots_full && usize::from(self.edge_probes) < self.max_edge_probes(edge, rules) {
+            let unknown = || survey.unknown.filter(|_| !at_limit).and_then(|block| self.ask_elsewhere(block));
+            let again = || survey.again.map(|(rank, block)| (rank, Some(block))).or_else(unknown);
+            let elsewhere = || if is_asking_elsewhere() { None } else { again() };
+            let inside = survey.ask.filter(|_| !at_limit).map(|(rank, block)| (rank, Some(block)));
+            if let Some((rank, block)) = inside.or_else(elsewhere) {
+                return Some(CandidateStep::Ask { rank, block, edge_probe: true });
             }
         }
         let waits = survey.is_pending || survey.has_gap && is_asking_elsewhere();
         waits.then_some(CandidateStep::Wait)
+    }
+
+    /// A candidate that was not asked, to tell of a block in which there is none; with what it is asked about.
+    fn ask_elsewhere(&self, block: Block) -> Option<(usize, Option<Block>)> {
+        if self.elsewhere == Elsewhere::Impossible {
+            let nearby = self.heard_nearby(block).map(|(rank, wider)| (rank, Some(wider)));
+            return nearby.or_else(|| Some((self.heard_beyond(block)?, None)));
+        }
+        let rank = self.candidates.iter().position(|candidate| candidate.state == State::Heard)?;
+        Some((rank, Some(block)))
+    }
+
+    /// A candidate that has answered, to be asked again about a block in which nobody else can be asked: one that lies there,
+    /// or one of the few that are nearest to it. It is known to live.
+    fn ask_again(&self, block: Block, rules: &LookupRules) -> Option<usize> {
+        // Of buckets, that of a node tells its own block, and hardly anything else.
+        if self.elsewhere == Elsewhere::Impossible || rules.names_buckets {
+            let mut own = self.within(block).filter(|(_, it)| it.may_be_asked_about_its_own(rules));
+            return own.next().map(|(rank, _)| rank);
+        }
+        let mut nearest = [(u64::MAX, usize::MAX); MAX_ASKED_AGAIN];
+        for (rank, candidate) in self.candidates.iter().enumerate() {
+            if candidate.state.has_answered() {
+                let mut farther = (candidate.distance_prefix ^ block.first, rank);
+                for place in &mut nearest {
+                    let nearer = farther.min(*place);
+                    farther = farther.max(core::mem::replace(place, nearer));
+                }
+            }
+        }
+        let may = |candidate: &Candidate| {
+            candidate.may_be_asked_again(rules) && !candidate.was_asked_elsewhere(block.len)
+        };
+        nearest.map(|(_, rank)| rank).into_iter().find(|rank| self.candidates.get(*rank).is_some_and(may))
     }
 
     /// The smallest block around this one, within the same subtree, where a candidate was not asked, and its rank.
@@ -211,6 +255,15 @@ impl<F: Family> CandidateList<F> {
             let (rank, _) = self.within(wider).find(|(_, candidate)| candidate.state == State::Heard)?;
             Some((rank, wider))
         })
+    }
+
+    /// The nearest candidate beyond the subtree of this block that was not asked. Asked about the target, it names nodes of
+    /// the next larger subtree that holds the target: of those in this one, too.
+    fn heard_beyond(&self, block: Block) -> Option<usize> {
+        let last = Block::around(block.first, subtree_len::<F>(block.first)).last();
+        let from = self.candidates.partition_point(|candidate| candidate.distance_prefix <= last);
+        let mut beyond = (from..).zip(self.candidates.get(from..).unwrap_or_default());
+        beyond.find(|(_, candidate)| candidate.state == State::Heard).map(|(rank, _)| rank)
     }
 
     /// Whether there is a gap up to this rank.
@@ -247,13 +300,17 @@ impl<F: Family> CandidateList<F> {
                 let mut heard = None;
                 let mut is_pending = false;
                 for (rank, candidate) in self.within(block) {
-                    is_pending |= candidate.state == State::Waiting && candidate.block_len > 0;
+                    is_pending |= candidate.state.occupies_slot() && candidate.block_len > 0;
                     heard = heard.or((candidate.state == State::Heard).then_some(rank));
                 }
                 survey.is_pending |= is_pending;
                 if !is_pending {
                     let ask = heard.map(|rank| (rank, block));
-                    survey.unknown = survey.unknown.or(if ask.is_none() { Some(block) } else { None });
+                    if ask.is_none() {
+                        survey.unknown = survey.unknown.or(Some(block));
+                        let again = || self.ask_again(block, rules).map(|rank| (rank, block));
+                        survey.again = survey.again.or_else(again);
+                    }
                     survey.ask = survey.ask.or(ask);
                 }
                 block.last()

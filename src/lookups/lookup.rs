@@ -225,7 +225,7 @@ impl<F: Family> Lookup<F> {
                         };
                         let (node, hop) = (contact.node.clone(), contact.hop);
                         self.asked += u16::from(candidate.tries == 1);
-                        if edge_probe && self.target_for(at, &node).key() == self.key() {
+                        if edge_probe && block.is_some() && self.target_for(at, &node).key() == self.key() {
                             // The wire format cannot ask about the block: it would be one more question about the target.
                             self.undo_ask(at);
                             if let Some(path) = self.paths.get_mut(usize::from(number)) {

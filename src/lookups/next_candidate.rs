@@ -63,7 +63,7 @@ impl<F: Family> CandidateList<F> {
                 break;
             }
             match candidate.state {
-                State::Answered => {
+                State::Answered | State::AskedAgain => {
                     num_expected += 1;
                     max_tries = rules.retries;
                     if all_answered {
@@ -114,7 +114,7 @@ impl<F: Family> CandidateList<F> {
             converged = all_answered && num_live == rules.beta;
         }
         if self.probes_edge(rules)
-            && let Some(edge_probe) = self.edge_probe(edge, slots_full || at_limit, rules)
+            && let Some(edge_probe) = self.edge_probe(edge, slots_full, at_limit, rules)
         {
             return edge_probe;
         }
@@ -125,6 +125,8 @@ impl<F: Family> CandidateList<F> {
             (false, true) if self.candidates.iter().any(Candidate::is_listened_to) => {
                 CandidateStep::Listening
             }
+            // So may one that has answered before.
+            (false, true) if self.pending > 0 => CandidateStep::Wait,
             (false, true) => CandidateStep::Exhausted,
             // All are slow, and nobody has answered so far: further nodes to begin with are asked meanwhile.
             (false, false) if self.answers == 0 && self.num_waiting == 0 && self.num_heard == 0 => {
@@ -138,7 +140,7 @@ impl<F: Family> CandidateList<F> {
     /// and there are gaps in what the answers have told; or the caller would not wait.
     fn is_unsure(&self, edge: usize, rules: &LookupRules) -> bool {
         let nearer = self.candidates.iter().take(edge);
-        let silent = nearer.clone().filter(|candidate| candidate.state != State::Answered).count();
+        let silent = nearer.clone().filter(|candidate| !candidate.state.has_answered()).count();
         let has_doubt = (silent > 0 || self.are_answers_short(rules)) && self.has_gap(edge, rules);
         has_doubt || self.was_capped && nearer.clone().any(Candidate::is_listened_to)
     }

@@ -53,6 +53,8 @@ struct Candidate {
     only_timeouts: bool,
     /// It has failed by other means than a request of the lookup.
     failed_elsewhere: bool,
+    /// It has answered, and is asked once more, about another point: until then a slot is occupied.
+    again_until: Option<Instant>,
 }
 
 impl Candidate {
@@ -98,6 +100,9 @@ pub(super) struct CandidateModel<F: Family> {
 impl<F: Family> CandidateModel<F> {
     /// How many nodes a path may ask beyond the k closest.
     const MAX_EDGE_PROBES: usize = 4;
+
+    /// A node that has answered may be asked again if it was asked at most so many times more than it may be retried.
+    const MAX_TRIES_AGAIN: usize = 2;
 
     pub(super) fn new(
         local: LocalNode<F>,
@@ -247,6 +252,7 @@ impl<F: Family> CandidateModel<F> {
             pending: Vec::new(),
             only_timeouts: true,
             failed_elsewhere: false,
+            again_until: None,
         };
         self.candidates.insert(peer.clone(), candidate);
         true
@@ -255,7 +261,9 @@ impl<F: Family> CandidateModel<F> {
     /// How many slots are occupied: nodes that are asked and not slow.
     fn occupied_slots(&self, now: Instant) -> usize {
         let waits = |candidate: &&Candidate| {
-            matches!(candidate.state, CandidateState::Waiting { .. }) && !candidate.is_slow(now)
+            let is_asked_again = candidate.again_until.is_some_and(|until| until > now);
+            is_asked_again
+                || matches!(candidate.state, CandidateState::Waiting { .. }) && !candidate.is_slow(now)
         };
         self.candidates.values().filter(waits).count()
     }
@@ -293,8 +301,13 @@ impl<F: Family> CandidateModel<F> {
     /// A part of the answer to this request has come: its candidate becomes slow no more, if it is the latest to it.
     pub(super) fn answered_in_part(&mut self, now: Instant, id: RequestId, node: &F::Node) {
         let candidate = self.candidates.get_mut(node);
-        if let Some(candidate) = candidate.filter(|candidate| candidate.pending.last() == Some(&id))
-            && let CandidateState::Waiting { slow_at } = &mut candidate.state
+        let Some(candidate) = candidate.filter(|candidate| candidate.pending.last() == Some(&id)) else {
+            return;
+        };
+        if candidate.again_until.is_some_and(|until| until > now) {
+            candidate.again_until = Some(Instant::FAR_FUTURE);
+        }
+        if let CandidateState::Waiting { slow_at } = &mut candidate.state
             && slow_at.is_some_and(|at| at > now)
         {
             *slow_at = None;
@@ -334,7 +347,12 @@ impl<F: Family> CandidateModel<F> {
             CandidateState::Failed => {
                 (self.is_find && candidate.only_timeouts || candidate.failed_elsewhere) && !nothing_queued
             }
-            CandidateState::Answered { .. } => false,
+            // To explore the edge, about another point than before.
+            CandidateState::Answered { .. } => {
+                key_of::<F>(&request.target) != self.target
+                    && candidate.pending.is_empty()
+                    && candidate.tries <= self.config.retries + Self::MAX_TRIES_AGAIN
+            }
         };
         ensure!(
             may_ask,
@@ -342,7 +360,10 @@ impl<F: Family> CandidateModel<F> {
             candidate.state
         );
         let most = self.max_tries(peer, candidate, nothing_queued);
-        ensure!(candidate.tries <= most, "lookup: a node is asked again only as often as `retries` allows");
+        ensure!(
+            candidate.answered() || candidate.tries <= most,
+            "lookup: a node is asked again only as often as `retries` allows"
+        );
         self.check_target(request, nothing_queued)?;
         let first = candidate.tries == 0;
         // Nodes that the lookup has moved on from do not count: those that are slow, and those that were and are
@@ -364,7 +385,11 @@ impl<F: Family> CandidateModel<F> {
         // What an answer names is learnt, so that it may be less than that.
         let answer_size = answer_size.min(self.most_named.max(1));
         let most = Self::MAX_EDGE_PROBES * self.k.div_ceil(answer_size.max(1)) + silent;
-        let edge_probe = first && key_of::<F>(&request.target) != self.target && self.edge_probes <= most;
+        let may_probe = first || self.has_answered(peer);
+        // Where the keys next to the target cannot be named, a node beyond the edge may be asked about the target.
+        let is_about_edge = key_of::<F>(&request.target) != self.target
+            || F::Target::at(self.target).is_none() && self.may_probe_edge();
+        let edge_probe = may_probe && is_about_edge && self.edge_probes <= most;
         ensure!(
             !beyond || edge_probe,
             "lookup: asks only the k closest, apart from edge probes: {peer:?} of {self}"
@@ -375,7 +400,11 @@ impl<F: Family> CandidateModel<F> {
         // A node that is asked although it failed elsewhere was to be asked before that, and the request waited
         // for capacity.
         candidate.failed_elsewhere = false;
-        candidate.state = CandidateState::Waiting { slow_at };
+        if candidate.answered() {
+            candidate.again_until = Some(slow_at.unwrap_or(Instant::FAR_FUTURE));
+        } else {
+            candidate.state = CandidateState::Waiting { slow_at };
+        }
         ensure!(self.asked_nodes() <= self.max_nodes(), "lookup: at most max_nodes nodes");
         let most = self.config.paths * self.wide();
         ensure!(
@@ -453,6 +482,7 @@ impl<F: Family> CandidateModel<F> {
         let (hop, elapsed) = (request_end.sent.hop, request_end.elapsed);
         let candidate = self.candidate_mut(&request_end.sent.node)?;
         candidate.state = CandidateState::Answered { elapsed, hop, value };
+        candidate.again_until = None;
         let mut superseded = core::mem::take(&mut candidate.pending);
         superseded.retain(|other| *other != request_end.id);
         let kth_distance = self.kth_distance();
@@ -494,7 +524,10 @@ impl<F: Family> CandidateModel<F> {
         let candidate = self.candidate_mut(peer)?;
         candidate.pending.retain(|other| *other != id);
         candidate.only_timeouts &= timed_out;
-        if candidate.state != CandidateState::Failed && (candidate.pending.is_empty() || !timed_out) {
+        candidate.again_until = None;
+        if candidate.answered() {
+            // It was asked again.
+        } else if candidate.state != CandidateState::Failed && (candidate.pending.is_empty() || !timed_out) {
             let again = timed_out && candidate.tries <= retries;
             candidate.state = if again { CandidateState::TimedOut } else { CandidateState::Failed };
         }

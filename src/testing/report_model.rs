@@ -231,7 +231,8 @@ impl<F: Family> OperationModel<F> for ReportModel<F> {
         if self.strategy == StrategyKind::Sweep || self.kind == OperationKind::Crawl {
             return Ok(Vec::new());
         }
-        Ok(self.pending.iter().filter(|(_, to)| to == node).map(|(id, _)| *id).collect())
+        let superseded = self.pending.extract_if(.., |(_, to)| to == node).map(|(id, _)| id).collect();
+        Ok(superseded)
     }
 
     fn request_failed(&mut self, request_end: &RequestEnd<'_, F>) -> Checked<bool> {

@@ -126,12 +126,12 @@ fn answers_that_are_shorter_than_k() {
     }
 }
 
-/// Where no key but that of a node can be asked about, a subtree whose known nodes have all answered about the target stays
-/// a gap: no node is asked twice. The lookup is told to be unsure.
+/// Where no key but that of a node can be asked about, a node that has answered about the target is asked again about
+/// itself, if it lies in a gap where nobody else can be asked.
 #[test]
 fn more_results_than_an_answer_names() {
     for (preimages, dead, goal) in
-        [(Preimages::Exact, 0.0, 0.99), (Preimages::None, 0.0, 0.95), (Preimages::Exact, 0.3, 0.97)]
+        [(Preimages::Exact, 0.0, 0.99), (Preimages::None, 0.0, 0.99), (Preimages::Exact, 0.3, 0.97)]
     {
         let name = format!("libp2p, {preimages:?}, 40 results of answers of 20, {dead} dead");
         let family = Libp2p::with(preimages);
