@@ -22,6 +22,7 @@ use crate::vocabulary::outbound::inbound_from;
 use crate::vocabulary::request_events::{Cancel, Request, Response};
 use crate::vocabulary::secret::Secret;
 use crate::vocabulary::time::{Instant, earlier};
+use opentelemetry::trace::SpanContext;
 
 /// Inbound events of an [`Explore`].
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +60,9 @@ pub enum Outbound<F: Family> {
 /// Refreshes buckets: looks up a random key in each, on a schedule, one at a time, from the nodes of its own
 /// table that are closest to that key. In a [`Coordinator`](crate::Coordinator) that is the routing table.
 ///
-/// Nothing is due while the table is empty.
+/// Which buckets are refreshed follows from the nodes of the table: see
+/// [`routing`](crate::routing#where-somebody-can-be). Nothing is due while it is empty. The own key, which a coordinator
+/// looks up on the same schedule, is for a [`Bootstrap`](crate::Bootstrap) to look up.
 #[derive(Clone, Debug)]
 pub struct Explore<F: Family> {
     clock: MonotonicClock,
@@ -93,7 +96,7 @@ impl<F: Family> Explore<F> {
             operations: OperationPool::new(table.local_node().clone(), PoolConfig::default(), &seeds)?,
             query,
             table,
-            schedule: ExploreSchedule::new::<F::Key>(explore, seeds.choices)?,
+            schedule: ExploreSchedule::new::<F::Key>(explore, false, seeds.choices)?,
             inner_out: Batch::new(),
         })
     }
@@ -126,7 +129,7 @@ impl<F: Family> Explore<F> {
             call.out.drain(..).filter_map(translate).for_each(|stamped| out.push(stamped));
             if let Some(ended) = operations.take_ended() {
                 let EndedLookup { outcome, stats, context, .. } = ended;
-                if let Some(cpl) = schedule.lookup_ended(now) {
+                if let Some(cpl) = schedule.lookup_ended(now, table, Some(outcome)) {
                     let event = Outbound::Explored { cpl, outcome, stats };
                     out.push(Stamped { event, context, deadline: None });
                 }
@@ -136,7 +139,7 @@ impl<F: Family> Explore<F> {
             let DueLookup { initiator, target, seeds, timeout, link } = due;
             let start = Start::find(0, target).with_seeds(seeds);
             if operations.begin_lookup(&mut call, initiator, timeout, link, start, query).is_none() {
-                schedule.lookup_ended(now);
+                schedule.lookup_ended(now, table, None);
             }
         }
     }
@@ -159,7 +162,7 @@ impl<F: Family> Machine for Explore<F> {
 
     fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
         let now = self.clock.advance(now);
-        self.schedule.start(now);
+        self.schedule.start(now, &self.table);
         let mut call = CallContext::new(now, &mut self.requests, &mut self.inner_out);
         self.operations.elapse_all(&mut call);
         self.settle(now, out);
@@ -168,9 +171,11 @@ impl<F: Family> Machine for Explore<F> {
         match event {
             Inbound::Add(node) => {
                 let _: Offered<F> = self.table.offer(now, &node, None);
+                self.schedule.table_changed(now, &self.table, &SpanContext::NONE);
             }
             Inbound::Remove(node) => {
                 self.table.remove(&node);
+                self.schedule.table_changed(now, &self.table, &SpanContext::NONE);
             }
             Inbound::Response(response) => self.operations.respond(&mut call, response, &context),
             Inbound::Tick => {}
@@ -179,7 +184,7 @@ impl<F: Family> Machine for Explore<F> {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let due = self.schedule.next_timeout().filter(|_| !self.table.is_empty());
+        let due = self.schedule.next_timeout();
         earlier(due, earlier(self.operations.next_deadline(), self.requests.next_timeout()))
     }
 }

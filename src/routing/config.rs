@@ -19,7 +19,7 @@ pub struct RoutingConfig {
     /// Checks the nodes of the table. If off, each request that a node fails to answer counts as a failure of
     /// it, and [`TableConfig::max_failures`](crate::TableConfig::max_failures) in a row remove it.
     pub probe: Option<ProbeConfig>,
-    /// Refreshes buckets. If off, only the caller's lookups do.
+    /// Refreshes buckets, and looks up the own key. If off, only the caller's lookups do.
     pub explore: Option<ExploreConfig>,
     /// The maximum number of nodes known not to serve others that are remembered, one for each key; beyond
     /// it, the oldest is forgotten. At most 2^20. Default: 1,024.
@@ -67,6 +67,8 @@ pub struct RoutingCounts {
     pub probe: ProbeCounts,
     /// Refreshes of buckets that explore has begun.
     pub refreshes: u64,
+    /// Lookups of the own key that explore has begun.
+    pub own_lookups: u64,
     /// Automatic bootstraps.
     pub automatic_bootstraps: u64,
 }

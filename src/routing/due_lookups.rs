@@ -1,10 +1,11 @@
-//! The lookups that routing maintenance starts: bootstraps and refreshes of buckets; and the caller's
+//! The lookups that routing maintenance starts: bootstraps, refreshes of buckets, lookups of the own key; and the caller's
 //! bootstraps.
 //!
 //! This file decides what is due and handles the end. The caller runs the lookups: see
 //! [`Engine`](crate::maintenance::quiescence::Engine).
 
 use crate::context;
+use crate::context::Context;
 use crate::requests::call_context::CallContext;
 use crate::routing::Routing;
 use crate::routing::events::{Bootstrapped, DueLookup, EmitsRouting, RoutingOutbound};
@@ -59,6 +60,17 @@ impl<F: Family> Routing<F> {
         }
     }
 
+    /// An inbound event with this context has been handled. If a bootstrap is due now, the event is its origin, as what
+    /// was due before has begun before it.
+    pub(super) fn link_due_bootstrap(&mut self, now: Instant, context: &Context) {
+        if let Some(bootstrap) = &mut self.bootstrap
+            && !bootstrap.link.is_valid()
+            && bootstrap.next_timeout(self.table.len()).is_some_and(|at| at <= now)
+        {
+            bootstrap.link = context::source(context).clone();
+        }
+    }
+
     /// The lookup that is due now, if one is: a bootstrap first, then the refresh of a bucket. The caller must
     /// begin it and report by [`lookup_began`](Self::lookup_began).
     pub(crate) fn due_lookup(&mut self, now: Instant) -> Option<DueLookup<F>> {
@@ -91,7 +103,7 @@ impl<F: Family> Routing<F> {
     ) {
         if initiator == Initiator::Explore {
             if let (Some(explore), None) = (&mut self.explore, operation) {
-                explore.lookup_ended(now);
+                explore.lookup_ended(now, &self.table, None);
             }
         } else if let Some(bootstrap) = &mut self.bootstrap {
             bootstrap.automatic = operation;
@@ -112,7 +124,7 @@ impl<F: Family> Routing<F> {
     ) {
         if ended.initiator == Initiator::Explore {
             if let Some(explore) = &mut self.explore {
-                explore.lookup_ended(call.now);
+                explore.lookup_ended(call.now, &self.table, Some(ended.outcome));
             }
             return;
         }
@@ -129,7 +141,8 @@ impl<F: Family> Routing<F> {
         if let Some(explore) = &mut self.explore
             && let Some(nearest) = ended.closest_cpl
         {
-            explore.make_due(call.now, nearest, context::source(&ended.context));
+            let found = (ended.outcome, nearest);
+            explore.bootstrapped(call.now, &self.table, found, context::source(&ended.context));
         }
         let notice = RoutingOutbound::Bootstrapped(Bootstrapped {
             operation: ended.initiator.operation(),

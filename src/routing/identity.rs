@@ -158,6 +158,9 @@ impl<F: Family> Routing<F> {
         if let Some(bootstrap) = &mut self.bootstrap {
             bootstrap.make_due(context::source(context));
         }
+        if let Some(explore) = &mut self.explore {
+            explore.identity_changed(call.now, self.bootstrap.is_some(), context::source(context));
+        }
         self.size_changed(call, &link);
     }
 

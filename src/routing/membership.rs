@@ -129,6 +129,9 @@ impl<F: Family> Routing<F> {
         context: &Context,
     ) {
         let nodes = self.table.len();
+        if let Some(explore) = &mut self.explore {
+            explore.table_changed(call.now, &self.table, context::source(context));
+        }
         if let Some(bootstrap) = &mut self.bootstrap
             && bootstrap.size_changed(nodes, context::source(context))
         {

@@ -18,7 +18,25 @@
 //! | [`TableConfig::max_failures`](crate::TableConfig::max_failures) probes in a row fail | the node is removed |
 //! | fewer than [`BootstrapConfig::min_nodes`](crate::BootstrapConfig::min_nodes) nodes are left | a [`NearEmpty`](crate::RoutingOutbound::NearEmpty) notice, and an automatic bootstrap from the remembered seeds, unless a bootstrap is running |
 //! | the caller starts a bootstrap while an automatic one is running | it replaces the automatic one, whose requests are cancelled without a notice, and begins from its seeds too |
-//! | a bootstrap ends | a [`Bootstrapped`](crate::RoutingOutbound::Bootstrapped) notice; [explore](crate::Explore) refreshes all buckets farther away than the closest neighbour |
+//! | a bootstrap ends | a [`Bootstrapped`](crate::RoutingOutbound::Bootstrapped) notice; explore refreshes the buckets farther away than the closest neighbour, where [somebody can be](#where-somebody-can-be) |
+//! | time passes | explore refreshes buckets and looks up the own key, as [`ExploreConfig`](crate::ExploreConfig) says |
+//!
+//! # Where somebody can be
+//!
+//! The nearest buckets of a table are empty because nobody is there: in a network of n nodes, from cpl log2 n on. A bucket
+//! is refreshed only if
+//!
+//! * it holds a node, or
+//! * two or more nodes are to be expected there: each bucket has half as many as the one before it, and the nearest full
+//!   bucket shows how many there are. If no bucket is full, that is every bucket farther than the nearest known node, and
+//!   those of cpl 0 to 2 in any case. If such a refresh finds nobody, it is not repeated until the bucket has held a node
+//!   or the next bootstrap has ended.
+//!
+//! All nearer buckets are covered by the lookup of the own key, which has an entry of its own in the schedule and is due as
+//! often as the nearest bucket, [`max_cpl`](crate::ExploreConfig::max_cpl), would be: once an hour by default. A bucket that is
+//! skipped costs no wake-up; when a node enters it that was due in the meantime, its refresh begins at once, with a link to
+//! the event that brought the node. In a week among 5,000 nodes, 42 refreshes and 23 lookups of the own key a day were made,
+//! less than 0.5 % of the refreshes where nobody was (`kad-simulate --weather T11`).
 //!
 //! # Identity
 //!
@@ -134,7 +152,7 @@ impl<F: Family> Routing<F> {
             probe: probe.map(Box::new),
             explore: config
                 .explore
-                .map(|explore| ExploreSchedule::new::<F::Key>(explore, seeds.choices))
+                .map(|explore| ExploreSchedule::new::<F::Key>(explore, true, seeds.choices))
                 .transpose()?
                 .map(Box::new),
             clients: ClientList::new(config.max_clients, hash),
@@ -147,7 +165,7 @@ impl<F: Family> Routing<F> {
     /// To be called at the beginning of each call; at the first one, the schedules start.
     pub(crate) fn start_schedules(&mut self, now: Instant) {
         if let Some(explore) = &mut self.explore {
-            explore.start(now);
+            explore.start(now, &self.table);
         }
     }
 
@@ -189,13 +207,14 @@ impl<F: Family> Routing<F> {
             RoutingInbound::Seeds(seeds) => self.remember_seeds(&seeds),
             RoutingInbound::Restore(saved) => self.restore(call, saved, context),
         }
+        self.link_due_bootstrap(call.now, context);
     }
 
     /// When the next bootstrap, refresh or probe is due.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let nodes = self.table.len();
         let bootstrap = self.bootstrap.as_ref().and_then(|part| part.next_timeout(nodes));
-        let explore = self.explore.as_ref().filter(|_| nodes > 0).and_then(|part| part.next_timeout());
+        let explore = self.explore.as_ref().and_then(|part| part.next_timeout());
         let probe = self.probe.as_ref().and_then(|part| part.next_timeout());
         earlier(bootstrap, earlier(explore, probe))
     }
@@ -205,6 +224,7 @@ impl<F: Family> Routing<F> {
             include: self.include.as_ref().map(|part| part.counts()).unwrap_or_default(),
             probe: self.probe.as_ref().map(|part| part.counts()).unwrap_or_default(),
             refreshes: self.explore.as_ref().map_or(0, |part| part.total_refreshes()),
+            own_lookups: self.explore.as_ref().map_or(0, |part| part.own_lookups()),
             automatic_bootstraps: self.bootstraps,
         }
     }

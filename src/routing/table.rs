@@ -212,6 +212,11 @@ impl<F: Family> RoutingTable<F> {
         *self.local.key()
     }
 
+    /// How many nodes a bucket holds at most.
+    pub(crate) const fn bucket_size(&self) -> usize {
+        self.config.bucket_size
+    }
+
     /// The node that the table belongs to.
     pub(crate) const fn local_node(&self) -> &LocalNode<F> {
         &self.local
