@@ -766,3 +766,209 @@ fn an_invalid_backoff_configuration_names_its_field() {
         assert_eq!(config.validate().unwrap_err().field(), field);
     }
 }
+
+/// A machine whose only maintenance is this schedule of explore.
+fn exploring(schedule: Schedule) -> Coordinator<Tiny> {
+    let mut config = config(false, false);
+    config.table.bucket_size = 4;
+    (config.table.max_per_group, config.table.max_per_group_in_bucket) = (20, 20);
+    config.routing.explore = Some(ExploreConfig { schedule, ..ExploreConfig::default() });
+    Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap()
+}
+
+/// Answers every request, naming nobody, and wakes the machine when it wants to be, until this time. Returns what was
+/// looked up, by the number of bits shared with the own key, and the links of the lookups' first requests.
+fn lookups_until(
+    machine: &mut Coordinator<Tiny>,
+    mut out: Batch<Outbound<Tiny>>,
+    mut now: Instant,
+    end: Instant,
+) -> Vec<(u32, Context)> {
+    let mut lookups = Vec::new();
+    loop {
+        let begun = |machine: &Coordinator<Tiny>| {
+            machine.routing_counts().refreshes + machine.routing_counts().own_lookups
+        };
+        for stamped in requests(&out) {
+            if begun(machine) > lookups.len() as u64 {
+                lookups.push((stamped.event.target.common_prefix_len(&LOCAL), stamped.context.clone()));
+            }
+        }
+        // All of one lookup are answered before the next begins.
+        let mut next = Batch::new();
+        for stamped in requests(&out) {
+            for out in machine.handle(now, answered(stamped.event.id, &[])) {
+                next.push(out);
+            }
+        }
+        out = next;
+        if !requests(&out).is_empty() {
+            continue;
+        }
+        match machine.poll_timeout().filter(|at| *at <= end) {
+            None => return lookups,
+            Some(at) => {
+                now = at;
+                out = machine.handle(now, Stamped::new(Inbound::Tick));
+                assert!(!out.is_empty(), "a wake-up that does nothing");
+            }
+        }
+    }
+}
+
+#[test]
+fn buckets_where_nobody_can_be_are_not_refreshed_and_the_own_key_is_looked_up() {
+    let hourly = Schedule::Dynamic { interval: S * 3_600, multiplier: 100, jitter: 10 };
+    let mut machine = exploring(hourly);
+    // Bucket 1 is full, with room for four nodes: two are to be expected in bucket 2. One is in bucket 5.
+    for key in [0, 1, 2, 3, 0b1000_0000, 0b1000_0001, 0b1000_0010, 0b1000_0011, 0b1111_1000] {
+        let _ = machine.handle(at(0), connected(key));
+    }
+    let day = at(24 * 3_600);
+    let lookups = lookups_until(&mut machine, Batch::new(), at(0), day);
+    let of = |cpl: u32| lookups.iter().filter(|(of, _)| *of == cpl).count() as u64;
+    // Nobody was found in bucket 2, so it is not refreshed again.
+    assert_eq!([2, 3, 4, 6, 7].map(of), [1, 0, 0, 0, 0], "{lookups:?}");
+    for cpl in 0..8 {
+        assert_eq!(machine.refreshes(cpl), of(cpl));
+    }
+    // The own key shares all eight bits with itself.
+    let own = machine.routing_counts().own_lookups;
+    assert!(of(8) == own && (20..=24).contains(&own), "{own} lookups of the own key");
+    assert!(of(0) >= 2 && of(1) >= 3 && of(5) >= 7, "{lookups:?}");
+    assert_eq!(machine.routing_counts().refreshes + own, lookups.len() as u64);
+    assert!(lookups.iter().all(|(_, context)| *context == Context::Link(SpanContext::NONE)));
+
+    // A node enters bucket 4, which has been due for a day.
+    let out = machine.handle(day, connected(0b1111_0000).in_span(span(3)));
+    let [Stamped { event: request, context, .. }, ..] = &requests(&out)[..] else { panic!("{out:?}") };
+    assert_eq!((request.target.common_prefix_len(&LOCAL), context), (4, &Context::Link(span(3))));
+}
+
+#[test]
+fn an_empty_table_looks_nobody_up() {
+    let mut machine = exploring(Schedule::NoWait);
+    let out = machine.handle(at(0), Stamped::new(Inbound::Tick));
+    assert!(out.is_empty() && machine.poll_timeout().is_none());
+    let _ = machine.handle(at(0), connected(0));
+    let _ = machine.handle(at(0), Stamped::new(Inbound::Routing(RoutingInbound::Client(node(0)))));
+    // The lookup that had begun ends; no other begins.
+    lookups_until(&mut machine, Batch::new(), at(0), at(100));
+    assert_eq!((machine.routing_counts().refreshes, machine.poll_timeout()), (1, None));
+}
+
+#[test]
+fn refreshes_without_a_pause_take_the_buckets_in_turn_while_the_clock_stands() {
+    let config = ExploreConfig { schedule: Schedule::NoWait, ..ExploreConfig::default() };
+    let mut machine =
+        Explore::<Tiny>::new(LOCAL, config, QueryConfig::default(), network(), &Secret::from_seed(7))
+            .unwrap();
+    let mut out = Batch::new();
+    for bit in 0..8 {
+        let said = machine.handle(at(0), Stamped::new(explore::Inbound::Add(node(0xff ^ (0x80 >> bit)))));
+        said.into_iter().for_each(|stamped| out.push(stamped));
+    }
+    let mut explored = Vec::new();
+    while explored.len() < 24 {
+        let mut next = Batch::new();
+        for stamped in out {
+            match stamped.event {
+                explore::Outbound::Request(request) => {
+                    let answer = explore::Inbound::Response(Response::answered(request.id, Vec::new()));
+                    machine.handle(at(0), Stamped::new(answer)).into_iter().for_each(|said| next.push(said));
+                }
+                explore::Outbound::Explored { cpl, .. } => explored.push(cpl),
+                explore::Outbound::Cancel(_) => {}
+            }
+        }
+        out = next;
+    }
+    assert_eq!(explored[..24], [0, 1, 2, 3, 4, 5, 6, 7].repeat(3));
+}
+
+#[test]
+fn a_new_identity_is_looked_up_where_no_bootstrap_does_it() {
+    let hourly = Schedule::Dynamic { interval: S * 3_600, multiplier: 100, jitter: 10 };
+    let mut machine = exploring(hourly);
+    let _ = machine.handle(at(0), connected(0));
+    let event = Stamped::new(Inbound::Routing(RoutingInbound::Identity(node(0x0f)))).in_span(span(1));
+    let out = machine.handle(at(1), event);
+    let [Stamped { event: request, context, .. }] = &requests(&out)[..] else { panic!("{out:?}") };
+    assert_eq!((request.target, request.initiator), (node(0x0f), Initiator::Explore));
+    assert_eq!(*context, Context::Link(span(1)));
+    assert_eq!((machine.routing_counts().own_lookups, machine.routing_counts().refreshes), (1, 0));
+}
+
+#[test]
+fn few_nodes_that_bootstrap_again_and_again_are_not_refreshed_each_time() {
+    let mut config = config(false, false);
+    config.routing.bootstrap = Some(BootstrapConfig::default());
+    config.routing.explore = Some(ExploreConfig::default());
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
+    let mut out = machine.handle(at(0), connected(0));
+    let mut sent = 0;
+    loop {
+        sent += requests(&out).len();
+        let mut next = Batch::new();
+        for stamped in requests(&out) {
+            let said = machine.handle(machine_time(&stamped), answered(stamped.event.id, &[]));
+            said.into_iter().for_each(|said| next.push(said));
+        }
+        out = next;
+        if requests(&out).is_empty() {
+            let Some(wake) = machine.poll_timeout().filter(|wake| *wake < at(3_600)) else { break };
+            out = machine.handle(wake, Stamped::new(Inbound::Tick));
+        }
+    }
+    let counts = machine.routing_counts();
+    assert!(
+        counts.automatic_bootstraps > 1 && counts.refreshes <= 3 && counts.own_lookups == 0,
+        "{counts:?}"
+    );
+    assert_eq!(sent as u64, counts.automatic_bootstraps + counts.refreshes);
+}
+
+/// When a request was sent: its deadline less the time-out of requests.
+fn machine_time(request: &Stamped<Request<Tiny>>) -> Instant {
+    Instant::ORIGIN + (request.deadline.unwrap() - at(2))
+}
+
+#[test]
+fn a_bootstrap_that_an_event_begins_in_its_own_call_links_to_it() {
+    let saved = kad_proto::routing::table::SavedNode::<Tiny> { node: node(1), age: S, round_trip: None };
+    let events: [Inbound<Tiny>; 4] = [
+        Inbound::Routing(RoutingInbound::Seeds(vec![node(1)])),
+        Inbound::Routing(RoutingInbound::Restore(vec![saved])),
+        Inbound::Routing(RoutingInbound::Connected { node: node(1), round_trip: None }),
+        // The answer that brings the first node; the lookup's seeds are not remembered.
+        Inbound::Start(Start::find(1, node(0)).with_seeds(vec![node(1)])),
+    ];
+    for event in events {
+        let mut config = config(false, false);
+        config.routing.bootstrap = Some(BootstrapConfig::default());
+        let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
+        let is_lookup = matches!(event, Inbound::Start(_));
+        let mut out = machine.handle(at(1), Stamped::new(event).in_span(span(1)));
+        if is_lookup {
+            let asked = requests(&out);
+            out = machine.handle(at(1), answered(asked[0].event.id, &[2]).in_span(span(1)));
+        }
+        let begun: Vec<_> = requests(&out);
+        let begun = begun.iter().filter(|stamped| stamped.event.initiator == Initiator::Bootstrap);
+        let links: Vec<_> = begun.map(|stamped| stamped.context.clone()).collect();
+        assert!(!links.is_empty() && links.iter().all(|link| *link == Context::Link(span(1))), "{links:?}");
+        // The next one follows from time alone.
+        for stamped in requests(&out) {
+            let _ =
+                machine.handle(at(1), Stamped::new(Inbound::Response(Response::failed(stamped.event.id))));
+        }
+        if let Some(wake) = machine.poll_timeout() {
+            let out = machine.handle(wake, Stamped::new(Inbound::Tick));
+            let begun = requests(&out);
+            let linked = |stamped: &Stamped<Request<Tiny>>| stamped.context.link().is_some();
+            let bootstraps =
+                |stamped: &&Stamped<Request<Tiny>>| stamped.event.initiator == Initiator::Bootstrap;
+            assert!(!begun.iter().filter(bootstraps).any(linked), "{out:?}");
+        }
+    }
+}

@@ -60,6 +60,8 @@ pub(crate) struct BootstrapSchedule<F: Family> {
     /// The table has fewer than `min_nodes` nodes. Initially true, so that a table that begins empty causes no
     /// notice.
     nearly_empty: bool,
+    /// How many nodes the table had when its size last changed.
+    nodes: usize,
     /// A bootstrap is due whatever the table holds: this node has a new id.
     wanted: bool,
     /// The span that the next automatic bootstrap links to.
@@ -76,6 +78,7 @@ impl<F: Family> BootstrapSchedule<F> {
             automatic: None,
             not_before: Instant::ORIGIN,
             nearly_empty: true,
+            nodes: 0,
             wanted: false,
             link: SpanContext::NONE,
         })
@@ -120,13 +123,15 @@ impl<F: Family> BootstrapSchedule<F> {
         }
     }
 
-    /// The table has `nodes` nodes now. Returns whether it has become nearly empty by this change; the bootstrap
-    /// then links to `link`.
+    /// The table has `nodes` nodes now. Returns whether it has become nearly empty by this change. The bootstrap links to
+    /// `link` then, and where this is the first node that can be asked.
     pub(crate) fn size_changed(&mut self, nodes: usize, link: &SpanContext) -> bool {
         let is_nearly_empty = nodes < self.config.min_nodes;
         let has_fallen = is_nearly_empty && !self.nearly_empty;
         self.nearly_empty = is_nearly_empty;
-        if has_fallen {
+        let is_first = self.nodes == 0 && nodes > 0 && self.seeds.is_empty();
+        self.nodes = nodes;
+        if has_fallen || (is_first && !self.link.is_valid()) {
             self.link = link.clone();
         }
         has_fallen
