@@ -972,3 +972,8 @@ fn a_bootstrap_that_an_event_begins_in_its_own_call_links_to_it() {
         }
     }
 }
+
+#[test]
+fn the_quiet_profile_is_valid() {
+    assert_eq!(Config::quiet().validate(), Ok(()));
+}

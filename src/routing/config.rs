@@ -39,6 +39,12 @@ impl Default for RoutingConfig {
 }
 
 impl RoutingConfig {
+    /// All parts, for a node that is to be quiet: [`ProbeConfig::quiet`], [`ExploreConfig::quiet`]. See
+    /// [`routing`](crate::routing#a-node-at-rest) for what it saves and what it costs.
+    pub fn quiet() -> Self {
+        Self { probe: Some(ProbeConfig::quiet()), explore: Some(ExploreConfig::quiet()), ..Self::default() }
+    }
+
     /// No maintenance: the table learns from answers and driver events only.
     pub const fn off() -> Self {
         Self { bootstrap: None, include: None, probe: None, explore: None, max_clients: 1_024 }

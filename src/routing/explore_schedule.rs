@@ -62,6 +62,14 @@ impl Default for ExploreConfig {
 }
 
 impl ExploreConfig {
+    /// For a node that is to be quiet: the interval of the own key and of the nearest bucket is 6 h instead of 1 h. See
+    /// [`routing`](crate::routing#a-node-at-rest).
+    pub fn quiet() -> Self {
+        let interval = Duration::from_secs(6 * 3_600);
+        let schedule = Schedule::Dynamic { interval, multiplier: 100, jitter: 10 };
+        Self { schedule, ..Self::default() }
+    }
+
     /// Checks every field.
     ///
     /// # Errors

@@ -49,6 +49,13 @@ impl Default for ProbeConfig {
 }
 
 impl ProbeConfig {
+    /// For a node that is to be quiet: a node of the table is checked 4 h after it was last known to be live. One that
+    /// dies stays in the table for up to 4 h, unless a lookup asks it before: see
+    /// [`routing`](crate::routing#a-node-at-rest).
+    pub fn quiet() -> Self {
+        Self { interval: Duration::from_secs(4 * 3_600), ..Self::default() }
+    }
+
     /// Checks every field.
     ///
     /// # Errors
