@@ -66,6 +66,10 @@ const BOOTSTRAP_TRIES: u32 = 8;
 /// How many queries it is sent even if others have answered: datagrams get lost.
 const BOOTSTRAP_LEAST: u32 = 4;
 const BOOTSTRAP_WAIT: Duration = Duration::from_millis(250);
+/// How long a node that stays waits, until it asks the bootstrap nodes again of which none has answered: at first, and
+/// at most. It doubles.
+const AGAIN: Duration = Duration::from_secs(2);
+const AGAIN_MOST: Duration = Duration::from_secs(60);
 /// The tag of the bootstrap. The tags of operations count from 0.
 pub const JOIN: u64 = u64::MAX;
 /// In bytes, more than any message of the protocol has. Longer datagrams are cut off, and ignored as malformed.
@@ -134,10 +138,12 @@ pub struct Driver {
     asked: HashMap<(SocketAddrV4, Transaction), Asked>,
     /// Where the engine's requests are in `asked`, to forget them when they are cancelled.
     wire_keys: HashMap<RequestId, (SocketAddrV4, Transaction)>,
-    /// During the bootstrap: the nodes that have not answered yet.
+    /// The bootstrap nodes that have not answered yet, while they are asked.
     silent: Vec<SocketAddrV4>,
-    /// During the bootstrap: the nodes that have answered, and their round trips.
+    /// The bootstrap nodes that have answered, and their round trips, until the engine is told of them.
     contacts: Vec<(Node, Duration)>,
+    /// Where none has answered: when they are asked again, and how long the wait for that is.
+    again: Option<(Instant, Duration)>,
     /// By tag, in the order in which they were started.
     operations: BTreeMap<u64, Operation>,
     begun: u64,
@@ -202,6 +208,7 @@ impl Driver {
             wire_keys: HashMap::new(),
             silent: Vec::new(),
             contacts: Vec::new(),
+            again: None,
             operations: BTreeMap::new(),
             begun: 0,
             news: Vec::new(),
@@ -215,16 +222,14 @@ impl Driver {
     /// one has. A node that serves then starts a bootstrap, from the nodes that answered and those that were
     /// restored. Returns the addresses that have not answered.
     ///
+    /// If none has, a node that serves goes on asking them, in [`step`](Self::step), until one answers.
+    ///
     /// # Errors
     /// That of the socket, where it cannot be read any more.
     pub fn bootstrap(&mut self, addresses: &[SocketAddrV4]) -> io::Result<Vec<SocketAddrV4>> {
         self.silent = addresses.to_vec();
         for round in 1..=BOOTSTRAP_TRIES {
-            for to in self.silent.clone() {
-                // A node to which the query cannot be sent remains among the silent.
-                let wire_key = (to, rand::random());
-                let _ = self.query(wire_key, Query::FindNode { target: self.local() }, Why::Bootstrap);
-            }
+            self.ask_silent();
             let until = self.now() + BOOTSTRAP_WAIT;
             while !self.silent.is_empty() && self.now() < until {
                 self.receive(Some(until))?;
@@ -234,18 +239,66 @@ impl Driver {
             }
         }
         self.asked.retain(|_, asked| !matches!(asked.why, Why::Bootstrap));
+        if self.settings.serve && !self.silent.is_empty() && self.contacts.is_empty() {
+            self.again = Some((self.now() + AGAIN, AGAIN));
+            self.join();
+            return Ok(self.silent.clone());
+        }
+        self.join();
+        Ok(core::mem::take(&mut self.silent))
+    }
+
+    /// Bootstrap nodes to ask, beside those of which none has answered: names that are resolved by now.
+    pub fn expect(&mut self, addresses: impl IntoIterator<Item = SocketAddrV4>) {
+        for address in addresses {
+            if !self.silent.contains(&address) {
+                self.silent.push(address);
+            }
+        }
+        if self.again.is_none() && !self.silent.is_empty() {
+            self.again = Some((self.now(), AGAIN));
+        }
+    }
+
+    /// Sends each bootstrap node a query that has not answered yet.
+    fn ask_silent(&mut self) {
+        for to in self.silent.clone() {
+            // A node to which the query cannot be sent remains among the silent.
+            let wire_key = (to, rand::random());
+            let _ = self.query(wire_key, Query::FindNode { target: self.local() }, Why::Bootstrap);
+        }
+    }
+
+    /// Asks the bootstrap nodes again, if it is time and none has answered; and tells the engine of those that have.
+    fn ask_again(&mut self) {
+        let Some((at, wait)) = self.again else { return };
+        if !self.contacts.is_empty() {
+            self.again = None;
+            self.silent.clear();
+            self.asked.retain(|_, asked| !matches!(asked.why, Why::Bootstrap));
+            self.join();
+        } else if at <= self.now() {
+            self.asked.retain(|_, asked| !matches!(asked.why, Why::Bootstrap));
+            self.ask_silent();
+            self.again = Some((self.now() + wait, (wait * 2).min(AGAIN_MOST)));
+        }
+    }
+
+    /// Tells the engine of the bootstrap nodes that have answered.
+    fn join(&mut self) {
         let contacts = core::mem::take(&mut self.contacts);
         if self.settings.serve {
             let restored = self.table().iter().map(|known| *known.node());
-            let seeds = restored.chain(contacts.iter().map(|(node, _)| *node)).collect();
-            let start = Start::bootstrap(JOIN, self.local(), seeds);
-            self.tell(Stamped::new(start.into()));
+            let seeds: Vec<_> = restored.chain(contacts.iter().map(|(node, _)| *node)).collect();
+            if !seeds.is_empty() {
+                let start = Start::bootstrap(JOIN, self.local(), seeds);
+                self.tell(Stamped::new(start.into()));
+            }
         }
         for (node, round_trip) in contacts {
             let connected = RoutingInbound::Connected { node, round_trip: Some(round_trip) };
             self.tell(Stamped::new(connected.into()));
         }
-        Ok(core::mem::take(&mut self.silent))
     }
 
     /// Starts a lookup of the nodes closest to `target`, as a new trace, to end within `time`.
@@ -294,10 +347,12 @@ impl Driver {
     /// # Errors
     /// That of the socket, where it cannot be read any more.
     pub fn step(&mut self, latest: Option<Instant>) -> io::Result<()> {
-        let wake = [self.engine.poll_timeout(), latest].into_iter().flatten().min();
+        let again = self.again.map(|(at, _)| at);
+        let wake = [self.engine.poll_timeout(), latest, again].into_iter().flatten().min();
         if !self.receive(wake)? {
             self.tell(Stamped::new(Inbound::Tick));
         }
+        self.ask_again();
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use agenda::Agenda;
 use kad_mainline::driver::{Driver, Settings};
 use kad_mainline::goal::Goal;
 use kad_mainline::provider::Providers;
+use kad_mainline::saved::Saved;
 use kad_mainline::testnet::Testnet;
 use kad_mainline::trace::Kept;
 use kad_mainline::{engine, saved, svg};
@@ -71,19 +72,21 @@ fn run(options: &Options) -> Result<u8, Box<dyn Error>> {
         Some(path) => saved::read(path).map_err(|error| format!("{}: {error}", path.display()))?,
         None => (Key160::new(rand::random()), Vec::new()),
     };
-    let (testnet, bootstrap) = if options.bootstrap.is_empty() && options.load.is_none() {
+    let is_first = options.stay == Stay::UntilInterrupted && options.nodes.is_none();
+    let (testnet, bootstrap) = if options.bootstrap.is_empty() && options.load.is_none() && !is_first {
         let nodes = options.nodes.unwrap_or(30);
         say(format!("starting {nodes} nodes of the crate `mainline` on loopback"))?;
         let testnet = Testnet::start(nodes)?;
-        let bootstrap = testnet.bootstrap();
-        (Some(testnet), bootstrap)
+        let first = testnet.bootstrap();
+        (Some(testnet), Bootstrap { addresses: first, unresolved: Vec::new() })
     } else {
-        (None, options.bootstrap.clone())
+        (None, Bootstrap::resolve(&options.bootstrap, !known.is_empty() || options.stay != Stay::No)?)
     };
 
-    // Nobody else needs to reach a node whose network is on loopback.
-    let mut others = bootstrap.iter().copied().chain(known.iter().map(|saved| saved.node.1));
-    let all_loopback = others.all(|address| address.ip().is_loopback());
+    // Nobody else needs to reach a node whose network is on loopback. Who begins a network is to be reached.
+    let others: Vec<_> = known.iter().map(|saved| saved.node.1).chain(bootstrap.addresses.clone()).collect();
+    let all_loopback = others.iter().all(|address| address.ip().is_loopback());
+    let all_loopback = all_loopback && !others.is_empty() && bootstrap.unresolved.is_empty();
     let ip = if all_loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
     let stays = options.stay != Stay::No;
     let config = engine::config(options.deadline);
@@ -102,7 +105,7 @@ fn run(options: &Options) -> Result<u8, Box<dyn Error>> {
 
     let is_alone = known.is_empty();
     driver.tell(Stamped::new(RoutingInbound::Restore(known).into()));
-    let done = work(&mut driver, options, (&bootstrap, is_alone), testnet.as_ref(), &kept, &mut tape, &say);
+    let done = work(&mut driver, options, (bootstrap, is_alone), testnet.as_ref(), &kept, &mut tape, &say);
     let mut code = done.unwrap_or_else(|error| fail(error.as_ref(), options.json));
     // All of it, above all where something went wrong. What was reported stays reported.
     let mut failures = Vec::new();
@@ -125,19 +128,26 @@ fn run(options: &Options) -> Result<u8, Box<dyn Error>> {
 fn work(
     driver: &mut Driver,
     options: &Options,
-    (bootstrap, is_alone): (&[SocketAddrV4], bool),
+    (bootstrap, is_alone): (Bootstrap, bool),
     testnet: Option<&Testnet>,
     kept: &Kept,
     tape: &mut Option<Tape>,
     say: &dyn Fn(String) -> io::Result<()>,
 ) -> Result<u8, Box<dyn Error>> {
-    let silent = driver.bootstrap(bootstrap)?;
-    if is_alone && silent.len() == bootstrap.len() {
+    let Bootstrap { addresses, unresolved } = bootstrap;
+    let silent = driver.bootstrap(&addresses)?;
+    let (nobody, stays) = (silent.len() == addresses.len(), options.stay != Stay::No);
+    if is_alone && nobody && !stays {
         return Err(format!("no bootstrap node answered: {}", list(&silent)).into());
     }
     if !silent.is_empty() {
-        say(format!("no answer from bootstrap nodes: {}", list(&silent)))?;
+        let waits = if nobody && stays { ", which are asked again" } else { "" };
+        say(format!("no answer from bootstrap nodes: {}{waits}", list(&silent)))?;
     }
+    if nobody && options.bootstrap.is_empty() && stays && is_alone {
+        say("nobody is known: this is the first node of a network".to_owned())?;
+    }
+    let unresolved = if nobody { unresolved } else { Vec::new() };
 
     let mut code = 0;
     let mut agenda = Agenda::new(options);
@@ -146,11 +156,13 @@ fn work(
             driver.run()?;
         }
     } else {
-        code = stay::stay(driver, &mut agenda, options, testnet, kept, tape)?;
+        code = stay::stay(driver, &mut agenda, options, (testnet, unresolved), kept, tape)?;
     }
-    if let Some(path) = &options.save {
-        saved::write(path, driver.local(), &driver.snapshot())
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+    if let Some(path) = &options.save
+        && let Saved::Kept(nodes) = save(path, driver)?
+    {
+        let held = driver.table().len();
+        say(format!("{}: kept, with {nodes} nodes, as the routing table has {held}", path.display()))?;
     }
     driver.abandon();
     let ended = driver.take_ended(true).into_iter();
@@ -181,6 +193,47 @@ fn work(
         write!(io::stdout(), "{}", Totals(driver))?;
     }
     Ok(code)
+}
+
+/// Saves the id and the routing table.
+///
+/// # Errors
+/// That of the file system, which names the file.
+fn save(path: &Path, driver: &Driver) -> Result<Saved, String> {
+    let saved = saved::save(path, driver.local(), &driver.snapshot());
+    saved.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The bootstrap nodes that were given.
+struct Bootstrap {
+    addresses: Vec<SocketAddrV4>,
+    /// Names that cannot be resolved now.
+    unresolved: Vec<String>,
+}
+
+impl Bootstrap {
+    /// Resolves their names. Each that cannot be resolved leads to a warning.
+    ///
+    /// # Errors
+    /// Why the first could not be, if none could, and there is nothing else to begin with.
+    fn resolve(names: &[String], has_other: bool) -> Result<Self, String> {
+        let (mut addresses, mut unresolved) = (Vec::new(), Vec::new());
+        for name in names {
+            match options::resolve(name) {
+                Ok(address) if addresses.contains(&address) => {}
+                Ok(address) => addresses.push(address),
+                Err(error) => unresolved.push((name.clone(), format!("--bootstrap {name}: {error}"))),
+            }
+        }
+        match unresolved.first() {
+            Some((_, error)) if addresses.is_empty() && !has_other => return Err(error.clone()),
+            _ => {}
+        }
+        for (_, error) in &unresolved {
+            let _ = writeln!(io::stderr(), "warning: {error}");
+        }
+        Ok(Self { addresses, unresolved: unresolved.into_iter().map(|(name, _)| name).collect() })
+    }
 }
 
 /// The file of a recording, which is written as the program runs.

@@ -7,19 +7,22 @@ use kad_mainline::goal::Goal;
 use kad_mainline::store::{self, Limits};
 use kad_proto::Key160;
 use lexopt::{Arg, Parser, ValueExt};
-use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::path::PathBuf;
 
 pub(crate) const HELP: &str = "\
 Looks up keys in a BitTorrent DHT, stores items and peers there and finds them, maps it, and can be a node of it, with the
 engine kad-proto.
 
-Without --bootstrap or --load it starts a network of its own: nodes of the crate `mainline`, on loopback.
+Without --bootstrap or --load it starts a network of its own: nodes of the crate `mainline`, on loopback. But with --serve and
+without --nodes it is then the first node of a network, for others to begin with.
 
 Usage: kad-mainline [OPTIONS]
 
 To begin with:
-  --bootstrap HOST:PORT  begin with this node instead of a network of its own; repeatable
+  --bootstrap HOST:PORT  begin with this node instead of a network of its own; repeatable. A name that cannot be resolved is
+                         left out, with a warning, if anything else is given to begin with. A node that stays goes on asking
+                         until one answers
   --load FILE            begin with the id and the nodes that --save wrote
   --nodes N              start this many nodes, 1 to 1000 [default: 30]
   --port N               listen on this port [default: any that is free]
@@ -45,12 +48,14 @@ For all of it:
 To stay:
   --stay TIME            be a node for this long: answer others, keep items and peers for them, maintain the routing
                          table, and show it every 5 s
-  --serve                the same until interrupted (Ctrl-C)
+  --serve                the same until interrupted (Ctrl-C). What there is to look up or to do waits until another node is
+                         known
   --every TIME           meanwhile do the lookups, and all else, again this often [default: once]
   --probe TIME           check this often whether a node of the table lives [default: 15m]
   --trace-upkeep         list the requests of the routing maintenance, and what each links to
 In the end:
-  --save FILE            write the id and the nodes of the routing table, as JSON
+  --save FILE            write the id and the nodes of the routing table, as JSON; and every minute while it stays. A table of
+                         fewer than 4 nodes does not replace a file that holds more
   --svg FILE             draw the traces; not with --stay or --serve
   --record FILE          write all that the engine was told, to be replayed: in the end, and every 5 s while it stays. It holds
                          all that peers said, addresses included
@@ -66,14 +71,15 @@ Instead of all this:
 
 Exit code: 0 if all lookups came to an end of their own, and all else had success. 3 if an item or peers were not found
 though all was asked, or nobody has stored something. 2 if a lookup or a crawl ran into its deadline or found nobody, or the
-deadline is why there was no success. 1 for errors: bad arguments, no bootstrap node that answers, a recording that cannot be
+deadline is why there was no success. 1 for errors: bad arguments, no bootstrap node that answered, a recording that cannot be
 written, spans or metrics that the collector did not take, a replay that differs or of a file that cannot be replayed. Of
 several, the highest.
 ";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    pub(crate) bootstrap: Vec<SocketAddrV4>,
+    /// Host and port of each.
+    pub(crate) bootstrap: Vec<String>,
     pub(crate) load: Option<PathBuf>,
     pub(crate) nodes: Option<usize>,
     /// 0: any that is free.
@@ -160,10 +166,7 @@ impl Options {
             }
             match argument {
                 Arg::Long("bootstrap") => {
-                    let address = value(&mut parser, "--bootstrap", resolve)?;
-                    if !options.bootstrap.contains(&address) {
-                        options.bootstrap.push(address);
-                    }
+                    options.bootstrap.push(value(&mut parser, "--bootstrap", host_and_port)?);
                 }
                 Arg::Long("load") => options.load = Some(parser.value()?.into()),
                 Arg::Long("nodes") => {
@@ -368,11 +371,26 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
-fn resolve(text: &str) -> Result<SocketAddrV4, String> {
+/// Whether the text has the form of a host and a port. Whether there is such a host is another question.
+fn host_and_port(text: &str) -> Result<String, &'static str> {
+    let (host, port) = text.rsplit_once(':').ok_or("no host and port")?;
+    let port: u16 = port.parse().map_err(|_| "no port from 1 to 65535")?;
+    if host.is_empty() || port == 0 { Err("no IPv4 address and port") } else { Ok(text.to_owned()) }
+}
+
+/// The address of a host. One that listens on all addresses of this machine (0.0.0.0) is reached on loopback.
+///
+/// # Errors
+/// Says why there is none.
+pub(crate) fn resolve(text: &str) -> Result<SocketAddrV4, String> {
     let addresses = text.to_socket_addrs().map_err(|error| error.to_string())?;
     let mut usable = addresses.filter_map(|address| match address {
-        SocketAddr::V4(address) if address.port() != 0 => Some(address),
-        _ => None,
+        SocketAddr::V4(address) => Some(address),
+        SocketAddr::V6(_) => None,
     });
-    usable.next().ok_or_else(|| "no IPv4 address and port".into())
+    let mut address = usable.next().ok_or("no IPv4 address and port")?;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST);
+    }
+    Ok(address)
 }

@@ -6,7 +6,7 @@ use kad_proto::Key160;
 use kad_proto::routing::table::SavedNode;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, Write};
 use std::net::SocketAddrV4;
 use std::path::Path;
 use std::time::SystemTime;
@@ -32,11 +32,34 @@ struct Entry {
     round_trip_us: Option<u64>,
 }
 
-/// Writes the file; never only half of it.
+/// A table of fewer nodes than this is nearly empty: it may be that of a node that is cut off.
+pub const FEW: usize = 4;
+
+/// What became of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// It was written.
+    Written,
+    /// It holds so many nodes, more than the table, which is nearly empty: it was kept as it was.
+    Kept(usize),
+}
+
+/// Writes the file: never only half of it, and never so that a nearly empty table replaces a better one that was saved.
 ///
 /// # Errors
 /// That of the file system.
-pub fn write(path: &Path, id: Key160, nodes: &[SavedNode<Mainline>]) -> io::Result<()> {
+pub fn save(path: &Path, id: Key160, nodes: &[SavedNode<Mainline>]) -> io::Result<Saved> {
+    if nodes.len() < FEW
+        && let Ok((_, saved)) = read(path)
+        && saved.len() > nodes.len()
+    {
+        return Ok(Saved::Kept(saved.len()));
+    }
+    write(path, id, nodes).map(|()| Saved::Written)
+}
+
+/// Writes the file, whatever it holds: first another one beside it, which then takes its place.
+fn write(path: &Path, id: Key160, nodes: &[SavedNode<Mainline>]) -> io::Result<()> {
     let entry = |saved: &SavedNode<Mainline>| Entry {
         id: saved.node.0.to_string(),
         address: saved.node.1,
@@ -45,19 +68,30 @@ pub fn write(path: &Path, id: Key160, nodes: &[SavedNode<Mainline>]) -> io::Resu
     };
     let nodes = nodes.iter().map(entry).collect();
     let file = File { id: id.to_string(), written: now(), nodes };
+    let text = serde_json::to_string_pretty(&file)? + "\n";
     let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    fs::write(&unfinished, serde_json::to_string_pretty(&file)? + "\n")?;
-    fs::rename(unfinished, path)
+    // Another process may save to the same file.
+    unfinished.push(format!(".{}.new", std::process::id()));
+    let written = fs::File::create(&unfinished).and_then(|mut new| {
+        new.write_all(text.as_bytes())?;
+        // It must not be there in name only, should the system fail after the renaming.
+        new.sync_all()
+    });
+    let done = written.and_then(|()| fs::rename(&unfinished, path));
+    if done.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    done
 }
 
 /// Reads the file: the id and the nodes.
 ///
 /// # Errors
-/// That of the file system; [`ErrorKind::InvalidData`] where the file is not one of ours.
+/// That of the file system; [`InvalidData`](std::io::ErrorKind::InvalidData) where the file is not one of ours.
 pub fn read(path: &Path) -> io::Result<(Key160, Vec<SavedNode<Mainline>>)> {
-    let key =
-        |text: &str| Key160::from_hex(text).map_err(|error| io::Error::new(ErrorKind::InvalidData, error));
+    let key = |text: &str| {
+        Key160::from_hex(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    };
     let file: File = serde_json::from_str(&fs::read_to_string(path)?)?;
     let since = Duration::from_secs(now().saturating_sub(file.written));
     let saved = |entry: Entry| {

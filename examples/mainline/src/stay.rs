@@ -2,10 +2,11 @@
 
 use crate::Tape;
 use crate::agenda::Agenda;
-use crate::options::{Options, Stay};
+use crate::options::{self, Options, Stay};
 use crate::report::{News, Occupancy, Report, Upkeep};
 use core::time::Duration;
 use kad_mainline::driver::Driver;
+use kad_mainline::saved::FEW;
 use kad_mainline::testnet::Testnet;
 use kad_mainline::trace::Kept;
 use std::error::Error;
@@ -16,6 +17,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// How often the routing table is shown, and what was recorded written.
 const SHOW: Duration = Duration::from_secs(5);
 
+/// How often names of bootstrap nodes are resolved again that could not be.
+const RESOLVE: Duration = Duration::from_secs(30);
+
+/// How often the routing table is saved.
+const SAVE: Duration = Duration::from_secs(60);
+
 /// Stays for as long as the options say, or until interrupted. Prints what happens, and writes what is recorded.
 /// Says the exit code.
 ///
@@ -25,7 +32,7 @@ pub(crate) fn stay<'a>(
     driver: &mut Driver,
     agenda: &mut Agenda<'a>,
     options: &'a Options,
-    testnet: Option<&Testnet>,
+    (testnet, mut unresolved): (Option<&Testnet>, Vec<String>),
     kept: &Kept,
     tape: &mut Option<Tape>,
 ) -> Result<u8, Box<dyn Error>> {
@@ -42,19 +49,40 @@ pub(crate) fn stay<'a>(
         _ => None,
     };
     let (mut show, mut again) = (begun + SHOW, options.every.map(|every| begun + every));
+    let (mut resolve, mut save) = (begun + RESOLVE, begun);
+    // What there is to do waits until there is somebody to ask.
+    let mut knows_others = false;
     let mut code = 0;
     loop {
+        knows_others |= !driver.table().is_empty();
         let now = driver.now();
         let is_over = interrupted.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end);
         if is_over {
             driver.stop();
             driver.abandon();
-        } else if !agenda.go_on(driver) && again.is_some_and(|again| now >= again) {
+        } else if knows_others && !agenda.go_on(driver) && again.is_some_and(|again| now >= again) {
             again = options.every.map(|every| now + every);
             *agenda = Agenda::new(options);
             agenda.go_on(driver);
         }
         code = code.max(print(driver, options, testnet, kept, is_over)?);
+        if !knows_others && now >= resolve && !is_over {
+            resolve = now + RESOLVE;
+            unresolved.retain(|name| match options::resolve(name) {
+                Ok(address) => {
+                    driver.expect([address]);
+                    false
+                }
+                Err(_) => true,
+            });
+        }
+        if let Some(path) = &options.save
+            && now >= save
+            && driver.table().len() >= FEW
+        {
+            save = now + SAVE;
+            crate::save(path, driver)?;
+        }
         if is_over || now >= show {
             show = now + SHOW;
             if let Some(tape) = tape {
@@ -68,11 +96,15 @@ pub(crate) fn stay<'a>(
             }
         }
         if is_over {
-            return Ok(code);
+            let has_waited = !knows_others && !options.bootstrap.is_empty();
+            if has_waited {
+                let names = options.bootstrap.join(", ");
+                let _ = writeln!(io::stderr(), "error: no bootstrap node answered: {names}");
+            }
+            return Ok(code.max(u8::from(has_waited)));
         }
-        driver.step(
-            [Some(show), again.filter(|_| driver.unfinished() == 0), end].into_iter().flatten().min(),
-        )?;
+        let again = again.filter(|_| knows_others && driver.unfinished() == 0);
+        driver.step([Some(show), again, end].into_iter().flatten().min())?;
     }
 }
 

@@ -493,6 +493,73 @@ fn what_one_run_saves_another_begins_with() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_table_that_is_nearly_empty_does_not_replace_what_was_saved() {
+    let folder = Folder::new();
+    let file = folder.path("table.json");
+    let mut serving = Running::start(&["--serve", "--nodes", "12", "--save", &file]);
+    serving.line("lookup of ");
+    serving.interrupt(0);
+    let saved = folder.read("table.json");
+    // Another run meets nobody.
+    let dead = closed().to_string();
+    let output = run(&["--stay", "1s", "--bootstrap", &dead, "--save", &file]);
+    assert_eq!(output.status.code(), Some(1), "nobody has answered: {output:?}");
+    assert!(stderr(&output).contains("no bootstrap node answered"), "{}", stderr(&output));
+    assert!(stdout(&output).contains(&format!("{file}: kept, with ")), "{}", stdout(&output));
+    assert!(folder.read("table.json") == saved);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_network_begins_with_a_node_that_knows_nobody() {
+    let mut first = Running::start(&["--serve"]);
+    let line = first.line("serving on ");
+    let words: Vec<_> = line.split(' ').collect();
+    let (address, key) = (words[2], words[5]);
+    assert!(address.starts_with("0.0.0.0:"), "others are to reach it: {address}");
+    first.line("nobody is known: this is the first node of a network");
+    let output = run(&["--json", "--bootstrap", address]);
+    assert_eq!(json(&output)["lookups"][0]["closest"][0]["key"], key, "{output:?}");
+    first.interrupt(0);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_node_that_serves_waits_for_its_bootstrap_node() {
+    let address = closed();
+    let text = address.to_string();
+    let mut waiting = Running::start(&["--serve", "--bootstrap", &text]);
+    waiting.line(&format!("no answer from bootstrap nodes: {text}, which are asked again"));
+    let mut first = Running::start(&["--serve", "--port", &address.port().to_string()]);
+    first.line("serving on ");
+    // What there is to do waits until somebody is there.
+    waiting.line("lookup of ");
+    let rest = waiting.interrupt(0);
+    assert!(rest.iter().any(|line| line.contains(&text)), "{rest:?}");
+}
+
+#[test]
+fn a_name_that_cannot_be_resolved_is_a_warning_as_long_as_something_remains() {
+    let name = "no-such-host.invalid:6881";
+    let mut serving = Running::start(&["--serve", "--nodes", "8"]);
+    let line = serving.line("serving on ");
+    let address = line.split(' ').nth(2).unwrap();
+    let output = run(&["--json", "--bootstrap", name, "--bootstrap", address]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stderr(&output).contains(&format!("warning: --bootstrap {name}: ")), "{}", stderr(&output));
+
+    let output = run(&["--bootstrap", name]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains(&format!("error: --bootstrap {name}: ")), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("warning: "), "{}", stderr(&output));
+
+    // One that stays waits for it.
+    let mut waiting = Running::start(&["--serve", "--bootstrap", name]);
+    waiting.line("routing table after ");
+}
+
+#[test]
 fn a_node_leaves_when_its_time_is_over() {
     let output = run(&["--stay", "300ms", "--nodes", "8"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
