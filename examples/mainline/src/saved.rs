@@ -59,7 +59,10 @@ pub fn save(path: &Path, id: Key160, nodes: &[SavedNode<Mainline>]) -> io::Resul
 }
 
 /// Writes the file, whatever it holds: first another one beside it, which then takes its place.
-fn write(path: &Path, id: Key160, nodes: &[SavedNode<Mainline>]) -> io::Result<()> {
+///
+/// # Errors
+/// That of the file system.
+pub fn write(path: &Path, id: Key160, nodes: &[SavedNode<Mainline>]) -> io::Result<()> {
     let entry = |saved: &SavedNode<Mainline>| Entry {
         id: saved.node.0.to_string(),
         address: saved.node.1,
