@@ -143,8 +143,12 @@ fn silent_candidates_do_not_block_the_include_checks() {
         let _ = machine.handle(at(0), Stamped::new(include::Inbound::Offer(node(key))).in_span(span(1)));
     }
     assert_eq!((machine.counts().in_flight, machine.counts().queued), (3, 1));
-    assert_eq!(machine.poll_timeout(), Some(at(2)));
-    let out = machine.handle(at(2), Stamped::new(include::Inbound::Tick));
+    assert_eq!(machine.poll_timeout(), Some(at(1)), "the soft limit");
+    let mut out = machine.handle(at(1), Stamped::new(include::Inbound::Tick));
+    let counts = machine.counts();
+    assert_eq!((counts.in_flight, counts.listening, counts.queued), (4, 3, 0));
+    assert_eq!(machine.poll_timeout(), Some(at(2)), "their deadlines, and the soft limit of the fourth");
+    out.extend(machine.handle(at(2), Stamped::new(include::Inbound::Tick)));
     let rejected = out.iter().filter(|out| matches!(out.event, include::Outbound::Rejected(_))).count();
     let asked: Vec<_> = out
         .iter()
@@ -155,7 +159,7 @@ fn silent_candidates_do_not_block_the_include_checks() {
         .collect();
     assert_eq!((rejected, asked.len(), asked[0].1, asked[0].2), (3, 1, node(4), node(4)));
     let answer = include::Inbound::Response(Response::answered(asked[0].0, vec![LOCAL]));
-    let out = machine.handle(at(3), Stamped::new(answer));
+    let out = machine.handle(at(2), Stamped::new(answer));
     assert!(matches!(out[0].event, include::Outbound::Passed { node: n, .. } if n == node(4)));
     assert_eq!(out[0].context, Context::Link(span(1)), "the link of its own offer");
 }
@@ -591,16 +595,16 @@ fn a_node_that_names_no_node_enters_the_table_only_as_a_bootstrap_seed() {
 }
 
 #[test]
-fn one_answer_fills_at_most_half_of_the_candidate_queue() {
+fn one_answer_fills_at_most_half_of_the_share_of_answers() {
     let mut config = config(true, false);
-    config.routing.include = Some(IncludeConfig { max_queued: 8, ..IncludeConfig::default() });
+    config.routing.include = Some(IncludeConfig { max_queued: 16, ..IncludeConfig::default() });
     let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
     let start = Start::find(1, node(0)).with_seeds(vec![node(9)]);
     let out = machine.handle(at(0), Stamped::new(Inbound::Start(start)));
     let named: Vec<_> = (20..40).collect();
     let _ = machine.handle(at(0), answered(requests(&out)[0].event.id, &named));
     let counts = machine.routing_counts().include;
-    assert_eq!((counts.offered, counts.in_flight, counts.queued), (4, 3, 1));
+    assert_eq!((counts.offered, counts.in_flight, counts.queued, counts.dropped), (20, 3, 2, 15));
 }
 
 #[test]
@@ -697,8 +701,9 @@ fn silent_candidates_do_not_lengthen_time_outs() {
     for key in 1..=40 {
         let _ = machine.handle(at(0), Stamped::new(near(key)));
     }
-    for key in 0x80..0xf0 {
-        let _ = machine.handle(at(0), Stamped::new(Inbound::Routing(RoutingInbound::Discovered(node(key)))));
+    for (key, quarter) in (0x80..0xf0).zip(0..) {
+        let discovered = Inbound::Routing(RoutingInbound::Discovered(node(key)));
+        let _ = machine.handle(at(0) + S / 4 * quarter, Stamped::new(discovered));
     }
     while machine.routing_counts().include.failed < 60 {
         let wake = machine.poll_timeout().unwrap();

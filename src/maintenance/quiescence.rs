@@ -68,6 +68,7 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
                 TimeEffect::TimedOut(node, link) => self.routing.report_failure(call, &node, || link),
                 TimeEffect::Incomplete(request) => self.incomplete(call, request),
                 TimeEffect::Check(request) => self.check_timed_out(call, request),
+                TimeEffect::SlowCheck(request) => self.routing.check_slow(call, request),
                 TimeEffect::Internal => {}
             }
         }
@@ -233,12 +234,15 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
             }
             Purpose::Check(_) => {
                 let names_nodes = !answer.closer.is_empty();
+                let by = routing.origin_of_answer(pending);
                 let link = routing.check_ended(call, request, ending, names_nodes, context);
-                routing.offer_candidates(call, &answer.closer, || context.map_or(link, context::detached));
+                routing
+                    .offer_candidates(call, &answer.closer, by, || context.map_or(link, context::detached));
                 return;
             }
         };
-        let (id, round_trip) = (op_request.operation, call.round_trip(pending));
+        let (id, round_trip, by) =
+            (op_request.operation, call.round_trip(pending), routing.origin_of_answer(pending));
         // Seeds of a bootstrap were chosen by the caller, and may know no node yet.
         let qualifies =
             routing.qualifies(&answer.closer) || (op_request.is_seed() && operations.is_bootstrap(id));
@@ -255,7 +259,7 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         if let Some(node) = newcomer {
             routing.offer_live(call, &node, round_trip, link);
         }
-        routing.offer_candidates(call, &answer.closer, link);
+        routing.offer_candidates(call, &answer.closer, by, link);
         routing.correct(&mut answer.closer);
         operations.answered(call, id, request, answer, ending);
     }
@@ -278,6 +282,7 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
             return;
         };
         let (node, round_trip) = (pending.node.clone(), call.round_trip(pending));
+        let by = routing.origin_of_answer(pending);
         if let Some(context) = context {
             call.cause = Cause::event(operation, context);
         }
@@ -289,7 +294,7 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         if is_new && routing.would_admit(&node) {
             routing.offer_live(call, &node, round_trip, || link.clone());
         }
-        routing.offer_candidates(call, &answer.closer, || link);
+        routing.offer_candidates(call, &answer.closer, by, || link);
     }
 
     /// A request failed, or the node rejected it.

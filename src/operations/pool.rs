@@ -96,6 +96,8 @@ pub(crate) enum TimeEffect<F: Family> {
     Incomplete(RequestId),
     /// The request of a liveness check is due. It has not been closed: the machine must close it.
     Check(RequestId),
+    /// The request of a liveness check is past its soft limit.
+    SlowCheck(RequestId),
     /// Something that concerns only the operations.
     Internal,
 }
@@ -322,7 +324,8 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         let request = call.requests.get(due_id)?;
         let asked = match request.purpose {
             Purpose::Operation(asked) => asked,
-            Purpose::Check(_) => return Some(TimeEffect::Check(due_id)),
+            Purpose::Check(_) if matches!(due, Expired::Hard(_)) => return Some(TimeEffect::Check(due_id)),
+            Purpose::Check(_) => return Some(TimeEffect::SlowCheck(due_id)),
             Purpose::Listening(listener) => return Some(self.listened_in_vain(call, listener, due_id)),
         };
         if matches!(due, Expired::Hard(_)) && request.is_answered_in_part() && !request.bound_by_operation() {

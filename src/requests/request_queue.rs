@@ -123,6 +123,11 @@ impl<F: Family, P> PendingRequest<F, P> {
         matches!(self.stage, Stage::Silent | Stage::Listening)
     }
 
+    /// Whether it is in flight without a place.
+    pub(crate) fn is_listened_to(&self) -> bool {
+        self.stage == Stage::Listening
+    }
+
     /// How long after its sending it leaves the stage in which it is, if not only at its deadline.
     #[inline]
     fn limit_of_stage(&self, limits: &Limits) -> Option<u64> {
@@ -725,6 +730,12 @@ impl<F: Family, P> RequestQueue<F, P> {
             let limit = request.limit_of_stage(&limits);
             limit.map_or(request.deadline, |limit| request.since.plus(limit).max(at).min(request.deadline))
         };
+        if request.no_soft_limit {
+            request.stage = Stage::Slow;
+            let deadline = request.deadline;
+            self.table.arm(id, deadline);
+            return Some(Expired::Soft { request: id, may_repeat: false });
+        }
         let expired = match request.stage {
             Stage::Sent => {
                 request.stage = Stage::Slow;
@@ -753,6 +764,28 @@ impl<F: Family, P> RequestQueue<F, P> {
         let timer = end_of_stage(request);
         self.table.arm(id, timer);
         Some(expired)
+    }
+
+    /// A request of a sender that judges nothing by haste, which is sent now, is to expire softly all the same: so the sender can
+    /// do something else meanwhile.
+    pub(crate) fn limit_softly(&mut self, now: Instant, id: RequestId) {
+        let soft = now.plus(self.rtt.limits().soft);
+        if self.soft_limits && self.table.get(id).is_some_and(|request| soft < request.deadline) {
+            self.table.arm(id, soft);
+        }
+    }
+
+    /// Goes on listening for the answer to such a request, without a place in flight. Returns `false`, and does nothing,
+    /// if there is no room for one more.
+    pub(crate) fn listen(&mut self, id: RequestId) -> bool {
+        let has_room = self.stats.listening < self.config.max_listening as u64;
+        let Some(request) = self.table.get_mut(id).filter(|request| has_room && request.stage == Stage::Slow)
+        else {
+            return false;
+        };
+        request.stage = Stage::Listening;
+        self.stats.listening += 1;
+        true
     }
 
     /// Goes on listening for the answer to a request that is past its soft limit, for another owner, and without a place
@@ -845,7 +878,8 @@ impl<F: Family, P> RequestQueue<F, P> {
     }
 }
 
-/// The number by which an answer is attributed: that of the node's group, or of its key.
-fn answerer<F: Family>(node: &F::Node) -> u64 {
+/// The number by which an answer, or its absence, is attributed: that of the node's group, or of its key.
+#[inline]
+pub(crate) fn answerer<F: Family>(node: &F::Node) -> u64 {
     F::group(node).map_or_else(|| F::key(node).leading(), |group| group.0)
 }

@@ -1,40 +1,73 @@
 //! [`CandidateQueue`]: candidates that wait for a check before they may enter the routing table, and those being
-//! checked.
+//! checked. Who waits, and who goes first, is [`CandidateList`]'s; when checks begin and end, this file's.
 
 use crate::collections::seeded_hash::SeededHash;
 use crate::requests::call_context::CallContext;
 use crate::requests::purpose::{Purpose, ReleasedCheck};
 use crate::requests::request_queue::{Ending, PendingRequest};
+use crate::routing::candidate_list::{Candidate, CandidateList, Origin};
+use crate::routing::failed_checks::FailedChecks;
 use crate::routing::liveness_check::LivenessChecks;
 use crate::vocabulary::config_error::{ConfigError, require};
-use crate::vocabulary::family::{Family, ToldBy};
+use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::outbound::EmitsRequests;
 use crate::vocabulary::request_events::Initiator;
+use crate::vocabulary::secret::Seeds;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
 use opentelemetry::trace::SpanContext;
-use slab::Slab;
-use std::collections::{HashMap, HashSet, VecDeque};
+
+/// For each slot: how many checks that are past their soft limit are listened to.
+const LISTENED_TO_PER_SLOT: usize = 8;
 
 /// How candidates are checked.
 ///
-/// Memory: at most `max_queued + max_in_flight` candidates, each a node id and a span context; and for at most
-/// `max_failed` failed checks a node id, two keys and some 40 bytes each.
+/// Memory: at most `max_queued + 9 * max_in_flight` candidates, each a node id, a key, a span context and some 100 bytes;
+/// and for at most `max_failed` failed checks a node id, two keys and some 40 bytes each.
+///
+/// # Shares
+///
+/// Whoever makes nodes known has a share of the queue, so that no flood of names keeps others out:
+///
+/// | candidates | share of `max_queued` | what goes first | without room |
+/// | --- | --- | --- | --- |
+/// | named by answers | five eighths, at least; half of that for those that one source, a [group](Family::group) or a node, has named | those named by two sources, then in order of arrival | dropped; but the oldest gives way if its source has more |
+/// | known by their own contact only | a quarter, at most 64; four of one group, two with one key | a random one | a random one gives way, of the same group or key if that has its part |
+/// | [claimants](crate::routing#identity), while their key is held | an eighth, at most 32; two with one key | the holder of the key is checked; when the key is free, they go before all others | a random one gives way |
+///
+/// What answers name that were only given because their node had made contact counts as named by one and the same source.
+///
+/// # How long a node waits that nobody else names
+///
+/// If c contacts a second come from nodes that are not in the table, and from made-up ones, and one check may begin in each
+/// [`unsolicited_interval`](Self::unsolicited_interval), a contact leads to a check with a probability of
+/// about 1 / (c * `unsolicited_interval`), or at once if that is more than one. It is the same for all contacts, so a node that makes contact every minute is checked within c * `unsolicited_interval` minutes on average: in
+/// 20 minutes under a flood of 100 a second. Where the sender of a contact cannot be spoofed, a flood from g groups takes at
+/// most 4 g places of the share, and honest nodes have the others to themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct IncludeConfig {
-    /// The maximum number of checks in flight. 1 to 1,024. Default: 3.
+    /// The maximum number of checks in flight before their soft limit. One that is not answered by then gives its place
+    /// to the next; until its deadline, its answer counts in full all the same. At most 8 times as many are listened to in
+    /// this way; with more, a check keeps its place until its deadline. 1 to 1,024. Default: 3.
     pub max_in_flight: usize,
-    /// The maximum number of candidates that wait; further ones are dropped, and counted. 1 to 2^16. Default:
-    /// 128.
+    /// The maximum number of candidates that wait, in [shares](Self#shares); further ones are dropped, and counted. 1 to
+    /// 2^16. Default: 128.
     pub max_queued: usize,
+    /// The least time from the beginning of one check to the next of nodes that are known only by their own contact
+    /// ([`Discovered`](crate::RoutingInbound::Discovered), [`Server`](crate::RoutingInbound::Server)). On some transports,
+    /// anybody can make contact in the name of another, and would otherwise decide how many requests this node sends to
+    /// that one. Checks of table nodes whose [key is claimed](crate::routing#identity) are counted with them. Zero: no
+    /// limit. Default: 200 ms, so 5 checks a second.
+    pub unsolicited_interval: Duration,
     /// The maximum duration of a check, including its wait for capacity. Once sent, its request has at most
     /// the network's request time-out. Longer than zero. Default: 10 s.
     pub timeout: Duration,
     /// Backoff: if two checks of a node in a row have failed, it is not checked again for this time when
     /// other nodes name it, because they keep naming a dead node for long. After a single failure there is no
-    /// backoff: a message may have been lost. A node that contacts this one itself is checked at once. Longer
+    /// backoff, as a message may have been lost: one that two nodes have named, or that nobody has named but the queue has
+    /// room for, is checked once more. A node that contacts this one itself is checked in any case. Longer
     /// than zero. Default: 5 min.
     pub retry_interval: Duration,
     /// The maximum number of failed checks that are remembered; beyond it, the oldest is forgotten. At most
@@ -47,6 +80,7 @@ impl Default for IncludeConfig {
         Self {
             max_in_flight: 3,
             max_queued: 128,
+            unsolicited_interval: Duration::from_millis(200),
             timeout: Duration::from_secs(10),
             retry_interval: Duration::from_secs(300),
             max_failed: 1_024,
@@ -68,7 +102,7 @@ impl IncludeConfig {
     }
 }
 
-/// The number of candidates so far, by result. `offered` is the sum of all other fields.
+/// The number of candidates so far, by result. `offered` is the sum of all other fields but `listening`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IncludeCounts {
@@ -76,7 +110,7 @@ pub struct IncludeCounts {
     pub offered: u64,
     /// Dropped because they were queued or being checked already.
     pub duplicate: u64,
-    /// Dropped because the queue was full.
+    /// Dropped because the queue was full, or [their share](IncludeConfig#shares) of it; or because they gave way to others.
     pub dropped: u64,
     /// Dropped because their last two checks failed, the later one less than [`IncludeConfig::retry_interval`]
     /// ago.
@@ -89,118 +123,85 @@ pub struct IncludeCounts {
     pub failed: u64,
     /// Being checked.
     pub in_flight: u64,
+    /// Of those being checked: beyond the soft limit, so that they keep nobody from being checked.
+    pub listening: u64,
     /// Waiting.
     pub queued: u64,
+}
+
+/// The check of a candidate that has ended.
+pub(crate) struct EndedCheck<F: Family> {
+    pub(crate) candidate: Candidate<F>,
+    pub(crate) request: PendingRequest<F, Purpose>,
+    /// The candidate is queued for another check.
+    pub(crate) again: bool,
+}
+
+/// Whether a candidate is to be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Check,
+    /// It is to be dropped: the table would not admit it.
+    Unwanted,
+    /// Another node has its key, and is checked now instead.
+    Claims,
+    /// The same, but that one was heard from so lately that it is not checked before this time.
+    Later(Instant),
 }
 
 /// Candidates that wait for a check, and those being checked.
 #[derive(Clone, Debug)]
 pub(crate) struct CandidateQueue<F: Family> {
     checks: LivenessChecks<F>,
-    max_queued: usize,
-    queue: VecDeque<IncludeCandidate<F>>,
-    in_flight: Slab<IncludeCandidate<F>>,
-    /// Keys of all candidates, waiting or being checked. Never iterated.
-    keys: HashSet<F::Key, SeededHash>,
+    list: CandidateList<F>,
     failures: FailedChecks<F>,
-    counts: IncludeCounts,
+    unsolicited: UnsolicitedChecks,
 }
 
-/// The nodes whose last check failed, for the backoff.
+/// The checks of nodes that nobody else has named: how many, and when the next may begin.
 #[derive(Clone, Debug)]
-struct FailedChecks<F: Family> {
-    capacity: usize,
-    backoff: Duration,
-    /// By key; of several nodes with the same key, the one that failed last. Never iterated.
-    nodes: HashMap<F::Key, FailedCheck<F>, SeededHash>,
-    /// The latest last. Entries may be stale: their node was removed from `nodes` since, or has failed again.
-    order: VecDeque<(F::Key, Instant)>,
+struct UnsolicitedChecks {
+    interval: Duration,
+    /// The next may begin from then on.
+    next: Instant,
+    in_flight: usize,
+    max_in_flight: usize,
+    /// The last check to begin was one of them.
+    had_turn: bool,
 }
 
-#[derive(Clone, Debug)]
-struct FailedCheck<F: Family> {
-    node: F::Node,
-    /// When the last check failed.
-    at: Instant,
-    /// The check before that failed too.
-    repeated: bool,
-}
-
-impl<F: Family> FailedChecks<F> {
-    /// Whether a node is in backoff. What is told about it may be news: then it is worth another check.
-    fn keep_out(&mut self, now: Instant, node: &F::Node) -> bool {
-        if self.nodes.is_empty() {
-            return false;
-        }
-        let Some(known) = self.nodes.get_mut(&F::key(node)).filter(|known| known.node == *node) else {
-            return false;
-        };
-        let has_news = F::NODES_CHANGE && F::update(&mut known.node, node, ToldBy::Others);
-        known.repeated && now < known.at + self.backoff && !has_news
+impl UnsolicitedChecks {
+    const fn has_capacity(&self) -> bool {
+        self.in_flight < self.max_in_flight
     }
-
-    fn forget(&mut self, node: &F::Node) {
-        if !self.nodes.is_empty() && self.nodes.get(&F::key(node)).is_some_and(|known| known.node == *node) {
-            self.nodes.remove(&F::key(node));
-        }
-    }
-
-    fn insert(&mut self, now: Instant, node: F::Node) {
-        if self.capacity == 0 {
-            return;
-        }
-        let key = F::key(&node);
-        let repeated = self.nodes.get(&key).is_some_and(|known| known.node == node);
-        if self.order.len() == self.capacity
-            && let Some((oldest, at)) = self.order.pop_front()
-            && self.nodes.get(&oldest).is_some_and(|known| known.at == at)
-        {
-            self.nodes.remove(&oldest);
-        }
-        self.nodes.insert(key, FailedCheck { node, at: now, repeated });
-        self.order.push_back((key, now));
-    }
-}
-
-/// A candidate, with the span that its check links to.
-#[derive(Clone, Debug)]
-pub(crate) struct IncludeCandidate<F: Family> {
-    pub(crate) node: F::Node,
-    pub(crate) link: SpanContext,
-    /// It has told about itself since its check began.
-    pub(crate) has_news: bool,
 }
 
 impl<F: Family> CandidateQueue<F> {
-    pub(crate) fn new(local: F::Target, config: &IncludeConfig, hash: u64) -> Result<Self, ConfigError> {
+    pub(crate) fn new(local: F::Target, config: &IncludeConfig, seeds: &Seeds) -> Result<Self, ConfigError> {
         config.validate()?;
+        let max_listening = LISTENED_TO_PER_SLOT * config.max_in_flight;
+        let checks = LivenessChecks::new(Initiator::Include, local, config.timeout, config.max_in_flight);
         Ok(Self {
-            checks: LivenessChecks::new(Initiator::Include, local, config.timeout, config.max_in_flight),
-            max_queued: config.max_queued,
-            queue: VecDeque::new(),
-            in_flight: Slab::new(),
-            keys: HashSet::with_hasher(SeededHash(hash)),
-            failures: FailedChecks {
-                capacity: config.max_failed,
-                backoff: config.retry_interval,
-                nodes: HashMap::with_hasher(SeededHash(hash)),
-                order: VecDeque::new(),
+            checks: checks.listening_on(max_listening),
+            list: CandidateList::new(config.max_queued, seeds.hash, seeds.choices),
+            failures: FailedChecks::new(config.max_failed, config.retry_interval, SeededHash(seeds.hash)),
+            unsolicited: UnsolicitedChecks {
+                interval: config.unsolicited_interval,
+                next: Instant::ORIGIN,
+                in_flight: 0,
+                max_in_flight: (config.max_in_flight + max_listening) / 2,
+                had_turn: false,
             },
-            counts: IncludeCounts::default(),
         })
     }
 
     pub(crate) fn counts(&self) -> IncludeCounts {
         IncludeCounts {
             in_flight: self.checks.in_flight() as u64,
-            queued: self.queue.len() as u64,
-            ..self.counts
+            listening: self.checks.listening() as u64,
+            queued: self.list.waiting() as u64,
+            ..self.list.counts
         }
-    }
-
-    /// How many more candidates fit into the queue.
-    pub(crate) fn spare_capacity(&self) -> usize {
-        self.max_queued - self.queue.len()
     }
 
     /// The node itself was heard from: forgets its failed checks.
@@ -215,85 +216,111 @@ impl<F: Family> CandidateQueue<F> {
 
     /// Merges what a candidate tells about itself.
     pub(crate) fn told_by_itself(&mut self, node: &F::Node) {
-        if !self.keys.contains(&F::key(node)) {
-            return;
-        }
-        let checked = self.in_flight.iter_mut().map(|(_, candidate)| candidate);
-        for candidate in self.queue.iter_mut().chain(checked).filter(|candidate| candidate.node == *node) {
-            candidate.has_news |= F::update(&mut candidate.node, node, ToldBy::Itself);
-        }
+        self.list.told_by_itself(node);
     }
 
     /// What is known of a candidate.
     pub(crate) fn known(&self, node: &F::Node) -> Option<&F::Node> {
-        let checked = self.in_flight.iter().map(|(_, candidate)| candidate);
-        let mut all = self.queue.iter().chain(checked).filter(|_| self.keys.contains(&F::key(node)));
-        all.find(|candidate| candidate.node == *node).map(|candidate| &candidate.node)
+        self.list.known(node)
     }
 
     /// Drops a candidate that waits.
     pub(crate) fn withdraw(&mut self, node: &F::Node) {
-        if self.keys.contains(&F::key(node))
-            && let Some(at) = self.queue.iter().position(|waiting| waiting.node == *node)
-        {
-            self.queue.remove(at);
-            self.keys.remove(&F::key(node));
-            self.counts.unwanted += 1;
-        }
+        self.list.withdraw(node);
+    }
+
+    /// A node has left the table: whoever claims its key may be checked.
+    pub(crate) fn key_freed(&mut self, key: &F::Key) {
+        self.list.key_freed(key);
     }
 
     /// Visits all nodes that the queue holds.
     pub(crate) fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
-        let candidates = self.queue.iter().chain(self.in_flight.iter().map(|(_, candidate)| candidate));
-        candidates.for_each(|candidate| visit(&candidate.node));
-        self.failures.order.iter().filter_map(|(key, _)| self.failures.nodes.get(key)).for_each(|failed| {
-            visit(&failed.node);
-        });
+        self.list.visit_nodes(visit);
+        self.failures.visit_nodes(visit);
     }
 
-    /// Queues a candidate, unless it is queued or being checked already, is in backoff, or the queue is full.
-    pub(crate) fn offer(&mut self, now: Instant, node: &F::Node, link: &SpanContext) {
-        self.counts.offered += 1;
-        if self.failures.keep_out(now, node) {
-            self.counts.backed_off += 1;
-        } else if self.keys.contains(&F::key(node)) {
-            self.counts.duplicate += 1;
-        } else if self.spare_capacity() == 0 {
-            self.counts.dropped += 1;
+    /// Queues a candidate, unless it is queued or being checked already, is in backoff, or there is no room for it.
+    pub(crate) fn offer(&mut self, now: Instant, node: &F::Node, link: &SpanContext, origin: Origin) {
+        self.list.counts.offered += 1;
+        if origin != Origin::Contact && self.failures.keep_out(now, node) {
+            self.list.counts.backed_off += 1;
         } else {
-            self.keys.insert(F::key(node));
-            self.queue.push_back(IncludeCandidate {
-                node: node.clone(),
-                link: link.clone(),
-                has_news: false,
-            });
+            self.list.offer(node, link, origin);
         }
     }
 
-    /// Begins checks, as many as may be in flight. A candidate that is no longer `admissible` is dropped.
+    /// A node has made contact whose key another one of the table has: that one is to be checked, not before `due`.
+    pub(crate) fn claim(&mut self, node: &F::Node, link: &SpanContext, due: Instant) {
+        self.list.counts.offered += 1;
+        self.list.claim(node, link, due);
+    }
+
+    /// As what the nodes count that the answer to a check names: if the check was unsolicited, anybody can have caused
+    /// it.
+    pub(crate) fn origin_of_answer(&self, slot: u32, answerer: u64) -> Origin {
+        let is_unsolicited = self.list.get(slot).is_some_and(Candidate::is_unsolicited);
+        if is_unsolicited { Origin::StrangersAnswer } else { Origin::Answer(answerer) }
+    }
+
+    /// Begins checks, as many as may be in flight. `judge` says whether a candidate is still to be checked.
     pub(crate) fn advance<E: EmitsRequests<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
-        admissible: impl Fn(&F::Node) -> bool,
+        mut judge: impl FnMut(&Candidate<F>) -> Verdict,
     ) {
         self.checks.unblock();
         while self.checks.has_capacity()
-            && let Some(candidate) = self.queue.pop_front()
+            && let Some(slot) = self.next_candidate(call.now)
+            && let Some(candidate) = self.list.get(slot)
         {
-            if !admissible(&candidate.node) || call.requests.is_banned(call.now, &candidate.node) {
-                self.counts.unwanted += 1;
-                self.keys.remove(&F::key(&candidate.node));
-                continue;
+            let is_unsolicited = candidate.waits_unsolicited();
+            let is_banned = call.requests.is_banned(call.now, &candidate.node);
+            match if is_banned { Verdict::Unwanted } else { judge(candidate) } {
+                Verdict::Check => {
+                    if self.checks.begin(call, slot, &candidate.node, &candidate.link).is_none() {
+                        break;
+                    }
+                    self.unsolicited.in_flight += usize::from(candidate.is_unsolicited());
+                    self.list.begin(slot);
+                }
+                Verdict::Claims => self.list.park(slot, None),
+                Verdict::Later(at) => {
+                    self.list.park(slot, Some(at));
+                    continue;
+                }
+                Verdict::Unwanted => {
+                    self.list.remove(slot);
+                    self.list.counts.unwanted += 1;
+                    continue;
+                }
             }
-            #[allow(clippy::cast_possible_truncation)] // at most 1,024
-            let slot = self.in_flight.vacant_key() as u32;
-            if self.checks.begin(call, slot, &candidate.node, &candidate.link).is_some() {
-                // What it told before is what is checked.
-                self.in_flight.insert(IncludeCandidate { has_news: false, ..candidate });
-            } else {
-                self.queue.push_front(candidate);
+            self.unsolicited.had_turn = is_unsolicited;
+            if is_unsolicited {
+                self.unsolicited.next = call.now + self.unsolicited.interval;
             }
         }
+    }
+
+    /// The candidate that is next. Where slots are few, those that nobody else has named and the others take turns.
+    fn next_candidate(&mut self, now: Instant) -> Option<u32> {
+        let named = self.list.first_named();
+        let is_due = self.next_unsolicited().is_some_and(|at| at <= now);
+        if is_due && (named.is_none() || !self.unsolicited.had_turn) {
+            return self.list.next_unsolicited(now);
+        }
+        named
+    }
+
+    /// When the next check may begin of those that nobody else has named.
+    fn next_unsolicited(&self) -> Option<Instant> {
+        let from = self.list.unsolicited_from().filter(|_| self.unsolicited.has_capacity())?;
+        Some(from.max(self.unsolicited.next))
+    }
+
+    /// When the next check may begin, if it waits only for that. A check that may begin at `FAR_FUTURE` never begins.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.next_unsolicited().filter(|at| self.checks.has_capacity() && *at < Instant::FAR_FUTURE)
     }
 
     /// Emits the request of a check that was queued for capacity.
@@ -303,13 +330,17 @@ impl<F: Family> CandidateQueue<F> {
         released: ReleasedCheck,
     ) {
         let ReleasedCheck { check, request, deadline } = released;
-        if let Some(candidate) = self.in_flight.get(check.slot as usize) {
+        if let Some(candidate) = self.list.get(check.slot) {
             self.checks.send(call, request, deadline, &candidate.link);
         }
     }
 
-    /// Ends a check. `passed`: it was answered, and the answer names at least one node. Returns the candidate
-    /// and its request.
+    /// A check is past its soft limit.
+    pub(crate) fn slow<E>(&mut self, call: &mut CallContext<'_, F, E>, id: RequestId) {
+        self.checks.slow(call, id);
+    }
+
+    /// Ends a check. `passed`: it was answered, and the answer names at least one node.
     pub(crate) fn end<E: EmitsRequests<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
@@ -317,25 +348,24 @@ impl<F: Family> CandidateQueue<F> {
         id: RequestId,
         ending: Ending,
         passed: bool,
-    ) -> Option<(IncludeCandidate<F>, PendingRequest<F, Purpose>)> {
-        let candidate = self.in_flight.try_remove(slot as usize)?;
-        let IncludeCandidate { node, link, .. } = &candidate;
-        *(if passed { &mut self.counts.passed } else { &mut self.counts.failed }) += 1;
-        let request = self.checks.end(call, id, ending, link);
-        if candidate.has_news && !passed && self.spare_capacity() > 0 {
+    ) -> Option<EndedCheck<F>> {
+        let candidate = self.list.remove(slot)?;
+        *(if passed { &mut self.list.counts.passed } else { &mut self.list.counts.failed }) += 1;
+        self.unsolicited.in_flight -= usize::from(candidate.is_unsolicited());
+        let request = self.checks.end(call, id, ending, &candidate.link);
+        let mut again = false;
+        if candidate.has_news && !passed {
             // It was asked where it is not: it is checked again, where it says that it is.
-            self.counts.offered += 1;
-            let (node, link) = (node.clone(), link.clone());
-            self.queue.push_back(IncludeCandidate { node, link, has_news: false });
-        } else {
-            self.keys.remove(&F::key(node));
+            self.list.counts.offered += 1;
+            again = self.list.offer(&candidate.node, &candidate.link, candidate.origin());
         }
         let request = request?;
         if passed {
-            self.failures.forget(node);
+            self.failures.forget(&candidate.node);
         } else if request.is_emitted() && !candidate.has_news {
-            self.failures.insert(call.now, node.clone());
+            self.failures.insert(call.now, candidate.node.clone());
+            again = ending == Ending::TimedOut && self.list.retry(&candidate);
         }
-        Some((candidate, request))
+        Some(EndedCheck { candidate, request, again })
     }
 }

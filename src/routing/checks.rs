@@ -3,26 +3,70 @@
 use crate::context;
 use crate::context::Context;
 use crate::requests::call_context::CallContext;
-use crate::requests::purpose::ReleasedCheck;
-use crate::requests::request_queue::Ending;
+use crate::requests::purpose::{Purpose, ReleasedCheck};
+use crate::requests::request_queue::{Ending, PendingRequest, answerer};
 use crate::routing::Routing;
-use crate::routing::candidate_queue::IncludeCandidate;
+use crate::routing::candidate_list::{Candidate, Origin};
+use crate::routing::candidate_queue::{EndedCheck, Verdict};
 use crate::routing::events::EmitsRouting;
 use crate::routing::probe_list::Probed;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::request_events::Initiator;
+use core::time::Duration;
+
+/// Whoever claims the key of another node causes a check of that one no sooner than this after it was last heard from.
+/// Within a minute of a move, there must be time for four checks over 30 s after it.
+pub(super) const CLAIM_INTERVAL: Duration = Duration::from_secs(10);
 
 impl<F: Family> Routing<F> {
-    /// Begins the checks that are due, as far as there is capacity: of table nodes first, then of candidates.
+    /// Begins the checks that are due, as far as there is capacity: of table nodes first, then of candidates. If it is a
+    /// claimant's turn, the check of the node that holds its key is due instead, [`CLAIM_INTERVAL`] after that was last
+    /// heard from.
     pub(crate) fn advance_checks<E: EmitsRouting<F>>(&mut self, call: &mut CallContext<'_, F, E>) {
         if let Some(probe) = &mut self.probe {
             probe.advance(call);
         }
-        if let Some(include) = &mut self.include {
-            let (table, clients) = (&self.table, &self.clients);
-            include.advance(call, |node| table.would_admit(node) && !clients.contains(node));
+        let Some(include) = &mut self.include else { return };
+        let (table, clients, probe) = (&self.table, &self.clients, &mut self.probe);
+        let (now, mut is_claimed) = (call.now, false);
+        include.advance(call, |candidate| {
+            let node = &candidate.node;
+            if clients.contains(node) {
+                return Verdict::Unwanted;
+            }
+            if table.would_admit(node) {
+                return Verdict::Check;
+            }
+            let holder = table.key_holder(node).filter(|_| candidate.waits_unsolicited());
+            let Some((holder, probe)) = holder.zip(probe.as_mut()) else { return Verdict::Unwanted };
+            let due = holder.last_seen() + CLAIM_INTERVAL;
+            if due > now {
+                return Verdict::Later(due);
+            }
+            probe.expedite(now, holder.node(), &candidate.link);
+            is_claimed = true;
+            Verdict::Claims
+        });
+        if is_claimed && let Some(probe) = &mut self.probe {
+            probe.advance(call);
         }
+    }
+
+    /// The request of a check is past its soft limit. Only those of candidates have one.
+    pub(crate) fn check_slow<E>(&mut self, call: &mut CallContext<'_, F, E>, id: RequestId) {
+        if let Some(include) = &mut self.include {
+            include.slow(call, id);
+        }
+    }
+
+    /// As whose word the nodes count that the answer to this request names.
+    #[inline]
+    pub(crate) fn origin_of_answer(&self, request: &PendingRequest<F, Purpose>) -> Origin {
+        let answerer = answerer::<F>(&request.node);
+        let check = request.purpose.check().filter(|check| check.initiator == Initiator::Include);
+        let origin = self.include.as_ref().zip(check);
+        origin.map_or(Origin::Answer(answerer), |(part, check)| part.origin_of_answer(check.slot, answerer))
     }
 
     /// Emits the request of a check that was queued for capacity.
@@ -54,7 +98,9 @@ impl<F: Family> Routing<F> {
         if check.initiator == Initiator::Include {
             let ended =
                 self.include.as_mut().and_then(|part| part.end(call, check.slot, id, ending, names_nodes));
-            let Some((IncludeCandidate { node, link, .. }, request)) = ended else { return Context::NONE };
+            let Some(EndedCheck { candidate: Candidate { node, link, .. }, request, .. }) = ended else {
+                return Context::NONE;
+            };
             let context = context::continued(cause, &link);
             if names_nodes {
                 let round_trip = call.round_trip(&request);

@@ -5,9 +5,10 @@ use crate::context::Context;
 use crate::requests::call_context::CallContext;
 use crate::requests::config::NetworkConfig;
 use crate::requests::purpose::ReleasedCheck;
-use crate::requests::request_queue::{Ending, RequestQueue};
+use crate::requests::request_queue::{Ending, RequestQueue, answerer};
 use crate::requests::stats::RequestStats;
-use crate::routing::candidate_queue::{CandidateQueue, IncludeCandidate, IncludeConfig, IncludeCounts};
+use crate::routing::candidate_list::{Candidate, Origin};
+use crate::routing::candidate_queue::{CandidateQueue, EndedCheck, IncludeConfig, IncludeCounts, Verdict};
 use crate::routing::liveness_check::{CheckList, CheckMachine, respond};
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
@@ -16,7 +17,7 @@ use crate::vocabulary::machine::{Batch, Machine, Stamped};
 use crate::vocabulary::outbound::{inbound_from, outbound_from};
 use crate::vocabulary::request_events::{Cancel, Request, Response};
 use crate::vocabulary::secret::Secret;
-use crate::vocabulary::time::Instant;
+use crate::vocabulary::time::{Instant, earlier};
 use core::time::Duration;
 
 /// Inbound events of an [`Include`].
@@ -25,8 +26,16 @@ pub enum Inbound<F: Family> {
     /// Another node named this node: check it, unless it [has failed lately](IncludeConfig::retry_interval).
     /// The stamp contains the span that the check links to.
     Offer(F::Node),
-    /// The node itself was heard from: check it, even if earlier checks of it have failed. The stamp is as
-    /// for an offer.
+    /// The same, and this is the node that named it: it has a [share](IncludeConfig#shares) of the queue. A node that two
+    /// have named goes first.
+    Named {
+        /// The node to check.
+        node: F::Node,
+        /// Whose answer names it.
+        by: F::Node,
+    },
+    /// The node itself was heard from: check it, even if earlier checks of it have failed, but no more nodes of which only
+    /// this is known than [the configured rate](IncludeConfig::unsolicited_interval) allows. The stamp is as for an offer.
     Heard(F::Node),
     /// A request was answered, or has failed.
     Response(Response<F>),
@@ -60,7 +69,8 @@ outbound_from!(Outbound { Request: Request<F>, Cancel: Cancel<F> });
 /// passes if it names at least one. So a node that does not exist, or is live but does not serve, does not
 /// enter the table.
 ///
-/// A node that has failed twice in a row is not checked again for [some time](IncludeConfig::retry_interval),
+/// A node that does not answer is checked once more, as a message may have been lost, if it is known by its own contact or by
+/// two others. One that has failed twice in a row is not checked again for [some time](IncludeConfig::retry_interval),
 /// unless the node itself is heard from: other nodes keep naming a dead node for long.
 ///
 /// Candidates are independent of each other: each has the link of its own offer, and a time-out that ends its
@@ -83,7 +93,7 @@ impl<F: Family> Include<F> {
         secret: &Secret,
     ) -> Result<Self, ConfigError> {
         let seeds = secret.seeds();
-        let queue = CandidateQueue::new(local, include, seeds.hash)?;
+        let queue = CandidateQueue::new(local, include, &seeds)?;
         Ok(Self { machine: CheckMachine::new(RequestQueue::new(network, &seeds)?, queue) })
     }
 
@@ -104,7 +114,11 @@ impl<F: Family> CheckList<F, Outbound<F>> for CandidateQueue<F> {
     }
 
     fn advance(&mut self, call: &mut CallContext<'_, F, Outbound<F>>) {
-        Self::advance(self, call, |_| true);
+        Self::advance(self, call, |_| Verdict::Check);
+    }
+
+    fn check_slow(&mut self, call: &mut CallContext<'_, F, Outbound<F>>, request: RequestId) {
+        self.slow(call, request);
     }
 
     fn check_ended(
@@ -116,10 +130,9 @@ impl<F: Family> CheckList<F, Outbound<F>> for CandidateQueue<F> {
         cause: Option<&Context>,
     ) {
         let Some(check) = call.check(request) else { return };
-        let Some((candidate, pending)) = self.end(call, check.slot, request, ending, names_nodes) else {
-            return;
-        };
-        let (IncludeCandidate { node, link, .. }, round_trip) = (candidate, call.elapsed(&pending));
+        let ended = self.end(call, check.slot, request, ending, names_nodes);
+        let Some(EndedCheck { candidate, request, .. }) = ended.filter(|ended| !ended.again) else { return };
+        let (Candidate { node, link, .. }, round_trip) = (candidate, call.elapsed(&request));
         let event =
             if names_nodes { Outbound::Passed { node, round_trip } } else { Outbound::Rejected(node) };
         call.emit_detached(event, context::continued(cause, &link));
@@ -133,10 +146,14 @@ impl<F: Family> Machine for Include<F> {
     fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
         let Stamped { event, context, .. } = event;
         self.machine.handle(now, out, |queue, call| match event {
-            Inbound::Offer(node) => queue.offer(call.now, &node, context::source(&context)),
+            Inbound::Offer(node) => queue.offer(call.now, &node, context::source(&context), Origin::Caller),
+            Inbound::Named { node, by } => {
+                let origin = Origin::Answer(answerer::<F>(&by));
+                queue.offer(call.now, &node, context::source(&context), origin);
+            }
             Inbound::Heard(node) => {
                 queue.forget_failures(&node);
-                queue.offer(call.now, &node, context::source(&context));
+                queue.offer(call.now, &node, context::source(&context), Origin::Contact);
             }
             Inbound::Response(response) => respond(queue, call, response, &context),
             Inbound::Tick => {}
@@ -144,6 +161,6 @@ impl<F: Family> Machine for Include<F> {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.machine.next_timeout()
+        earlier(self.machine.next_timeout(), self.machine.list.next_timeout())
     }
 }

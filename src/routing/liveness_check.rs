@@ -24,8 +24,12 @@ pub(crate) struct LivenessChecks<F: Family> {
     /// This node's own target, for nodes that cannot be asked about themselves.
     own_target: F::Target,
     timeout: Duration,
+    /// How many may be in flight that are not listened to only.
     max_in_flight: usize,
     in_flight: usize,
+    /// How many may be listened to beyond their soft limit. If none, checks have no soft limit.
+    max_listening: usize,
+    listening: usize,
     own_requests: RequestList,
     /// The request queue refused a request: nothing is submitted until the next [`unblock`](Self::unblock).
     blocked: bool,
@@ -44,9 +48,16 @@ impl<F: Family> LivenessChecks<F> {
             timeout,
             max_in_flight,
             in_flight: 0,
+            max_listening: 0,
+            listening: 0,
             own_requests: RequestList::EMPTY,
             blocked: false,
         }
+    }
+
+    /// The same, with a soft limit, after which a check takes no place any more: it is listened to, as at most so many are.
+    pub(crate) fn listening_on(self, max_listening: usize) -> Self {
+        Self { max_listening, ..self }
     }
 
     /// This node has another id.
@@ -64,8 +75,14 @@ impl<F: Family> LivenessChecks<F> {
         self.blocked = false;
     }
 
+    /// The number of checks that have begun and not ended.
     pub(crate) const fn in_flight(&self) -> usize {
-        self.in_flight
+        self.in_flight + self.listening
+    }
+
+    /// Those of them that are listened to beyond their soft limit.
+    pub(crate) const fn listening(&self) -> usize {
+        self.listening
     }
 
     /// Begins the check of a node. `None` if the request queue refuses its request.
@@ -104,12 +121,23 @@ impl<F: Family> LivenessChecks<F> {
         link: &SpanContext,
     ) {
         let Some(node) = call.requests.get(id).map(|request| request.node.clone()) else { return };
+        if self.max_listening > 0 {
+            call.requests.limit_softly(call.now, id);
+        }
         let token = call.requests.draw_token();
         let target = F::target_of(&node).unwrap_or_else(|| self.own_target.clone());
         let request =
             Request { id, token, initiator: self.initiator, node, target, ask: Ask::FindCloser, hop: 1 };
         let context = context::linked(link);
         call.out.push(Stamped { event: request.into(), context, deadline: Some(deadline) });
+    }
+
+    /// A check is past its soft limit: if there is room for one more, it is only listened to from now on.
+    pub(crate) fn slow<E>(&mut self, call: &mut CallContext<'_, F, E>, id: RequestId) {
+        if self.listening < self.max_listening && call.requests.listen(id) {
+            self.in_flight -= 1;
+            self.listening += 1;
+        }
     }
 
     /// Ends a check. If its request was sent and has timed out or is cancelled, emits a [`Cancel`].
@@ -121,7 +149,7 @@ impl<F: Family> LivenessChecks<F> {
         link: &SpanContext,
     ) -> Option<PendingRequest<F, Purpose>> {
         let request = call.requests.close(&mut self.own_requests, id, call.arrived, ending)?;
-        self.in_flight -= 1;
+        *(if request.is_listened_to() { &mut self.listening } else { &mut self.in_flight }) -= 1;
         let reason = match ending {
             Ending::TimedOut => Some(CancelReason::TimedOut),
             Ending::Incomplete => Some(CancelReason::Incomplete),
@@ -144,6 +172,11 @@ pub(crate) trait CheckList<F: Family, E> {
 
     /// Begins the checks that are due, as far as there is capacity.
     fn advance(&mut self, call: &mut CallContext<'_, F, E>);
+
+    /// The request of a check is past its soft limit, if checks of this list have one.
+    fn check_slow(&mut self, call: &mut CallContext<'_, F, E>, request: RequestId) {
+        let _ = (call, request);
+    }
 
     /// The request of a check ended. `names_nodes`: it was answered, and the answer names at least one node.
     /// `cause` is the context of the inbound event that ended it.
@@ -182,7 +215,14 @@ impl<F: Family, L> CheckMachine<F, L> {
         let Self { clock, requests, list } = self;
         let mut call = CallContext::new(clock.advance(now), requests, out);
         while let Some(expired) = call.requests.expire(call.now) {
-            let Expired::Hard(request) = expired else { continue };
+            let request = match expired {
+                Expired::Hard(request) => request,
+                Expired::Soft { request, .. } => {
+                    list.check_slow(&mut call, request);
+                    continue;
+                }
+                Expired::Repeat(_) | Expired::Silent { .. } => continue,
+            };
             if call.requests.get(request).is_some_and(PendingRequest::is_answered_in_part) {
                 let names_nodes = !call.requests.take_parts(request).closer.is_empty();
                 list.check_ended(&mut call, request, Ending::Incomplete, names_nodes, None);

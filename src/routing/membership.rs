@@ -4,14 +4,17 @@ use crate::context;
 use crate::context::Context;
 use crate::requests::call_context::CallContext;
 use crate::routing::Routing;
+use crate::routing::candidate_list::Origin;
+use crate::routing::checks::CLAIM_INTERVAL;
 use crate::routing::events::{EmitsRouting, RoutingOutbound};
 use crate::routing::table::{Offered, SavedNode, TableEntry};
 use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
 
-/// Whoever claims the key of another node causes no check of that one if it was heard from within this time.
-const CLAIM_INTERVAL: Duration = Duration::from_secs(60);
+/// Where candidates are not checked, and the rate of what others cause is not limited, whoever claims the key of another
+/// node causes no check of that one if it was heard from within this time.
+const UNLIMITED_CLAIM_INTERVAL: Duration = Duration::from_secs(60);
 
 impl<F: Family> Routing<F> {
     /// A node is known to be live and to serve: it enters the table if there is room. Also forgets its failed
@@ -119,6 +122,9 @@ impl<F: Family> Routing<F> {
         if let Some(probe) = &mut self.probe {
             probe.remove(call, &node);
         }
+        if let Some(include) = &mut self.include {
+            include.key_freed(&F::key(&node));
+        }
         call.emit_detached(RoutingOutbound::Removed(node), context);
     }
 
@@ -139,32 +145,44 @@ impl<F: Family> Routing<F> {
         }
     }
 
-    /// A node was heard from directly, but is not known to serve: like
-    /// [`offer_candidates`](Self::offer_candidates), but its failed checks are forgotten first.
+    /// A node was heard from directly, but is not known to serve: it is queued for a check, and its failed checks are
+    /// forgotten first.
     ///
-    /// If another node holds its key, that one may have moved, or this one claims what is not its own: the holder is
-    /// checked, unless it was heard from lately, and leaves the table only if its checks fail.
+    /// If another node holds its key, that one may have moved, or this one claims what is not its own: the
+    /// [holder is checked](Self::advance_checks) instead. It leaves the table only if its checks fail.
     pub(crate) fn discovered(&mut self, now: Instant, node: &F::Node, context: impl FnOnce() -> Context) {
-        if let Some(holder) = self.table.key_holder(node) {
-            if let Some(probe) = &mut self.probe
-                && now - holder.last_seen() >= CLAIM_INTERVAL
-            {
-                probe.expedite(now, &holder.node().clone(), context::source(&context()));
-            }
+        let holder = self.table.key_holder(node);
+        let is_wanted = if holder.is_some() {
+            self.table.local_node().family.admits(node)
+        } else {
+            self.table.would_admit(node)
+        };
+        if !is_wanted || self.clients.contains(node) {
             return;
         }
-        if let Some(include) = &mut self.include {
-            include.forget_failures(node);
+        match (&mut self.include, holder, &mut self.probe) {
+            (Some(include), None, _) => {
+                include.forget_failures(node);
+                include.offer(now, node, context::source(&context()), Origin::Contact);
+            }
+            (Some(include), Some(holder), Some(_)) => {
+                let due = now.max(holder.last_seen() + CLAIM_INTERVAL);
+                include.claim(node, context::source(&context()), due);
+            }
+            (None, Some(holder), Some(probe)) if now - holder.last_seen() >= UNLIMITED_CLAIM_INTERVAL => {
+                probe.expedite(now, &holder.node().clone(), context::source(&context()));
+            }
+            _ => {}
         }
-        self.queue_candidates(now, core::slice::from_ref(node), context);
     }
 
-    /// Nodes were named: those that the table would admit are queued for a check. One answer fills at most half
-    /// of the queue's spare capacity.
+    /// An answer names nodes: those that the table would admit are queued for a check, as far as its giver's share of the
+    /// queue has room.
     pub(crate) fn offer_candidates<E: EmitsRouting<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
         nodes: &[F::Node],
+        by: Origin,
         context: impl FnOnce() -> Context,
     ) {
         let nodes = nodes.get(..self.max_closer_nodes).unwrap_or(nodes);
@@ -173,23 +191,26 @@ impl<F: Family> Routing<F> {
             for node in nodes {
                 self.told(call, node, ToldBy::Others, || context.clone());
             }
-            self.queue_candidates(call.now, nodes, || context);
+            self.queue_candidates(call.now, nodes, by, || context);
         } else {
-            self.queue_candidates(call.now, nodes, context);
+            self.queue_candidates(call.now, nodes, by, context);
         }
     }
 
     /// Queues nodes for a check, as far as the table would admit them and there is room.
-    fn queue_candidates(&mut self, now: Instant, nodes: &[F::Node], context: impl FnOnce() -> Context) {
-        let Some(include) = self.include.as_mut().filter(|include| include.spare_capacity() > 0) else {
-            return;
-        };
-        let most = include.spare_capacity().div_ceil(2);
+    fn queue_candidates(
+        &mut self,
+        now: Instant,
+        nodes: &[F::Node],
+        by: Origin,
+        context: impl FnOnce() -> Context,
+    ) {
+        let Some(include) = self.include.as_mut() else { return };
         let wanted = |node: &&F::Node| self.table.would_admit(node) && !self.clients.contains(node);
-        let mut wanted = nodes.iter().filter(wanted).take(most).peekable();
+        let mut wanted = nodes.iter().filter(wanted).peekable();
         if wanted.peek().is_some() {
             let context = context();
-            wanted.for_each(|node| include.offer(now, node, context::source(&context)));
+            wanted.for_each(|node| include.offer(now, node, context::source(&context), by));
         }
     }
 

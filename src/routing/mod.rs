@@ -90,13 +90,17 @@
 //! | `config.rs`, `events.rs` | configuration; events in and out |
 
 pub(crate) mod bootstrap_schedule;
+mod candidate_list;
 pub(crate) mod candidate_queue;
+#[cfg(test)]
+mod candidate_tests;
 mod checks;
 mod client_list;
 pub(crate) mod config;
 mod due_lookups;
 pub(crate) mod events;
 pub(crate) mod explore_schedule;
+mod failed_checks;
 mod identity;
 pub mod include;
 mod liveness_check;
@@ -159,7 +163,7 @@ impl<F: Family> Routing<F> {
             bootstrap: config.bootstrap.map(BootstrapSchedule::new).transpose()?.map(Box::new),
             include: config
                 .include
-                .map(|include| CandidateQueue::new(local.clone(), &include, hash))
+                .map(|include| CandidateQueue::new(local.clone(), &include, seeds))
                 .transpose()?
                 .map(Box::new),
             table,
@@ -224,13 +228,14 @@ impl<F: Family> Routing<F> {
         self.link_due_bootstrap(call.now, context);
     }
 
-    /// When the next bootstrap, refresh or probe is due.
+    /// When the next bootstrap, refresh, probe or check of a candidate is due.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let nodes = self.table.len();
         let bootstrap = self.bootstrap.as_ref().and_then(|part| part.next_timeout(nodes));
         let explore = self.explore.as_ref().and_then(|part| part.next_timeout());
         let probe = self.probe.as_ref().and_then(|part| part.next_timeout());
-        earlier(bootstrap, earlier(explore, probe))
+        let include = self.include.as_ref().and_then(|part| part.next_timeout());
+        earlier(earlier(bootstrap, include), earlier(explore, probe))
     }
 
     pub(crate) fn counts(&self) -> RoutingCounts {

@@ -126,12 +126,11 @@ impl<F: Family> ContractChecker<F> {
             "network: at most max_per_node requests to one node, not {to_node}: {request:?}"
         );
         // Where patience is adapted, those that are listened to are known only to the machine. The end of a lookup of the
-        // maintenance is not seen from here: what is past its soft limit may be listened to since.
+        // maintenance is not seen from here: what is past its soft limit may be listened to since. So may checks of
+        // candidates.
         let is_awaited = |sent: &RequestInFlight<F>| {
-            let ends_seen = matches!(
-                sent.initiator,
-                Initiator::Operation(_) | Initiator::Background | Initiator::Include | Initiator::Probe
-            );
+            let ends_seen =
+                matches!(sent.initiator, Initiator::Operation(_) | Initiator::Background | Initiator::Probe);
             sent.listening.is_none() && (ends_seen || now < sent.at + network.soft_timeout)
         };
         let awaited = self.requests.iter().filter(|(_, sent)| is_awaited(sent)).count();

@@ -93,11 +93,12 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
             self.catch_up();
             return;
         }
-        // At a soft limit of a lookup, or where requests wait for capacity, a wake-up may have no visible effect.
-        let is_check = |initiator: Initiator| matches!(initiator, Initiator::Include | Initiator::Probe);
+        // At a soft limit, or where requests wait for capacity, or for a candidate that is dropped, a wake-up may have no
+        // visible effect.
         let explains = self.machine.request_stats().queued > 0
+            || self.machine.routing_counts().include.queued > 0
             || self.is_busy()
-            || self.contract.requests().iter().any(|(_, sent)| !is_check(sent.initiator));
+            || self.contract.requests().iter().any(|(_, sent)| sent.initiator != Initiator::Probe);
         (self.now, self.clock_advanced) = (wake, false);
         let silent = self.call(Inbound::Tick.into()).is_empty();
         let waits = self.machine.request_stats().queued > 0 || self.is_busy();
@@ -283,9 +284,9 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
         );
         assert!(probes.iter().all(|node| table.get(node).is_some()), "probe: only nodes of the table");
         let (include, probe) = (counts.include, counts.probe);
-        assert!(
-            include.in_flight <= MAX_CHECKS && probe.in_flight <= MAX_CHECKS && include.queued <= MAX_QUEUED
-        );
+        let checked = include.in_flight.checked_sub(include.listening).unwrap();
+        assert!(checked <= MAX_CHECKS && probe.in_flight <= MAX_CHECKS && include.queued <= MAX_QUEUED);
+        assert!(include.listening <= 8 * MAX_CHECKS, "checks: few are listened to");
         let wait = (include.in_flight + probe.in_flight).checked_sub(included + probed);
         assert!(
             wait.is_some_and(|wait| wait <= request_stats.queued),
@@ -294,8 +295,13 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
         let dropped = include.duplicate + include.dropped + include.backed_off + include.unwanted;
         let known = dropped + include.passed + include.failed;
         assert_eq!(include.offered, known + include.in_flight + include.queued);
-        if include.queued > 0 && include.in_flight < MAX_CHECKS {
-            assert!(self.is_busy(), "include: a candidate waits only for capacity");
+        if include.queued > 0 && checked < MAX_CHECKS {
+            let until = self.now + config.routing.include.as_ref().unwrap().unsolicited_interval;
+            let is_held_back = machine.poll_timeout().is_some_and(|at| at <= until);
+            assert!(
+                self.is_busy() || is_held_back,
+                "include: a candidate waits only for capacity, or its rate"
+            );
         }
         // At most one bootstrap if the machine has started one by itself. Of one that has ended, slow requests may be
         // listened to: what was sent just now is of one that goes on.

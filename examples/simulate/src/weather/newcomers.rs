@@ -178,19 +178,24 @@ pub(super) fn takeover(trial: Trial) -> Result<Vec<Figure>, String> {
     scenario.hostile = vec![again.party()];
     let mut world = world(scenario)?;
     let ours = world.handle(OURS);
-    pass(&mut world, 10 * MINUTE)?;
-    apply(&mut world, &links(false))?;
+    pass(&mut world, 9 * MINUTE)?;
     let events = watch(&mut world, move |event| match event {
-        SimEvent::Sent { from, .. } => *from == ours,
+        SimEvent::Sent { from, .. } | SimEvent::Answered { from, .. } => *from == ours,
         SimEvent::Removed { table, .. } | SimEvent::Admitted { table, .. } => *table == ours,
         _ => false,
     });
+    pass(&mut world, MINUTE)?;
+    apply(&mut world, &links(false))?;
     pass(&mut world, 30 * MINUTE - MS)?;
+    // Of each node, those since it last answered.
     let mut tries = BTreeMap::<Handle, Vec<Instant>>::new();
     let (mut fewest, mut shortest) = (f64::INFINITY, f64::INFINITY);
     for (at, event) in events.try_iter() {
         match event {
             SimEvent::Sent { to, .. } => tries.entry(to).or_default().push(at),
+            SimEvent::Answered { node, .. } => {
+                tries.remove(&node);
+            }
             SimEvent::Removed { node, .. } if honest.contains(&node) => {
                 let tries = tries.get(&node).map(Vec::as_slice).unwrap_or_default();
                 fewest = fewest.min(tries.len() as f64);
@@ -289,9 +294,22 @@ impl Behaviour for Hides {
 pub(super) fn flood(trial: Trial) -> Result<Vec<Figure>, String> {
     let plain = world(one_maintained(trial, OURS))?;
     let local = plain.handle(OURS).key();
-    let near = nearest(&plain, OURS, 40);
-    let (neighbours, newcomers) = (near.get(..20).unwrap_or_default(), near.get(25..35).unwrap_or_default());
-    let cpl = near.get(35).map_or(0, |last| plain.handle(*last).key().common_prefix_len(&local));
+    let near = nearest(&plain, OURS, 80);
+    let cpl_of = |number: &u32| plain.handle(*number).key().common_prefix_len(&local);
+    // Only of buckets that have room for all nodes that could be in them.
+    let cut_off = near.last().map_or(0, cpl_of);
+    let has_room = |number: &&u32| {
+        let of_bucket = near.iter().filter(|other| cpl_of(other) == cpl_of(number));
+        cpl_of(number) > cut_off && of_bucket.count() <= 20
+    };
+    let with_room: Vec<u32> = near.iter().filter(has_room).copied().collect();
+    let neighbours = with_room.get(..20).unwrap_or(&with_room);
+    let newcomers: Vec<u32> = with_room.iter().rev().copied().take(10).collect();
+    let newcomers = newcomers.as_slice();
+    if newcomers.len() < 10 {
+        return Err(format!("{} newcomers", newcomers.len()));
+    }
+    let cpl = newcomers.iter().map(cpl_of).min().unwrap_or_default();
     let spoofed = (0..1 << 20).map(Handle::made_up);
     let spoofed = spoofed.filter(|handle| handle.key().common_prefix_len(&local) >= cpl);
     let spoofed: Vec<_> = spoofed.take(4_096).collect();
@@ -325,10 +343,10 @@ pub(super) fn flood(trial: Trial) -> Result<Vec<Figure>, String> {
     let mut world = start(neighbours, 5 * MINUTE, false)?;
     let names = handles(&world, neighbours);
     pass(&mut world, 15 * MINUTE)?;
-    figures
-        .push(stated("neighbours in the table after 15 min, of 20", count_held(&world, OURS, &names) as f64));
+    let in_table = 20.0 * share_held(&world, OURS, &names);
+    figures.push(stated("neighbours in the table after 15 min, of 20", in_table));
     pass(&mut world, 15 * MINUTE)?;
-    let in_table = count_held(&world, OURS, &names) as f64;
+    let in_table = 20.0 * share_held(&world, OURS, &names);
     figures.push(at_least("neighbours in the table after 30 min, of 20", in_table, 19.9));
     // Ten nodes come, and are named by those who answer our lookups.
     let mut world = start(newcomers, MINUTE, false)?;
@@ -353,9 +371,11 @@ pub(super) fn flood(trial: Trial) -> Result<Vec<Figure>, String> {
         figures.push(stated("checks a second, mean", checks as f64 / 1_800.0));
     }
     let ours = world.handle(OURS);
+    let unsolicited =
+        move |to: &Handle| to.is_made_up() || to.address() > 0 || names.contains(&to.at_first_address());
     let checks = watch(
         &mut world,
-        move |event| matches!(event, SimEvent::Sent { activity: Activity::Include, from, .. } if *from == ours),
+        move |event| matches!(event, SimEvent::Sent { activity: Activity::Include, from, to, .. } if *from == ours && unsolicited(to)),
     );
     pass(&mut world, 10 * MINUTE)?;
     let mut by_second = BTreeMap::<u64, u32>::new();
