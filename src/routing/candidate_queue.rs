@@ -168,12 +168,8 @@ struct UnsolicitedChecks {
     max_in_flight: usize,
     /// The last check to begin was one of them.
     had_turn: bool,
-}
-
-impl UnsolicitedChecks {
-    const fn has_capacity(&self) -> bool {
-        self.in_flight < self.max_in_flight
-    }
+    /// The request queue has refused the request of the next one in this call: it is tried again in the next.
+    is_refused: bool,
 }
 
 impl<F: Family> CandidateQueue<F> {
@@ -191,6 +187,7 @@ impl<F: Family> CandidateQueue<F> {
                 in_flight: 0,
                 max_in_flight: (config.max_in_flight + max_listening) / 2,
                 had_turn: false,
+                is_refused: false,
             },
         })
     }
@@ -269,9 +266,10 @@ impl<F: Family> CandidateQueue<F> {
         call: &mut CallContext<'_, F, E>,
         mut judge: impl FnMut(&Candidate<F>) -> Verdict,
     ) {
-        self.checks.unblock();
-        while self.checks.has_capacity()
-            && let Some(slot) = self.next_candidate(call.now)
+        self.unsolicited.is_refused = false;
+        let mut named_refused = false;
+        while self.checks.has_slot()
+            && let Some(slot) = self.next_candidate(call.now, named_refused)
             && let Some(candidate) = self.list.get(slot)
         {
             let is_unsolicited = candidate.waits_unsolicited();
@@ -279,7 +277,14 @@ impl<F: Family> CandidateQueue<F> {
             match if is_banned { Verdict::Unwanted } else { judge(candidate) } {
                 Verdict::Check => {
                     if self.checks.begin(call, slot, &candidate.node, &candidate.link).is_none() {
-                        break;
+                        // The others may be accepted: their nodes are not as busy.
+                        let refused = if is_unsolicited {
+                            &mut self.unsolicited.is_refused
+                        } else {
+                            &mut named_refused
+                        };
+                        *refused = true;
+                        continue;
                     }
                     self.unsolicited.in_flight += usize::from(candidate.is_unsolicited());
                     self.list.begin(slot);
@@ -303,8 +308,8 @@ impl<F: Family> CandidateQueue<F> {
     }
 
     /// The candidate that is next. Where slots are few, those that nobody else has named and the others take turns.
-    fn next_candidate(&mut self, now: Instant) -> Option<u32> {
-        let named = self.list.first_named();
+    fn next_candidate(&mut self, now: Instant, named_refused: bool) -> Option<u32> {
+        let named = self.list.first_named().filter(|_| !named_refused);
         let is_due = self.next_unsolicited().is_some_and(|at| at <= now);
         if is_due && (named.is_none() || !self.unsolicited.had_turn) {
             return self.list.next_unsolicited(now);
@@ -314,13 +319,14 @@ impl<F: Family> CandidateQueue<F> {
 
     /// When the next check may begin of those that nobody else has named.
     fn next_unsolicited(&self) -> Option<Instant> {
-        let from = self.list.unsolicited_from().filter(|_| self.unsolicited.has_capacity())?;
+        let UnsolicitedChecks { is_refused, in_flight, max_in_flight, .. } = self.unsolicited;
+        let from = self.list.unsolicited_from().filter(|_| !is_refused && in_flight < max_in_flight)?;
         Some(from.max(self.unsolicited.next))
     }
 
     /// When the next check may begin, if it waits only for that. A check that may begin at `FAR_FUTURE` never begins.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.next_unsolicited().filter(|at| self.checks.has_capacity() && *at < Instant::FAR_FUTURE)
+        self.next_unsolicited().filter(|at| self.checks.has_slot() && *at < Instant::FAR_FUTURE)
     }
 
     /// Emits the request of a check that was queued for capacity.

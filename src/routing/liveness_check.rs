@@ -67,7 +67,12 @@ impl<F: Family> LivenessChecks<F> {
 
     /// Whether another check can be tried.
     pub(crate) const fn has_capacity(&self) -> bool {
-        self.in_flight < self.max_in_flight && !self.blocked
+        self.has_slot() && !self.blocked
+    }
+
+    /// The same, though the request queue may have refused the request to some node.
+    pub(crate) const fn has_slot(&self) -> bool {
+        self.in_flight < self.max_in_flight
     }
 
     /// To be called in each call of the machine: a request that was refused before may be accepted now.
