@@ -18,7 +18,6 @@
 
 use crate::collections::indexed_heap::IndexedHeap;
 use crate::collections::seeded_hash::SeededHash;
-use crate::routing::candidate_queue::IncludeCounts;
 use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::time::Instant;
 use opentelemetry::trace::SpanContext;
@@ -39,6 +38,33 @@ const MAX_UNSOLICITED: usize = 64;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
+
+/// The number of candidates so far, by result. `offered` is the sum of all other fields but `listening`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IncludeCounts {
+    /// Candidates offered.
+    pub offered: u64,
+    /// Dropped because they were queued or being checked already.
+    pub duplicate: u64,
+    /// Dropped because the queue was full, or [their share](crate::IncludeConfig#shares) of it; or because they gave way to others.
+    pub dropped: u64,
+    /// Dropped because their last two checks failed, the later one less than [`retry_interval`](crate::IncludeConfig::retry_interval)
+    /// ago.
+    pub backed_off: u64,
+    /// Dropped from the queue because the table would no longer admit them, or because they are gone or banned.
+    pub unwanted: u64,
+    /// Answered, and named a node.
+    pub passed: u64,
+    /// Failed, did not answer in time, named no node, or were never sent a request.
+    pub failed: u64,
+    /// Being checked.
+    pub in_flight: u64,
+    /// Of those being checked: beyond the soft limit, so that they keep nobody from being checked.
+    pub listening: u64,
+    /// Waiting.
+    pub queued: u64,
+}
 
 /// Who has made a candidate known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,7 +293,6 @@ impl<F: Family> CandidateList<F> {
         let Some(candidate) = self.get(slot) else { return };
         let (stage, first) = (candidate.stage, candidate.origin);
         match (stage, first, origin) {
-            (_, _, Origin::Contact) => {}
             (Stage::Named | Stage::Checked, Origin::Answer(one), Origin::Answer(other)) if one != other => {
                 if stage == Stage::Named {
                     self.set_stage(slot, Stage::Preferred);
@@ -276,7 +301,7 @@ impl<F: Family> CandidateList<F> {
                     candidate.is_confirmed = true;
                 }
             }
-            (Stage::Claimant | Stage::Preferred | Stage::Checked, _, _) => {}
+            (_, _, Origin::Contact) | (Stage::Claimant | Stage::Preferred | Stage::Checked, _, _) => {}
             // Strangers have named it: what counts is who else does.
             (Stage::Named, Origin::StrangersAnswer, Origin::Answer(_))
                 if self.share_of(origin) < self.shares.of_source =>
@@ -369,11 +394,15 @@ impl<F: Family> CandidateList<F> {
             let choice = Self::below(&mut self.random, of_key);
             let same_key = |slot: &&u32| self.get(**slot).is_some_and(|other| F::key(&other.node) == *key);
             let other = self.claimants.iter().filter(same_key).nth(choice).copied();
-            other.into_iter().for_each(|other| self.drop_waiting(other));
+            if let Some(other) = other {
+                self.drop_waiting(other);
+            }
         } else if self.claimants.len() >= self.shares.claimants {
             let choice = Self::below(&mut self.random, self.claimants.len());
             let other = self.claimants.get(choice).copied();
-            other.into_iter().for_each(|other| self.drop_waiting(other));
+            if let Some(other) = other {
+                self.drop_waiting(other);
+            }
         } else if is_new && self.waiting() >= self.shares.all {
             let Some(other) = self.any_unsolicited() else { return false };
             self.drop_waiting(other);
@@ -420,7 +449,7 @@ impl<F: Family> CandidateList<F> {
     /// A random number below `count`.
     fn below(random: &mut Xoshiro256PlusPlus, count: usize) -> usize {
         #[allow(clippy::cast_possible_truncation)] // less than `count`
-        let number = (u128::from(random.next_u64()) * count as u128 >> 64) as usize;
+        let number = ((u128::from(random.next_u64()) * count as u128) >> 64) as usize;
         number
     }
 

@@ -5,7 +5,7 @@ use crate::collections::seeded_hash::SeededHash;
 use crate::requests::call_context::CallContext;
 use crate::requests::purpose::{Purpose, ReleasedCheck};
 use crate::requests::request_queue::{Ending, PendingRequest};
-use crate::routing::candidate_list::{Candidate, CandidateList, Origin};
+use crate::routing::candidate_list::{Candidate, CandidateList, IncludeCounts, Origin};
 use crate::routing::failed_checks::FailedChecks;
 use crate::routing::liveness_check::LivenessChecks;
 use crate::vocabulary::config_error::{ConfigError, require};
@@ -102,33 +102,6 @@ impl IncludeConfig {
     }
 }
 
-/// The number of candidates so far, by result. `offered` is the sum of all other fields but `listening`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct IncludeCounts {
-    /// Candidates offered.
-    pub offered: u64,
-    /// Dropped because they were queued or being checked already.
-    pub duplicate: u64,
-    /// Dropped because the queue was full, or [their share](IncludeConfig#shares) of it; or because they gave way to others.
-    pub dropped: u64,
-    /// Dropped because their last two checks failed, the later one less than [`IncludeConfig::retry_interval`]
-    /// ago.
-    pub backed_off: u64,
-    /// Dropped from the queue because the table would no longer admit them, or because they are gone or banned.
-    pub unwanted: u64,
-    /// Answered, and named a node.
-    pub passed: u64,
-    /// Failed, did not answer in time, named no node, or were never sent a request.
-    pub failed: u64,
-    /// Being checked.
-    pub in_flight: u64,
-    /// Of those being checked: beyond the soft limit, so that they keep nobody from being checked.
-    pub listening: u64,
-    /// Waiting.
-    pub queued: u64,
-}
-
 /// The check of a candidate that has ended.
 pub(crate) struct EndedCheck<F: Family> {
     pub(crate) candidate: Candidate<F>,
@@ -185,7 +158,7 @@ impl<F: Family> CandidateQueue<F> {
                 interval: config.unsolicited_interval,
                 next: Instant::ORIGIN,
                 in_flight: 0,
-                max_in_flight: (config.max_in_flight + max_listening) / 2,
+                max_in_flight: config.max_in_flight.midpoint(max_listening),
                 had_turn: false,
                 is_refused: false,
             },

@@ -298,12 +298,12 @@ fn a_contact_has_the_same_chance_whenever_it_comes() {
 #[test]
 fn a_flood_from_one_group_takes_few_places() {
     let mut queue = queue(&IncludeConfig::default());
-    for second in 0..20 {
+    for second in 0..20_u8 {
         for number in 0..100 {
-            queue.submit(Inbound::Heard((number, 256 + second)));
+            queue.submit(Inbound::Heard((number, 256 + u16::from(second))));
             queue.wait(10 * MS);
         }
-        queue.submit(Inbound::Heard((200 + second as u8, 1)));
+        queue.submit(Inbound::Heard((200 + second, 1)));
     }
     queue.wait(5 * S);
     assert_eq!(queue.passed.len(), 20);
@@ -367,7 +367,7 @@ fn a_lost_message_is_not_a_dead_node() {
 fn whole(nodes: &[Node]) -> Whole {
     let probe = Some(ProbeConfig { interval: 3_600 * S, ..ProbeConfig::default() });
     let include = Some(IncludeConfig::default());
-    let routing = RoutingConfig { probe, include, ..RoutingConfig::off() };
+    let routing = RoutingConfig { include, probe, ..RoutingConfig::off() };
     let config = Config { network: network(), routing, ..Config::default() };
     let mut whole = Checked::of(Coordinator::new(LOCAL, config, &Secret::from_seed(1)).unwrap());
     for node in nodes {

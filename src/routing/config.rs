@@ -1,7 +1,8 @@
 //! [`RoutingConfig`]: which parts of the routing maintenance are on; [`RoutingCounts`]: what they did.
 
 use crate::routing::bootstrap_schedule::BootstrapConfig;
-use crate::routing::candidate_queue::{IncludeConfig, IncludeCounts};
+use crate::routing::candidate_list::IncludeCounts;
+use crate::routing::candidate_queue::IncludeConfig;
 use crate::routing::explore_schedule::ExploreConfig;
 use crate::routing::probe_list::{ProbeConfig, ProbeCounts};
 use crate::vocabulary::config_error::{ConfigError, require};

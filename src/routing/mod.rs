@@ -2,9 +2,11 @@
 //!
 //! | what happens | what follows |
 //! | --- | --- |
-//! | an answer names a node | it becomes a candidate of [include](crate::Include), if the table would admit it and it has not [failed lately](crate::IncludeConfig::retry_interval) |
-//! | the driver reports a node as [discovered](crate::RoutingInbound::Discovered) | the same, and its failed checks are forgotten |
-//! | the same, and another node of the table has its key | the node of the table is checked, unless it was heard from within a minute; it leaves only if its checks fail |
+//! | an answer names a node | it becomes a candidate of [include](crate::Include), if the table would admit it and it has not [failed lately](crate::IncludeConfig::retry_interval); each answerer has a [share](crate::IncludeConfig#shares) of the queue, and who is named by two goes first |
+//! | the driver reports a node as [discovered](crate::RoutingInbound::Discovered) or as a server | the same, in a share of their own and [at a bounded rate](crate::IncludeConfig::unsolicited_interval), and its failed checks are forgotten |
+//! | the same, and another node of the table has its key | the node of the table is checked, at the same bounded rate, 10 s after it was last heard from; it leaves only if its checks fail, and then the claimant is checked at once |
+//! | the check of a candidate is past its [soft limit](crate::NetworkConfig::soft_timeout) | the next candidate is checked; until the deadline an answer counts in full |
+//! | it has no answer | it is checked once more, if two have named it, or if nobody has but there is room |
 //! | a candidate passes its check | it is offered to the table; if its bucket is full, it replaces the node there with the most failed probes, if one has failed any |
 //! | a node answers a request of this machine, and its answer names a node or it is a seed of a bootstrap | it is offered to the table |
 //! | a node of the table answers a request of this machine | its entry is refreshed, and its [probe](crate::Probe) postponed |
@@ -62,8 +64,11 @@
 //!
 //! A node whose key another node of the table has is not admitted while that one is there: where the transport does not
 //! prove identity, anybody can claim a key. If it [contacts](crate::RoutingInbound::Discovered) this node, the holder of
-//! the key is checked, unless it was heard from within a minute; it leaves when as many of its checks in a row have
-//! failed as [`TableConfig::max_failures`](crate::TableConfig::max_failures) says. The
+//! the key is checked, 10 s after it was last heard from; it leaves when as many of its checks in a row have
+//! failed as [`TableConfig::max_failures`](crate::TableConfig::max_failures) says, and the claimant is checked in the same
+//! call. Claims have a [share of the queue of candidates](crate::IncludeConfig#shares), and together with the checks of nodes
+//! that nobody else has named a bounded rate: nobody can make this node send more requests than that by claims. Where
+//! [include](crate::RoutingConfig::include) is off, a holder is checked at once, unless it was heard from within a minute. The
 //! [guide](crate::guide::bring_your_own_wire) has the table of all cases.
 //!
 //! # How it is built
@@ -82,7 +87,8 @@
 //! | `membership.rs` | how nodes enter and leave the table |
 //! | `identity.rs` | what is told about nodes: addresses, gone, client and server; changes of this node's own id |
 //! | `checks.rs`, `liveness_check.rs` | checks of candidates and of table nodes; what both have in common |
-//! | `candidate_queue.rs`, `include.rs` | include: the queue of candidates, and as a machine |
+//! | `candidate_queue.rs`, `candidate_list.rs`, `failed_checks.rs` | include: when candidates are checked; who waits and who goes first; who is in backoff |
+//! | `include.rs` | include as a machine |
 //! | `probe_list.rs`, `probe.rs` | probe: the list of table nodes, and as a machine |
 //! | `due_lookups.rs` | the lookups that maintenance starts: bootstraps and refreshes |
 //! | `bootstrap_schedule.rs`, `explore_schedule.rs` | when these are due |
@@ -90,7 +96,7 @@
 //! | `config.rs`, `events.rs` | configuration; events in and out |
 
 pub(crate) mod bootstrap_schedule;
-mod candidate_list;
+pub(crate) mod candidate_list;
 pub(crate) mod candidate_queue;
 #[cfg(test)]
 mod candidate_tests;

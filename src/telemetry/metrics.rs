@@ -3,7 +3,7 @@
 use crate::coordinator::Coordinator;
 use crate::coordinator::events::{Inbound, Outbound};
 use crate::requests::stats::RequestStats;
-use crate::routing::candidate_queue::IncludeCounts;
+use crate::routing::candidate_list::IncludeCounts;
 use crate::routing::config::RoutingCounts;
 use crate::telemetry::spans::{RequestEnd, kind, method, request_end};
 use crate::vocabulary::family::Family;
