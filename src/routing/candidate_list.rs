@@ -20,6 +20,7 @@ use crate::collections::indexed_heap::IndexedHeap;
 use crate::collections::seeded_hash::SeededHash;
 use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::time::Instant;
+use core::time::Duration;
 use opentelemetry::trace::SpanContext;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -35,6 +36,10 @@ const UNSOLICITED_PER_GROUP: usize = 4;
 /// The most nodes that wait because they have made contact, however long the queue is: with more, a contact is not more
 /// likely to lead to a check.
 const MAX_UNSOLICITED: usize = 64;
+
+/// Claims cause no second check of the holder of a key within this time: with each, a holder that loses messages may leave
+/// the table.
+const CLAIM_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -93,6 +98,8 @@ pub(crate) struct Candidate<F: Family> {
     is_confirmed: bool,
     /// Its last check had no answer, and it is checked once more: a message may have been lost.
     is_retried: bool,
+    /// Of a claimant: when the holder of its key was last to be checked because of it.
+    holder_checked: Option<Instant>,
     stage: Stage,
     /// The next candidate with the same key.
     next: u32,
@@ -101,7 +108,8 @@ pub(crate) struct Candidate<F: Family> {
 impl<F: Family> Candidate<F> {
     fn new(node: F::Node, link: SpanContext, origin: Origin, stage: Stage) -> Self {
         let (is_confirmed, is_retried) = (false, false);
-        Self { node, link, has_news: false, origin, is_confirmed, is_retried, stage, next: NONE }
+        let (has_news, holder_checked, next) = (false, None, NONE);
+        Self { node, link, has_news, origin, is_confirmed, is_retried, holder_checked, stage, next }
     }
 
     /// Whether nobody else has named it.
@@ -368,6 +376,7 @@ impl<F: Family> CandidateList<F> {
     /// Queues a claimant, because of which the holder of its key is to be checked at `due`. Without room for it, it is dropped,
     /// or it takes the place of another.
     pub(super) fn claim(&mut self, node: &F::Node, link: &SpanContext, due: Instant) {
+        let due = due.max(self.next_claim(&F::key(node)));
         let known = self.find(node);
         self.counts.duplicate += u64::from(known.is_some());
         match known.and_then(|slot| self.get(slot)).map(|candidate| candidate.stage) {
@@ -384,6 +393,12 @@ impl<F: Family> CandidateList<F> {
             }
             Some(_) => {}
         }
+    }
+
+    /// When the holder of a key may be checked again because of claims, as far as that is remembered.
+    fn next_claim(&self, key: &F::Key) -> Instant {
+        let checked = self.of_key(key).filter_map(|(_, claimant)| claimant.holder_checked).max();
+        checked.map_or(Instant::ORIGIN, |at| at + CLAIM_RETRY_INTERVAL)
     }
 
     /// Makes room for one more claimant. `is_new`: it does not wait yet. Returns whether there is room.
@@ -488,8 +503,8 @@ impl<F: Family> CandidateList<F> {
         }
     }
 
-    /// A candidate waits until the key that it claims is free; and until the holder is to be checked, if it is to be.
-    pub(super) fn park(&mut self, slot: u32, due: Option<Instant>) {
+    /// A candidate waits until the key that it claims is free. The holder is checked now, or at `due`, if it is to be then.
+    pub(super) fn park(&mut self, slot: u32, now: Instant, due: Option<Instant>) {
         let Some(candidate) = self.get(slot) else { return };
         if candidate.stage != Stage::Claimant {
             let key = F::key(&candidate.node);
@@ -503,6 +518,9 @@ impl<F: Family> CandidateList<F> {
             Some(due) => self.due.set(slot, due),
             None => {
                 self.due.clear(slot);
+                if let Some(candidate) = self.candidates.get_mut(slot as usize) {
+                    candidate.holder_checked = Some(now);
+                }
             }
         }
     }
@@ -630,3 +648,6 @@ impl<F: Family> CandidateList<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -262,9 +262,9 @@ impl<F: Family> CandidateQueue<F> {
                     self.unsolicited.in_flight += usize::from(candidate.is_unsolicited());
                     self.list.begin(slot);
                 }
-                Verdict::Claims => self.list.park(slot, None),
+                Verdict::Claims => self.list.park(slot, call.now, None),
                 Verdict::Later(at) => {
-                    self.list.park(slot, Some(at));
+                    self.list.park(slot, call.now, Some(at));
                     continue;
                 }
                 Verdict::Unwanted => {

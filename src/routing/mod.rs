@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | an answer names a node | it becomes a candidate of [include](crate::Include), if the table would admit it and it has not [failed lately](crate::IncludeConfig::retry_interval); each answerer has a [share](crate::IncludeConfig#shares) of the queue, and who is named by two goes first |
 //! | the driver reports a node as [discovered](crate::RoutingInbound::Discovered) or as a server | the same, in a share of their own and [at a bounded rate](crate::IncludeConfig::unsolicited_interval), and its failed checks are forgotten |
-//! | the same, and another node of the table has its key | the node of the table is checked, at the same bounded rate, 10 s after it was last heard from; it leaves only if its checks fail, and then the claimant is checked at once |
+//! | the same, and another node of the table has its key | the node of the table is checked, at the same bounded rate, 10 s after it was last heard from, and once a minute; it leaves only if its checks fail, and then the claimant is checked at once |
 //! | the check of a candidate is past its [soft limit](crate::NetworkConfig::soft_timeout) | the next candidate is checked; until the deadline an answer counts in full |
 //! | it has no answer | it is checked once more, if two have named it, or if nobody has but there is room |
 //! | a candidate passes its check | it is offered to the table; if its bucket is full, it replaces the node there with the most failed probes, if one has failed any |
@@ -64,7 +64,7 @@
 //!
 //! A node whose key another node of the table has is not admitted while that one is there: where the transport does not
 //! prove identity, anybody can claim a key. If it [contacts](crate::RoutingInbound::Discovered) this node, the holder of
-//! the key is checked, 10 s after it was last heard from; it leaves when as many of its checks in a row have
+//! the key is checked, 10 s after it was last heard from, but not twice within a minute; it leaves when as many of its checks in a row have
 //! failed as [`TableConfig::max_failures`](crate::TableConfig::max_failures) says, and the claimant is checked in the same
 //! call. Claims have a [share of the queue of candidates](crate::IncludeConfig#shares), and together with the checks of nodes
 //! that nobody else has named a bounded rate: nobody can make this node send more requests than that by claims. Where
@@ -98,8 +98,6 @@
 pub(crate) mod bootstrap_schedule;
 pub(crate) mod candidate_list;
 pub(crate) mod candidate_queue;
-#[cfg(test)]
-mod candidate_tests;
 mod checks;
 mod client_list;
 pub(crate) mod config;

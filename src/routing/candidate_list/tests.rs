@@ -5,7 +5,7 @@ use crate::vocabulary::time::earlier;
 use crate::{
     Config, Coordinator, Family, Group, Include, IncludeConfig, Initiator, Instant, Key8, Machine,
     NetworkConfig, ProbeConfig, RequestId, Response, RoutingConfig, RoutingInbound, RoutingOutbound, Secret,
-    Stamped, coordinator,
+    Stamped, TableConfig, coordinator,
 };
 use core::time::Duration;
 
@@ -382,7 +382,7 @@ fn a_claim_makes_the_holders_check_due_soon_and_the_claimants_when_the_key_is_fr
     table.wait(3 * S);
     table.submit(RoutingInbound::Discovered((7, 2)));
     assert_eq!(table.machine.poll_timeout(), Some(Instant::from_secs(10)), "10 s after it was heard from");
-    table.wait(57 * S);
+    table.wait(67 * S);
     assert_eq!(table.nodes(), [(7, 1)], "it lives: the claimant is not even asked");
     table.submit(RoutingInbound::Server((7, 2)));
     assert_eq!(table.nodes(), [(7, 1), (7, 1)], "at once");
@@ -393,7 +393,7 @@ fn a_claim_makes_the_holders_check_due_soon_and_the_claimants_when_the_key_is_fr
     table.wait(60 * S);
     let (left, gone) = table.removed[0];
     let failures = table.asked.iter().filter(|(.., node)| *node == (7, 0)).count();
-    assert_eq!((gone, failures), ((7, 0), crate::TableConfig::default().max_failures));
+    assert_eq!((gone, failures), ((7, 0), TableConfig::default().max_failures));
     let checked = table.asked.iter().find(|(.., node)| *node == (7, 1)).unwrap();
     assert_eq!((checked.0, checked.1), (left, Initiator::Include), "in the same call");
     assert_eq!(table.passed, [(7, 0), (7, 1)]);
@@ -408,13 +408,19 @@ fn a_claimant_that_asks_again_has_the_holder_checked_again() {
         table.submit(RoutingInbound::Discovered((7, 2)));
         assert_eq!(table.asked.len(), minute);
     }
+    // A second claim within a minute has it checked a minute after the first.
+    table.wait(20 * S);
+    table.submit(RoutingInbound::Discovered((7, 5)));
+    assert_eq!(table.machine.poll_timeout(), Some(Instant::from_secs(300)));
+    table.wait(40 * S);
+    assert_eq!(table.asked.len(), 5);
     // A client of its own accord, and who is banned, claims nothing.
     table.wait(60 * S);
     table.submit(RoutingInbound::Client((7, 3)));
     table.submit(RoutingInbound::Discovered((7, 3)));
     table.submit(RoutingInbound::Banned { node: (7, 4), duration: S });
     table.submit(RoutingInbound::Discovered((7, 4)));
-    assert_eq!(table.asked.len(), 4);
+    assert_eq!(table.asked.len(), 5);
 }
 
 #[test]
@@ -427,7 +433,7 @@ fn claims_and_contacts_together_cause_at_most_five_checks_a_second() {
         table.submit(RoutingInbound::Discovered((key, 300 + number)));
         table.wait(10 * MS);
     }
-    assert!(table.most_in_a_second() <= 5 && table.asked.len() > 60, "{}", table.asked.len());
+    assert!(table.most_in_a_second() <= 5 && table.asked.len() > 30, "{}", table.asked.len());
     assert!(table.asked.iter().any(|(_, initiator, _)| *initiator == Initiator::Probe));
     assert!(table.removed.is_empty());
 }
