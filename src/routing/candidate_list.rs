@@ -514,14 +514,13 @@ impl<F: Family> CandidateList<F> {
             self.set_stage(slot, Stage::Claimant);
         }
         self.chosen = self.chosen.filter(|chosen| *chosen != slot);
-        match due {
-            Some(due) => self.due.set(slot, due),
-            None => {
-                self.due.clear(slot);
-                if let Some(candidate) = self.candidates.get_mut(slot as usize) {
-                    candidate.holder_checked = Some(now);
-                }
-            }
+        if let Some(due) = due {
+            self.due.set(slot, due);
+            return;
+        }
+        self.due.clear(slot);
+        if let Some(candidate) = self.candidates.get_mut(slot as usize) {
+            candidate.holder_checked = Some(now);
         }
     }
 
