@@ -71,6 +71,8 @@ fn sees_all<M: MaintainsTable>() {
         "probe",
         "explore",
         "bootstrap",
+        "cut off, as told",
+        "reconnected",
     ] {
         assert!(all.get(what).is_some_and(|times| *times > 0), "{what}: {all:?}");
     }

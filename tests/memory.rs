@@ -306,10 +306,7 @@ fn a_table_under_fire_stays_within_its_bound() {
             let mut bytes = *random.key().as_bytes();
             // Many keys close to the local one, for buckets that are rarely reached.
             bytes[..near % 32].fill(0);
-            let offered = table.offer(Instant::ORIGIN, &Key256::new(bytes), None);
-            if let Offered::Admitted { evicted } = offered {
-                assert_eq!(evicted, None, "all of them live");
-            }
+            let _: Offered = table.offer(Instant::ORIGIN, &Key256::new(bytes), None);
         }
         assert!(table.len() <= 256 * config.bucket_size);
     });

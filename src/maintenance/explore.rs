@@ -170,7 +170,7 @@ impl<F: Family> Machine for Explore<F> {
         let mut call = CallContext::new(now, &mut self.requests, &mut self.inner_out);
         match event {
             Inbound::Add(node) => {
-                let _: Offered<F> = self.table.offer(now, &node, None);
+                let _: Offered = self.table.offer(now, &node, None);
                 self.schedule.table_changed(now, &self.table, &SpanContext::NONE);
             }
             Inbound::Remove(node) => {

@@ -60,6 +60,11 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         &mut self,
         call: &mut CallContext<'_, F, E>,
     ) {
+        let Self { operations, routing, .. } = self;
+        routing.called(call.now, |routing| {
+            let operations = earlier(operations.next_deadline(), call.requests.next_timeout());
+            earlier(routing.next_timeout(), operations)
+        });
         self.routing.start_schedules(call.now);
         let mut elapsed = self.routing.next_timeout().is_some_and(|at| at <= call.now);
         while let Some(effect) = self.operations.elapse(call) {
@@ -143,7 +148,8 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
     ) {
         let Self { operations, routing, query, .. } = self;
         let mut replaced = None;
-        operations.start_lookup(call, start, query, |start| replaced = routing.seed_lookup(start));
+        let now = call.now;
+        operations.start_lookup(call, start, query, |start| replaced = routing.seed_lookup(now, start));
         if let Some(id) = replaced {
             operations.stop_internal(call, id);
         }
@@ -250,12 +256,16 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         if is_new && !answer.closer.is_empty() {
             routing.serves_again(&pending.node);
         }
+        let watched = routing.is_watching(now).then(|| pending.node.clone());
         let newcomer = (is_new && routing.would_admit(&pending.node)).then(|| pending.node.clone());
         if let Some(context) = context {
             call.cause = Cause::event(id, context);
         }
         let cause = call.cause;
         let link = || operations.detached_context(&cause, id).unwrap_or(Context::NONE);
+        if let Some(node) = watched {
+            routing.heard(call, &node, link);
+        }
         if let Some(node) = newcomer {
             routing.offer_live(call, &node, round_trip, link);
         }
@@ -287,6 +297,7 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
             call.cause = Cause::event(operation, context);
         }
         let Some((_, link)) = operations.end_listening(call, listener, request, ending) else { return };
+        routing.heard(call, &node, || link.clone());
         let is_new = !routing.refresh(call.now, &node, round_trip) && routing.qualifies(&answer.closer);
         if is_new && !answer.closer.is_empty() {
             routing.serves_again(&node);
@@ -337,6 +348,7 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
             // A node that rejects a request is live.
             Failure::Rejected(_) => {
                 routing.refresh(call.now, &node, round_trip);
+                routing.heard(call, &node, link);
             }
             Failure::Failed | Failure::Unreachable => routing.report_failure(call, &node, link),
             // It was asked where others say that it is: this says nothing about it.

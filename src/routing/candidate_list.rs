@@ -11,6 +11,7 @@
 //!   next, and which gives way where there is no room, are random choices. So nobody can choose the moment at which a
 //!   place is free, and with n contacts to each check, a contact leads to a check with a probability of 1/n, whatever the
 //!   other contacts are. If a node's own group or key has taken its part of that share, one of these gives way.
+//! * A node **that was good once**, and is tried whether it [has come back](crate::routing#places-to-come-back-to), goes first.
 //! * A **claimant**, which has contacted this node and has the key of a node of the table, waits in a third share: at first
 //!   until that one is to be checked, then until it leaves.
 //!
@@ -83,6 +84,8 @@ pub(crate) enum Origin {
     Caller,
     /// The node itself, by its contact.
     Contact,
+    /// Nobody: it was good once, and is asked whether it still is.
+    Returning,
 }
 
 /// A candidate, with the span that its check links to.
@@ -212,6 +215,11 @@ impl<F: Family> CandidateList<F> {
         self.preferred.len() + self.named.len() + self.unsolicited.len() + self.claimants.len()
     }
 
+    /// Whether a candidate waits that goes first.
+    pub(super) fn has_preferred(&self) -> bool {
+        self.preferred.len() > 0
+    }
+
     pub(super) fn get(&self, slot: u32) -> Option<&Candidate<F>> {
         self.candidates.get(slot as usize)
     }
@@ -259,9 +267,14 @@ impl<F: Family> CandidateList<F> {
             self.named_again(slot, origin);
             return false;
         }
-        let stage = if origin == Origin::Contact { Stage::Unsolicited } else { Stage::Named };
+        let stage = match origin {
+            Origin::Contact => Stage::Unsolicited,
+            Origin::Returning => Stage::Preferred,
+            _ => Stage::Named,
+        };
         let has_room = match stage {
             Stage::Unsolicited => self.make_unsolicited_room(node),
+            Stage::Preferred => self.waiting() < self.shares.all,
             _ => self.make_named_room(&F::key(node), origin, true),
         };
         if has_room {
@@ -309,7 +322,8 @@ impl<F: Family> CandidateList<F> {
                     candidate.is_confirmed = true;
                 }
             }
-            (_, _, Origin::Contact) | (Stage::Claimant | Stage::Preferred | Stage::Checked, _, _) => {}
+            (_, _, Origin::Contact | Origin::Returning)
+            | (Stage::Claimant | Stage::Preferred | Stage::Checked, _, _) => {}
             // Strangers have named it: what counts is who else does.
             (Stage::Named, Origin::StrangersAnswer, Origin::Answer(_))
                 if self.share_of(origin) < self.shares.of_source =>
@@ -369,7 +383,7 @@ impl<F: Family> CandidateList<F> {
         match origin {
             Origin::Answer(source) => self.sources.get(&source).map_or(0, |count| *count as usize),
             Origin::StrangersAnswer => self.of_strangers as usize,
-            Origin::Caller | Origin::Contact => 0,
+            Origin::Caller | Origin::Contact | Origin::Returning => 0,
         }
     }
 
@@ -606,7 +620,7 @@ impl<F: Family> CandidateList<F> {
                         }
                     }
                     Origin::StrangersAnswer => self.of_strangers -= 1,
-                    Origin::Caller | Origin::Contact => {}
+                    Origin::Caller | Origin::Contact | Origin::Returning => {}
                 }
                 return;
             }
@@ -637,7 +651,7 @@ impl<F: Family> CandidateList<F> {
                 match candidate.origin {
                     Origin::Answer(source) => *self.sources.entry(source).or_insert(0) += 1,
                     Origin::StrangersAnswer => self.of_strangers += 1,
-                    Origin::Caller | Origin::Contact => {}
+                    Origin::Caller | Origin::Contact | Origin::Returning => {}
                 }
             }
             Stage::Preferred => self.preferred.set(slot, self.arrivals),

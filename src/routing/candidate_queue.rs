@@ -213,7 +213,8 @@ impl<F: Family> CandidateQueue<F> {
     /// Queues a candidate, unless it is queued or being checked already, is in backoff, or there is no room for it.
     pub(crate) fn offer(&mut self, now: Instant, node: &F::Node, link: &SpanContext, origin: Origin) {
         self.list.counts.offered += 1;
-        if origin != Origin::Contact && self.failures.keep_out(now, node) {
+        let may_be_kept_out = !matches!(origin, Origin::Contact | Origin::Returning);
+        if may_be_kept_out && self.failures.keep_out(now, node) {
             self.list.counts.backed_off += 1;
         } else {
             self.list.offer(node, link, origin);
@@ -233,15 +234,23 @@ impl<F: Family> CandidateQueue<F> {
         if is_unsolicited { Origin::StrangersAnswer } else { Origin::Answer(answerer) }
     }
 
-    /// Begins checks, as many as may be in flight. `judge` says whether a candidate is still to be checked.
+    /// Whether the check of a candidate that goes first would begin now.
+    pub(crate) fn can_begin(&self) -> bool {
+        self.checks.has_slot() && !self.list.has_preferred()
+    }
+
+    /// Begins checks, at most `most`, and as many as may be in flight. `judge` says whether a candidate is still to be
+    /// checked.
     pub(crate) fn advance<E: EmitsRequests<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
+        mut most: usize,
         mut judge: impl FnMut(&Candidate<F>) -> Verdict,
     ) {
         self.unsolicited.is_refused = false;
         let mut named_refused = false;
-        while self.checks.has_slot()
+        while most > 0
+            && self.checks.has_slot()
             && let Some(slot) = self.next_candidate(call.now, named_refused)
             && let Some(candidate) = self.list.get(slot)
         {
@@ -261,6 +270,7 @@ impl<F: Family> CandidateQueue<F> {
                     }
                     self.unsolicited.in_flight += usize::from(candidate.is_unsolicited());
                     self.list.begin(slot);
+                    most -= 1;
                 }
                 Verdict::Claims => self.list.park(slot, call.now, None),
                 Verdict::Later(at) => {

@@ -24,14 +24,34 @@ impl<F: Family> Routing<F> {
     /// claimant's turn, the check of the node that holds its key is due instead, [`CLAIM_INTERVAL`] after that was last
     /// heard from.
     pub(crate) fn advance_checks<E: EmitsRouting<F>>(&mut self, call: &mut CallContext<'_, F, E>) {
+        if self.connectivity.is_cut_off() {
+            return self.test(call);
+        }
         if let Some(probe) = &mut self.probe {
             probe.advance(call);
         }
+        self.advance_include(call, usize::MAX);
+        // Remembered nodes are tried when no other candidate goes first.
+        if self.next_try().is_some_and(|at| at <= call.now) && self.offer_remembered(call.now) {
+            self.advance_include(call, usize::MAX);
+        }
+    }
+
+    /// Begins checks of candidates, at most `most`.
+    pub(super) fn advance_include<E: EmitsRouting<F>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        most: usize,
+    ) {
         let Some(include) = &mut self.include else { return };
         let (table, clients, probe) = (&self.table, &self.clients, &mut self.probe);
         let (now, mut is_claimed) = (call.now, false);
-        include.advance(call, |candidate| {
+        include.advance(call, most, |candidate| {
             let node = &candidate.node;
+            if candidate.origin() == Origin::Returning {
+                // It is asked whether it still is what it was, even if there is no room for it.
+                return if table.accepts(node) { Verdict::Check } else { Verdict::Unwanted };
+            }
             if clients.contains(node) {
                 return Verdict::Unwanted;
             }
@@ -96,25 +116,35 @@ impl<F: Family> Routing<F> {
     ) -> Context {
         let Some(check) = call.check(id) else { return Context::NONE };
         if check.initiator == Initiator::Include {
-            let ended =
-                self.include.as_mut().and_then(|part| part.end(call, check.slot, id, ending, names_nodes));
+            // Where nearly nobody is, a node may have nobody to name.
+            let passed = names_nodes || (ending.is_answer() && self.is_small());
+            let ended = self.include.as_mut().and_then(|part| part.end(call, check.slot, id, ending, passed));
             let Some(EndedCheck { candidate: Candidate { node, link, .. }, request, .. }) = ended else {
                 return Context::NONE;
             };
             let context = context::continued(cause, &link);
+            if ending.is_answer() {
+                self.heard(call, &node, || context.clone());
+            }
             if names_nodes {
+                self.serves_again(&node);
+            }
+            if passed {
                 let round_trip = call.round_trip(&request);
                 self.offer_live(call, &node, round_trip, || context.clone());
             }
             return context;
         }
         let ended = self.probe.as_mut().and_then(|part| part.end(call, check.slot, id, ending));
-        let Some(Probed { node, round_trip, link, sent, .. }) = ended else { return Context::NONE };
+        let Some(Probed { node, round_trip, link, silent, since, sent_at, .. }) = ended else {
+            return Context::NONE;
+        };
         let context = context::continued(cause, &link);
         if ending.is_answer() {
+            self.heard(call, &node, || context.clone());
             self.offer_live(call, &node, round_trip, || context.clone());
-        } else if sent {
-            self.count_failure(call, &node, || context.clone());
+        } else if silent {
+            self.was_silent(call, &node, (since, sent_at), &context);
         }
         context
     }

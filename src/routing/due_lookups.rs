@@ -20,7 +20,7 @@ use opentelemetry::trace::SpanContext;
 impl<F: Family> Routing<F> {
     /// Adds the closest nodes of the table to the seeds of a caller's lookup. If it is a bootstrap, returns the
     /// automatic bootstrap that it replaces.
-    pub(crate) fn seed_lookup(&mut self, start: &mut Start<F>) -> Option<OperationId> {
+    pub(crate) fn seed_lookup(&mut self, now: Instant, start: &mut Start<F>) -> Option<OperationId> {
         // Twice the number that the lookup searches for: some may be dead, and the live ones may know no
         // other node.
         let wanted = 2 * self.k.max(start.num_results.unwrap_or(0));
@@ -32,7 +32,7 @@ impl<F: Family> Routing<F> {
         if !start.is_bootstrap(self.table.local()) {
             return None;
         }
-        self.bootstrap_started(&mut start.seeds, given)
+        self.bootstrap_started(now, &mut start.seeds, given)
     }
 
     /// The caller starts a bootstrap. The first `given` of these seeds are the caller's; they are remembered.
@@ -40,6 +40,7 @@ impl<F: Family> Routing<F> {
     /// added to `seeds`.
     pub(crate) fn bootstrap_started(
         &mut self,
+        now: Instant,
         seeds: &mut Vec<F::Node>,
         given: usize,
     ) -> Option<OperationId> {
@@ -47,16 +48,16 @@ impl<F: Family> Routing<F> {
         bootstrap.began();
         let replaced = bootstrap.automatic.take();
         if replaced.is_some() {
-            seeds.extend_from_slice(&bootstrap.seeds);
+            seeds.extend(bootstrap.remembered.to_ask(now, self.table.len()).cloned());
         }
-        bootstrap.remember(seeds.get(..given).unwrap_or_default());
+        bootstrap.remembered.remember(seeds.get(..given).unwrap_or_default(), &self.table);
         replaced
     }
 
     /// Remembers nodes to bootstrap from.
-    pub(crate) fn remember_seeds(&mut self, seeds: &[F::Node]) {
+    pub(crate) fn remember_seeds(&mut self, now: Instant, seeds: &[F::Node]) {
         if let Some(bootstrap) = &mut self.bootstrap {
-            bootstrap.remember(seeds);
+            bootstrap.remember(now, seeds, &self.table);
         }
     }
 
@@ -65,7 +66,7 @@ impl<F: Family> Routing<F> {
     pub(super) fn link_due_bootstrap(&mut self, now: Instant, context: &Context) {
         if let Some(bootstrap) = &mut self.bootstrap
             && !bootstrap.link.is_valid()
-            && bootstrap.next_timeout(self.table.len()).is_some_and(|at| at <= now)
+            && bootstrap.next_timeout(self.table.len(), self.table.verified()).is_some_and(|at| at <= now)
         {
             bootstrap.link = context::source(context).clone();
         }
@@ -74,20 +75,26 @@ impl<F: Family> Routing<F> {
     /// The lookup that is due now, if one is: a bootstrap first, then the refresh of a bucket. The caller must
     /// begin it and report by [`lookup_began`](Self::lookup_began).
     pub(crate) fn due_lookup(&mut self, now: Instant) -> Option<DueLookup<F>> {
+        if self.connectivity.is_cut_off() {
+            return None;
+        }
         if let Some(due) = self.due_bootstrap(now) {
             return Some(due);
+        }
+        if !self.connectivity.may_explore() {
+            return None;
         }
         self.explore.as_mut()?.due_lookup(now, &self.table, self.k)
     }
 
     fn due_bootstrap(&mut self, now: Instant) -> Option<DueLookup<F>> {
         let bootstrap = self.bootstrap.as_mut()?;
-        bootstrap.next_timeout(self.table.len()).filter(|at| *at <= now)?;
+        bootstrap.next_timeout(self.table.len(), self.table.verified()).filter(|at| *at <= now)?;
         let known = self.table.iter().map(|entry| entry.node().clone());
         Some(DueLookup {
             initiator: Initiator::Bootstrap,
             target: self.table.local_node().target.clone(),
-            seeds: known.chain(bootstrap.seeds.iter().cloned()).collect(),
+            seeds: known.chain(bootstrap.remembered.to_ask(now, self.table.len()).cloned()).collect(),
             timeout: bootstrap.config.timeout,
             link: core::mem::replace(&mut bootstrap.link, SpanContext::NONE),
         })
@@ -111,7 +118,7 @@ impl<F: Family> Routing<F> {
                 bootstrap.began();
                 self.bootstraps += 1;
             } else {
-                bootstrap.not_before = Instant::FAR_FUTURE;
+                bootstrap.stop();
             }
         }
     }
@@ -129,8 +136,7 @@ impl<F: Family> Routing<F> {
             return;
         }
         if let Some(bootstrap) = &mut self.bootstrap {
-            bootstrap.running = bootstrap.running.saturating_sub(1);
-            bootstrap.not_before = call.now + bootstrap.config.retry_interval;
+            bootstrap.ended(call.now);
             if ended.initiator == Initiator::Bootstrap {
                 bootstrap.automatic = None;
             }

@@ -43,7 +43,9 @@ pub enum RoutingInbound<F: Family> {
     /// whose seeds are remembered too.
     Seeds(Vec<F::Node>),
     /// The snapshot of an earlier run: see [`Coordinator::snapshot`](crate::Coordinator::snapshot). The nodes
-    /// enter the table as far as its limits allow, are probed at once, and are remembered as seeds.
+    /// enter the table as far as its limits allow, and are probed at once. Those for which there is no room, or that do
+    /// not answer, are remembered as places to come back to. A table of nodes none of which has answered yet counts as
+    /// [nearly empty](crate::BootstrapConfig::min_nodes).
     Restore(Vec<SavedNode<F>>),
     /// A node serves others, as it said itself: it is no client any more. It is checked, like one that was
     /// discovered, before it enters the table.
@@ -71,6 +73,13 @@ pub enum RoutingInbound<F: Family> {
     /// Operations that live go on, and ask neither the old id nor the new one. Addresses and records of this node are the driver's
     /// alone: when they change, the engine need not know.
     Identity(F::Target),
+    /// The link of this node is down, or so it will be at any moment: nothing gets through. Until it is up again, nothing
+    /// begins by itself, and nobody leaves the table for being silent. Operations go on as long as they can. It is taken
+    /// for up, too, when nodes are [heard from](crate::routing#own-connectivity).
+    LinkDown,
+    /// The link of this node is up again, or another one has taken its place, or the machine wakes from a sleep: the nodes
+    /// of the table are checked, the nearest first.
+    LinkUp,
 }
 
 /// What a machine reports about its routing table. Each is a side effect: it has a link to its origin, and no
@@ -93,6 +102,16 @@ pub enum RoutingOutbound<F: Family> {
     },
     /// What is known of a node of the table has [changed](crate::Family::update): its addresses, for example.
     Updated(F::Node),
+    /// This node is [cut off](crate::routing#own-connectivity): nothing gets through to it.
+    CutOff {
+        /// The driver said so; otherwise, it was inferred.
+        told: bool,
+    },
+    /// This node is cut off no longer.
+    Reconnected {
+        /// How long it was.
+        lasted: Duration,
+    },
 }
 
 /// A bootstrap ended: one that the caller started (its [`Finish`](crate::Finish) is emitted as well), or an

@@ -22,7 +22,7 @@ impl<F: Family> Routing<F> {
             return;
         }
         if let Some(bootstrap) = &mut self.bootstrap {
-            bootstrap.told(node, ToldBy::Itself);
+            bootstrap.remembered.told(node, ToldBy::Itself);
         }
         if let Some(include) = &mut self.include {
             include.told_by_itself(node);
@@ -117,7 +117,7 @@ impl<F: Family> Routing<F> {
         context: impl FnOnce() -> Context,
     ) {
         if let Some(bootstrap) = &mut self.bootstrap {
-            bootstrap.seeds.retain(|seed| seed != node);
+            bootstrap.remembered.forget(node);
         }
         self.remove(call, node, context);
     }
@@ -131,6 +131,9 @@ impl<F: Family> Routing<F> {
     ) {
         for node in self.table.set_family(family) {
             self.remove(call, &node, || context::detached(context));
+        }
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.remembered.retain_accepted(&self.table);
         }
     }
 
@@ -156,6 +159,7 @@ impl<F: Family> Routing<F> {
             self.removed(call, node, link.clone());
         }
         if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.remembered.retain_accepted(&self.table);
             bootstrap.make_due(context::source(context));
         }
         if let Some(explore) = &mut self.explore {

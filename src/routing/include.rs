@@ -114,7 +114,7 @@ impl<F: Family> CheckList<F, Outbound<F>> for CandidateQueue<F> {
     }
 
     fn advance(&mut self, call: &mut CallContext<'_, F, Outbound<F>>) {
-        Self::advance(self, call, |_| Verdict::Check);
+        Self::advance(self, call, usize::MAX, |_| Verdict::Check);
     }
 
     fn check_slow(&mut self, call: &mut CallContext<'_, F, Outbound<F>>, request: RequestId) {

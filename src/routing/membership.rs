@@ -11,6 +11,7 @@ use crate::routing::table::{Offered, SavedNode, TableEntry};
 use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
+use opentelemetry::trace::SpanContext;
 
 /// Where candidates are not checked, and the rate of what others cause is not limited, whoever claims the key of another
 /// node causes no check of that one if it was heard from within this time.
@@ -35,10 +36,12 @@ impl<F: Family> Routing<F> {
         if let Some(include) = &mut self.include {
             include.forget_failures(node);
         }
-        if let Offered::Admitted { evicted } = self.table.offer(call.now, node, round_trip) {
+        self.returned(call.now, node);
+        if self.table.offer(call.now, node, round_trip) == Offered::Admitted {
             let context = context();
-            if let Some(evicted) = evicted {
-                self.removed(call, evicted, context.clone());
+            if let Some(bootstrap) = &mut self.bootstrap {
+                bootstrap.grew();
+                bootstrap.remembered.moved(node, true);
             }
             if let Some(probe) = &mut self.probe {
                 probe.add(call, node);
@@ -64,19 +67,43 @@ impl<F: Family> Routing<F> {
         self.table.would_admit(node) && !self.clients.contains(node)
     }
 
-    /// Whether a node that gave this answer may enter the table: the answer names a node, or include is off.
+    /// A node is live that is not in the table: if it was lost, those that were lost with it are tried at once.
+    fn returned(&mut self, now: Instant, node: &F::Node) {
+        let Some(bootstrap) = &mut self.bootstrap else { return };
+        let Some(returned) = bootstrap.remembered.returned(now, node) else { return };
+        if let Some(include) = &mut self.include {
+            for other in &returned.others {
+                include.offer(now, other, &SpanContext::NONE, Origin::Returning);
+            }
+        }
+        if returned.is_healing {
+            bootstrap.make_due(&SpanContext::NONE);
+        }
+    }
+
+    /// Whether a node that gave this answer may enter the table: the answer names a node, or include is off, or there may
+    /// be nobody to name.
     pub(crate) fn qualifies(&self, closer: &[F::Node]) -> bool {
-        self.include.is_none() || !closer.is_empty()
+        self.include.is_none() || !closer.is_empty() || self.is_small()
+    }
+
+    /// Whether the table holds so few nodes that the network may be as small.
+    pub(super) const fn is_small(&self) -> bool {
+        self.table.len() < self.k
     }
 
     /// A node failed to answer: its probe is due now, and its result decides. If probing is off, this counts
-    /// as a failure at once, unless it was asked where the table does not know it to be.
+    /// as a failure at once, unless it was asked where the table does not know it to be. While this node is cut off, it
+    /// says nothing.
     pub(crate) fn report_failure<E: EmitsRouting<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
         node: &F::Node,
         context: impl FnOnce() -> Context,
     ) {
+        if self.connectivity.is_cut_off() {
+            return; // all are checked when it is cut off no longer
+        }
         if let Some(probe) = &mut self.probe {
             probe.expedite(call.now, node, context::source(&context()));
         } else if self.was_asked_where_it_is(node) {
@@ -84,17 +111,15 @@ impl<F: Family> Routing<F> {
         }
     }
 
-    /// Counts a failure of a node, which may remove it.
+    /// Counts a failure of a node, which may remove it. While this node is cut off, it says nothing.
     pub(crate) fn count_failure<E: EmitsRouting<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
         node: &F::Node,
         context: impl FnOnce() -> Context,
     ) {
-        if self.table.record_failure(node) {
-            let context = context();
-            self.removed(call, node.clone(), context.clone());
-            self.size_changed(call, &context);
+        if !self.connectivity.is_cut_off() && self.table.count_failure(node) == Some(0) {
+            self.leave_silent(call, node, &context());
         }
     }
 
@@ -122,6 +147,9 @@ impl<F: Family> Routing<F> {
         if let Some(probe) = &mut self.probe {
             probe.remove(call, &node);
         }
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.remembered.moved(&node, false);
+        }
         if let Some(include) = &mut self.include {
             include.key_freed(&F::key(&node));
         }
@@ -134,14 +162,14 @@ impl<F: Family> Routing<F> {
         call: &mut CallContext<'_, F, E>,
         context: &Context,
     ) {
-        let nodes = self.table.len();
+        let (nodes, verified) = (self.table.len(), self.table.verified());
         if let Some(explore) = &mut self.explore {
             explore.table_changed(call.now, &self.table, context::source(context));
         }
         if let Some(bootstrap) = &mut self.bootstrap
-            && bootstrap.size_changed(nodes, context::source(context))
+            && bootstrap.size_changed(nodes, verified, context::source(context))
         {
-            call.emit_detached(RoutingOutbound::NearEmpty { nodes }, context.clone());
+            call.emit_detached(RoutingOutbound::NearEmpty { nodes: verified }, context.clone());
         }
     }
 
@@ -228,14 +256,15 @@ impl<F: Family> Routing<F> {
     pub(crate) fn snapshot(&self, now: Instant) -> Vec<SavedNode<F>> {
         let save = |entry: &TableEntry<F>| SavedNode {
             node: entry.node().clone(),
-            age: now - entry.last_seen(),
+            age: entry.age(now),
             round_trip: entry.round_trip(),
         };
-        self.table.iter().map(save).collect()
+        let lost = self.bootstrap.iter().flat_map(|bootstrap| bootstrap.remembered.lost(now));
+        let lost = lost.map(|(node, age)| SavedNode { node: node.clone(), age, round_trip: None });
+        self.table.iter().map(save).chain(lost).collect()
     }
 
-    /// Restores a snapshot: its nodes are remembered as seeds, enter the table as far as there is room, and are
-    /// probed at once.
+    /// Restores a snapshot: its nodes enter the table as far as there is room, and are probed at once.
     pub(crate) fn restore<E: EmitsRouting<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
@@ -243,8 +272,7 @@ impl<F: Family> Routing<F> {
         context: &Context,
     ) {
         if let Some(bootstrap) = &mut self.bootstrap {
-            let nodes: Vec<_> = saved.iter().map(|saved| saved.node.clone()).collect();
-            bootstrap.remember(&nodes);
+            bootstrap.hurry(call.now);
         }
         for SavedNode { mut node, age, round_trip } in saved {
             if F::NODES_CHANGE
@@ -256,10 +284,17 @@ impl<F: Family> Routing<F> {
                 node = merged;
             }
             if !self.table.would_admit(&node) {
+                if self.table.accepts(&node)
+                    && self.table.get(&node).is_none()
+                    && !call.requests.is_banned(call.now, &node)
+                    && let Some(bootstrap) = &mut self.bootstrap
+                {
+                    bootstrap.remembered.lose(call.now, &node, Duration::ZERO, age);
+                }
                 continue;
             }
             self.offer_live(call, &node, round_trip, || context::detached(context));
-            self.table.backdate(&node, age);
+            self.table.mark_restored(&node, age);
             if let Some(probe) = &mut self.probe {
                 probe.expedite(call.now, &node, context::source(context));
             }

@@ -7,8 +7,8 @@
 //! | the same, and another node of the table has its key | the node of the table is checked, at the same bounded rate, 10 s after it was last heard from, and once a minute; it leaves only if its checks fail, and then the claimant is checked at once |
 //! | the check of a candidate is past its [soft limit](crate::NetworkConfig::soft_timeout) | the next candidate is checked; until the deadline an answer counts in full |
 //! | it has no answer | it is checked once more, if two have named it, or if nobody has but there is room |
-//! | a candidate passes its check | it is offered to the table; if its bucket is full, it replaces the node there with the most failed probes, if one has failed any |
-//! | a node answers a request of this machine, and its answer names a node or it is a seed of a bootstrap | it is offered to the table |
+//! | a candidate passes its check | it is offered to the table. A full bucket keeps its nodes: one that has failed holds its place until it has failed [as often as removes it](crate::TableConfig::max_failures) |
+//! | a node answers a request of this machine, and its answer names a node, or it is a seed of a bootstrap, or the table holds fewer nodes than a lookup searches for: there may be nobody to name | it is offered to the table |
 //! | a node of the table answers a request of this machine | its entry is refreshed, and its [probe](crate::Probe) postponed |
 //! | a request times out, fails, or [could not be sent](crate::Failure::Unreachable) | nothing is removed: the node's probe is due now, and its result decides |
 //! | [nobody accepts](crate::Failure::ConnectionRefused) where the node is said to be | counts as a failed probe at once |
@@ -17,8 +17,10 @@
 //! | the driver [bans](crate::RoutingInbound::Banned) a node | the same; it is neither asked nor admitted until the time has passed |
 //! | the node is a [client](crate::RoutingInbound::Client) | it leaves the table, and is not admitted until it is reported as a [server](crate::RoutingInbound::Server) or answers a request of an operation by naming a node |
 //! | a request is cancelled because its operation ended | nothing |
-//! | [`TableConfig::max_failures`](crate::TableConfig::max_failures) probes in a row fail | the node is removed |
-//! | fewer than [`BootstrapConfig::min_nodes`](crate::BootstrapConfig::min_nodes) nodes are left | a [`NearEmpty`](crate::RoutingOutbound::NearEmpty) notice, and an automatic bootstrap from the remembered seeds, unless a bootstrap is running |
+//! | a node is heard from while its probe is in flight | whatever becomes of the probe, it has not failed |
+//! | [`TableConfig::max_failures`](crate::TableConfig::max_failures) probes in a row fail (of a restored node that was not heard from since: two at most), and others answer meanwhile | the node is removed, and [remembered](#places-to-come-back-to) |
+//! | so many fail, and hardly anybody answers | [this node is cut off](#own-connectivity), and nobody is removed |
+//! | fewer than [`BootstrapConfig::min_nodes`](crate::BootstrapConfig::min_nodes) nodes are left | a [`NearEmpty`](crate::RoutingOutbound::NearEmpty) notice, and an automatic bootstrap from the remembered nodes, unless a bootstrap is running; again, ever more rarely, as long as that brings no node |
 //! | the caller starts a bootstrap while an automatic one is running | it replaces the automatic one, whose requests are cancelled without a notice, and begins from its seeds too |
 //! | a bootstrap ends | a [`Bootstrapped`](crate::RoutingOutbound::Bootstrapped) notice; explore refreshes the buckets farther away than the closest neighbour, where [somebody can be](#where-somebody-can-be) |
 //! | time passes | explore refreshes buckets and looks up the own key, as [`ExploreConfig`](crate::ExploreConfig) says |
@@ -43,15 +45,15 @@
 //! # A node at rest
 //!
 //! What the maintenance costs a node of a network of 10,000 that nobody uses and that changes nowhere, with a table of some
-//! 190 nodes (`kad-simulate --weather T15`, means of 20 seeds):
+//! 190 nodes (`kad-simulate --weather T15`, means of two seeds):
 //!
 //! | profile | requests an hour | wake-ups an hour | a dead node leaves the table after | own key looked up each |
 //! | --- | --- | --- | --- | --- |
-//! | [`Config::default`](crate::Config) | 897 | 704 | at most 15.5 min | 1 h |
-//! | [`Config::quiet`](crate::Config::quiet) | 59 | 21 | at most 4 h | 6 h |
+//! | [`Config::default`](crate::Config) | 876 | 708 | at most 15.5 min | 1 h |
+//! | [`Config::quiet`](crate::Config::quiet) | 65 | 33 | at most 4 h | 6 h |
 //!
 //! Four fifths of the requests are probes. A lookup that asks a dead node has it probed at once, and then it leaves after
-//! three checks, half a minute. Nodes that answer a lookup are not probed for another interval: a node that is used sends
+//! four checks, half a minute. Nodes that answer a lookup are not probed for another interval: a node that is used sends
 //! fewer probes.
 //!
 //! # Identity
@@ -70,6 +72,42 @@
 //! that nobody else has named a bounded rate: nobody can make this node send more requests than that by claims. Where
 //! [include](crate::RoutingConfig::include) is off, a holder is checked at once, unless it was heard from within a minute. The
 //! [guide](crate::guide::bring_your_own_wire) has the table of all cases.
+//!
+//! # Own connectivity
+//!
+//! A node that nothing gets through to must not take all others for dead. The driver tells it by
+//! [`LinkDown`](crate::RoutingInbound::LinkDown) and [`LinkUp`](crate::RoutingInbound::LinkUp), if it can, also before the
+//! machine sleeps and after it; else it is inferred, as far as the table is [probed](crate::RoutingConfig::probe). A
+//! [`CutOff`](crate::RoutingOutbound::CutOff) and a [`Reconnected`](crate::RoutingOutbound::Reconnected) notice say so.
+//!
+//! * A node of the table leaves for its silence only if others have answered since its last check but one: three, of
+//!   different groups, or all that the table knows to be live. If they have not, it stays, its checks back off, and up to
+//!   eight others, those heard from last, are checked first.
+//! * Each node of the table that falls silent adds one to a sum, each group that answers takes 16 away, but not again within
+//!   two minutes; three groups that answer within 15 s take all away. At 8, eight nodes are checked at once; at 16, or at
+//!   the size of the table if nobody at all answers, this node is cut off. One node of 32 may go on answering, as a neighbour in the
+//!   local network does; with more, this node cannot tell an outage from a death of all others, and takes it for that: they
+//!   leave, and are remembered. Only nodes count that have been heard from since they entered the table, so the silence of
+//!   seeds and restored nodes is no evidence.
+//! * While it is cut off, nobody leaves for silence, no failure counts, and nothing begins by itself but a test of one node
+//!   at a time: after 5 s, then after an eighth of the time that has passed, at most 75 s; some 80 in the first hour. If the
+//!   driver said it, nothing is tested. Operations of the caller go on.
+//! * It is over when somebody is heard from: by an answer, or a report of the driver's. If anybody had answered within two
+//!   minutes before, two others must be. Then all nodes of the table that were not heard from within a minute are probed, the
+//!   nearest first, at most 20 a second, and failures of before are forgotten. For half an hour after it, four times as many must
+//!   fall silent, as it may have been a mistake: nearly all may have died at once.
+//! * After a jump of time (a call that is later than [`poll_timeout`](crate::Machine::poll_timeout) by more than a minute),
+//!   no refresh begins until somebody was heard from: the link often comes back later than the machine.
+//!
+//! # Places to come back to
+//!
+//! Remembered are the [seeds](crate::RoutingInbound::Seeds), and the nodes that have left the table for their silence, at
+//! most [so many](crate::BootstrapConfig::max_lost), those first that had been in it for longest, and eight of a group at
+//! most. One of those that are not in the table is tried each
+//! [minute](crate::BootstrapConfig::return_interval) in turn; ever more rarely when each has been, down to one in 16 min. If
+//! one comes back,
+//! those that were lost within ten minutes of it are tried at once; if three come back, a bootstrap is due: so a network that
+//! was split grows together again. Lost nodes are part of the [snapshot](crate::Coordinator::snapshot).
 //!
 //! # How it is built
 //!
@@ -93,6 +131,8 @@
 //! | `due_lookups.rs` | the lookups that maintenance starts: bootstraps and refreshes |
 //! | `bootstrap_schedule.rs`, `explore_schedule.rs` | when these are due |
 //! | `client_list.rs` | nodes known not to serve others |
+//! | `connectivity.rs`, `cut_off.rs` | whether this node is cut off; what follows from that |
+//! | `remembered.rs` | places to come back to |
 //! | `config.rs`, `events.rs` | configuration; events in and out |
 
 pub(crate) mod bootstrap_schedule;
@@ -101,6 +141,8 @@ pub(crate) mod candidate_queue;
 mod checks;
 mod client_list;
 pub(crate) mod config;
+mod connectivity;
+mod cut_off;
 mod due_lookups;
 pub(crate) mod events;
 pub(crate) mod explore_schedule;
@@ -111,6 +153,7 @@ mod liveness_check;
 mod membership;
 pub mod probe;
 pub(crate) mod probe_list;
+mod remembered;
 pub mod table;
 pub(crate) mod table_view;
 #[cfg(test)]
@@ -123,6 +166,7 @@ use crate::routing::bootstrap_schedule::BootstrapSchedule;
 use crate::routing::candidate_queue::CandidateQueue;
 use crate::routing::client_list::ClientList;
 use crate::routing::config::{RoutingConfig, RoutingCounts};
+use crate::routing::connectivity::Connectivity;
 use crate::routing::events::{EmitsRouting, RoutingInbound};
 use crate::routing::explore_schedule::ExploreSchedule;
 use crate::routing::probe_list::ProbeList;
@@ -131,6 +175,10 @@ use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::secret::Seeds;
 use crate::vocabulary::time::{Instant, earlier};
+use core::time::Duration;
+
+/// A machine that is called more often than this has not slept.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The routing table and the parts that maintain it; a part that is off is `None`, and takes only a pointer.
 #[derive(Clone, Debug)]
@@ -141,6 +189,9 @@ pub(crate) struct Routing<F: Family> {
     probe: Option<Box<ProbeList<F>>>,
     explore: Option<Box<ExploreSchedule>>,
     clients: ClientList<F>,
+    connectivity: Connectivity,
+    /// When the machine was last called.
+    last_call: Instant,
     /// Nodes of one answer that are read.
     max_closer_nodes: usize,
     /// How many nodes a lookup searches for.
@@ -159,12 +210,17 @@ impl<F: Family> Routing<F> {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         let (local, hash) = (&table.local_node().target, seeds.hash);
+        let has_tries = config.include.is_some();
         let mut probe = config.probe.map(|probe| ProbeList::new(local.clone(), &probe, hash)).transpose()?;
         if let Some(probe) = &mut probe {
             table.iter().for_each(|entry| probe.insert(entry.node(), entry.last_seen()));
         }
         Ok(Self {
-            bootstrap: config.bootstrap.map(BootstrapSchedule::new).transpose()?.map(Box::new),
+            bootstrap: config
+                .bootstrap
+                .map(|bootstrap| BootstrapSchedule::new(bootstrap, has_tries, seeds.choices))
+                .transpose()?
+                .map(Box::new),
             include: config
                 .include
                 .map(|include| CandidateQueue::new(local.clone(), &include, seeds))
@@ -178,6 +234,8 @@ impl<F: Family> Routing<F> {
                 .transpose()?
                 .map(Box::new),
             clients: ClientList::new(config.max_clients, hash),
+            connectivity: Connectivity::new(),
+            last_call: Instant::ORIGIN,
             max_closer_nodes,
             k,
             bootstraps: 0,
@@ -189,6 +247,16 @@ impl<F: Family> Routing<F> {
         if let Some(explore) = &mut self.explore {
             explore.start(now, &self.table);
         }
+    }
+
+    /// To be called at the beginning of each call, before anything is done that was due.
+    #[inline]
+    pub(crate) fn called(&mut self, now: Instant, due: impl FnOnce(&Self) -> Option<Instant>) {
+        if now - self.last_call > QUIET {
+            let due = due(self);
+            self.connectivity.called(now, due);
+        }
+        self.last_call = now;
     }
 
     /// Handles what the driver reports about nodes.
@@ -203,6 +271,7 @@ impl<F: Family> Routing<F> {
                 if let Some(round_trip) = round_trip {
                     call.requests.observe(round_trip, &node);
                 }
+                self.heard(call, &node, || context::detached(context));
                 self.told_by_itself(call, &node, || context::detached(context));
                 self.offer_live(call, &node, round_trip, || context::detached(context));
             }
@@ -210,11 +279,13 @@ impl<F: Family> Routing<F> {
                 self.report_failure(call, &node, || context::detached(context));
             }
             RoutingInbound::Discovered(node) => {
+                self.heard(call, &node, || context::detached(context));
                 self.told_by_itself(call, &node, || context::detached(context));
                 self.discovered(call.now, &node, || context::detached(context));
             }
             RoutingInbound::Client(node) => self.mark_client(call, node, context),
             RoutingInbound::Server(node) => {
+                self.heard(call, &node, || context::detached(context));
                 self.serves_again(&node);
                 self.told_by_itself(call, &node, || context::detached(context));
                 self.discovered(call.now, &node, || context::detached(context));
@@ -226,17 +297,24 @@ impl<F: Family> Routing<F> {
             }
             RoutingInbound::Family(family) => self.change_family(call, family, context),
             RoutingInbound::Identity(target) => self.change_identity(call, target, context),
-            RoutingInbound::Seeds(seeds) => self.remember_seeds(&seeds),
+            RoutingInbound::LinkDown => self.lose(call, context),
+            RoutingInbound::LinkUp => self.regain(call, &context::detached(context)),
+            RoutingInbound::Seeds(seeds) => self.remember_seeds(call.now, &seeds),
             RoutingInbound::Restore(saved) => self.restore(call, saved, context),
         }
         self.link_due_bootstrap(call.now, context);
     }
 
-    /// When the next bootstrap, refresh, probe or check of a candidate is due.
+    /// When the next bootstrap, refresh, try, probe or check of a candidate is due.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let nodes = self.table.len();
-        let bootstrap = self.bootstrap.as_ref().and_then(|part| part.next_timeout(nodes));
-        let explore = self.explore.as_ref().and_then(|part| part.next_timeout());
+        if self.connectivity.is_cut_off() {
+            return self.next_test();
+        }
+        let (nodes, verified) = (self.table.len(), self.table.verified());
+        let bootstrap = self.bootstrap.as_ref().and_then(|part| part.next_timeout(nodes, verified));
+        let bootstrap = earlier(bootstrap, self.next_try());
+        let explore = self.explore.as_ref().filter(|_| self.connectivity.may_explore());
+        let explore = explore.and_then(|part| part.next_timeout());
         let probe = self.probe.as_ref().and_then(|part| part.next_timeout());
         let include = self.include.as_ref().and_then(|part| part.next_timeout());
         earlier(earlier(bootstrap, include), earlier(explore, probe))
@@ -259,7 +337,9 @@ impl<F: Family> Routing<F> {
     /// Visits all nodes that the table and its maintenance hold.
     pub(crate) fn visit_nodes(&self, visit: &mut dyn FnMut(&F::Node)) {
         self.table.iter().map(TableEntry::node).for_each(&mut *visit);
-        self.bootstrap.iter().flat_map(|part| &part.seeds).for_each(&mut *visit);
+        if let Some(bootstrap) = &self.bootstrap {
+            bootstrap.remembered.visit_nodes(visit);
+        }
         self.clients.visit_nodes(visit);
         if let Some(include) = &self.include {
             include.visit_nodes(visit);

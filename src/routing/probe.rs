@@ -118,11 +118,12 @@ impl<F: Family> CheckList<F, Outbound<F>> for ProbeList<F> {
         cause: Option<&Context>,
     ) {
         let Some(check) = call.check(request) else { return };
-        let Some(probed) = self.end(call, check.slot, request, ending).filter(|probed| probed.sent) else {
-            return;
-        };
-        let Probed { node, elapsed: round_trip, link, .. } = probed;
+        let Some(probed) = self.end(call, check.slot, request, ending) else { return };
+        let Probed { node, elapsed: round_trip, link, silent, .. } = probed;
         let passed = ending.is_answer();
+        if !passed && !silent {
+            return;
+        }
         let event = if passed { Outbound::Passed { node, round_trip } } else { Outbound::Missed(node) };
         call.emit_detached(event, context::continued(cause, &link));
     }

@@ -28,7 +28,8 @@ use std::collections::HashMap;
 pub struct ProbeConfig {
     /// The time from when a node was last known to be live to its check. Longer than zero. Default: 15 min.
     pub interval: Duration,
-    /// The time from a failed check to the next one. Longer than zero. Default: 10 s.
+    /// The time from a failed check to the next one. It doubles, up to `interval`, with each further one while it is not
+    /// clear whether [this node is cut off](crate::routing). Longer than zero. Default: 10 s.
     pub retry_interval: Duration,
     /// The maximum number of checks in flight. 1 to 1,024. Default: 3.
     pub max_in_flight: usize,
@@ -68,6 +69,11 @@ impl ProbeConfig {
     }
 }
 
+/// How many checks follow on each other when all nodes are checked after an outage: one in this time.
+const PACE: Duration = Duration::from_millis(50);
+/// Who was heard from within this time is not checked because of an outage.
+const FRESH: Duration = Duration::from_secs(60);
+
 /// The number of nodes in the list, and of their checks so far, by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -105,6 +111,10 @@ struct ProbeEntry<F: Family> {
     check: Option<RequestId>,
     /// Its last check failed, so the next one is due after the retry interval and not earlier.
     last_failed: bool,
+    /// It was heard from while its check was in flight: the result of that says nothing.
+    heard: bool,
+    /// How many checks in a row have failed without counting against it.
+    held: u8,
     /// The span that its next check links to, if there is one.
     link: Option<Box<SpanContext>>,
 }
@@ -122,8 +132,12 @@ pub(crate) struct Probed<F: Family> {
     pub(crate) elapsed: Duration,
     pub(crate) round_trip: Option<Duration>,
     pub(crate) link: SpanContext,
-    /// Its request was sent, so the result is evidence about the node.
-    pub(crate) sent: bool,
+    /// Its request was sent and not answered, and nothing was heard from it meanwhile.
+    pub(crate) silent: bool,
+    /// When it was sent.
+    pub(crate) sent_at: Instant,
+    /// When the check before this one ended, if that failed.
+    pub(crate) since: Instant,
 }
 
 impl<F: Family> ProbeList<F> {
@@ -199,7 +213,14 @@ impl<F: Family> ProbeList<F> {
     /// Adds a node whose key is not in the list, last known to be live at `seen`.
     pub(crate) fn insert(&mut self, node: &F::Node, seen: Instant) {
         let (key, first) = (F::key(node), seen + self.interval);
-        let entry = ProbeEntry { node: node.clone(), check: None, last_failed: false, link: None };
+        let entry = ProbeEntry {
+            node: node.clone(),
+            check: None,
+            last_failed: false,
+            heard: false,
+            held: 0,
+            link: None,
+        };
         #[allow(clippy::cast_possible_truncation)] // 2^32 nodes do not fit into memory
         let slot = self.nodes.insert(entry) as u32;
         self.slots.insert(key, slot);
@@ -222,7 +243,8 @@ impl<F: Family> ProbeList<F> {
     pub(crate) fn postpone(&mut self, now: Instant, node: &F::Node) {
         let at = now + self.interval;
         if let Some((slot, entry)) = self.entry_mut(node) {
-            entry.last_failed = false;
+            (entry.last_failed, entry.held) = (false, 0);
+            entry.heard = entry.check.is_some();
             if entry.check.is_none() {
                 entry.link = None;
                 self.schedule(slot, F::key(node), at);
@@ -242,19 +264,111 @@ impl<F: Family> ProbeList<F> {
         }
     }
 
+    /// Up to so many nodes, those heard from last, are checked before all others. Not those whose last check failed.
+    pub(crate) fn expedite_some(&mut self, most: usize) {
+        let waiting = self.nodes.iter().filter(|(_, entry)| entry.check.is_none() && !entry.last_failed);
+        #[allow(clippy::cast_possible_truncation)] // as in `insert`
+        let waiting = waiting.filter_map(|(slot, _)| Some((self.due.get(slot as u32)?, slot as u32)));
+        let mut waiting: Vec<_> = waiting.collect();
+        waiting.sort_unstable();
+        for ((_, cpl), slot) in waiting.into_iter().rev().take(most) {
+            self.due.set(slot, (Instant::ORIGIN, cpl));
+        }
+    }
+
+    /// All nodes are checked, one in each [`PACE`], the nearest first; but not those that were heard from within a minute, nor
+    /// those whose last check failed, which are due soon.
+    pub(crate) fn verify_all(&mut self, now: Instant) {
+        let fresh = now + self.interval.saturating_sub(FRESH);
+        #[allow(clippy::cast_possible_truncation)] // as in `insert`
+        let old = self.nodes.iter().filter(|(_, entry)| !entry.last_failed).map(|(slot, _)| slot as u32);
+        let old =
+            old.filter_map(|slot| Some((self.due.get(slot)?, slot))).filter(|((at, _), _)| *at <= fresh);
+        let mut old: Vec<_> = old.map(|((_, cpl), slot)| (cpl, slot)).collect();
+        old.sort_unstable();
+        let mut at = now;
+        for (cpl, slot) in old {
+            self.due.set(slot, (at, cpl));
+            at = at + PACE;
+        }
+    }
+
+    /// The nodes whose last checks have failed without counting against them are checked now.
+    pub(crate) fn expedite_held(&mut self, now: Instant) {
+        for (slot, entry) in self.nodes.iter_mut().filter(|(_, entry)| entry.held > 1) {
+            entry.held = 1;
+            #[allow(clippy::cast_possible_truncation)] // as in `insert`
+            let slot = slot as u32;
+            if let Some((at, cpl)) = self.due.get(slot) {
+                self.due.set(slot, (at.min(now), cpl));
+            }
+        }
+    }
+
+    /// The last check of a node failed, and that says nothing about it: the next one follows later and later.
+    pub(crate) fn hold(&mut self, now: Instant, node: &F::Node) {
+        let (retry, most) = (self.retry_interval, self.interval);
+        if let Some((slot, entry)) = self.entry_mut(node)
+            && entry.check.is_none()
+        {
+            let wait = Self::wait(retry, most, entry.held);
+            entry.held = entry.held.saturating_add(1);
+            self.schedule(slot, F::key(node), now + wait);
+        }
+    }
+
+    /// The last check of a node failed, and that says nothing about it: all others come first.
+    pub(crate) fn put_last(&mut self, now: Instant, node: &F::Node) {
+        let at = now + self.interval;
+        if let Some((slot, entry)) = self.entry_mut(node)
+            && entry.check.is_none()
+        {
+            entry.last_failed = false;
+            self.schedule(slot, F::key(node), at);
+        }
+    }
+
+    /// The time from a failed check to the next one, if `held` before have been held.
+    fn wait(retry: Duration, most: Duration, held: u8) -> Duration {
+        retry.saturating_mul(1 << held.min(16)).min(most.max(retry))
+    }
+
+    /// Whether the check of a node can begin now, be it due or not.
+    pub(crate) fn can_test(&self) -> bool {
+        self.checks.has_capacity() && self.due.peek().is_some()
+    }
+
+    /// Begins the check of the node that is due first, be it due or not. If it fails, that node comes last.
+    pub(crate) fn test<E: EmitsRequests<F>>(&mut self, call: &mut CallContext<'_, F, E>) {
+        self.checks.unblock();
+        if self.checks.has_capacity()
+            && let Some((_, slot)) = self.due.peek()
+        {
+            self.begin(call, slot);
+        }
+    }
+
+    /// Begins the check of a node. Returns `false` if the request queue refuses its request.
+    fn begin<E: EmitsRequests<F>>(&mut self, call: &mut CallContext<'_, F, E>, slot: u32) -> bool {
+        let Some(entry) = self.nodes.get_mut(slot as usize) else { return false };
+        let link = entry.link();
+        entry.heard = false;
+        entry.check = self.checks.begin(call, slot, &entry.node, &link);
+        let has_begun = entry.check.is_some();
+        if has_begun {
+            self.due.clear(slot);
+        }
+        has_begun
+    }
+
     /// Begins the checks that are due, as many as may be in flight.
     pub(crate) fn advance<E: EmitsRequests<F>>(&mut self, call: &mut CallContext<'_, F, E>) {
         self.checks.unblock();
         while self.checks.has_capacity()
             && let Some(((at, _), slot)) = self.due.peek()
             && at <= call.now
-            && let Some(entry) = self.nodes.get_mut(slot as usize)
         {
-            let link = entry.link();
-            entry.check = self.checks.begin(call, slot, &entry.node, &link);
-            if entry.check.is_some() {
-                self.due.clear(slot);
-            }
+            self.begin(call, slot);
         }
     }
 
@@ -282,21 +396,28 @@ impl<F: Family> ProbeList<F> {
         let (node, link) = (entry.node.clone(), entry.link());
         let request = self.checks.end(call, id, ending, &link)?;
         let (passed, sent) = (ending.is_answer(), request.is_emitted());
+        let silent = !passed && sent && !entry.heard;
         entry.check = None;
-        entry.last_failed = !passed && sent;
-        if passed {
-            entry.link = None;
+        entry.last_failed = silent;
+        let (held, is_live) = (entry.held, passed || entry.heard);
+        if is_live {
+            (entry.link, entry.held) = (None, 0);
         }
         self.counts.passed += u64::from(passed);
-        self.counts.failed += u64::from(entry.last_failed);
-        let next = call.now + if passed { self.interval } else { self.retry_interval };
+        self.counts.failed += u64::from(!passed && sent);
+        let next = call.now + if is_live { self.interval } else { self.retry_interval };
         self.schedule(slot, F::key(&node), next);
+        let sent_at = request.sent_at();
+        let waited = Self::wait(self.retry_interval, self.interval, held.saturating_sub(1));
+        let since = Instant::ORIGIN + (sent_at - (Instant::ORIGIN + waited));
         Some(Probed {
             node,
             elapsed: call.elapsed(&request),
             round_trip: call.round_trip(&request),
             link,
-            sent,
+            silent,
+            sent_at,
+            since,
         })
     }
 

@@ -8,32 +8,36 @@ use crate::vocabulary::family::{Family, Group};
 use crate::vocabulary::key::Key;
 use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::secret::{Secret, Seeds};
-use crate::vocabulary::time::Instant;
+use crate::vocabulary::time::{Instant, nanos};
 use core::time::Duration;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 
 /// Limits of the routing table.
 ///
-/// Memory: at most `bucket_size` nodes for each bit of a key, whatever is offered; a node costs its id and 20
-/// bytes, rounded up to the alignment.
+/// Memory: at most `bucket_size` nodes for each bit of a key, and as many again in the buckets of the own
+/// neighbourhood, whatever is offered; a node costs its id and 20 bytes, rounded up to the alignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct TableConfig {
-    /// k: the maximum number of nodes in a bucket. 1 to 1,024. Default: 20.
+    /// k: the maximum number of nodes in a bucket. Of the own neighbourhood all are kept: a node that is one of the
+    /// `bucket_size` nearest to the own key of all that the table knows is admitted to a full bucket, too, up to twice this
+    /// number. (The Kademlia paper, section 2.4, has it that way: a node must know its neighbourhood completely.) 1 to
+    /// 1,024. Default: 20.
     pub bucket_size: usize,
     /// The maximum number of nodes of one [`Group`] in the table. At least 1. Default: 3.
     pub max_per_group: usize,
     /// The maximum number of nodes of one [`Group`] in a bucket. At least 1. Default: 2.
     pub max_per_group_in_bucket: usize,
-    /// The number of failures in a row that removes a node. If its bucket is full, a node that has failed at
-    /// least once can be replaced by a new one. 1 to 255. Default: 3.
+    /// The number of failures in a row that removes a node; a node that was [restored](crate::RoutingInbound::Restore)
+    /// and has not been heard from since leaves after two at most. 1 to 127. Default: 4: with probes that are
+    /// [repeated](crate::ProbeConfig::retry_interval) after 10 s, a node has to be silent for 30 s.
     pub max_failures: usize,
 }
 
 impl Default for TableConfig {
     fn default() -> Self {
-        Self { bucket_size: 20, max_per_group: 3, max_per_group_in_bucket: 2, max_failures: 3 }
+        Self { bucket_size: 20, max_per_group: 3, max_per_group_in_bucket: 2, max_failures: 4 }
     }
 }
 
@@ -46,7 +50,7 @@ impl TableConfig {
         require((1..=1_024).contains(&self.bucket_size), "table.bucket_size", "1 to 1,024")?;
         require(self.max_per_group > 0, "table.max_per_group", "at least 1")?;
         require(self.max_per_group_in_bucket > 0, "table.max_per_group_in_bucket", "at least 1")?;
-        require((1..=255).contains(&self.max_failures), "table.max_failures", "1 to 255")
+        require((1..=127).contains(&self.max_failures), "table.max_failures", "1 to 127")
     }
 }
 
@@ -55,10 +59,37 @@ impl TableConfig {
 pub struct TableEntry<F: Family> {
     node: F::Node,
     added: Instant,
+    /// When it was last heard from. Of a node that is not verified: `added` less its age when it was restored, wrapping
+    /// around zero, as that may be before the origin of time.
     last_seen: Instant,
     round_trip: RoundTrip,
-    failures: u8,
+    marks: Marks,
 }
+
+/// How many failures in a row a node had, in the low seven bits; and whether it has not been heard from since it was
+/// restored, in the highest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Marks(u8);
+
+impl Marks {
+    const UNVERIFIED: u8 = 0x80;
+
+    const fn failures(self) -> u8 {
+        self.0 & !Self::UNVERIFIED
+    }
+
+    const fn is_verified(self) -> bool {
+        self.0 & Self::UNVERIFIED == 0
+    }
+
+    /// One more failure.
+    fn failed(self) -> Self {
+        if self.failures() < Self::UNVERIFIED - 1 { Self(self.0 + 1) } else { self } // at most 127
+    }
+}
+
+/// How many failures in a row remove a node that is not verified.
+const MAX_FAILURES_UNVERIFIED: usize = 2;
 
 /// A round-trip time in microseconds, or none. In three bytes, so that with the failures it takes four: tables of a
 /// simulation are most of its memory.
@@ -87,7 +118,7 @@ impl RoundTrip {
 impl<F: Family> TableEntry<F> {
     /// The entry of a node that is known to be live at `now`.
     const fn new(node: F::Node, now: Instant) -> Self {
-        Self { node, added: now, last_seen: now, round_trip: RoundTrip::UNKNOWN, failures: 0 }
+        Self { node, added: now, last_seen: now, round_trip: RoundTrip::UNKNOWN, marks: Marks(0) }
     }
 
     /// The node.
@@ -100,14 +131,38 @@ impl<F: Family> TableEntry<F> {
         self.added
     }
 
-    /// When it was last known to be live.
-    pub const fn last_seen(&self) -> Instant {
-        self.last_seen
+    /// When it was last known to be live; the origin of time, if that was before it.
+    pub fn last_seen(&self) -> Instant {
+        if self.is_verified() {
+            self.last_seen
+        } else {
+            Instant::ORIGIN + (self.added - (Instant::ORIGIN + self.restored_age()))
+        }
+    }
+
+    /// How long ago it was last known to be live.
+    pub fn age(&self, now: Instant) -> Duration {
+        if self.is_verified() {
+            now - self.last_seen
+        } else {
+            self.restored_age().saturating_add(now - self.added)
+        }
+    }
+
+    /// Of a node that is not verified: its age when it was restored.
+    const fn restored_age(&self) -> Duration {
+        Duration::from_nanos(self.added.as_nanos().wrapping_sub(self.last_seen.as_nanos()))
+    }
+
+    /// Whether it has been heard from since it entered the table. Only a node that was
+    /// [restored](crate::RoutingInbound::Restore) may not have been.
+    pub const fn is_verified(&self) -> bool {
+        self.marks.is_verified()
     }
 
     /// The number of failures since then.
     pub fn failures(&self) -> u32 {
-        u32::from(self.failures)
+        u32::from(self.marks.failures())
     }
 
     /// Its round-trip time, in whole microseconds, if one was measured: smoothed, each new measurement with a
@@ -118,7 +173,7 @@ impl<F: Family> TableEntry<F> {
 
     fn mark_seen(&mut self, now: Instant, round_trip: Option<Duration>) {
         self.last_seen = now;
-        self.failures = 0;
+        self.marks = Marks(0);
         if let Some(round_trip) = round_trip {
             self.round_trip = self.round_trip.smoothed(round_trip);
         }
@@ -128,12 +183,9 @@ impl<F: Family> TableEntry<F> {
 /// The result of an [offer](RoutingTable::offer) to the table.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Offered<F: Family> {
+pub enum Offered {
     /// It was admitted.
-    Admitted {
-        /// The node that it replaces, one that had failed.
-        evicted: Option<F::Node>,
-    },
+    Admitted,
     /// It was in the table already; its entry is refreshed.
     Refreshed,
     /// It was not admitted.
@@ -161,7 +213,8 @@ pub enum Rejection {
     Local,
     /// The family does not [admit](Family::admits) it.
     Refused,
-    /// Its bucket is full of nodes that have not failed.
+    /// Its bucket is full, and it is not one of the nearest to the own key. A node of the bucket that has failed keeps its place until
+    /// [as many failures](TableConfig::max_failures) have removed it: a lost message is no reason to lose a node.
     BucketFull,
     /// Another node with the same key is in the table. It stays until its own failures remove it.
     KeyTaken,
@@ -186,6 +239,8 @@ pub struct RoutingTable<F: Family> {
     /// How many nodes of each group are in the table. Never iterated.
     groups: HashMap<Group, usize, SeededHash>,
     len: usize,
+    /// How many of the nodes are not [verified](TableEntry::is_verified).
+    unverified: usize,
 }
 
 impl<F: Family> RoutingTable<F> {
@@ -204,7 +259,7 @@ impl<F: Family> RoutingTable<F> {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         let groups = HashMap::with_hasher(SeededHash(seeds.hash));
-        Ok(Self { local: LocalNode::new(local), config, buckets: Vec::new(), groups, len: 0 })
+        Ok(Self { local: LocalNode::new(local), config, buckets: Vec::new(), groups, len: 0, unverified: 0 })
     }
 
     /// The node's own key.
@@ -246,31 +301,35 @@ impl<F: Family> RoutingTable<F> {
     /// table.
     pub fn refresh(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> bool {
         let found = self.find(node);
-        let entry = found.and_then(|(cpl, index)| self.buckets.get_mut(cpl as usize)?.get_mut(index));
-        entry.map(|entry| entry.mark_seen(now, round_trip)).is_some()
+        found.is_some_and(|(cpl, index)| self.mark_seen(cpl, index, now, round_trip))
+    }
+
+    /// Marks the node at this place as live. Returns whether there is one.
+    fn mark_seen(&mut self, cpl: u32, index: usize, now: Instant, round_trip: Option<Duration>) -> bool {
+        let entry = self.buckets.get_mut(cpl as usize).and_then(|bucket| bucket.get_mut(index));
+        let Some(entry) = entry else { return false };
+        self.unverified -= usize::from(!entry.is_verified());
+        entry.mark_seen(now, round_trip);
+        true
     }
 
     /// Offers a node that is known to be live at `now`: it answered, after `round_trip` if that was measured.
     /// The limits count the nodes in the table, never those that were merely offered.
-    pub fn offer(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> Offered<F> {
+    pub fn offer(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> Offered {
         let cpl = self.local.key().common_prefix_len(&F::key(node));
-        let victim = match self.placement(cpl, node) {
+        match self.placement(cpl, node) {
             Placement::Present(index) => {
-                let bucket = self.buckets.get_mut(cpl as usize);
-                if let Some(entry) = bucket.and_then(|bucket| bucket.get_mut(index)) {
-                    entry.mark_seen(now, round_trip);
-                }
-                return Offered::Refreshed;
+                self.mark_seen(cpl, index, now, round_trip);
+                Offered::Refreshed
             }
-            Placement::Rejected(rejection) => return Offered::Rejected(rejection),
-            Placement::Free => None,
-            Placement::Replace(index) => Some(index),
-        };
-        let evicted = victim.and_then(|index| self.remove_at(cpl, index));
-        let mut entry = TableEntry::new(node.clone(), now);
-        entry.mark_seen(now, round_trip);
-        self.push(cpl, entry);
-        Offered::Admitted { evicted }
+            Placement::Rejected(rejection) => Offered::Rejected(rejection),
+            Placement::Free => {
+                let mut entry = TableEntry::new(node.clone(), now);
+                entry.mark_seen(now, round_trip);
+                self.push(cpl, entry);
+                Offered::Admitted
+            }
+        }
     }
 
     /// Adds an entry to its bucket, which has room for it.
@@ -280,11 +339,13 @@ impl<F: Family> RoutingTable<F> {
         }
         if let Some(bucket) = self.buckets.get_mut(cpl as usize) {
             if bucket.len() == bucket.capacity() {
-                // Doubles, but never beyond `bucket_size`: a simulation has many tables.
+                // Doubles, but not beyond `bucket_size`, and grows slowly then: a simulation has many tables.
                 let room = self.config.bucket_size.saturating_sub(bucket.len());
-                bucket.reserve_exact(bucket.len().max(4).min(room));
+                let more = if room > 0 { bucket.len().max(4).min(room) } else { 4 };
+                bucket.reserve_exact(more);
             }
             let group = F::group(&entry.node);
+            self.unverified += usize::from(!entry.is_verified());
             bucket.push(entry);
             self.len += 1;
             if let Some(group) = group {
@@ -307,8 +368,16 @@ impl<F: Family> RoutingTable<F> {
 
     /// Whether a node that is not in the table would be admitted if it were offered now.
     pub fn would_admit(&self, node: &F::Node) -> bool {
-        let cpl = self.local.key().common_prefix_len(&F::key(node));
-        matches!(self.placement(cpl, node), Placement::Free | Placement::Replace(_))
+        let key = F::key(node);
+        let cpl = self.local.key().common_prefix_len(&key);
+        // Most buckets are full: whether the node is in one need not be found out.
+        (self.bucket(cpl).len() < self.config.bucket_size || self.has_room(cpl, &key))
+            && matches!(self.placement(cpl, node), Placement::Free)
+    }
+
+    /// Whether a node may be asked and admitted at all: it has not the own key, and the family admits it.
+    pub(crate) fn accepts(&self, node: &F::Node) -> bool {
+        F::key(node) != self.local() && self.local.family.admits(node)
     }
 
     /// Where a node is in its bucket, the one of `cpl`, or where it would be if it were offered.
@@ -317,7 +386,6 @@ impl<F: Family> RoutingTable<F> {
             return Placement::Rejected(Rejection::Local);
         }
         let bucket = self.bucket(cpl);
-        let full = bucket.len() >= self.config.bucket_size;
         let key = F::key(node);
         if let Some((index, entry)) = bucket.iter().enumerate().find(|(_, entry)| F::key(&entry.node) == key)
         {
@@ -327,27 +395,41 @@ impl<F: Family> RoutingTable<F> {
                 Placement::Rejected(Rejection::KeyTaken)
             };
         }
-        let worst = || bucket.iter().enumerate().max_by_key(|(_, entry)| entry.failures);
-        let victim = if full { worst().filter(|(_, entry)| entry.failures > 0) } else { None };
-        let victim = victim.map(|(index, _)| index);
-        if victim.is_none() && full {
+        if !self.has_room(cpl, &key) {
             return Placement::Rejected(Rejection::BucketFull);
         }
         if !self.local.family.admits(node) {
             return Placement::Rejected(Rejection::Refused);
         }
-        let victim_group = victim.and_then(|index| bucket.get(index)).and_then(|entry| F::group(&entry.node));
         if let Some(group) = F::group(node) {
             let in_group = |known: &&TableEntry<F>| F::group(&known.node) == Some(group);
-            let freed = usize::from(victim_group == Some(group));
-            if self.groups.get(&group).map_or(0, |count| count - freed) >= self.config.max_per_group {
+            if self.groups.get(&group).copied().unwrap_or(0) >= self.config.max_per_group {
                 return Placement::Rejected(Rejection::GroupInTable);
             }
-            if bucket.iter().filter(in_group).count() - freed >= self.config.max_per_group_in_bucket {
+            if bucket.iter().filter(in_group).count() >= self.config.max_per_group_in_bucket {
                 return Placement::Rejected(Rejection::GroupInBucket);
             }
         }
-        victim.map_or(Placement::Free, Placement::Replace)
+        Placement::Free
+    }
+
+    /// Whether the bucket of `cpl` has room for one more node, with this key. If it is full, it has room for those of the own
+    /// neighbourhood.
+    fn has_room(&self, cpl: u32, key: &F::Key) -> bool {
+        let (bucket, size) = (self.bucket(cpl), self.config.bucket_size);
+        if bucket.len() < size || bucket.len() >= 2 * size {
+            return bucket.len() < size;
+        }
+        let mut nearer = 0;
+        for bucket in self.buckets.iter().skip(cpl as usize + 1) {
+            nearer += bucket.len();
+            if nearer >= size {
+                return false;
+            }
+        }
+        let distance = key.distance(self.local.key());
+        let is_nearer = |entry: &&TableEntry<F>| F::key(&entry.node).distance(self.local.key()) < distance;
+        nearer + bucket.iter().filter(is_nearer).count() < size
     }
 
     /// The other node that holds the key of this one.
@@ -394,7 +476,7 @@ impl<F: Family> RoutingTable<F> {
         let mut entries: Vec<_> = core::mem::take(&mut self.buckets).into_iter().flatten().collect();
         entries.sort_by_key(TableEntry::added);
         self.groups.clear();
-        self.len = 0;
+        (self.len, self.unverified) = (0, 0);
         let mut left = Vec::new();
         for entry in entries {
             let cpl = self.local.key().common_prefix_len(&F::key(&entry.node));
@@ -406,12 +488,33 @@ impl<F: Family> RoutingTable<F> {
         left
     }
 
-    /// Sets when the node was last seen to `age` before the current value. Without effect if it is not in the
-    /// table.
-    pub(crate) fn backdate(&mut self, node: &F::Node, age: Duration) {
+    /// A node was admitted now because it was restored: it was last seen `age` ago, and is not
+    /// [verified](TableEntry::is_verified). Without effect if it is not in the table.
+    pub(crate) fn mark_restored(&mut self, node: &F::Node, age: Duration) {
         let Some((cpl, index)) = self.find(node) else { return };
-        if let Some(entry) = self.buckets.get_mut(cpl as usize).and_then(|bucket| bucket.get_mut(index)) {
-            entry.last_seen = Instant::ORIGIN + (entry.last_seen - (Instant::ORIGIN + age));
+        let entry = self.buckets.get_mut(cpl as usize).and_then(|bucket| bucket.get_mut(index));
+        let Some(entry) = entry else { return };
+        self.unverified += usize::from(entry.is_verified());
+        entry.last_seen = Instant::from_nanos(entry.added.as_nanos().wrapping_sub(nanos(age)));
+        entry.marks = Marks(Marks::UNVERIFIED);
+    }
+
+    /// The number of nodes that are [verified](TableEntry::is_verified).
+    pub(crate) const fn verified(&self) -> usize {
+        self.len - self.unverified
+    }
+
+    /// Of the verified nodes, how many have failed since they were last heard from, and how many failures these have
+    /// had together.
+    pub(crate) fn silent(&self) -> (usize, usize) {
+        let failed = self.iter().filter(|entry| entry.is_verified() && entry.failures() > 0);
+        failed.fold((0, 0), |(nodes, all), entry| (nodes + 1, all + entry.failures() as usize))
+    }
+
+    /// Forgets all failures.
+    pub(crate) fn forgive(&mut self) {
+        for entry in self.buckets.iter_mut().flatten() {
+            entry.marks = Marks(entry.marks.0 & Marks::UNVERIFIED);
         }
     }
 
@@ -439,11 +542,17 @@ impl<F: Family> RoutingTable<F> {
     /// Counts a failure of a node, which timed out or could not be reached. Returns whether that removed it.
     #[must_use = "a removed node has left the table"]
     pub fn record_failure(&mut self, node: &F::Node) -> bool {
-        let Some((cpl, index)) = self.find(node) else { return false };
-        let bucket = self.buckets.get_mut(cpl as usize);
-        let Some(entry) = bucket.and_then(|bucket| bucket.get_mut(index)) else { return false };
-        entry.failures = entry.failures.saturating_add(1);
-        usize::from(entry.failures) >= self.config.max_failures && self.remove_at(cpl, index).is_some()
+        self.count_failure(node) == Some(0) && self.remove(node)
+    }
+
+    /// Counts a failure of a node. Returns how many more remove it; `None` if it is not in the table.
+    pub(crate) fn count_failure(&mut self, node: &F::Node) -> Option<usize> {
+        let (cpl, index) = self.find(node)?;
+        let entry = self.buckets.get_mut(cpl as usize)?.get_mut(index)?;
+        entry.marks = entry.marks.failed();
+        let most = self.config.max_failures;
+        let most = if entry.is_verified() { most } else { most.min(MAX_FAILURES_UNVERIFIED) };
+        Some(most.saturating_sub(entry.failures() as usize))
     }
 
     /// Removes a node. Returns whether it was in the table.
@@ -482,8 +591,9 @@ impl<F: Family> RoutingTable<F> {
 
     fn remove_at(&mut self, cpl: u32, index: usize) -> Option<F::Node> {
         let bucket = self.buckets.get_mut(cpl as usize).filter(|bucket| index < bucket.len())?;
-        let node = bucket.remove(index).node;
+        let TableEntry { node, marks, .. } = bucket.remove(index);
         self.len -= 1;
+        self.unverified -= usize::from(!marks.is_verified());
         Self::leave_group(&mut self.groups, F::group(&node));
         Some(node)
     }
@@ -514,7 +624,6 @@ pub struct Closest<'a, F: Family> {
 enum Placement {
     Present(usize),
     Free,
-    Replace(usize),
     Rejected(Rejection),
 }
 
@@ -635,22 +744,19 @@ mod tests {
         for (measured, smoothed) in
             [(None, None), (Some(80), Some(80)), (Some(160), Some(90)), (None, Some(90))]
         {
-            let _: Offered<Tiny> = table.offer(NOW, &node, measured.map(ms));
+            let _: Offered = table.offer(NOW, &node, measured.map(ms));
             assert_eq!(table.get(&node).map(TableEntry::round_trip), Some(smoothed.map(ms)));
         }
         for (times, smoothed) in [(1, 2_175_901), (200, 16_777_208)] {
             for _ in 0..times {
-                let _: Offered<Tiny> = table.offer(NOW, &node, Some(Duration::MAX));
+                let _: Offered = table.offer(NOW, &node, Some(Duration::MAX));
             }
             let smoothed = Some(Duration::from_micros(smoothed));
             assert_eq!(table.get(&node).map(TableEntry::round_trip), Some(smoothed));
         }
-        let first: Offered<Tiny> = table.offer(NOW, &Key8::new([10]), Some(Duration::MAX));
+        let first: Offered = table.offer(NOW, &Key8::new([10]), Some(Duration::MAX));
         let longest = table.get(&Key8::new([10])).and_then(TableEntry::round_trip);
-        assert_eq!(
-            (first, longest),
-            (Offered::Admitted { evicted: None }, Some(Duration::from_micros((1 << 24) - 2)))
-        );
+        assert_eq!((first, longest), (Offered::Admitted, Some(Duration::from_micros((1 << 24) - 2))));
     }
 
     #[test]
@@ -682,13 +788,19 @@ mod tests {
     fn a_full_bucket_keeps_its_live_old_nodes() {
         let mut table = table(TableConfig { bucket_size: 2, ..TableConfig::default() });
         let node = |byte| Key8::new([byte]);
-        for byte in [0x80, 0x81] {
-            assert_eq!(table.offer(NOW, &node(byte), None), Offered::Admitted { evicted: None });
+        // Two that are nearer, so that the bucket is none of the own neighbourhood.
+        for byte in [0x01, 0x02, 0x80, 0x81] {
+            assert_eq!(table.offer(NOW, &node(byte), None), Offered::Admitted);
         }
         assert_eq!(table.offer(NOW, &node(0x82), None), Offered::Rejected(Rejection::BucketFull));
-        assert!(!table.record_failure(&node(0x81)));
-        assert_eq!(table.offer(NOW, &node(0x82), None), Offered::Admitted { evicted: Some(node(0x81)) });
-        assert_eq!(table.len(), 2);
+        // A failure does not cost a node its place, until it has had as many as remove it.
+        for _ in 0..3 {
+            assert!(!table.record_failure(&node(0x81)));
+            assert_eq!(table.offer(NOW, &node(0x82), None), Offered::Rejected(Rejection::BucketFull));
+        }
+        assert!(table.record_failure(&node(0x81)));
+        assert_eq!(table.offer(NOW, &node(0x82), None), Offered::Admitted);
+        assert_eq!(table.len(), 4);
         assert_eq!(table.offer(NOW, &node(0), None), Offered::Rejected(Rejection::Local));
     }
 
@@ -704,7 +816,8 @@ mod tests {
         assert_eq!((record.failures(), record.added()), (0, NOW));
         assert_eq!(record.last_seen(), NOW + Duration::from_secs(1));
         assert_eq!(record.round_trip(), Some(Duration::from_micros(1_500)));
-        assert!(!table.record_failure(&node) && !table.record_failure(&node) && table.record_failure(&node));
+        let mut fails = || table.record_failure(&node);
+        assert!(!fails() && !fails() && !fails() && fails());
         assert!(table.is_empty() && !table.record_failure(&node));
     }
 
@@ -718,11 +831,13 @@ mod tests {
         assert!(!table.record_failure(&(9, 2)), "a failure at a bogus address is no failure of the node");
         assert_eq!(table.get(&(9, 1)).map(TableEntry::failures), Some(0));
         // A lost message is not enough: the node leaves when its own failures remove it.
-        assert!(!table.record_failure(&(9, 1)) && !table.record_failure(&(9, 1)));
+        for _ in 0..3 {
+            assert!(!table.record_failure(&(9, 1)));
+        }
         assert_eq!(table.offer(NOW, &(9, 2), None), Offered::Rejected(Rejection::KeyTaken));
         assert_eq!(table.key_holder(&(9, 2)).map(TableEntry::node), Some(&(9, 1)));
         assert!(table.record_failure(&(9, 1)) && table.key_holder(&(9, 2)).is_none());
-        assert_eq!(table.offer(NOW, &(9, 2), None), Offered::Admitted { evicted: None });
+        assert_eq!(table.offer(NOW, &(9, 2), None), Offered::Admitted);
     }
 
     proptest! {
@@ -740,7 +855,7 @@ mod tests {
                     1 => prop_assert_eq!(usize::from(table.remove(&(key, group))), before - table.len()),
                     _ => {
                         let offered = table.offer(NOW, &(key, group), None);
-                        let grows = matches!(offered, Offered::Admitted { evicted: None });
+                        let grows = matches!(offered, Offered::Admitted);
                         prop_assert_eq!(table.len(), before + usize::from(grows));
                         prop_assert_eq!(matches!(offered, Offered::Rejected(_)), table.get(&(key, group)).is_none());
                     }
@@ -751,11 +866,27 @@ mod tests {
                     };
                     prop_assert!(of(&mut table.iter()) <= config.max_per_group);
                     for cpl in 0..8 {
-                        prop_assert!(table.bucket(cpl).len() <= bucket_size);
+                        prop_assert!(table.bucket(cpl).len() <= 2 * bucket_size);
                         prop_assert!(of(&mut table.bucket(cpl).iter()) <= config.max_per_group_in_bucket);
                     }
                 }
                 prop_assert_eq!(table.iter().count(), table.len());
+            }
+        }
+
+        #[test]
+        fn the_own_neighbourhood_is_complete(mut keys: Vec<u8>, bucket_size in 1..6_usize) {
+            let mut table = table(TableConfig { bucket_size, ..TableConfig::default() });
+            for key in &keys {
+                let _: Offered = table.offer(NOW, &Key8::new([*key]), None);
+            }
+            keys.retain(|key| *key != 0);
+            keys.sort_unstable();
+            keys.dedup();
+            for key in keys.into_iter().take(bucket_size) {
+                let node = Key8::new([key]);
+                let bucket = table.bucket(table.local().common_prefix_len(&node)).len();
+                prop_assert!(table.get(&node).is_some() || bucket == 2 * bucket_size);
             }
         }
 

@@ -35,7 +35,7 @@ fn config() -> Config {
 #[test]
 fn a_table_to_begin_with_is_probed() {
     let mut table = table();
-    let _: Offered<Addressed> = table.offer(Instant::from_secs(100), &(1, 1), None);
+    let _: Offered = table.offer(Instant::from_secs(100), &(1, 1), None);
     let machine = Coordinator::with_table(table, config(), &Secret::from_seed(0).seeds()).unwrap();
     assert_eq!((machine.is_probed(&(1, 1)), machine.is_probed(&(1, 2))), (Some(true), Some(false)));
     assert_eq!(machine.poll_timeout(), Some(Instant::from_secs(100 + 15 * 60)));

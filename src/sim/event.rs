@@ -160,6 +160,16 @@ pub enum SimEvent {
         /// How many nodes are left in it.
         nodes: u32,
     },
+    /// A node takes itself for cut off.
+    CutOff {
+        /// The node.
+        node: Handle,
+    },
+    /// A node does so no longer.
+    Reconnected {
+        /// The node.
+        node: Handle,
+    },
     /// A node entered a routing table.
     Admitted {
         /// The node whose table it is.
@@ -209,6 +219,8 @@ impl SimEvent {
             }
             Self::BroadcastStopped { broadcast } => [21, broadcast.into(), 0, 0, 0],
             Self::Stored { node, records } => [22, 0, wide(node), records.into(), 0],
+            Self::CutOff { node } => [23, 0, wide(node), 0, 0],
+            Self::Reconnected { node } => [24, 0, wide(node), 0, 0],
         }
     }
 }
@@ -275,6 +287,8 @@ impl fmt::Display for SimEvent {
                 write!(f, "{node} has bootstrapped: it knows {nodes} nodes")
             }
             Self::NearEmpty { node, nodes } => write!(f, "{node} knows {nodes} nodes only"),
+            Self::CutOff { node } => write!(f, "{node} takes itself for cut off"),
+            Self::Reconnected { node } => write!(f, "{node} is cut off no longer"),
             Self::Admitted { table, node } => write!(f, "{node} enters the table of {table}"),
             Self::Removed { table, node } => write!(f, "{node} leaves the table of {table}"),
         }

@@ -22,7 +22,7 @@ use crate::vocabulary::id::{OperationId, RequestId};
 use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::machine::Stamped;
 use crate::vocabulary::operation_events::{OperationStats, Outcome};
-use crate::vocabulary::request_events::{Initiator, Response};
+use crate::vocabulary::request_events::{Failure, Initiator, Response};
 use crate::vocabulary::secret::Secret;
 use crate::vocabulary::time::Instant;
 use core::fmt;
@@ -79,6 +79,8 @@ pub struct ContractChecker<F: Family> {
     pub(super) maintenance_off: bool,
     /// The events alone determine the table.
     pub(super) predicts_table: bool,
+    /// Since when the machine takes its node for cut off.
+    cut_off: Option<Instant>,
     /// What the machine's routing table must hold, as long as it is predicted.
     pub(super) table: RoutingTable<F>,
     /// The nodes of the table by the `Admitted` and `Removed` events, in any case.
@@ -172,6 +174,7 @@ impl<F: Family> ContractChecker<F> {
             checks_models: true,
             maintenance_off,
             predicts_table: maintenance_off,
+            cut_off: None,
             table: RoutingTable::new(local, config.table.clone(), &Secret::from_seed(0))?,
             members: NodeSet::default(),
             accepted_starts: 0,
@@ -490,12 +493,38 @@ impl<F: Family> ContractChecker<F> {
                 check_detached(stamped)?;
                 let was_there = self.members.remove(node);
                 ensure!(was_there, "table: a node is removed only if present: {node:?}");
+                let by_silence = match &call.event.event {
+                    Inbound::Routing(_) => false,
+                    Inbound::Response(response) => {
+                        response.result.as_ref().is_err_and(|failure| *failure != Failure::Gone)
+                    }
+                    _ => true,
+                };
+                ensure!(
+                    !(self.cut_off.is_some() && by_silence),
+                    "connectivity: while cut off, nobody is removed for silence: {node:?}"
+                );
                 Ok(())
             }
             Outbound::Routing(RoutingOutbound::Updated(node)) => {
                 check_detached(stamped)?;
                 ensure!(self.members.contains(node), "table: only nodes of the table are updated: {node:?}");
                 Ok(())
+            }
+            Outbound::Routing(RoutingOutbound::CutOff { told }) => {
+                self.count(if *told { "cut off, as told" } else { "cut off, as inferred" });
+                ensure!(self.cut_off.is_none(), "connectivity: a machine is cut off only if it was not");
+                self.cut_off = Some(call.now);
+                check_detached(stamped)
+            }
+            Outbound::Routing(RoutingOutbound::Reconnected { .. }) => {
+                self.count("reconnected");
+                ensure!(
+                    self.cut_off.is_some(),
+                    "connectivity: a machine is reconnected only if it was cut off"
+                );
+                self.cut_off = None;
+                check_detached(stamped)
             }
             Outbound::Routing(RoutingOutbound::Bootstrapped(notice)) => self.bootstrapped(stamped, notice),
             Outbound::Routing(RoutingOutbound::NearEmpty { .. }) => {

@@ -126,16 +126,9 @@ impl<F: Family> ContractChecker<F> {
         if !self.predicts_table {
             return;
         }
-        if let Offered::Admitted { evicted } = self.table.offer(call.now, node, round_trip) {
-            let changes = evicted
-                .map(|node| Outbound::Routing(RoutingOutbound::Removed(node)))
-                .into_iter()
-                .chain([Outbound::Routing(RoutingOutbound::Admitted(node.clone()))]);
-            call.effects.extend(changes.map(|event| Stamped {
-                event,
-                context: context.clone(),
-                deadline: None,
-            }));
+        if self.table.offer(call.now, node, round_trip) == Offered::Admitted {
+            let event = Outbound::Routing(RoutingOutbound::Admitted(node.clone()));
+            call.effects.push(Stamped { event, context: context.clone(), deadline: None });
         }
     }
 

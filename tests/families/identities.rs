@@ -197,7 +197,7 @@ fn a_claimant_replaces_a_node_of_bep_5_only_once_that_is_silent() {
     assert!(kept.min == 1.0 && replaced.mean >= 0.95, "{kept} {replaced}");
 }
 
-/// A living node loses its place only if three checks in a row are lost: 6 of 100,000, where 2 % of all messages are. The
+/// A living node loses its place only if four checks in a row are lost: 3 of a million, where 2 % of all messages are. The
 /// claimant causes one check a minute.
 #[test]
 fn a_claimant_gains_next_to_nothing_from_lost_messages() {

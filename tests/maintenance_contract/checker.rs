@@ -9,7 +9,7 @@ use kad_proto::routing::table::SavedNode;
 use kad_proto::testing::ContractChecker;
 use kad_proto::{
     CancelReason, Config, Failure, Family, Initiator, Instant, Key, Key8, OperationId, RequestId, Response,
-    RoutingInbound, RoutingOutbound, Stamped,
+    RoutingInbound, RoutingOutbound,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,6 +25,9 @@ pub(crate) struct MaintenanceChecker<M> {
     operations: BTreeMap<OperationId, bool>,
     /// Failed probes in a row, by node.
     failures: BTreeMap<Key8, usize>,
+    /// Nodes that were restored and not heard from since.
+    restored: BTreeSet<Key8>,
+    is_cut_off: bool,
     clients: Vec<Key8>,
     /// The models of lookups know no bans, so there are some only without models.
     allows_bans: bool,
@@ -47,6 +50,8 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
             clock_advanced: false,
             operations: BTreeMap::new(),
             failures: BTreeMap::new(),
+            restored: BTreeSet::new(),
+            is_cut_off: false,
             clients: Vec::new(),
             bans: BTreeMap::new(),
             parts: BTreeMap::new(),
@@ -67,6 +72,12 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
         let mut open: Vec<_> = self.contract.requests().iter().map(|(id, sent)| (*id, sent.node)).collect();
         open.sort_unstable();
         open.get(usize::from(number) % open.len().max(1)).copied()
+    }
+
+    /// A node of the table, selected by `number`.
+    pub(crate) fn member(&self, number: u8) -> Option<Key8> {
+        let table = self.machine.routing_table();
+        table.iter().nth(usize::from(number) % table.len().max(1)).map(|entry| *entry.node())
     }
 
     pub(crate) fn snapshot(&self) -> Vec<SavedNode<Grouped>> {
@@ -161,21 +172,19 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
                     match result {
                         Err(Failure::Gone) => leaves = Some(sent.node),
                         Err(Failure::ConnectionRefused) if sent.initiator != Initiator::Probe => {
-                            *self.failures.entry(sent.node).or_insert(0) += usize::from(!is_check);
+                            self.failed(sent.node, !is_check);
                         }
                         _ => {}
                     }
                     if result.is_ok() && (is_part || sent.initiator != Initiator::Include || names) {
-                        self.failures.remove(&sent.node);
+                        self.heard(&sent.node);
                     } else if result.is_err() {
-                        let failed = usize::from(sent.initiator == Initiator::Probe);
-                        *self.failures.entry(sent.node).or_insert(0) += failed;
+                        self.failed(sent.node, sent.initiator == Initiator::Probe);
                     }
                 }
             }
-            Inbound::Routing(RoutingInbound::Connected { node, .. }) => {
-                self.failures.remove(node);
-            }
+            Inbound::Routing(RoutingInbound::Connected { node, .. }) => self.heard(node),
+            Inbound::Routing(RoutingInbound::LinkUp) => self.failures.clear(),
             Inbound::Routing(RoutingInbound::Server(node)) => {
                 self.clients.retain(|client| client != node);
             }
@@ -194,7 +203,7 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
             _ => {}
         }
         let out = self.contract.call(&mut self.machine, self.now, &event);
-        for (place, stamped) in out.iter().enumerate() {
+        for stamped in &out {
             match &stamped.event {
                 Outbound::Started(started) => {
                     let bootstrap = matches!(&event.event, Inbound::Start(start) if start.target == LOCAL);
@@ -214,7 +223,7 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
                     }
                     let failed =
                         cancel.reason == CancelReason::TimedOut && cancel.initiator == Initiator::Probe;
-                    *self.failures.entry(cancel.node).or_insert(0) += usize::from(failed);
+                    self.failed(cancel.node, failed);
                     self.count("cancel");
                     self.count_initiator(cancel.initiator);
                 }
@@ -225,20 +234,32 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
                     }
                 }
                 Outbound::Routing(RoutingOutbound::Admitted(node)) => {
-                    self.failures.remove(node);
+                    self.heard(node);
+                    if matches!(event.event, Inbound::Routing(RoutingInbound::Restore(_))) {
+                        self.restored.insert(*node);
+                    }
                     let ban = self.bans.get(node);
                     assert!(ban.is_none_or(|until| *until <= self.now), "banned: not admitted: {node:?}");
                     self.count("admitted");
                 }
                 Outbound::Routing(RoutingOutbound::Removed(node)) => {
                     let failures = self.failures.remove(node).unwrap_or(0);
-                    let dead = failures == self.config.table.max_failures;
-                    let replaced = failures > 0 && admits_in_same_bucket(&out[place + 1..], *node);
+                    let most = self.config.table.max_failures;
+                    let dead = failures >= if self.restored.contains(node) { most.min(2) } else { most };
                     assert!(
-                        dead || replaced || leaves == Some(*node),
-                        "table: removed only after failed probes, by a replacement, or as a client, gone or banned: {node:?} failed {failures} probes"
+                        dead || leaves == Some(*node),
+                        "table: removed only after failed probes, or as a client, gone or banned: {node:?} failed {failures} probes"
                     );
                     self.count("removed");
+                }
+                Outbound::Routing(RoutingOutbound::CutOff { told }) => {
+                    self.is_cut_off = true;
+                    self.count(if *told { "cut off, as told" } else { "cut off, as inferred" });
+                }
+                Outbound::Routing(RoutingOutbound::Reconnected { .. }) => {
+                    self.is_cut_off = false;
+                    self.failures.clear();
+                    self.count("reconnected");
                 }
                 Outbound::Routing(RoutingOutbound::Bootstrapped(_)) => self.count("bootstrapped"),
                 Outbound::Routing(RoutingOutbound::NearEmpty { nodes }) => {
@@ -250,6 +271,16 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
         }
         self.check_between_calls();
         out
+    }
+
+    fn heard(&mut self, node: &Key8) {
+        self.failures.remove(node);
+        self.restored.remove(node);
+    }
+
+    /// A failure of a node counts, unless the machine is cut off.
+    fn failed(&mut self, node: Key8, counts: bool) {
+        *self.failures.entry(node).or_insert(0) += usize::from(counts && !self.is_cut_off);
     }
 
     fn count_initiator(&mut self, initiator: Initiator) {
@@ -295,7 +326,7 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
         let dropped = include.duplicate + include.dropped + include.backed_off + include.unwanted;
         let known = dropped + include.passed + include.failed;
         assert_eq!(include.offered, known + include.in_flight + include.queued);
-        if include.queued > 0 && checked < MAX_CHECKS {
+        if include.queued > 0 && checked < MAX_CHECKS && !self.is_cut_off {
             let until = self.now + config.routing.include.as_ref().unwrap().unsolicited_interval;
             let is_held_back = machine.poll_timeout().is_some_and(|at| at <= until);
             assert!(
@@ -321,7 +352,7 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
                 *groups.entry((group, Some(known.common_prefix_len(&LOCAL)))).or_insert(0) += 1;
             }
         }
-        assert!((0..8).all(|cpl| table.bucket(cpl).len() <= BUCKET_SIZE));
+        assert!((0..8).all(|cpl| table.bucket(cpl).len() <= 2 * BUCKET_SIZE));
         for ((_, bucket), members) in groups {
             let most = match bucket {
                 None => config.table.max_per_group,
@@ -330,13 +361,4 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
             assert!(members <= most, "table: group limit: {members}");
         }
     }
-}
-
-/// Whether the next admitted node is of the same bucket.
-fn admits_in_same_bucket(rest: &[Stamped<Outbound<Grouped>>], node: Key8) -> bool {
-    let admitted = rest.iter().find_map(|out| match out.event {
-        Outbound::Routing(RoutingOutbound::Admitted(other)) => Some(other),
-        _ => None,
-    });
-    admitted.is_some_and(|other| other.common_prefix_len(&LOCAL) == node.common_prefix_len(&LOCAL))
 }

@@ -59,8 +59,15 @@ fn config(seed: u8) -> Config {
         Schedule::Dynamic { interval: S * 20, multiplier: 50, jitter: 20 }
     };
     let explore = ExploreConfig { schedule, max_cpl: 20, timeout: S * 9 };
-    let bootstrap =
-        BootstrapConfig { min_nodes: MIN_NODES, retry_interval: S * 4, timeout: S * 6, max_seeds: 4 };
+    let bootstrap = BootstrapConfig {
+        min_nodes: MIN_NODES,
+        retry_interval: S * 4,
+        max_retry_interval: S * 30,
+        timeout: S * 6,
+        max_seeds: 4,
+        max_lost: 4,
+        return_interval: S * 5,
+    };
     let routing = RoutingConfig {
         bootstrap: Some(bootstrap),
         include: Some(include),
@@ -88,12 +95,19 @@ pub(crate) fn run_scenario<M: MaintainsTable>(bytes: &[u8]) -> BTreeMap<&'static
     let (seed, steps) = bytes.split_first().map_or((0, bytes), |(seed, steps)| (*seed, steps));
     let mut checker = MaintenanceChecker::<M>::new(config(seed), seed.into());
     let mut tag = 0;
-    for step in steps.chunks_exact(2) {
+    for (number, step) in steps.chunks_exact(2).enumerate() {
         let (what, argument) = (step[0], step[1]);
+        // In some scenarios nothing is heard of anybody from some time on, and in some many nodes go: in those without
+        // models of lookups, which know nothing of that.
+        let (falls_silent, many_go) = (seed % 8 == 1 && number > 40, seed % 8 == 4);
         let target = node(argument);
         let open = checker.request_in_flight(argument);
         let seeds = vec![node(argument ^ 0x55)];
         let event = match (what % 16, open) {
+            (2 | 3 | 5 | 6 | 8 | 10..=12, _) if falls_silent => Inbound::Tick,
+            (4 | 5, _) if many_go => {
+                Inbound::Routing(RoutingInbound::Gone(checker.member(argument).unwrap_or(target)))
+            }
             (0, _) if M::HAS_LOOKUPS => {
                 tag += 1;
                 Inbound::Start(Start::find(tag, target).with_seeds(seeds))
@@ -116,6 +130,8 @@ pub(crate) fn run_scenario<M: MaintainsTable>(bytes: &[u8]) -> BTreeMap<&'static
                 let duration = S * u32::from(argument % 8);
                 Inbound::Routing(RoutingInbound::Banned { node: target, duration })
             }
+            (6, _) if argument < 16 => Inbound::Routing(RoutingInbound::LinkDown),
+            (6, _) if argument < 64 => Inbound::Routing(RoutingInbound::LinkUp),
             (6, _) => Inbound::Routing(RoutingInbound::Seeds(vec![target])),
             (7, _) => Inbound::Routing(RoutingInbound::Restore(checker.snapshot())),
             (8, Some((request, _))) => Inbound::Response(match argument % 5 {

@@ -387,8 +387,8 @@ fn a_claim_makes_the_holders_check_due_soon_and_the_claimants_when_the_key_is_fr
     table.submit(RoutingInbound::Server((7, 2)));
     assert_eq!(table.nodes(), [(7, 1), (7, 1)], "at once");
     table.wait(60 * S);
-    // It falls silent, and somebody claims the key who lives.
-    let mut table = whole(&[(7, 0)]);
+    // It falls silent, and somebody claims the key who lives. That others answer shows that this node is not cut off.
+    let mut table = whole(&[(7, 0), (9, 1)]);
     table.submit(RoutingInbound::Discovered((7, 1)));
     table.wait(60 * S);
     let (left, gone) = table.removed[0];
@@ -396,7 +396,7 @@ fn a_claim_makes_the_holders_check_due_soon_and_the_claimants_when_the_key_is_fr
     assert_eq!((gone, failures), ((7, 0), TableConfig::default().max_failures));
     let checked = table.asked.iter().find(|(.., node)| *node == (7, 1)).unwrap();
     assert_eq!((checked.0, checked.1), (left, Initiator::Include), "in the same call");
-    assert_eq!(table.passed, [(7, 0), (7, 1)]);
+    assert_eq!(table.passed, [(7, 0), (9, 1), (7, 1)]);
     assert!(left - Instant::ORIGIN < 60 * S);
 }
 

@@ -55,6 +55,11 @@ impl World {
                 let who = self.choose(who);
                 self.set_links(&who, None);
             }
+            Effect::TellLink { who, up } => {
+                for index in self.choose(who) {
+                    self.tell(index, if *up { RoutingInbound::LinkUp } else { RoutingInbound::LinkDown });
+                }
+            }
             Effect::Sleep { who, time } => {
                 let (who, until) = (self.choose(who), self.now + *time);
                 self.for_each(&who, |node| node.asleep_until = node.asleep_until.max(until));

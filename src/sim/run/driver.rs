@@ -127,6 +127,10 @@ impl World {
             | Outbound::CrawlFinished(_)
             | Outbound::BroadcastProgress(_)
             | Outbound::NetworkSize { .. } => {}
+            Outbound::Routing(RoutingOutbound::CutOff { .. }) => self.emit(&SimEvent::CutOff { node: table }),
+            Outbound::Routing(RoutingOutbound::Reconnected { .. }) => {
+                self.emit(&SimEvent::Reconnected { node: table });
+            }
             Outbound::Routing(RoutingOutbound::NearEmpty { nodes }) => {
                 let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
                 self.emit(&SimEvent::NearEmpty { node: table, nodes });

@@ -39,6 +39,13 @@ pub enum Effect {
         /// The nodes.
         who: Who,
     },
+    /// The drivers of these nodes tell their engines that the link is up, or down. It has no effect on the link.
+    TellLink {
+        /// The nodes.
+        who: Who,
+        /// Whether it is up.
+        up: bool,
+    },
     /// The machine of each of these nodes sleeps: nothing reaches it, its engine is not called, and when it wakes its
     /// time has jumped.
     Sleep {
@@ -129,6 +136,7 @@ impl Effect {
         match self {
             Self::LinkDown { who, .. }
             | Self::LinkUp { who }
+            | Self::TellLink { who, .. }
             | Self::Separate { who }
             | Self::Sleep { who, .. }
             | Self::Kill { who }
