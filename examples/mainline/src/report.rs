@@ -570,6 +570,10 @@ impl News<'_> {
             Outbound::Routing(RoutingOutbound::NearEmpty { nodes }) => {
                 json!({ "event": "nearly empty", "nodes": nodes })
             }
+            Outbound::Routing(RoutingOutbound::CutOff { .. }) => json!({ "event": "cut off" }),
+            Outbound::Routing(RoutingOutbound::Reconnected { lasted }) => {
+                json!({ "event": "reconnected", "after_s": lasted.as_secs_f64() })
+            }
             Outbound::NetworkSize { nodes } => json!({ "event": "network size", "nodes": nodes }),
             other => json!({ "event": "other", "said": format!("{other:?}") }),
         };
@@ -591,6 +595,12 @@ impl fmt::Display for News<'_> {
             }
             Outbound::Routing(RoutingOutbound::NearEmpty { nodes }) => {
                 writeln!(f, "\nnearly empty: {nodes} nodes in the table")
+            }
+            Outbound::Routing(RoutingOutbound::CutOff { .. }) => {
+                writeln!(f, "\ncut off: nobody answers; the table is kept as it is")
+            }
+            Outbound::Routing(RoutingOutbound::Reconnected { lasted }) => {
+                writeln!(f, "\nreconnected after {} s", lasted.as_secs())
             }
             _ => Ok(()),
         }

@@ -401,9 +401,11 @@ fn a_short_deadline_ends_the_lookup_with_what_it_has_found() {
     assert_eq!(end.outcome, Outcome::DeadlineExceeded);
     assert_eq!(end.closest.iter().map(|contact| contact.node).collect::<Vec<_>>(), [peer.node]);
     assert!(end.stats.ended.unwrap() >= lookup.deadline.unwrap());
-    assert_eq!((end.stats.sent, end.stats.cancelled, end.stats.timed_out), (3, 2, 0));
+    // The silent one was asked again, and the peer about what its answer has left open.
+    assert_eq!((end.stats.sent, end.stats.cancelled, end.stats.timed_out), (4, 3, 0));
     let endings: Vec<_> = lookup.spans.iter().map(Span::ending).collect();
-    assert_eq!(endings, [Ending::Answered, Ending::Cancelled, Ending::Cancelled]);
+    assert_eq!(endings[0], Ending::Answered);
+    assert!(endings[1..].iter().all(|ending| *ending == Ending::Cancelled), "{endings:?}");
     assert_eq!(lookup.spans[0].number("kad.closer"), Some(2));
     assert_eq!(lookup.root().ending(), Ending::TimedOut);
     assert_eq!(lookup.spans[1].parent(), lookup.spans[0].context().span_id());

@@ -228,6 +228,10 @@ enum EffectValue {
     LinkUp {
         who: WhoValue,
     },
+    TellLink {
+        who: WhoValue,
+        up: bool,
+    },
     Sleep {
         who: WhoValue,
         time: Time,
@@ -529,6 +533,7 @@ impl From<ChangeTable> for Change {
                 Effect::LinkDown { who: who.into(), sends }
             }
             EffectValue::LinkUp { who } => Effect::LinkUp { who: who.into() },
+            EffectValue::TellLink { who, up } => Effect::TellLink { who: who.into(), up },
             EffectValue::Sleep { who, time } => Effect::Sleep { who: who.into(), time: time.into() },
             EffectValue::Separate { who } => Effect::Separate { who: who.into() },
             EffectValue::Heal => Effect::Heal,

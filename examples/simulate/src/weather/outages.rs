@@ -36,13 +36,13 @@ struct After {
 /// A node is cut off by this effect for so long, until that one; `back` later it should know the living again.
 fn cut_off(
     world: &mut World,
-    [begins, ends]: [&Effect; 2],
+    [begins, ends]: [&[Effect]; 2],
     asleep: Duration,
     lasts: Duration,
     back: Duration,
 ) -> Result<After, String> {
     let (before, sent) = (held(world, OURS), world.upkeep_requests(OURS));
-    apply(world, begins)?;
+    begins.iter().try_for_each(|effect| apply(world, effect))?;
     if !asleep.is_zero() {
         apply(world, &Effect::Sleep { who: Who::Node(OURS), time: asleep })?;
         // Some of the network is gone by the time it wakes: a tenth after a night, half of it after a month.
@@ -55,7 +55,7 @@ fn cut_off(
     pass(world, lasts)?;
     let removed = (1.0 - share_held(world, OURS, &before)) * before.len() as f64;
     let sent = (world.upkeep_requests(OURS) - sent) as f64;
-    apply(world, ends)?;
+    ends.iter().try_for_each(|effect| apply(world, effect))?;
     let lives = |node: &Handle| world.engine(*node).is_some();
     let living: Vec<_> = before.iter().copied().filter(lives).collect();
     pass(world, back)?;
@@ -66,9 +66,12 @@ fn cut_off(
     Ok(After { removed, sent, back: share, hour_later, dead: world.look_at(OURS).dead })
 }
 
-fn link(sends: Sends) -> [Effect; 2] {
+/// The link goes down, and up again. `told`: the engine is told.
+fn link(sends: Sends, told: bool) -> [Vec<Effect>; 2] {
     let who = Who::Node(OURS);
-    [Effect::LinkDown { who: who.clone(), sends }, Effect::LinkUp { who }]
+    let tell = |up| told.then(|| Effect::TellLink { who: who.clone(), up });
+    let (down, up) = (Effect::LinkDown { who: who.clone(), sends }, Effect::LinkUp { who: who.clone() });
+    [[down].into_iter().chain(tell(false)).collect(), [up].into_iter().chain(tell(true)).collect()]
 }
 
 impl After {
@@ -92,7 +95,7 @@ pub(super) fn resume(trial: Trial) -> Result<Vec<Figure>, String> {
         for (sends, word) in SENDS {
             let mut world = begin(trial, true)?;
             let lasts = if sends == Sends::Fail { 30 * S } else { 120 * S };
-            let [down, up] = link(sends);
+            let [down, up] = link(sends, false);
             let after = cut_off(&mut world, [&down, &up], asleep, lasts, MINUTE)?;
             figures.append(&mut after.figures(&format!("{}, {word}", in_words(asleep)), MINUTE));
         }
@@ -113,28 +116,27 @@ pub(super) fn outage(trial: Trial) -> Result<Vec<Figure>, String> {
     for &lasts in all {
         for (sends, word) in SENDS {
             let mut world = begin(trial, false)?;
-            let ([down, up], back) = (link(sends), back_after(lasts));
+            let ([down, up], back) = (link(sends, false), back_after(lasts));
             let after = cut_off(&mut world, [&down, &up], Duration::ZERO, lasts, back)?;
             figures.append(&mut after.figures(&format!("{}, {word}", in_words(lasts)), back));
         }
     }
     // The same where the seeds go on living.
     let mut world = begin(trial, true)?;
-    let ([down, up], back) = (link(Sends::Lost), back_after(HOUR));
+    let ([down, up], back) = (link(Sends::Lost, false), back_after(HOUR));
     let after = cut_off(&mut world, [&down, &up], Duration::ZERO, HOUR, back)?;
     figures.append(&mut after.figures("60 min, seeds live", back));
     Ok(figures)
 }
 
-/// T13: as T1 and T2, but the driver tells the engine that the link is down, and when it is up. There is no event for
-/// it yet: the figures are those of a node that must find out by itself.
+/// T13: as T1 and T2, but the driver tells the engine that the link is down, and when it is up.
 pub(super) fn told(trial: Trial) -> Result<Vec<Figure>, String> {
-    let mut figures = vec![at_least("an event says so (1: yes)", 0.0, 1.0)];
+    let mut figures = Vec::new();
     let at_once = 10 * S;
     for (sends, word) in SENDS {
         for (asleep, lasts) in [(30 * 24 * HOUR, 120 * S), (Duration::ZERO, HOUR)] {
             let mut world = begin(trial, asleep > HOUR)?;
-            let [down, up] = link(sends);
+            let [down, up] = link(sends, true);
             let after = cut_off(&mut world, [&down, &up], asleep, lasts, at_once)?;
             let name = if asleep.is_zero() { "60 min" } else { "30 d and 120 s" };
             figures.append(&mut after.figures(&format!("{name}, {word}"), at_once));
@@ -160,9 +162,9 @@ pub(super) fn friend(trial: Trial) -> Result<Vec<Figure>, String> {
                 return Err("no friend".to_owned());
             };
             let who = Who::Nodes([OURS, friend].into());
-            let (begins, back) = (Effect::Separate { who }, back_after(lasts));
-            let ends = [&begins, &Effect::Heal];
-            let after = cut_off(&mut world, ends, Duration::ZERO, lasts, back)?;
+            let (begins, back) = ([Effect::Separate { who }], back_after(lasts));
+            let ends = [Effect::Heal];
+            let after = cut_off(&mut world, [&begins, &ends], Duration::ZERO, lasts, back)?;
             let kind = if near { "the nearest" } else { "a far one" };
             figures.append(&mut after.figures(&format!("{}, {kind}", in_words(lasts)), back));
         }

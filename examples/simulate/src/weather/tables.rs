@@ -105,6 +105,7 @@ fn split(trial: Trial) -> Result<Vec<Figure>, String> {
         (scenario.workload.lookups, scenario.workload.by) = (0, Who::All);
         let mut world = world(scenario)?;
         pass(&mut world, 20 * MINUTE)?;
+        let before = world.look_closely().worst;
         // Numbers say nothing of keys. The seeds are on one side or the other, depending on the trial's seed.
         let first = u32::try_from(trial.seed.wrapping_mul(7_919) % u64::from(nodes)).unwrap_or_default();
         let few = (nodes * percent / 100).max(1);
@@ -126,6 +127,7 @@ fn split(trial: Trial) -> Result<Vec<Figure>, String> {
         let name = format!("{percent} % for {minutes} min: ");
         figures.push(at_least(format!("{name}recall"), recall(&lookups(&world).collect::<Vec<_>>()), 0.99));
         figures.push(at_least(format!("{name}worst table"), health.worst, 0.95));
+        figures.push(stated(format!("{name}worst table before"), before));
     }
     Ok(figures)
 }
