@@ -526,6 +526,20 @@ fn a_network_begins_with_a_node_that_knows_nobody() {
 
 #[test]
 #[cfg(unix)]
+fn three_programs_of_which_two_know_the_first_know_each_other() {
+    let address = closed();
+    let (text, port) = (address.to_string(), address.port().to_string());
+    let first = Running::start(&["--serve", "--json", "--port", &port]);
+    let others = [(); 2].map(|()| Running::start(&["--serve", "--json", "--bootstrap", &text]));
+    for mut node in [first].into_iter().chain(others) {
+        // It shows its table each 5 s: within a minute.
+        let knows_both = (0..12).any(|_| node.event("table")["nodes"] == 2);
+        assert!(knows_both, "after a minute it does not know the other two");
+    }
+}
+
+#[test]
+#[cfg(unix)]
 fn a_node_that_serves_waits_for_its_bootstrap_node() {
     let address = closed();
     let text = address.to_string();
