@@ -45,12 +45,12 @@
 //! # A node at rest
 //!
 //! What the maintenance costs a node of a network of 10,000 that nobody uses and that changes nowhere, with a table of some
-//! 190 nodes (`kad-simulate --weather T15`, means of two seeds):
+//! 190 nodes (`kad-simulate --weather T15`, means of five seeds):
 //!
 //! | profile | requests an hour | wake-ups an hour | a dead node leaves the table after | own key looked up each |
 //! | --- | --- | --- | --- | --- |
-//! | [`Config::default`](crate::Config) | 876 | 708 | at most 15.5 min | 1 h |
-//! | [`Config::quiet`](crate::Config::quiet) | 65 | 33 | at most 4 h | 6 h |
+//! | [`Config::default`](crate::Config) | 872 | 717 | at most 15.5 min | 1 h |
+//! | [`Config::quiet`](crate::Config::quiet) | 61 | 26 | at most 4 h | 6 h |
 //!
 //! Four fifths of the requests are probes. A lookup that asks a dead node has it probed at once, and then it leaves after
 //! four checks, half a minute. Nodes that answer a lookup are not probed for another interval: a node that is used sends
