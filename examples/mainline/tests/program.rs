@@ -621,8 +621,9 @@ fn what_is_recorded_is_replayed_to_the_same_traces() {
     let [file, run_svg, svg, again] = ["a.kadrec", "run.svg", "a.svg", "b.svg"].map(|name| folder.path(name));
     let arguments = ["--nodes", "30", "--drop", "0.1", "--deadline", "1m", "--queries", "3"];
     let does = ["--put", "hello", "--get", HELLO, "--correct", "--record", &file, "--svg", &run_svg];
-    let run = run(&[&arguments[..], &does].concat());
-    assert_eq!(run.status.code(), Some(0), "{run:?}");
+    // Where a store is lost, and its correction too, the exit code tells that: then once more.
+    let mut runs = (0..5).map(|_| run(&[&arguments[..], &does].concat()));
+    let run = runs.find(|run| run.status.code() == Some(0)).expect("one of five runs loses no correction");
     let drawn = waterfalls(stdout(&run));
     assert!(drawn.len() >= 5, "lookups, a put, a get, and perhaps its correction: {drawn:?}");
     assert!(drawn.iter().flatten().count() > 60);
