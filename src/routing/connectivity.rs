@@ -46,7 +46,7 @@ const MIN_FAILURES: usize = 4;
 const ONE_IN: usize = 32;
 /// For how long more must be silent after this node was cut off.
 const DOUBT: Duration = Duration::from_secs(1_800);
-/// Within this time, and no longer.
+/// If enough groups have answered within this time, the link is up.
 const LATELY: Duration = Duration::from_secs(15);
 /// A machine that is called later than it asked for by this much has slept.
 const JUMP: Duration = Duration::from_secs(60);
@@ -92,7 +92,7 @@ struct CutOff {
     had_company: bool,
     /// How many tests are to follow quickly.
     quick_tests: usize,
-    /// Who was heard from since and had not been in the minute before.
+    /// Who was heard from since, and had not been within the time before.
     newcomer: Option<u64>,
 }
 

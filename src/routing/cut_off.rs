@@ -1,7 +1,5 @@
-//! What follows from the silence of nodes: they leave the table, or this node is [cut off](Connectivity). And what follows
-//! when it is, and when it is no longer.
-//!
-//! [`Connectivity`]: crate::routing::connectivity::Connectivity
+//! What follows from the silence of nodes: they leave the table, or this node is cut off, as
+//! [`Connectivity`](crate::routing::connectivity::Connectivity) finds. And what follows when it is, and when it is no longer.
 
 use crate::context;
 use crate::context::Context;
@@ -33,7 +31,7 @@ impl<F: Family> Routing<F> {
         })
     }
 
-    /// While this node is cut off: tests one node if it is time to, by turns one of the table and a remembered one.
+    /// While this node is cut off: tests one node if it is time to: three of the table, then a remembered one, and so on.
     pub(super) fn test<E: EmitsRouting<F>>(&mut self, call: &mut CallContext<'_, F, E>) {
         if self.next_test().is_none_or(|at| at > call.now) {
             return;
