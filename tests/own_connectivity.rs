@@ -325,3 +325,45 @@ fn a_table_restored_without_a_link_waits_for_it() {
         assert!(living.is_subset(&world.table()), "{down:?}");
     }
 }
+
+#[test]
+fn the_one_that_lives_among_the_restored_is_found_at_once() {
+    for seed in 1..6 {
+        let mut world = World::empty(90, seed);
+        world.kill(1);
+        let saved = world.nodes.iter().map(|node| SavedNode { node: *node, age: HOUR, round_trip: None });
+        let saved = saved.collect();
+        world.submit(RoutingInbound::Restore(saved));
+        world.pass(10 * S);
+        let living = world.nodes[0];
+        let is_known = world.machine.table().get(&living).is_some_and(|entry| entry.is_verified());
+        assert!(is_known, "seed {seed}: a table of which nobody has answered is as good as empty");
+    }
+}
+
+#[test]
+fn who_is_heard_from_while_it_is_probed_has_not_failed() {
+    for heard in [true, false] {
+        let mut world = World::new(3, 2);
+        let node = world.nodes[0];
+        world.link = Link::Lost;
+        world.submit(RoutingInbound::Disconnected(node));
+        world.pass(S);
+        if heard {
+            world.submit(RoutingInbound::Connected { node, round_trip: None });
+        }
+        world.pass(2 * S);
+        let failures = world.machine.table().get(&node).map(|entry| entry.failures());
+        assert_eq!(failures, Some(u32::from(!heard)));
+    }
+}
+
+#[test]
+fn nobody_is_fooled_where_most_of_a_large_network_die() {
+    for seed in 1..13 {
+        let mut world = World::new(300, 100 + seed);
+        world.kill(54);
+        world.pass(40 * MINUTE);
+        assert!(world.cut_offs == 0 && world.dead_in_table() == 0, "seed {seed}: {}", world.cut_offs);
+    }
+}
