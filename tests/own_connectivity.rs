@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // a test may fail so
 
 use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::routing::table::TableEntry;
 use kad_proto::{
     Config, Coordinator, Family, Initiator, Instant, Key, Key160, Machine, RequestId, Response,
     RoutingInbound, RoutingOutbound, SavedNode, Secret, Stamped,
@@ -336,7 +337,7 @@ fn the_one_that_lives_among_the_restored_is_found_at_once() {
         world.submit(RoutingInbound::Restore(saved));
         world.pass(10 * S);
         let living = world.nodes[0];
-        let is_known = world.machine.table().get(&living).is_some_and(|entry| entry.is_verified());
+        let is_known = world.machine.table().get(&living).is_some_and(TableEntry::is_verified);
         assert!(is_known, "seed {seed}: a table of which nobody has answered is as good as empty");
     }
 }
@@ -353,7 +354,7 @@ fn who_is_heard_from_while_it_is_probed_has_not_failed() {
             world.submit(RoutingInbound::Connected { node, round_trip: None });
         }
         world.pass(2 * S);
-        let failures = world.machine.table().get(&node).map(|entry| entry.failures());
+        let failures = world.machine.table().get(&node).map(TableEntry::failures);
         assert_eq!(failures, Some(u32::from(!heard)));
     }
 }
