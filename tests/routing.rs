@@ -8,6 +8,7 @@ mod family;
 
 use family::{LOCAL, REFUSED, S, Tiny, at, node, span};
 use kad_proto::coordinator::{Inbound, Outbound};
+use kad_proto::routing::table::SavedNode;
 use kad_proto::{
     Batch, Bootstrap, BootstrapConfig, CancelReason, Config, Context, Coordinator, Explore, ExploreConfig,
     Include, IncludeConfig, Initiator, Instant, Key, Machine, Maintenance, NetworkConfig, Outcome, Probe,
@@ -299,7 +300,7 @@ fn a_nearly_empty_table_bootstraps_from_its_seeds() {
         out.iter().any(|out| matches!(&out.event, Outbound::Routing(RoutingOutbound::Bootstrapped(b)) if b.operation.is_some()));
     assert!(noticed && machine.table().len() == 1, "{out:?}");
     let next = machine.poll_timeout().unwrap();
-    assert!((at(60)..=at(75)).contains(&next), "one node is too few: the next bootstrap, at {next}");
+    assert!((at(10)..=at(13)).contains(&next), "one node is too few: the next bootstrap, at {next}");
     let _ = machine.handle(at(1), connected(8));
     assert_eq!(machine.poll_timeout(), None);
     let out = machine.handle(
@@ -331,6 +332,29 @@ fn restored_nodes_are_probed_at_once() {
     let out = new.handle(at(50), Stamped::new(Inbound::Routing(RoutingInbound::Restore(saved))));
     assert_eq!((new.table().len(), of(&out, Initiator::Probe).len()), (3, 3));
     assert!(new.table().iter().all(|record| record.last_seen() == at(20)));
+}
+
+#[test]
+fn seeds_that_are_not_in_the_table_are_saved_and_restored_as_seeds() {
+    let bootstrap = BootstrapConfig::default();
+    let mut config = config(false, true);
+    config.routing.bootstrap = Some(bootstrap);
+    let mut old = Coordinator::<Tiny>::new(LOCAL, config.clone(), &Secret::from_seed(0)).unwrap();
+    let _ = old.handle(at(10), Stamped::new(RoutingInbound::Seeds(vec![node(7), node(9)]).into()));
+    let _ = old.handle(at(10), connected(7));
+    let saved = old.snapshot(at(40));
+    let is_seed = |saved: &SavedNode<Tiny>| saved.age >= SavedNode::<Tiny>::NEVER;
+    assert_eq!(
+        saved.iter().map(|saved| (saved.node, is_seed(saved))).collect::<Vec<_>>(),
+        [(node(7), false), (node(9), true)]
+    );
+    let mut new = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
+    let out = new.handle(at(50), Stamped::new(RoutingInbound::Restore(saved).into()).in_span(span(1)));
+    // The seed does not enter the table, and the bootstrap asks it.
+    assert_eq!((new.table().len(), of(&out, Initiator::Probe).len()), (1, 1));
+    let asked = of(&out, Initiator::Bootstrap);
+    assert!(asked.iter().any(|request| request.node == node(9)), "{asked:?}");
+    assert!(new.snapshot(at(50)).iter().any(|saved| saved.node == node(9) && is_seed(saved)));
 }
 
 #[test]
@@ -486,7 +510,7 @@ fn a_bootstrap_of_the_caller_replaces_an_automatic_one() {
     let last = machine.handle(at(0), answered(begun[1].event.id, &[]));
     assert_eq!((notices(&first), notices(&last), machine.table().len()), (0, 1, 2));
     let next = machine.poll_timeout().unwrap();
-    assert!((at(60)..=at(75)).contains(&next), "two are too few: the next, at {next}");
+    assert!((at(10)..=at(13)).contains(&next), "two are too few: the next, at {next}");
     assert_eq!(machine.routing_counts().automatic_bootstraps, 1);
 }
 
@@ -950,7 +974,7 @@ fn machine_time(request: &Stamped<Request<Tiny>>) -> Instant {
 
 #[test]
 fn a_bootstrap_that_an_event_begins_in_its_own_call_links_to_it() {
-    let saved = kad_proto::routing::table::SavedNode::<Tiny> { node: node(1), age: S, round_trip: None };
+    let saved = SavedNode::<Tiny> { node: node(1), age: S, round_trip: None };
     let events: [Inbound<Tiny>; 4] = [
         Inbound::Routing(RoutingInbound::Seeds(vec![node(1)])),
         Inbound::Routing(RoutingInbound::Restore(vec![saved])),

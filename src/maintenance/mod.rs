@@ -192,8 +192,8 @@ impl<F: Family> Maintenance<F> {
         self.engine.routing.is_probed(node)
     }
 
-    /// The nodes of the routing table as plain data, to be stored and restored by [`RoutingInbound::Restore`]
-    /// when the program starts again.
+    /// The nodes of the routing table, those that it has lost and may come back to, and the seeds that are not in it, as plain
+    /// data: to be stored, and restored by [`RoutingInbound::Restore`] when the program starts again.
     pub fn snapshot(&self, now: Instant) -> Vec<SavedNode<F>> {
         self.engine.routing.snapshot(now)
     }

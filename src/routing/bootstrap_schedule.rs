@@ -21,7 +21,8 @@ pub struct BootstrapConfig {
     pub min_nodes: usize,
     /// The time from the end of a bootstrap to the next automatic one, if the table is still nearly empty. It doubles,
     /// up to `max_retry_interval`, with each bootstrap that brings no node into the table, and there is up to a quarter
-    /// more of it at random. Longer than zero. Default: 60 s.
+    /// more of it at random. Longer than zero. Default: 10 s: nodes of a new network that all begin at once with the same
+    /// one hear of each other by their second bootstraps.
     pub retry_interval: Duration,
     /// The maximum of that time, if it is longer than `retry_interval`. Default: 1 h.
     pub max_retry_interval: Duration,
@@ -43,7 +44,7 @@ impl Default for BootstrapConfig {
         let minute = Duration::from_secs(60);
         Self {
             min_nodes: 4,
-            retry_interval: minute,
+            retry_interval: PAUSE,
             max_retry_interval: 60 * minute,
             timeout: minute,
             max_seeds: 256,
@@ -70,7 +71,7 @@ impl BootstrapConfig {
 /// The least time from the end of a bootstrap to the next automatic one, whatever the driver says.
 const PAUSE: Duration = Duration::from_secs(10);
 /// After so many bootstraps of an empty table in a row that found nobody, there is none until a remembered node answers.
-const MAX_FRUITLESS: u32 = 5;
+const MAX_FRUITLESS: u32 = 7;
 
 /// When an automatic bootstrap is due, and from which nodes.
 #[derive(Clone, Debug)]

@@ -282,3 +282,74 @@ impl Connectivity {
         before
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Connectivity, DOUBT, Finding, Heard, MIN_SILENT, WATCH, Witnesses};
+    use crate::vocabulary::time::Instant;
+    use core::time::Duration;
+
+    const S: Duration = Duration::from_secs(1);
+    /// So many that three groups may answer while this node is cut off.
+    const ALL: usize = 2_000;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_secs(10_000 + seconds)
+    }
+
+    /// One node after the other of a large table falls silent at once. What the last of so many shows.
+    fn fall_silent(link: &mut Connectivity, now: Instant, nodes: u32) -> Finding {
+        let mut last = Finding::Silent;
+        for _ in 0..nodes {
+            let witnesses = Witnesses { all: ALL, silent: 1, failures: 40, is_first: true };
+            last = link.silent(now, now, witnesses);
+        }
+        last
+    }
+
+    #[test]
+    fn at_half_of_the_sum_it_must_be_found_out_and_at_the_whole_it_is_cut_off() {
+        let mut link = Connectivity::new();
+        for silent in 1..=MIN_SILENT {
+            let expected = match silent {
+                8 => Finding::Doubtful,
+                16 => Finding::CutOff,
+                _ => Finding::Unclear,
+            };
+            assert_eq!(fall_silent(&mut link, at(0), 1), expected, "node {silent}");
+        }
+    }
+
+    #[test]
+    fn three_groups_that_answer_lately_take_all_of_the_sum_away() {
+        let mut link = Connectivity::new();
+        let hear = |link: &mut Connectivity, now| [0, 1, 2].map(|who| link.heard(now, who));
+        assert_eq!(hear(&mut link, at(0)), [Heard::Known; 3]);
+        // The same three again: none of them takes anything away by itself so soon.
+        for round in 1..8 {
+            let _ = fall_silent(&mut link, at(16 * round), MIN_SILENT - 1);
+            assert!(!link.is_cut_off(), "in round {round}");
+            assert_eq!(hear(&mut link, at(16 * round + 1)), [Heard::Known, Heard::Known, Heard::IsUp]);
+        }
+        // Two are too few for that.
+        let _ = fall_silent(&mut link, at(120), MIN_SILENT - 1);
+        assert_eq!([0, 1].map(|who| link.heard(at(135), who)), [Heard::Known; 2]);
+        assert_eq!(fall_silent(&mut link, at(136), 1), Finding::CutOff);
+    }
+
+    #[test]
+    fn after_each_alarm_four_times_as_many_must_be_silent_for_a_while() {
+        let mut link = Connectivity::new();
+        let mut now = at(0);
+        for times in [1, 4, 16] {
+            let _ = fall_silent(&mut link, now, times * MIN_SILENT - 1);
+            assert!(!link.is_cut_off(), "after {times} times as many less one");
+            assert_eq!(fall_silent(&mut link, now, 1), Finding::CutOff);
+            now = now + S * 10;
+            let _ = link.regain(now);
+            now = now + WATCH;
+        }
+        now = now + DOUBT;
+        assert_eq!(fall_silent(&mut link, now, MIN_SILENT), Finding::CutOff);
+    }
+}

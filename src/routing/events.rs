@@ -44,7 +44,7 @@ pub enum RoutingInbound<F: Family> {
     Seeds(Vec<F::Node>),
     /// The snapshot of an earlier run: see [`Coordinator::snapshot`](crate::Coordinator::snapshot). The nodes
     /// enter the table as far as its limits allow, and are probed at once. Those for which there is no room, or that do
-    /// not answer, are remembered as places to come back to. A table of nodes none of which has answered yet counts as
+    /// not answer, and its seeds are remembered as places to come back to. A table of nodes none of which has answered yet counts as
     /// [nearly empty](crate::BootstrapConfig::min_nodes).
     Restore(Vec<SavedNode<F>>),
     /// A node serves others, as it said itself: it is no client any more. It is checked, like one that was

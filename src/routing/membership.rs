@@ -259,12 +259,13 @@ impl<F: Family> Routing<F> {
             age: entry.age(now),
             round_trip: entry.round_trip(),
         };
-        let lost = self.bootstrap.iter().flat_map(|bootstrap| bootstrap.remembered.lost(now));
-        let lost = lost.map(|(node, age)| SavedNode { node: node.clone(), age, round_trip: None });
-        self.table.iter().map(save).chain(lost).collect()
+        let places = self.bootstrap.iter().flat_map(|bootstrap| bootstrap.remembered.to_save(now));
+        let places = places.map(|(node, age)| SavedNode { node: node.clone(), age, round_trip: None });
+        self.table.iter().map(save).chain(places).collect()
     }
 
-    /// Restores a snapshot: its nodes enter the table as far as there is room, and are probed at once.
+    /// Restores a snapshot: its nodes enter the table as far as there is room, and are probed at once; its seeds are
+    /// remembered.
     pub(crate) fn restore<E: EmitsRouting<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
@@ -282,6 +283,14 @@ impl<F: Family> Routing<F> {
                 let mut merged = known.clone();
                 F::update(&mut merged, &node, ToldBy::Others);
                 node = merged;
+            }
+            if age >= SavedNode::<F>::NEVER {
+                if !call.requests.is_banned(call.now, &node)
+                    && let Some(bootstrap) = &mut self.bootstrap
+                {
+                    bootstrap.remember(call.now, &[node], &self.table);
+                }
+                continue;
             }
             if !self.table.would_admit(&node) {
                 if self.table.accepts(&node)

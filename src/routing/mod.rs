@@ -107,7 +107,7 @@
 //! [minute](crate::BootstrapConfig::return_interval) in turn; ever more rarely when each has been, down to one in 16 min. If
 //! one comes back,
 //! those that were lost within ten minutes of it are tried at once; if three come back, a bootstrap is due: so a network that
-//! was split grows together again. Lost nodes are part of the [snapshot](crate::Coordinator::snapshot).
+//! was split grows together again. All of them are part of the [snapshot](crate::Coordinator::snapshot).
 //!
 //! # How it is built
 //!

@@ -6,7 +6,7 @@
 //! and of these the one that had been in the table for longest. When one comes back, those that were lost with it are
 //! tried at once: what had taken them away may be over. When several have come back, a bootstrap is due.
 
-use crate::routing::table::RoutingTable;
+use crate::routing::table::{RoutingTable, SavedNode};
 use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::time::{Instant, nanos};
 use core::cmp::Reverse;
@@ -234,8 +234,60 @@ impl<F: Family> RememberedNodes<F> {
         self.seeds.iter().chain(&self.lost).for_each(|place| visit(&place.node));
     }
 
-    /// The lost nodes, each with how long ago it was last heard from.
-    pub(super) fn lost(&self, now: Instant) -> impl Iterator<Item = (&F::Node, Duration)> {
-        self.lost.iter().map(move |place| (&place.node, place.age.saturating_add(now - place.lost)))
+    /// The lost nodes, each with how long ago it was last heard from; then the seeds that are not in the table, of which that
+    /// is not known.
+    pub(super) fn to_save(&self, now: Instant) -> impl Iterator<Item = (&F::Node, Duration)> {
+        let lost =
+            self.lost.iter().map(move |place| (&place.node, place.age.saturating_add(now - place.lost)));
+        let seeds = self.seeds.iter().filter(|seed| !seed.in_table);
+        lost.chain(seeds.map(|seed| (&seed.node, SavedNode::<F>::NEVER)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RememberedNodes;
+    use crate::vocabulary::family::Family;
+    use crate::vocabulary::key::Key8;
+    use crate::vocabulary::time::Instant;
+    use core::time::Duration;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[derive(Clone, Debug, Default, PartialEq)]
+    struct Tiny;
+
+    impl Family for Tiny {
+        type Key = Key8;
+        type Target = Key8;
+        type Node = Key8;
+        type Message = ();
+        fn key(node: &Key8) -> Key8 {
+            *node
+        }
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_secs(10_000 + seconds)
+    }
+
+    #[test]
+    fn those_that_were_lost_together_are_tried_together() {
+        let mut places = RememberedNodes::<Tiny>::new((8, 8), S * 60, 1);
+        // Three at once, one that was tried just now, and one long before.
+        places.lose(at(0), &Key8::new([9]), S, S);
+        for node in 1..=4 {
+            places.lose(at(700), &Key8::new([node]), S * u32::from(10 - node), S);
+        }
+        assert_eq!(places.next(at(2_000)), Some(Key8::new([1])));
+        let back = places.returned(at(2_010), &Key8::new([2])).expect("it was lost");
+        assert_eq!((back.others, back.is_healing), ([3, 4].map(|node| Key8::new([node])).to_vec(), false));
+        // These were tried just now.
+        let back = places.returned(at(2_011), &Key8::new([3])).expect("it was lost");
+        assert_eq!((back.others, back.is_healing), (vec![], false));
+        // With the third a bootstrap is due, and not with the next.
+        assert!(places.returned(at(2_012), &Key8::new([4])).expect("it was lost").is_healing);
+        assert!(!places.returned(at(2_013), &Key8::new([1])).expect("it was lost").is_healing);
+        assert!(places.returned(at(2_014), &Key8::new([1])).is_none());
     }
 }

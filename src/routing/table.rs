@@ -199,10 +199,17 @@ pub enum Offered {
 pub struct SavedNode<F: Family> {
     /// The node.
     pub node: F::Node,
-    /// How long ago it last answered, when the snapshot was taken.
+    /// How long ago it last answered, when the snapshot was taken. [`NEVER`](Self::NEVER) or more: it is a seed that is not in
+    /// the table, to come back to.
     pub age: Duration,
     /// See [`TableEntry::round_trip`].
     pub round_trip: Option<Duration>,
+}
+
+impl<F: Family> SavedNode<F> {
+    /// The age of a seed that is not in the table: 2^33 s, 272 years, so that it stays one in whole seconds, and with what is
+    /// added to it.
+    pub const NEVER: Duration = Duration::from_secs(1 << 33);
 }
 
 /// Why a node was not admitted to the table.

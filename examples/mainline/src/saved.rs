@@ -26,7 +26,7 @@ struct File {
 struct Entry {
     id: String,
     address: SocketAddrV4,
-    /// How long ago it last answered.
+    /// How long ago it last answered; of a seed that has not, 272 years or more.
     age_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     round_trip_us: Option<u64>,
@@ -49,7 +49,7 @@ pub enum Saved {
 /// # Errors
 /// That of the file system.
 pub fn save(path: &Path, id: Key160, nodes: &[SavedNode<Mainline>]) -> io::Result<Saved> {
-    if nodes.len() < FEW
+    if nodes.iter().filter(|saved| saved.age < SavedNode::<Mainline>::NEVER).count() < FEW
         && let Ok((_, saved)) = read(path)
         && saved.len() > nodes.len()
     {

@@ -533,9 +533,9 @@ fn three_programs_of_which_two_know_the_first_know_each_other() {
     let others = [(); 2].map(|()| Running::start(&["--serve", "--json", "--bootstrap", &text]));
     for mut node in [first].into_iter().chain(others) {
         // It shows its table each 5 s. If both others ask the first before it knows either, they hear of each other by
-        // their next bootstraps, a minute or a little more later.
-        let knows_both = (0..24).any(|_| node.event("table")["nodes"] == 2);
-        assert!(knows_both, "after two minutes it does not know the other two");
+        // their next bootstraps, some ten seconds later.
+        let knows_both = (0..9).any(|_| node.event("table")["nodes"] == 2);
+        assert!(knows_both, "after 45 s it does not know the other two");
     }
 }
 
