@@ -13,6 +13,12 @@ pub(crate) struct IndexedHeap<K> {
     positions: Vec<u32>,
 }
 
+impl<K> Default for IndexedHeap<K> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), positions: Vec::new() }
+    }
+}
+
 const ABSENT: u32 = u32::MAX;
 
 const ARITY: usize = 4;
@@ -34,6 +40,11 @@ impl<K: Copy + Ord> IndexedHeap<K> {
     /// The key of the slot, if it is present.
     pub(crate) fn get(&self, slot: u32) -> Option<K> {
         self.entries.get(self.position(slot)?).map(|(key, _)| *key)
+    }
+
+    /// All entries, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, u32)> {
+        self.entries.iter().copied()
     }
 
     /// Inserts the slot with this key, or changes its key.

@@ -4,6 +4,11 @@ use crate::vocabulary::config_error::{ConfigError, require};
 
 /// The number of operations that may run or wait.
 ///
+/// An operation begins when fewer than `max_running` run and no request that would go before its own waits for capacity
+/// ([`max_in_flight`](crate::NetworkConfig::max_in_flight)), or none runs. So a crowd is served one after the other, in order of
+/// deadline, then of arrival, instead of being starved together. Those that cannot be done by their deadlines, as fast as
+/// others end by themselves, end as [`Overloaded`](crate::Outcome::Overloaded) as soon as that shows.
+///
 /// Memory: at most `max_running` running operations, each bounded by its own configuration
 /// ([`QueryConfig`](crate::QueryConfig) and others), and at most `max_waiting` waiting ones, which hold only their
 /// starts.
@@ -12,8 +17,7 @@ use crate::vocabulary::config_error::{ConfigError, require};
 pub struct PoolConfig {
     /// The maximum number of operations that run at the same time. 1 to 2^24. Default: 16,384.
     pub max_running: usize,
-    /// The maximum number of operations that wait until others have ended; they begin in order of deadline, then
-    /// of arrival. Further starts are [refused](crate::RefusalReason::Full). At most 2^24. Default: 65,536.
+    /// The maximum number of operations that wait; they begin in order of deadline, then of arrival. Further starts are [refused](crate::RefusalReason::Full). At most 2^24. Default: 65,536.
     pub max_waiting: usize,
     /// Whether a progress event is emitted for each request that ends. A caller that needs only the finish saves
     /// one event per answer, with a copy of the nodes that it names. Default: true.

@@ -9,6 +9,7 @@
 //! This module uses neither the routing table nor any kind of task. The pool returns what it learns about
 //! nodes (a time-out, for example) to its caller as plain values.
 
+pub(crate) mod admission;
 pub(crate) mod blocked;
 pub(crate) mod config;
 pub(crate) mod listener;

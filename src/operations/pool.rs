@@ -9,6 +9,7 @@ use crate::collections::generational_slab::GenerationalSlab;
 use crate::collections::indexed_heap::IndexedHeap;
 use crate::collections::seeded_hash::SeededHash;
 use crate::context::{Cause, Context};
+use crate::operations::admission::WaitingLine;
 use crate::operations::blocked::BlockedOperations;
 use crate::operations::config::PoolConfig;
 use crate::operations::listener::Listener;
@@ -44,8 +45,7 @@ pub(crate) struct OperationPool<F: Family, T> {
     tags: HashMap<u64, OperationId, SeededHash>,
     /// By slot: when the operation has something to do by itself; see [`Operation::timer`].
     timers: IndexedHeap<Instant>,
-    /// Operations that wait to begin, in order of deadline and arrival.
-    waiting: IndexedHeap<(Instant, u64)>,
+    waiting: WaitingLine,
     blocked: BlockedOperations<F>,
     /// The number of starts accepted so far, which orders them by arrival.
     arrivals: u64,
@@ -111,7 +111,7 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
             tags: HashMap::with_hasher(SeededHash(seeds.hash)),
             hash: SeededHash(seeds.hash),
             timers: IndexedHeap::new(),
-            waiting: IndexedHeap::new(),
+            waiting: WaitingLine::default(),
             blocked: BlockedOperations::new(),
             arrivals: 0,
             running: 0,
@@ -166,7 +166,7 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         operation.emit_started(call);
         self.timers.set(handle.slot(), operation.armed_timer);
         self.operations.insert(operation);
-        self.waiting.set(handle.slot(), (deadline, self.arrivals));
+        self.waiting.join(handle.slot(), deadline, self.arrivals);
         self.arrivals += 1;
     }
 
@@ -476,9 +476,10 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
     ) -> Option<ReleasedCheck> {
         loop {
             if self.running < self.config.max_running
-                && let Some((_, slot)) = self.waiting.peek()
+                && let Some((deadline, slot)) = self.waiting.first()
+                && (self.running == 0 || !call.requests.is_backlogged(deadline))
             {
-                self.waiting.clear(slot);
+                self.waiting.leave(slot);
                 self.running += 1;
                 self.resume(call, slot, Operation::begin);
             } else if let Some((request, deadline)) = call.requests.release(call.now) {
@@ -650,8 +651,8 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         self.resume(call, id.handle().slot(), Operation::advance);
     }
 
-    /// Removes an operation from the pool. Every operation ends here: when it is done, at its deadline, or
-    /// when it is stopped.
+    /// Removes an operation from the pool. Every operation ends here: when it is done, at its deadline, when it is stopped, or
+    /// when it cannot be done in time.
     fn end_operation<E: EmitsOperation<F, T>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
@@ -660,13 +661,17 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
     ) {
         let slot = id.handle().slot();
         let Some(mut operation) = self.operations.remove(id.handle()) else { return };
+        let mut too_late = Vec::new();
         self.timers.clear(slot);
         self.blocked.remove(slot, call.requests);
         match operation.initiator {
             Initiator::Operation(_) => {
                 self.tags.remove(&id.tag());
-                if !self.waiting.clear(slot) {
+                if !self.waiting.leave(slot) {
                     self.running -= 1;
+                    if !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped) {
+                        too_late = self.waiting.served(call.now, self.running);
+                    }
                 }
             }
             Initiator::Background => self.background.granted_requests -= operation.granted_requests,
@@ -679,5 +684,10 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
             self.listeners.insert(listener);
         }
         self.ended.extend(operation.finish(call, outcome));
+        for slot in too_late {
+            if let Some(id) = self.operations.at(slot).map(|(_, operation)| operation.id) {
+                self.end_operation(call, id, Outcome::Overloaded);
+            }
+        }
     }
 }

@@ -515,6 +515,11 @@ impl<F: Family, P> RequestQueue<F, P> {
         }
     }
 
+    /// Whether requests wait for capacity that would go before one with this deadline, if it came now.
+    pub(crate) fn is_backlogged(&self, deadline: Instant) -> bool {
+        self.ready.peek().is_some_and(|((first, _), _)| first <= deadline)
+    }
+
     /// Whether one more request can wait. Requests that are ready do not count as far as there is capacity to
     /// release them: they leave the queue in this same call.
     pub(crate) fn has_queue_space(&self) -> bool {

@@ -238,6 +238,7 @@ fn end_number(end: End) -> u64 {
         End::Finished(Outcome::Unsure) => 8,
         End::Finished(Outcome::AllFound) => 9,
         End::Finished(Outcome::Unreachable) => 10,
+        End::Finished(Outcome::Overloaded) => 11,
         End::Refused(RefusalReason::TagInUse) => 16,
         End::Refused(RefusalReason::Full) => 17,
         End::Refused(RefusalReason::DeadlinePassed) => 18,

@@ -59,6 +59,15 @@ pub struct Spans<F: Family, T> {
 /// The `error.type` of an operation that ran into its deadline.
 const DEADLINE_EXCEEDED: &str = "deadline exceeded";
 
+/// The `error.type` of an operation that ended so; `None` if it is no error by itself.
+const fn error_of(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::DeadlineExceeded => Some(DEADLINE_EXCEEDED),
+        Outcome::Overloaded => Some("overloaded"),
+        _ => None,
+    }
+}
+
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestEnd {
@@ -266,8 +275,7 @@ impl<F: Family, T: Tracer> Spans<F, T> {
             let closest = Value::Array(Array::String(finish.closest.iter().map(name).collect()));
             span.set_attribute(KeyValue::new("kad.closest", closest));
         }
-        let late = finish.outcome == Outcome::DeadlineExceeded;
-        self.operation_ended(now, span, (finish.outcome, &finish.stats), late.then_some(DEADLINE_EXCEEDED));
+        self.operation_ended(now, span, (finish.outcome, &finish.stats), error_of(finish.outcome));
     }
 
     /// Ends the span of a crawl.
@@ -280,8 +288,7 @@ impl<F: Family, T: Tracer> Spans<F, T> {
             ("kad.edges", counts.edges),
         ];
         span.set_attributes(found.map(|(name, count)| KeyValue::new(name, i64::from(count))));
-        let late = finish.outcome == Outcome::DeadlineExceeded;
-        self.operation_ended(now, span, (finish.outcome, &finish.stats), late.then_some(DEADLINE_EXCEEDED));
+        self.operation_ended(now, span, (finish.outcome, &finish.stats), error_of(finish.outcome));
     }
 
     /// Ends the span of a broadcast. It is an error where the broadcast has not succeeded, whatever its time.
@@ -292,8 +299,7 @@ impl<F: Family, T: Tracer> Spans<F, T> {
             KeyValue::new("kad.stored", as_i64(stored)),
             KeyValue::new("kad.succeeded", finish.succeeded),
         ]);
-        let late = finish.outcome == Outcome::DeadlineExceeded;
-        let error = (!finish.succeeded).then_some(if late { DEADLINE_EXCEEDED } else { "unsuccessful" });
+        let error = (!finish.succeeded).then(|| error_of(finish.outcome).unwrap_or("unsuccessful"));
         self.operation_ended(now, span, (finish.outcome, &finish.stats), error);
     }
 

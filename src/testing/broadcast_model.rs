@@ -1057,7 +1057,8 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         let Outbound::BroadcastFinished(finish) = event else {
             broken!("finish: of another kind of operation: {event:?}")
         };
-        let cut = matches!(finish.outcome, Outcome::DeadlineExceeded | Outcome::Stopped);
+        let cut =
+            matches!(finish.outcome, Outcome::DeadlineExceeded | Outcome::Stopped | Outcome::Overloaded);
         ensure!(
             cut || finish.outcome == Outcome::Complete,
             "outcome: not of a broadcast: {}",

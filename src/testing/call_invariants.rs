@@ -12,23 +12,32 @@ use crate::vocabulary::machine::Stamped;
 use crate::vocabulary::time::Instant;
 
 impl<F: Family> ContractChecker<F> {
-    /// Lets waiting operations run, earliest deadline first, then in order of arrival. This happens when time has
-    /// passed, before a start is handled, and at the end of the call.
-    pub(super) fn start_waiting(&mut self, call: &mut CheckedCall<'_, F>) -> Checked {
-        let running = self.operations.values().filter(|op| op.running).count();
+    /// Waiting operations have begun in this call, earliest deadline first, then in order of arrival: so many that `running` run
+    /// now, as the machine says; or, of a machine that does not say it, all for which there is a place.
+    pub(super) fn start_waiting(&mut self, call: &mut CheckedCall<'_, F>, running: Option<usize>) -> Checked {
+        let mut begun = core::mem::take(&mut call.ran_and_ended);
+        let mut known = 0;
+        for op in self.operations.values_mut() {
+            // It has sent requests in this call.
+            if op.has_begun && !op.running {
+                op.running = true;
+                begun.push((op.deadline, op.arrival));
+            }
+            known += usize::from(op.running);
+        }
         let mut waiting: Vec<_> = self.operations.values_mut().filter(|op| !op.running).collect();
         waiting.sort_by_key(|op| (op.deadline, op.arrival));
-        let free_slots = self.pool.max_running.saturating_sub(running);
-        let next = waiting.get(free_slots).map(|op| (op.deadline, op.arrival));
-        for op in waiting.into_iter().take(free_slots) {
+        let places = running.unwrap_or(self.pool.max_running).saturating_sub(known);
+        // One that came in this call did not wait yet when others began by the passing of time.
+        let waited = |op: &&TrackedOperation<F>| op.arrival < call.starts_before;
+        let next = waiting.iter().skip(places).map(|op| &**op).find(waited);
+        let next = next.map(|op| (op.deadline, op.arrival));
+        for op in waiting.into_iter().take(places) {
             op.running = true;
             op.begin(call.now)?;
         }
-        for ran_and_ended in call.ran_and_ended.drain(..) {
-            ensure!(
-                next.is_none_or(|next| ran_and_ended < next),
-                "pool: operations run in order of deadline"
-            );
+        for begun in begun {
+            ensure!(next.is_none_or(|next| begun < next), "pool: operations run in order of deadline");
         }
         Ok(())
     }
@@ -45,6 +54,11 @@ impl<F: Family> ContractChecker<F> {
                 counts,
                 (self.operations.len(), running),
                 "pool: numbers of live and running operations"
+            );
+            let backlogged = running > 0 && machine.request_stats().queued > 0;
+            ensure!(
+                running == self.operations.len() || running >= self.pool.max_running || backlogged,
+                "pool: an operation waits only for a place, or while requests wait"
             );
         }
         for stamped in out {

@@ -110,6 +110,8 @@ pub(super) struct CheckedCall<'a, F: Family> {
     pub(super) cause_ambiguous: bool,
     /// Deadline and arrival of the operations that were allowed to run and ended in this same call.
     pub(super) ran_and_ended: Vec<(Instant, u64)>,
+    /// The number of starts that were accepted before this call.
+    pub(super) starts_before: u64,
 }
 
 impl<F: Family> fmt::Debug for ContractChecker<F> {
@@ -337,12 +339,17 @@ impl<F: Family> ContractChecker<F> {
             effects: Vec::new(),
             cause_ambiguous: false,
             ran_and_ended: Vec::new(),
+            starts_before: self.accepted_starts,
         };
         for op in self.operations.values_mut().chain(self.background.values_mut()) {
             op.model.time_passes(self.now);
         }
+        let running = machine.counts().map(|(_, running)| running);
         if !matches!(event.event, Inbound::Tick) {
-            self.time_has_passed(&mut call)?;
+            if running.is_none() {
+                self.start_waiting(&mut call, None)?;
+            }
+            self.time_has_passed(&call)?;
             self.resolve_cause(&mut call)?;
         }
         for stamped in outbound {
@@ -351,7 +358,8 @@ impl<F: Family> ContractChecker<F> {
         self.check_nothing_owed()?;
         self.check_consequences(&mut call, &machine.request_stats())?;
         self.check_table(machine, &call, outbound)?;
-        self.time_has_passed(&mut call)?;
+        self.start_waiting(&mut call, running)?;
+        self.time_has_passed(&call)?;
         self.check_running(outbound, machine)?;
         self.check_between_calls(machine)?;
         self.request_stats.queued = queued;
@@ -394,9 +402,8 @@ impl<F: Family> ContractChecker<F> {
         }
     }
 
-    /// What was due is done: waiting operations may run.
-    fn time_has_passed(&mut self, call: &mut CheckedCall<'_, F>) -> Checked {
-        self.start_waiting(call)?;
+    /// What was due is done.
+    fn time_has_passed(&mut self, call: &CheckedCall<'_, F>) -> Checked {
         for op in self.operations.values_mut().chain(self.background.values_mut()) {
             op.model.due_work_done(call.now)?;
         }

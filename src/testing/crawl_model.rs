@@ -284,7 +284,8 @@ impl<F: Family> OperationModel<F> for CrawlModel<F> {
             broken!("finish: of another kind of operation: {event:?}")
         };
         // A crawl that was stopped or that expired before it was allowed to run has not read its seeds.
-        let cut = matches!(finish.outcome, Outcome::DeadlineExceeded | Outcome::Stopped);
+        let cut =
+            matches!(finish.outcome, Outcome::DeadlineExceeded | Outcome::Stopped | Outcome::Overloaded);
         if !(self.has_begun || cut && finish.nodes.is_empty()) {
             self.begin();
         }
@@ -312,7 +313,7 @@ impl<F: Family> OperationModel<F> for CrawlModel<F> {
                 let limited = finish.outcome == Outcome::NodeLimit;
                 ensure_eq!(limited, self.limit_hit, "outcome: node limit exactly if something had no room");
             }
-            Outcome::DeadlineExceeded | Outcome::Stopped => {}
+            Outcome::DeadlineExceeded | Outcome::Stopped | Outcome::Overloaded => {}
             outcome => broken!("outcome: not of a crawl: {outcome}"),
         }
         let has = |reach| finish.nodes.iter().any(|crawled| crawled.reach == reach);

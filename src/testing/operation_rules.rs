@@ -170,7 +170,9 @@ impl<F: Family> ContractChecker<F> {
             stopped,
             "deadline 9: a stop, and only a stop, ends it with this outcome in the same call"
         );
-        if !op.running && !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped) {
+        if outcome == Outcome::Overloaded {
+            ensure!(!op.running && op.stats.sent == 0, "outcome: overloaded only if it has not begun");
+        } else if !op.running && !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped) {
             call.ran_and_ended.push((op.deadline, op.arrival));
             op.begin(now)?;
         }
@@ -203,6 +205,7 @@ impl<F: Family> ContractChecker<F> {
             Outcome::Quorum => "outcome: quorum",
             Outcome::Complete => "outcome: complete",
             Outcome::Stopped => "outcome: stopped",
+            Outcome::Overloaded => "outcome: overloaded",
         });
         Ok(())
     }

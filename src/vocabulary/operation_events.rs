@@ -184,6 +184,9 @@ pub enum Outcome {
     DeadlineExceeded,
     /// The caller stopped it.
     Stopped,
+    /// It has not begun: with so many operations before it, as fast as these end by themselves, it could not have been done by
+    /// its deadline. Start fewer at once, or give them more time.
+    Overloaded,
 }
 
 /// A node that answered an operation, and how.
@@ -340,11 +343,12 @@ impl fmt::Display for Outcome {
             Self::Complete => "complete",
             Self::DeadlineExceeded => "deadline exceeded",
             Self::Stopped => "stopped",
+            Self::Overloaded => "overloaded",
         })
     }
 }
 
-/// A start was accepted: its operation runs, or waits until fewer operations run.
+/// A start was accepted: its operation runs, or [waits](crate::PoolConfig) to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize))]
 pub struct Started {

@@ -51,7 +51,7 @@ fn every_program_gives_the_same_figures_again_and_reaches_what_it_is_said_to_rea
 fn the_short_form_has_the_figures_that_are_named() {
     let begins = [
         ("L11", vec!["calls a node, any groups", "growth, any groups", "calls a node, one 64-bit prefix"]),
-        ("L12", vec!["never served, room for 64", "overtaken, room for all but two", "lookups done"]),
+        ("L12", vec!["neither served nor told, room for 64", "overtaken, room for all but two", "lookups done"]),
         ("T12", vec!["heard of while", "restored age", "link of", "refreshes without", "jitter"]),
         (
             "R7",

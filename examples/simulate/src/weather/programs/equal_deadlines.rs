@@ -1,17 +1,17 @@
 //! L12: 500 lookups with one deadline, more than can be done by then; in one of the worlds, the caller begins another with
 //! the same deadline whenever one ends.
 //!
-//! Each of the 500 should be served: it sends a request before the deadline. And none should be overtaken: send its first
-//! request later than one that began after it. Both hold if what could not be sent or queued is tried again in the order
-//! in which it was refused.
+//! Each of the 500 should be served: it sends a request before the deadline; or be told early that there is no time for it, and end
+//! as overloaded. And none should be overtaken: send its first request later than one that began after it. Both hold if what
+//! could not be sent or queued is tried again in the order in which it was refused.
 
 use crate::weather::programs::tools::{Agenda, Random, at_most, stated};
 use crate::weather::{Figure, Row, Trial};
 use kad_proto::lookups::query::{Inbound, Outbound};
 use kad_proto::sim::{Handle, Net};
 use kad_proto::{
-    Batch, Instant, Machine, NetworkConfig, OperationId, PoolConfig, QueryConfig, QueryPool, RequestId,
-    Response, Secret, Stamped, Start,
+    Batch, Instant, Machine, NetworkConfig, OperationId, Outcome, PoolConfig, QueryConfig, QueryPool,
+    RequestId, Response, Secret, Stamped, Start,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -56,9 +56,11 @@ impl Crowd {
 pub struct Served {
     /// Lookups that began.
     pub begun: u64,
-    /// Lookups that ended before the deadline.
+    /// Lookups that came to their end before the deadline.
     pub done: u64,
-    /// Of those that began first, all at once: how many never sent a request.
+    /// Lookups that were told before half of the time was over that there is none for them.
+    pub told: u64,
+    /// Of those that began first, all at once: how many never sent a request, and were not told so.
     pub never: u64,
     /// Of those that began first: how many sent their first request after one that began later, or never.
     pub overtaken: u64,
@@ -76,6 +78,8 @@ struct Run {
     first_request: Vec<Option<u64>>,
     sent: u64,
     done: u64,
+    /// By tag: whether it was told early that it cannot be done.
+    told: Vec<bool>,
     to_begin: VecDeque<u64>,
 }
 
@@ -95,11 +99,18 @@ impl Run {
                         self.random.duration(Duration::from_millis(20), Duration::from_millis(80));
                     self.agenda.enter(now + round_trip, request.id);
                 }
-                Outbound::Finished(_) if now < self.end() => {
-                    self.done += 1;
+                Outbound::Finished(finish) if now < self.end() => {
+                    let is_told = finish.outcome == Outcome::Overloaded;
+                    self.done += u64::from(!is_told);
+                    let is_early = is_told && now < Instant::ORIGIN + self.crowd.deadline / 2;
+                    let place = usize::try_from(finish.operation.tag()).ok();
+                    if let Some(told) = place.and_then(|place| self.told.get_mut(place)) {
+                        *told = is_early;
+                    }
                     if self.crowd.newcomers {
                         self.to_begin.push_back(self.first_request.len() as u64);
                         self.first_request.push(None);
+                        self.told.push(false);
                     }
                 }
                 _ => {}
@@ -142,6 +153,7 @@ impl Crowd {
             first_request: (0..self.live).map(|_| None).collect(),
             sent: 0,
             done: 0,
+            told: vec![false; self.live],
             to_begin: (0..self.live as u64).collect(),
         };
         let (mut now, mut out) = (Instant::ORIGIN, Batch::new());
@@ -167,8 +179,9 @@ impl Crowd {
 
 impl Run {
     fn served(&self) -> Served {
-        let first = self.first_request.iter().take(self.crowd.live);
-        let never = first.filter(|sent| sent.is_none()).count() as u64;
+        let first = self.first_request.iter().zip(&self.told).take(self.crowd.live);
+        let never = first.filter(|(sent, told)| sent.is_none() && !**told).count() as u64;
+        let told = self.told.iter().filter(|told| **told).count() as u64;
         // From the last to the first: the earliest request of those that began later.
         let (mut earliest, mut overtaken) = (u64::MAX, 0);
         for (place, sent) in self.first_request.iter().enumerate().rev() {
@@ -176,7 +189,7 @@ impl Run {
             overtaken += u64::from(sent > earliest && place < self.crowd.live);
             earliest = earliest.min(sent);
         }
-        Served { begun: self.first_request.len() as u64, done: self.done, never, overtaken }
+        Served { begun: self.first_request.len() as u64, done: self.done, told, never, overtaken }
     }
 }
 
@@ -194,9 +207,10 @@ fn run(trial: Trial) -> Result<Vec<Figure>, String> {
     let mut figures = Vec::new();
     for (name, crowd) in worlds {
         let served = crowd.run()?;
-        figures.push(at_most(format!("never served, {name}"), served.never as f64, 0.0));
+        figures.push(at_most(format!("neither served nor told, {name}"), served.never as f64, 0.0));
         figures.push(at_most(format!("overtaken, {name}"), served.overtaken as f64, 0.0));
         figures.push(stated(format!("lookups done, {name}"), served.done as f64));
+        figures.push(stated(format!("told early that there is no time, {name}"), served.told as f64));
     }
     Ok(figures)
 }
