@@ -51,7 +51,10 @@ fn every_program_gives_the_same_figures_again_and_reaches_what_it_is_said_to_rea
 fn the_short_form_has_the_figures_that_are_named() {
     let begins = [
         ("L11", vec!["calls a node, any groups", "growth, any groups", "calls a node, one 64-bit prefix"]),
-        ("L12", vec!["neither served nor told, room for 64", "overtaken, room for all but two", "lookups done"]),
+        (
+            "L12",
+            vec!["neither served nor told, room for 64", "overtaken, room for all but two", "lookups done"],
+        ),
         ("T12", vec!["heard of while", "restored age", "link of", "refreshes without", "jitter"]),
         (
             "R7",
@@ -92,7 +95,7 @@ fn a_crowd_is_served_where_there_is_room_and_is_not_where_there_is_no_time() {
     let patient = Crowd { deadline: HOUR, ..crowd }.run().unwrap();
     assert_eq!((patient.never, patient.done), (0, 500));
     let more = Crowd { deadline: HOUR / 60, newcomers: true, ..crowd }.run().unwrap();
-    assert!(more.done > 500 && more.begun == 500 + more.done, "{more:?}");
+    assert!(more.done > 500 && more.begun >= 500 + more.done, "{more:?}");
 }
 
 #[test]
