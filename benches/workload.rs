@@ -1,7 +1,8 @@
 //! Speed of the common workload:
 //! `cargo bench --bench workload [-- lookup | broadcast | pool [LIVE] | upkeep | table | once N]`.
 //!
-//! `once N` does N lookups and nothing else, to be counted by callgrind: see `benches/instructions`.
+//! `once N` does N lookups and nothing else, `crawl answers N` and `crawl failures N` end N requests of a crawl that has
+//! 60,000 in flight, to be counted by callgrind: see `benches/instructions`.
 
 #![allow(
     missing_docs,
@@ -17,11 +18,12 @@ mod ideal;
 
 use ideal::{Ideal, Plain, SplitMix};
 use kad_proto::broadcast::{self, StartBroadcast, Strategy};
+use kad_proto::crawl::{self, StartCrawl};
 use kad_proto::lookups::query::{Inbound, Outbound};
 use kad_proto::{
-    Ask, Batch, BroadcastConfig, BroadcastPool, Config, Coordinator, Instant, Key256, Machine, NetworkConfig,
-    Outcome, PoolConfig, Query, QueryConfig, QueryPool, RequestId, Response, RoutingConfig, RoutingInbound,
-    RoutingTable, Secret, Stamped, Start, TableConfig, coordinator,
+    Ask, Batch, BroadcastConfig, BroadcastPool, Config, Coordinator, Crawl, CrawlConfig, Instant, Key256,
+    Machine, NetworkConfig, Outcome, PoolConfig, Query, QueryConfig, QueryPool, RequestId, Response,
+    RoutingConfig, RoutingInbound, RoutingTable, Secret, Stamped, Start, TableConfig, coordinator,
 };
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -606,6 +608,30 @@ fn table() {
     println!("table, {} nodes       {offer:.0} ns/offer  {time:.0} ns for the closest 20", table.len());
 }
 
+/// Ends so many requests of a crawl with 60,000 in flight.
+fn crawl(count: usize, is_answered: bool) {
+    let config = CrawlConfig { max_in_flight: 60_000, ..CrawlConfig::default() };
+    let mut random = SplitMix(7);
+    let local = random.key();
+    let seeds: Vec<_> = (0..60_000).map(|_| random.key()).collect();
+    let network = NetworkConfig { max_in_flight: 60_000, ..NetworkConfig::default() };
+    let mut machine = Crawl::<Plain>::new(local, config, network, &Secret::from_seed(0)).unwrap();
+    let mut out = Batch::new();
+    let start = crawl::Inbound::Start(StartCrawl::new(1).with_seeds(seeds));
+    machine.handle_into(NOW, Stamped::new(start), &mut out);
+    let requests = out.drain(..).filter_map(|stamped| match stamped.event {
+        crawl::Outbound::Request(request) => Some(request.id),
+        _ => None,
+    });
+    let requests: Vec<_> = requests.collect();
+    assert_eq!(requests.len(), 60_000);
+    for id in requests.into_iter().rev().take(count) {
+        let response = if is_answered { Response::answered(id, Vec::new()) } else { Response::failed(id) };
+        machine.handle_into(NOW, Stamped::new(crawl::Inbound::Response(response)), &mut out);
+        out.clear();
+    }
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -619,6 +645,7 @@ fn main() {
                 });
             }
         }
+        ["crawl", ending, count] => crawl(count.parse().unwrap_or(1), ending == "answers"),
         ["lookup"] => lookup(&Ideal::new(10_000)),
         ["broadcast"] => broadcasts(&Ideal::new(10_000)),
         ["pool"] => pool(&Ideal::new(10_000), &CROWDS),

@@ -6,7 +6,7 @@
 #[path = "support/tiny.rs"]
 mod tiny;
 
-use kad_proto::crawl::{Inbound, Outbound, Reach, StartCrawl};
+use kad_proto::crawl::{CrawlFinish, Inbound, Outbound, Reach, StartCrawl};
 use kad_proto::{
     Batch, Crawl, CrawlConfig, Instant, Key, Key8, Machine, NetworkConfig, Outcome, Response, Secret, Stamped,
 };
@@ -35,7 +35,8 @@ fn a_crawl_finds_every_node_and_every_edge() {
         for stamped in out {
             match stamped.event {
                 Outbound::Request(request) => {
-                    assert!(asked.insert((request.node, request.target)), "once for each bucket");
+                    let is_new = asked.insert((request.node, request.target));
+                    assert!(is_new || is_dead(&request.node), "once for each bucket, if it is answered");
                     if !is_dead(&request.node) {
                         let mut closer: Vec<_> = table(&request.node).into_iter().collect();
                         closer.sort_by_key(|other| other.distance(&request.target));
@@ -62,8 +63,10 @@ fn a_crawl_finds_every_node_and_every_edge() {
     assert_eq!((found.len(), finish.nodes.len()), (60, 60));
     for (place, crawled) in (0..).zip(&finish.nodes) {
         let dead = is_dead(&crawled.node);
-        let (reach, asked) = if dead { (Reach::Unreachable, 2) } else { (Reach::Reachable, 8) };
+        let (reach, asked) = if dead { (Reach::Unreachable, 1) } else { (Reach::Reachable, 8) };
         assert_eq!((crawled.reach, crawled.asked), (reach, asked), "{crawled:?}");
+        let requests = if dead { 2..=4 } else { 8..=8 };
+        assert!(requests.contains(&crawled.requests), "{crawled:?}");
         let named: BTreeSet<_> = finish.edges.iter().filter(|edge| edge.0 == place).collect();
         let named: BTreeSet<_> = named.iter().map(|edge| finish.nodes[edge.1 as usize].node).collect();
         let expected = if dead { BTreeSet::new() } else { table(&crawled.node) };
@@ -99,4 +102,75 @@ fn a_bucket_whose_request_was_never_sent_does_not_count_as_asked() {
     let asked: Vec<_> = finish.nodes.iter().map(|crawled| (crawled.reach, crawled.asked)).collect();
     assert_eq!(asked, [(Reach::Unknown, 1), (Reach::Unknown, 0)]);
     assert_eq!(finish.stats.sent, 1);
+}
+
+/// Crawls 60 nodes that all know each other, in virtual time; `is_lost` says which requests are not answered, by their number.
+fn crawl_of_sixty(config: CrawlConfig, is_lost: impl Fn(u32, &Key8) -> bool) -> CrawlFinish<Tiny> {
+    let network: Vec<_> = (0..60_u8).map(|place| Key8::new([place.wrapping_mul(4)])).collect();
+    let (mut machine, mut out) = started(config, NetworkConfig::default(), vec![network[0]]);
+    let (mut now, mut number) = (Instant::ORIGIN, 0);
+    loop {
+        let mut answers = Vec::new();
+        for stamped in out.drain(..) {
+            match stamped.event {
+                Outbound::Request(request) => {
+                    number += 1;
+                    if !is_lost(number, &request.node) {
+                        let mut closer = network.clone();
+                        closer.sort_by_key(|other| other.distance(&request.target));
+                        closer.truncate(8);
+                        answers.push(Response::answered(request.id, closer));
+                    }
+                }
+                Outbound::Finished(finish) => return finish,
+                _ => {}
+            }
+        }
+        if answers.is_empty() {
+            now = machine.poll_timeout().unwrap();
+            machine.handle_into(now, Stamped::new(Inbound::Tick), &mut out);
+        }
+        for answer in answers {
+            machine.handle_into(now, Stamped::new(Inbound::Response(answer)), &mut out);
+        }
+    }
+}
+
+#[test]
+fn what_is_lost_on_the_way_is_asked_again() {
+    let whole = crawl_of_sixty(CrawlConfig::default(), |_, _| false);
+    assert_eq!((whole.outcome, whole.counts.unsure), (Outcome::Complete, 0));
+    for every in [7, 10, 20, 50] {
+        let finish = crawl_of_sixty(CrawlConfig::default(), |number, _| number % every == 0);
+        assert_eq!(
+            (finish.outcome, finish.counts.unreachable),
+            (Outcome::Complete, 0),
+            "each {every}th lost"
+        );
+        let edges = |finish: &CrawlFinish<Tiny>| -> BTreeSet<_> {
+            let node = |place: u32| finish.nodes[place as usize].node;
+            finish.edges.iter().map(|(from, to)| (node(*from), node(*to))).collect()
+        };
+        assert_eq!(edges(&finish), edges(&whole), "each {every}th lost");
+        let (repeated, lost) = (finish.stats.sent - whole.stats.sent, finish.stats.timed_out);
+        assert_eq!(repeated, lost, "only what was lost");
+        for crawled in &finish.nodes {
+            assert_eq!((crawled.asked, crawled.answered), (8, 8), "{crawled:?}");
+        }
+    }
+    // Who does not want this can have it as before: a node that is silent once is given up.
+    let config = CrawlConfig { max_failures: 1, ..CrawlConfig::default() };
+    let hasty = crawl_of_sixty(config, |number, _| number % 20 == 0);
+    assert_eq!(hasty.outcome, Outcome::Unsure);
+    assert_eq!(hasty.stats.sent, hasty.nodes.iter().map(|crawled| crawled.requests).sum::<u32>());
+}
+
+#[test]
+fn a_crawl_whose_nodes_leave_meanwhile_is_not_told_to_be_complete() {
+    let leaves = |node: &Key8| node.as_bytes()[0] % 16 == 4;
+    let finish = crawl_of_sixty(CrawlConfig::default(), |number, node| leaves(node) && number > 150);
+    let unsure: Vec<_> = finish.nodes.iter().filter(|it| it.answered > 0 && it.answered < it.asked).collect();
+    assert!(!unsure.is_empty() && unsure.iter().all(|it| leaves(&it.node) && it.requests > it.asked));
+    assert_eq!((finish.outcome, finish.counts.unsure as usize), (Outcome::Unsure, unsure.len()));
+    assert!(unsure.iter().all(|it| it.reach == Reach::Reachable));
 }

@@ -319,7 +319,8 @@ fn made_up_nodes_take_only_as_many_requests_as_their_liar_can_name() {
     let share = buckets * config.max_closer_nodes;
     assert_eq!(finish.nodes.len(), network.len() + 1 + share);
     let wasted = asked.iter().filter(|node| node.1 > 0).count();
-    assert_eq!(wasted, share * usize::try_from(config.max_failures).unwrap());
+    // Nothing is lost here, so few tries are enough.
+    assert!((2 * share..=3 * share).contains(&wasted), "{wasted} requests to {share} nodes");
     let reachable = finish.nodes.iter().filter(|crawled| crawled.answered > 0).count();
     assert_eq!(reachable, network.len() + 1, "nobody honest is missing");
 }

@@ -107,13 +107,15 @@ fn a_coordinator_keeps_the_contract() {
     );
 }
 
-const OF_A_CRAWL: [&str; 29] = [
+const OF_A_CRAWL: [&str; 31] = [
     "started",
     "refused: tag in use",
     "refused: full",
     "refused: deadline passed",
     "crawl: request",
     "crawl: request in turn",
+    "crawl: repeated",
+    "crawl: unsure",
     "crawl: all slots",
     "crawl: progress",
     "crawl: rejected",

@@ -64,6 +64,10 @@ pub struct CrawlCounts {
     pub reachable: u32,
     /// Nodes that have not answered, and are not asked any more.
     pub unreachable: u32,
+    /// Nodes that have answered, and then were silent until they were given up: for some of their buckets there is no
+    /// answer, so edges of theirs are missing, and perhaps nodes that nobody else names. Each has fewer buckets
+    /// [answered](Crawled::answered) than [asked](Crawled::asked) for.
+    pub unsure: u32,
     /// Edges: which node names which.
     pub edges: u32,
     /// The number of times that a node or an edge was left out: there was no room, or the answer named more
@@ -78,8 +82,9 @@ pub struct CrawlCounts {
 pub struct CrawlFinish<F: Family> {
     /// The operation. Its id has no meaning any more, and its tag may be used again, from now on.
     pub operation: OperationId,
-    /// How it ended. [`Complete`](Outcome::Complete): all named nodes have been asked.
-    /// [`NodeLimit`](Outcome::NodeLimit): there was no room for all nodes or edges.
+    /// How it ended. [`Complete`](Outcome::Complete): all named nodes have been asked, and each has answered for all
+    /// of its buckets or never. [`Unsure`](Outcome::Unsure): all have been asked, and some were silent
+    /// [later](CrawlCounts::unsure). [`NodeLimit`](Outcome::NodeLimit): there was no room for all nodes or edges.
     pub outcome: Outcome,
     /// All nodes, in the order in which they were first named.
     pub nodes: Vec<Crawled<F>>,
@@ -104,8 +109,10 @@ pub struct Crawled<F: Family> {
     pub hop: u32,
     /// The number of its buckets that it was asked for.
     pub asked: u32,
-    /// The number of these requests that it answered.
+    /// The number of these buckets that it answered for.
     pub answered: u32,
+    /// The number of requests to it: more than `asked` where a request had no answer and was repeated.
+    pub requests: u32,
     /// The round trip of its first answer, in whole microseconds, at most 71 minutes; `None` if it has not
     /// answered.
     pub round_trip: Option<Duration>,
@@ -118,7 +125,8 @@ pub struct Crawled<F: Family> {
 pub enum Reach {
     /// It answered at least once.
     Reachable,
-    /// It answered none of its requests.
+    /// It answered none of its requests, of which there were [as many as needed](crate::CrawlConfig::max_failures) for
+    /// more than chance.
     Unreachable,
     /// The crawl ended before it was known.
     Unknown,

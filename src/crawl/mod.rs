@@ -5,6 +5,10 @@
 //! each answer is one bucket of its table. Nodes are asked round-robin, in the order in which they were first
 //! named, with one request per node at a time.
 //!
+//! A request without an answer is repeated, after those of all nodes that are ready; see
+//! [`max_failures`](CrawlConfig::max_failures). A node that never answers is [unreachable](Reach::Unreachable). One that
+//! has answered, and then is given up, leaves the map [unsure](CrawlCounts::unsure), and the finish says so.
+//!
 //! | file | what it holds |
 //! | --- | --- |
 //! | this one | [`Crawl`], and how crawls start |

@@ -23,8 +23,10 @@ struct CrawlNode<F: Family> {
     /// The round trip of the first answer, in microseconds.
     micros: u32,
     hop: u16,
-    /// Requests made.
+    /// Buckets asked for.
     asked: u16,
+    /// Requests made; more than `asked` where one was repeated.
+    tries: u16,
     /// The cpl of the next bucket to ask for.
     next_bucket: u16,
     /// The cpl of the bucket that the latest request asks for, or the first of those that it stands for.
@@ -45,6 +47,9 @@ const NONE: u32 = u32::MAX;
 
 /// How many nodes with the same key are accepted: a bound on answers that name one key under many addresses.
 const MAX_SAME_KEY: usize = 8;
+
+/// The inverse of how many nodes a crawl may give up though they live.
+const GIVEN_UP_WRONGLY: u128 = 64;
 
 /// A crawl, as the [task](Task) of an operation.
 #[derive(Clone, Debug)]
@@ -70,6 +75,9 @@ pub(crate) struct CrawlTask<F: Family> {
     /// A node or an edge was left out for lack of room.
     is_full: bool,
     counts: CrawlCounts,
+    /// Of the requests to nodes that had answered before: how many ended, and how many of these without an answer.
+    known_requests: u64,
+    known_misses: u64,
 }
 
 impl<F: Family> CrawlTask<F> {
@@ -93,6 +101,8 @@ impl<F: Family> CrawlTask<F> {
             pending: 0,
             is_full: false,
             counts: CrawlCounts::default(),
+            known_requests: 0,
+            known_misses: 0,
             config,
         }
     }
@@ -134,6 +144,7 @@ impl<F: Family> CrawlTask<F> {
             micros: 0,
             hop,
             asked: 0,
+            tries: 0,
             next_bucket: 0,
             bucket: 0,
             asks_itself: false,
@@ -172,19 +183,36 @@ impl<F: Family> CrawlTask<F> {
         })
     }
 
+    /// How many requests in a row without an answer are enough to give up a node: so many that among all nodes known
+    /// [`GIVEN_UP_WRONGLY`] are expected to have lost as many by chance.
+    fn enough_failures(&self) -> u32 {
+        let max = self.config.max_failures;
+        // The share of lost requests, in parts of 2^32: as if one of twenty had been lost before.
+        let misses = (self.known_misses + 1).min(1 << 31);
+        let share = (misses << 32) / (self.known_requests + 20).max(misses);
+        let mut wrong = u128::from(self.counts.nodes) * GIVEN_UP_WRONGLY << 32;
+        for failures in 1..max {
+            wrong = wrong * u128::from(share) >> 32;
+            if wrong <= 1 << 32 && failures >= 2 {
+                return failures;
+            }
+        }
+        max
+    }
+
     /// A request to a node has ended: the node is ready for its next, or done.
     fn request_ended(&mut self, index: u32) {
         self.pending -= 1;
-        let max_failures = self.config.max_failures;
-        let asks_again =
-            |known: &CrawlNode<F>| known.failures < max_failures && self.next_question(known).is_some();
-        if self.nodes.get(index as usize).is_some_and(asks_again) {
+        let Some(known) = self.nodes.get(index as usize) else { return };
+        let is_given_up = known.failures > 0 && known.failures >= self.enough_failures();
+        if !is_given_up && self.next_question(known).is_some() {
             self.ready.push_back(index);
             return;
         }
         let Some(known) = self.nodes.get_mut(index as usize) else { return };
         known.is_done = true;
         self.counts.unreachable += u32::from(known.answered == 0);
+        self.counts.unsure += u32::from(is_given_up && known.answered > 0);
     }
 }
 
@@ -207,7 +235,9 @@ impl<F: Family> Task<F> for CrawlTask<F> {
         {
             (known.bucket, known.next_bucket, known.asks_itself) = (bucket, bucket + 1, itself);
             known.asked_itself |= itself;
-            known.asked += 1;
+            // A node that has failed is asked the same again.
+            known.asked += u16::from(known.failures == 0);
+            known.tries += 1;
             self.pending += 1;
             let (node_ref, node, hop) = (NodeRef::Crawl(index), known.node.clone(), known.hop);
             let until = Instant::FAR_FUTURE;
@@ -216,7 +246,11 @@ impl<F: Family> Task<F> for CrawlTask<F> {
         if self.pending > 0 {
             return TaskStep::Wait;
         }
-        TaskStep::Done(if self.is_full { Outcome::NodeLimit } else { Outcome::Complete })
+        TaskStep::Done(match (self.is_full, self.counts.unsure) {
+            (true, _) => Outcome::NodeLimit,
+            (false, 0) => Outcome::Complete,
+            (false, _) => Outcome::Unsure,
+        })
     }
 
     fn take_back(&mut self, node_ref: NodeRef) {
@@ -238,6 +272,8 @@ impl<F: Family> Task<F> for CrawlTask<F> {
         if known.answered == 0 {
             known.micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
             self.counts.reachable += 1;
+        } else {
+            self.known_requests += 1;
         }
         known.answered += 1;
         known.failures = 0;
@@ -264,11 +300,12 @@ impl<F: Family> Task<F> for CrawlTask<F> {
             && let Some(known) = self.nodes.get_mut(index as usize)
         {
             known.failures += 1;
-            if known.asks_itself {
-                // There may be no other question, and a lost message does not mean a dead node.
-                known.next_bucket = known.bucket;
-                known.asked_itself = false;
-            }
+            // A lost message does not mean a dead node: it is asked the same again, after those that are ready.
+            known.next_bucket = known.bucket;
+            known.asked_itself &= !known.asks_itself;
+            let has_answered = u64::from(known.answered > 0);
+            self.known_requests += has_answered;
+            self.known_misses += has_answered;
             self.request_ended(index);
         }
     }
@@ -277,7 +314,8 @@ impl<F: Family> Task<F> for CrawlTask<F> {
         if let NodeRef::Crawl(index) = node_ref
             && let Some(known) = self.nodes.get_mut(index as usize)
         {
-            known.asked -= 1;
+            known.asked -= u16::from(known.failures == 0);
+            known.tries -= 1;
             known.next_bucket = known.bucket;
             known.asked_itself &= !known.asks_itself;
             self.pending -= 1;
@@ -309,6 +347,7 @@ impl<F: Family> Task<F> for CrawlTask<F> {
             },
             hop: u32::from(known.hop),
             asked: u32::from(known.asked),
+            requests: u32::from(known.tries),
             answered: u32::from(known.answered),
             round_trip: (known.answered > 0).then(|| Duration::from_micros(u64::from(known.micros))),
             node: known.node,

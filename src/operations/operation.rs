@@ -270,9 +270,10 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
             }
         }
         // Waiting requests to the same node are not sent any more.
-        let waits =
-            |other: &PendingRequest<F, Purpose>| is_for_node(&other.purpose, node_ref) && !other.is_emitted();
-        while let Some(id) = call.requests.find(self.own_requests, waits) {
+        let waits = |other: &PendingRequest<F, Purpose>| {
+            other.purpose.operation().is_some_and(|it| it.operation == self.id && it.node.is_same(node_ref))
+        };
+        while let Some(id) = call.requests.find_waiting(F::key(&request.node), waits) {
             call.requests.close(&mut self.own_requests, id, call.now, Ending::Cancelled);
             self.task.withdrawn(node_ref);
         }
@@ -298,13 +299,19 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         self.task.visit_nodes(visit);
     }
 
-    /// Whether no other request of this operation to the same node is in flight.
+    /// Whether no other request of this operation to the same node is in flight. It looks at the others only where
+    /// another request, of whichever operation, is in flight to a node with that key: a crawl has tens of thousands.
     pub(crate) fn is_only_request(
         &self,
         requests: &RequestQueue<F, Purpose>,
         request: RequestId,
         asked: OperationRequest,
     ) -> bool {
+        let key = requests.get(request).map(|request| F::key(&request.node));
+        let is_alone = key.is_some_and(|key| requests.in_flight_to(&key) <= 1);
+        if is_alone || asked.node.has_one_request() {
+            return true;
+        }
         let mut others = requests.in_flight(self.own_requests).filter(|(id, _)| *id != request);
         !others.any(|(_, other)| is_for_node(other, asked.node))
     }

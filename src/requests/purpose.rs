@@ -97,6 +97,12 @@ impl NodeRef {
         }
     }
 
+    /// Whether its operation has at most one request to the node at a time: a crawl asks each node one thing after
+    /// another.
+    pub(crate) const fn has_one_request(self) -> bool {
+        matches!(self, Self::Crawl(_))
+    }
+
     /// The number of the lookup, if the node is a candidate of one.
     pub(crate) const fn lookup(self) -> Option<u16> {
         match self {

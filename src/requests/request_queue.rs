@@ -830,6 +830,26 @@ impl<F: Family, P> RequestQueue<F, P> {
         self.table.owned_by(owned).find(|(_, request)| test(request)).map(|(id, _)| id)
     }
 
+    /// The number of requests in flight to the nodes with this key, of all owners.
+    pub(crate) fn in_flight_to(&self, key: &F::Key) -> usize {
+        self.active.get(key).copied().unwrap_or_default()
+    }
+
+    /// Of the requests that wait for the nodes with this key, the first that passes the test, in order of deadline and
+    /// arrival.
+    pub(crate) fn find_waiting(
+        &self,
+        key: F::Key,
+        test: impl Fn(&PendingRequest<F, P>) -> bool,
+    ) -> Option<RequestId> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let from = (key, Instant::ORIGIN, RequestId::from_u64(0));
+        let waiting = self.waiting.range(from..).take_while(|(of, ..)| *of == key);
+        waiting.map(|(.., id)| *id).find(|id| self.table.get(*id).is_some_and(&test))
+    }
+
     /// The requests of this owner that are in flight.
     pub(crate) fn in_flight(&self, owned: RequestList) -> impl Iterator<Item = (RequestId, &P)> {
         let emitted = self.table.owned_by(owned).filter(|(_, request)| request.is_emitted());

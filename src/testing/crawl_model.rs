@@ -27,10 +27,14 @@ const MAX_NODES_PER_KEY: usize = 8;
 struct CrawledNode<F: Family> {
     node: F::Node,
     hop: u32,
+    /// Buckets asked for, and those of them that it answered for.
     asked: u32,
     answered: u32,
+    requests: u32,
     /// Requests in a row without an answer.
     failures_in_row: u32,
+    /// It is not asked any more, as it has left too many requests in a row unanswered.
+    given_up: bool,
     /// Its request in flight.
     pending: Option<RequestId>,
     round_trip: Option<Duration>,
@@ -48,6 +52,8 @@ pub(super) struct CrawlModel<F: Family> {
     /// The nodes to ask, in order, as indices. A node whose request waits for capacity is still listed.
     queue: VecDeque<usize>,
     left_out: u64,
+    /// How many requests to nodes that had answered before were answered, and how many were not.
+    repeat_answers: [u64; 2],
     /// A node or an edge had no room.
     limit_hit: bool,
 }
@@ -68,6 +74,7 @@ impl<F: Family> CrawlModel<F> {
             edges: BTreeSet::new(),
             queue: VecDeque::new(),
             left_out: 0,
+            repeat_answers: [0; 2],
             limit_hit: false,
         }
     }
@@ -105,7 +112,9 @@ impl<F: Family> CrawlModel<F> {
             hop,
             asked: 0,
             answered: 0,
+            requests: 0,
             failures_in_row: 0,
+            given_up: false,
             pending: None,
             round_trip: None,
         };
@@ -116,7 +125,22 @@ impl<F: Family> CrawlModel<F> {
 
     /// Whether a node will not be asked again after its request in flight.
     fn is_done(&self, seen: &CrawledNode<F>) -> bool {
-        seen.asked >= self.buckets() || seen.failures_in_row >= self.config.max_failures
+        seen.given_up || seen.answered >= self.buckets()
+    }
+
+    /// Whether so many requests in a row without an answer are enough to give up a node: with the share of requests that
+    /// are lost, as far as known, one node of 64 times as many as there are would have lost as many.
+    fn is_enough(&self, failures: u32) -> bool {
+        let [answered, missed] = self.repeat_answers.map(u128::from);
+        let share = ((missed + 1) << 32) / (answered + missed + 20);
+        let nodes = (self.nodes.len() as u128 * 64) << 32;
+        let left = (0..failures).fold(nodes, |left, _| left * share >> 32);
+        failures >= self.config.max_failures || failures >= 2 && left <= 1 << 32
+    }
+
+    /// Nodes that have answered, and were given up later.
+    fn unsure(&self) -> usize {
+        self.nodes.iter().filter(|seen| seen.given_up && seen.answered > 0).count()
     }
 
     fn reach(&self, seen: &CrawledNode<F>) -> Reach {
@@ -144,12 +168,12 @@ impl<F: Family> CrawlModel<F> {
 
     fn check_counts(&self, counts: &CrawlCounts) -> Checked {
         let of = |reach| self.nodes.iter().filter(|seen| self.reach(seen) == reach).count();
-        let said = (counts.nodes, counts.reachable, counts.unreachable, counts.edges, counts.left_out);
-        let [nodes, reachable, unreachable, edges] =
-            [self.nodes.len(), of(Reach::Reachable), of(Reach::Unreachable), self.edges.len()]
-                .map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-        let expected = (nodes, reachable, unreachable, edges, self.left_out);
-        ensure_eq!(said, expected, "crawl: counts of nodes, reachable, unreachable, edges, left out");
+        let said = [counts.nodes, counts.reachable, counts.unreachable, counts.unsure, counts.edges];
+        let (reachable, unreachable) = (of(Reach::Reachable), of(Reach::Unreachable));
+        let expected = [self.nodes.len(), reachable, unreachable, self.unsure(), self.edges.len()]
+            .map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        ensure_eq!(said, expected, "crawl: counts of nodes, reachable, unreachable, unsure, edges");
+        ensure_eq!(counts.left_out, self.left_out, "crawl: count of what was left out");
         Ok(())
     }
 
@@ -190,10 +214,15 @@ impl<F: Family> OperationModel<F> for CrawlModel<F> {
         );
         ensure_eq!(seen.pending, None, "crawl: at most one request in flight to a node: {seen:?}");
         let (key, target) = (F::key(&seen.node), key_of::<F>(&request.target));
-        ensure_eq!(key.common_prefix_len(&target), seen.asked, "crawl: each bucket once, in order: {seen:?}");
+        let bucket = seen.answered;
+        ensure_eq!(
+            key.common_prefix_len(&target),
+            bucket,
+            "crawl: each bucket until it is answered, in order: {seen:?}"
+        );
         ensure_eq!(
             target,
-            key.with_flipped(seen.asked),
+            key.with_flipped(bucket),
             "crawl: the target is the node's key with one bit flipped"
         );
         ensure_eq!(
@@ -202,11 +231,14 @@ impl<F: Family> OperationModel<F> for CrawlModel<F> {
             "crawl: asks for closer nodes, with the node's hop: {seen:?}"
         );
         if let Some(seen) = self.nodes.get_mut(place) {
-            seen.asked += 1;
+            seen.asked = seen.answered + 1;
+            seen.requests += 1;
             seen.pending = Some(request.id);
         }
+        let repeats = self.nodes.get(place).is_some_and(|seen| seen.failures_in_row > 0);
         ensure!(self.in_flight() <= self.config.max_in_flight, "crawl: at most max_in_flight requests");
         let mut counts = vec!["crawl: request"];
+        counts.extend(repeats.then_some("crawl: repeated"));
         counts.extend(sent_event.nothing_queued.then_some("crawl: request in turn"));
         counts.extend((self.in_flight() == self.config.max_in_flight).then_some("crawl: all slots"));
         Ok((true, counts))
@@ -221,9 +253,12 @@ impl<F: Family> OperationModel<F> for CrawlModel<F> {
             let micros = u32::try_from(request_end.elapsed.as_micros()).unwrap_or(u32::MAX);
             seen.round_trip = Some(Duration::from_micros(u64::from(micros)));
         }
+        let is_repeated_answer = seen.answered > 0;
         seen.answered += 1;
         seen.failures_in_row = 0;
         let hop = seen.hop + 1;
+        let [answered, _] = &mut self.repeat_answers;
+        *answered += u64::from(is_repeated_answer);
         for (number, node) in closer.iter().enumerate() {
             if number >= self.config.max_closer_nodes {
                 self.left_out += 1;
@@ -250,6 +285,13 @@ impl<F: Family> OperationModel<F> for CrawlModel<F> {
     fn request_failed(&mut self, request_end: &RequestEnd<'_, F>) -> Checked<bool> {
         let (place, seen) = self.close(request_end)?;
         seen.failures_in_row += 1;
+        let (failures, has_answered) = (seen.failures_in_row, seen.answered > 0);
+        let [_, missed] = &mut self.repeat_answers;
+        *missed += u64::from(has_answered);
+        let gives_up = self.is_enough(failures);
+        if let Some(seen) = self.nodes.get_mut(place) {
+            seen.given_up = gives_up;
+        }
         self.requeue(place);
         Ok(true)
     }
@@ -290,10 +332,11 @@ impl<F: Family> OperationModel<F> for CrawlModel<F> {
             self.begin();
         }
         self.check_counts(&finish.counts)?;
-        let fields =
-            |it: &Crawled<F>| (it.node.clone(), it.reach, (it.hop, it.asked, it.answered), it.round_trip);
+        let fields = |it: &Crawled<F>| {
+            (it.node.clone(), it.reach, [it.hop, it.asked, it.answered, it.requests], it.round_trip)
+        };
         let known = |seen: &CrawledNode<F>| {
-            let counts = (seen.hop, seen.asked, seen.answered);
+            let counts = [seen.hop, seen.asked, seen.answered, seen.requests];
             (seen.node.clone(), self.reach(seen), counts, seen.round_trip)
         };
         let listed: Vec<_> = finish.nodes.iter().map(fields).collect();
@@ -308,10 +351,16 @@ impl<F: Family> OperationModel<F> for CrawlModel<F> {
         );
         let left = self.nodes.iter().any(|seen| seen.pending.is_some() || !self.is_done(seen));
         match finish.outcome {
-            Outcome::Complete | Outcome::NodeLimit => {
+            Outcome::Complete | Outcome::NodeLimit | Outcome::Unsure => {
                 ensure!(!left, "outcome: {} only when nothing is left to ask", finish.outcome);
                 let limited = finish.outcome == Outcome::NodeLimit;
                 ensure_eq!(limited, self.limit_hit, "outcome: node limit exactly if something had no room");
+                let unsure = finish.outcome == Outcome::Unsure;
+                ensure_eq!(
+                    unsure,
+                    !limited && self.unsure() > 0,
+                    "outcome: unsure exactly if a node that had answered was given up"
+                );
             }
             Outcome::DeadlineExceeded | Outcome::Stopped | Outcome::Overloaded => {}
             outcome => broken!("outcome: not of a crawl: {outcome}"),
@@ -321,10 +370,12 @@ impl<F: Family> OperationModel<F> for CrawlModel<F> {
             let alike = self.nodes.iter().filter(|other| F::key(&other.node) == F::key(&seen.node));
             alike.count() == MAX_NODES_PER_KEY
         });
-        let rested = self.nodes.iter().any(|seen| seen.answered > 0 && seen.asked < self.buckets() && !left);
+        let rested =
+            self.nodes.iter().any(|seen| seen.answered > 0 && seen.answered < self.buckets() && !left);
         let situations = [
             (finish.outcome == Outcome::Complete && finish.nodes.len() > 2, "crawl: complete, several nodes"),
             (finish.outcome == Outcome::NodeLimit, "crawl: node limit"),
+            (finish.outcome == Outcome::Unsure, "crawl: unsure"),
             (cut && !finish.edges.is_empty(), "crawl: partial results"),
             (cut && self.in_flight() > 0, "crawl: cut off with requests in flight"),
             (has(Reach::Reachable) && has(Reach::Unreachable), "crawl: some unreachable"),

@@ -162,7 +162,8 @@ pub enum Outcome {
     /// has told all nodes. The lookup asks about the gaps, and some were left: nobody was known there to ask, or the bound of
     /// [edge probing](crate::QueryConfig::edge_probing) was reached. Or the configured [most patience](crate::NetworkConfig::max_patience) has cut
     /// short the wait for a nearer node. A lookup that carries messages, and one without edge probing, asks about no gaps:
-    /// where nodes are silent, it mostly ends so.
+    /// where nodes are silent, it mostly ends so. A crawl: all nodes named were asked, but some that had answered were
+    /// [silent later](crate::crawl::CrawlCounts::unsure), so edges are missing.
     Unsure,
     /// These are all there are: fewer than k nodes are known, starting points included, all of them have answered, one of
     /// them has named all others, and no answer was as long as an answer [can be](crate::Family::answers).
