@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use kad_proto::broadcast::reprovide::{Inbound, Outbound};
-use kad_proto::{Batch, Instant, Key8, Machine, Prefix, Reprovide, ReprovideConfig, Stamped};
+use kad_proto::{Batch, Bits, Instant, Key8, Machine, Prefix, Reprovide, ReprovideConfig, Stamped};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use rand_core::{Rng, SeedableRng};
+use rand_xoshiro::SplitMix64;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -22,11 +24,18 @@ struct Model {
     keys: BTreeSet<u8>,
     /// Distances below this are done in this round.
     done: u64,
+    /// The keys that were slept through, by when they were due and by distance. They are not in `keys`.
+    late: BTreeSet<(u64, u8)>,
+    /// When the next late region may be due, at an even pace.
+    next_late: u64,
+    /// How many regions have been due at this time.
+    due_now: usize,
 }
 
 impl Model {
     fn new(local: u8, interval: u64, bits: u32, now: u64) -> Self {
-        let mut model = Self { local, interval, bits, now, keys: BTreeSet::new(), done: 0 };
+        let (keys, late) = (BTreeSet::new(), BTreeSet::new());
+        let mut model = Self { local, interval, bits, now, keys, done: 0, late, next_late: 0, due_now: 0 };
         // There are no keys yet, so it does not matter how much of the round has passed.
         assert!(model.look().is_empty());
         model
@@ -62,19 +71,63 @@ impl Model {
         self.look()
     }
 
-    /// All that is due until then, in order; each key once.
+    /// All that is due in a call at that time: what the hand has reached, each key once. Of several regions those that
+    /// should have been due before are late, and are due at their pace.
     fn advance(&mut self, to: u64) -> Vec<Due> {
         let mut said = BTreeSet::new();
-        let mut all = Vec::new();
+        let mut reached = Vec::new();
+        if self.now < to {
+            self.due_now = 0;
+        }
         while self.now < to {
             for (first, bits, mut keys) in self.nanosecond() {
                 keys.retain(|key| said.insert(*key));
                 if !keys.is_empty() {
-                    all.push((first, bits, keys));
+                    reached.push((self.now, (first, bits, keys)));
                 }
             }
         }
-        all
+        if reached.len() > 1 {
+            for (at, (_, _, keys)) in reached.iter().filter(|(at, _)| *at < to) {
+                for key in keys {
+                    self.keys.remove(key);
+                    self.late.insert((*at, key ^ self.local));
+                }
+            }
+            reached.retain(|(at, _)| *at == to);
+        }
+        let mut due = Vec::new();
+        self.due_now += reached.len();
+        while self.due_now < 8 && self.late_at().is_some_and(|at| at <= to) {
+            self.next_late = self.next_late.max(to) + self.gap();
+            self.due_now += 1;
+            due.push(self.take_late());
+        }
+        due.extend(reached.into_iter().map(|(_, due)| due));
+        due
+    }
+
+    /// The time from one late region to the next.
+    fn gap(&self) -> u64 {
+        (self.interval / 11 * 2 >> self.bits).max(1)
+    }
+
+    /// When a late region may be due, if there is one.
+    fn late_at(&self) -> Option<u64> {
+        (!self.late.is_empty()).then(|| self.next_late.saturating_sub(7 * self.gap()))
+    }
+
+    /// The most overdue key, with all other late keys of its region.
+    fn take_late(&mut self) -> Due {
+        let (_, most) = *self.late.first().unwrap();
+        let mask = u8::try_from(0xff00_u32 >> self.bits & 0xff).unwrap();
+        let is_in = |distance: &u8| *distance & mask == most & mask;
+        let mut distances: Vec<_> = self.late.iter().map(|(_, distance)| *distance).filter(is_in).collect();
+        distances.sort_unstable();
+        self.late.retain(|(_, distance)| !is_in(distance));
+        let keys: Vec<_> = distances.into_iter().map(|distance| distance ^ self.local).collect();
+        self.keys.extend(&keys);
+        ((most ^ self.local) & mask, self.bits, keys)
     }
 
     fn resize(&mut self, bits: u32) {
@@ -90,7 +143,7 @@ impl Model {
         let mut ahead = self.clone();
         let end = self.now + 2 * self.interval;
         while ahead.now <= end {
-            if !ahead.nanosecond().is_empty() {
+            if !ahead.nanosecond().is_empty() || ahead.late_at().is_some_and(|at| at <= ahead.now) {
                 return Some(ahead.now);
             }
         }
@@ -166,7 +219,8 @@ proptest! {
                 Step::Wake => {
                     let wake = machine.poll_timeout().map(Instant::as_nanos);
                     if let Some(wake) = wake {
-                        prop_assert!(tick(&mut machine.clone(), wake - 1).is_empty(), "woken late");
+                        let early = wake - 1;
+                        prop_assert!(early <= now || tick(&mut machine.clone(), early).is_empty(), "woken late");
                         now = wake;
                     }
                 }
@@ -181,15 +235,25 @@ proptest! {
             let said = machine.handle(Instant::from_nanos(now), Stamped::new(inbound));
             prop_assert_eq!(due(&said), model.advance(now), "{:?} at {}", step, now);
             match step {
-                Step::Add(keys) => model.keys.extend(keys),
+                Step::Add(keys) => {
+                    let is_late = |key: &u8| model.late.iter().any(|(_, distance)| distance ^ local == *key);
+                    let new: Vec<_> = keys.into_iter().filter(|key| !is_late(key)).collect();
+                    model.keys.extend(new);
+                }
                 Step::Remove(key) => {
                     model.keys.remove(&key);
+                    model.late.retain(|(_, distance)| distance ^ local != key);
                 }
                 Step::Resize(bits) => model.resize(bits.min(8)),
                 _ => {}
             }
             prop_assert_eq!(machine.poll_timeout().map(Instant::as_nanos), model.wake());
-            prop_assert_eq!(machine.len(), model.keys.len());
+            prop_assert_eq!(machine.len(), model.keys.len() + model.late.len());
+            let overdue: Vec<_> = machine.overdue().map(|(key, at)| (at.as_nanos(), key.as_bytes()[0] ^ local)).collect();
+            prop_assert_eq!(overdue, model.late.iter().copied().collect::<Vec<_>>());
+            let all = model.keys.iter().map(|key| key ^ local).chain(model.late.iter().map(|(_, distance)| *distance));
+            let all: BTreeSet<_> = all.collect();
+            prop_assert!(machine.keys().map(|key| key.as_bytes()[0] ^ local).eq(all), "in order");
         }
     }
 
@@ -290,4 +354,164 @@ proptest! {
             .collect();
         prop_assert_eq!(said, expected);
     }
+}
+
+const MINUTE: u64 = 60_000_000_000;
+const HOUR: u64 = 60 * MINUTE;
+
+/// Regions of 22 hours, each with keys, whose stores succeed or fail.
+struct Provider {
+    machine: Reprovide<Bits<8>>,
+    bits: u32,
+    now: u64,
+    /// When each region was due.
+    due: BTreeMap<u64, Vec<u64>>,
+    /// When stores fail, the caller hears of it: by time.
+    failures: BTreeSet<(u64, Vec<Bits<8>>)>,
+    /// The times at which regions were due, since the machine woke.
+    times: Vec<u64>,
+}
+
+impl Provider {
+    fn new(bits: u32, seed: u64) -> Self {
+        let config = ReprovideConfig { bits, ..ReprovideConfig::default() };
+        let mut random = SplitMix64::seed_from_u64(seed);
+        let local = Bits::new(random.next_u64().to_be_bytes());
+        let mut machine = Reprovide::new(local, config).unwrap();
+        let key = |number: u64| number >> 1 << (64 - bits) | random.next_u64() >> bits;
+        let keys = (0..2 << bits).map(key).map(|key| Bits::new(key.to_be_bytes())).collect();
+        let _ = machine.handle(Instant::ORIGIN, Stamped::new(Inbound::Add(keys)));
+        let (due, failures) = (BTreeMap::new(), BTreeSet::new());
+        Self { machine, bits, now: 0, due, failures, times: Vec::new() }
+    }
+
+    /// One call. Stores that fail are heard of `fails_after` later.
+    fn call(&mut self, now: u64, inbound: Inbound<Bits<8>>, fails_after: Option<u64>) -> usize {
+        self.now = now;
+        let out = self.machine.handle(Instant::from_nanos(now), Stamped::new(inbound));
+        for stamped in &out {
+            let Outbound::Due { region, keys } = &stamped.event else { continue };
+            assert!(keys.iter().all(|key| region.contains(key)));
+            let number = u64::from_be_bytes(*region.first().as_bytes()) >> (64 - self.bits);
+            self.due.entry(number).or_default().push(now);
+            self.times.push(now);
+            self.failures.extend(fails_after.map(|after| (now + after, keys.clone())));
+        }
+        assert!(out.len() <= 8, "{} regions in a call", out.len());
+        out.len()
+    }
+
+    /// Calls whenever the machine wants to be called, and whenever a store fails.
+    fn run(&mut self, until: u64, fails_after: Option<u64>) {
+        loop {
+            let wake = self.machine.poll_timeout().map(Instant::as_nanos);
+            let failure =
+                self.failures.first().map(|(at, _)| *at).filter(|at| wake.is_none_or(|wake| *at <= wake));
+            let Some(at) = failure.or(wake).filter(|at| *at <= until) else { return };
+            if failure.is_some() {
+                let (_, keys) = self.failures.pop_first().unwrap();
+                self.call(at, Inbound::Failed(keys), fails_after);
+            } else {
+                assert!(self.call(at, Inbound::Tick, fails_after) > 0, "woken for nothing");
+                let next = self.machine.poll_timeout().map(Instant::as_nanos);
+                assert!(next.is_none_or(|next| next > at));
+            }
+        }
+    }
+
+    /// The most regions that were due within a minute since it woke.
+    fn most_in_a_minute(&self) -> usize {
+        let within =
+            |from: &u64| self.times.iter().filter(|at| (*from..*from + MINUTE).contains(*at)).count();
+        self.times.iter().map(within).max().unwrap_or(0)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_slept_through_is_due_at_an_even_pace_the_most_overdue_first(
+        bits in 1..=13_u32,
+        asleep in 22 * HOUR..66 * HOUR,
+        length in prop_oneof![MINUTE..30 * MINUTE, HOUR..22 * HOUR, 22 * HOUR..60 * 24 * HOUR],
+        seed: u64,
+    ) {
+        let mut provider = Provider::new(bits, seed);
+        provider.run(asleep, None);
+        prop_assert_eq!(provider.due.len(), 1 << bits);
+        let last: BTreeMap<_, _> = provider.due.iter().map(|(region, times)| (*region, *times.last().unwrap())).collect();
+        provider.due.clear();
+        provider.times.clear();
+        let woken = asleep + length;
+        provider.call(woken, Inbound::Tick, None);
+        // A region is overdue if more than an interval has passed since it was due.
+        let mut overdue: Vec<_> = last.iter().filter(|(_, at)| **at + 22 * HOUR < woken).map(|(region, at)| (*at, *region)).collect();
+        overdue.sort_unstable();
+        let left = overdue.len().saturating_sub(provider.times.len());
+        prop_assert_eq!(provider.machine.overdue_len(), 2 * left, "told");
+        provider.run(woken + 6 * HOUR, None);
+        prop_assert_eq!(provider.machine.overdue_len(), 0);
+        prop_assert!(provider.most_in_a_minute() <= 64, "{} in a minute", provider.most_in_a_minute());
+        let times: Vec<_> = overdue.iter().map(|(_, region)| provider.due.get(region).map(|times| times[0])).collect();
+        prop_assert!(times.iter().all(Option::is_some), "all done within six hours");
+        prop_assert!(times.is_sorted(), "the most overdue first");
+        // Afterwards all is as if nothing had been.
+        provider.due.clear();
+        let wakes = woken + 6 * HOUR..woken + 28 * HOUR;
+        provider.run(wakes.end, None);
+        let mut awake = Provider::new(bits, seed);
+        awake.run(wakes.start, None);
+        awake.due.clear();
+        awake.run(wakes.end, None);
+        prop_assert_eq!(provider.due, awake.due);
+    }
+
+    #[test]
+    fn what_has_failed_is_tried_again_ever_more_rarely(
+        bits in 1..=12_u32,
+        begin in 22 * HOUR..44 * HOUR,
+        length in prop_oneof![Just(0), HOUR..60 * 24 * HOUR],
+        fails_after in prop_oneof![Just(0), 0..3 * MINUTE],
+        seed: u64,
+    ) {
+        let mut provider = Provider::new(bits, seed);
+        provider.run(begin, None);
+        provider.due.clear();
+        provider.times.clear();
+        let down = begin + length;
+        provider.call(down, Inbound::Tick, Some(fails_after));
+        let back = down + HOUR;
+        provider.run(back, Some(fails_after));
+        let tries = provider.due.values().map(Vec::len).max().unwrap_or(0);
+        prop_assert!(tries <= 8, "{} tries", tries);
+        let is_early = provider.due.values().any(|times| times[0] + 10 * MINUTE < back);
+        prop_assert!(tries > 1 || !is_early, "tried again");
+        let failed: BTreeSet<_> = core::mem::take(&mut provider.due).into_keys().collect();
+        provider.run(back + HOUR, None);
+        prop_assert!(failed.iter().all(|region| provider.due.contains_key(region)), "all done in the next hour");
+        prop_assert!(provider.most_in_a_minute() <= 64, "{} in a minute", provider.most_in_a_minute());
+        // Nothing is left of it.
+        provider.run(back + 7 * HOUR, None);
+        prop_assert_eq!(provider.machine.overdue_len(), 0);
+        prop_assert_eq!(provider.machine.len(), 2 << bits);
+    }
+}
+
+#[test]
+fn a_key_that_waits_can_be_removed_provided_and_added() {
+    let mut machine = machine(0, 2_000_000, 4);
+    let all = keys(&[0x11, 0x12, 0x21, 0x31]);
+    let mut call = |now, inbound| due(&machine.handle(Instant::from_nanos(now), Stamped::new(inbound)));
+    assert!(call(1, Inbound::Add(all.clone())).is_empty());
+    assert_eq!(call(130_000, Inbound::Tick), [(0x10, 4, vec![0x11, 0x12])]);
+    assert!(call(130_001, Inbound::Failed(keys(&[0x12, 0x11, 0x12, 0x99]))).is_empty());
+    // Twice is once.
+    assert!(call(130_002, Inbound::Failed(keys(&[0x12]))).is_empty());
+    assert!(call(130_003, Inbound::Add(keys(&[0x12]))).is_empty());
+    assert_eq!(call(130_004, Inbound::Provide(keys(&[0x11]))), [(0x10, 4, vec![0x11])]);
+    assert_eq!(machine.overdue().collect::<Vec<_>>(), [(Key8::new([0x12]), Instant::from_nanos(130_001))]);
+    assert!(machine.contains(&Key8::new([0x12])) && machine.len() == 4);
+    let _ = machine.handle(Instant::from_nanos(130_005), Stamped::new(Inbound::Remove(Key8::new([0x12]))));
+    assert_eq!((machine.overdue_len(), machine.len(), machine.contains(&Key8::new([0x12]))), (0, 3, false));
 }

@@ -21,7 +21,7 @@
 //! | `search_step.rs`, `optimistic.rs`, `sweep_search.rs` | what a search for nodes wants next; the searches of optimistic broadcasts and of sweeps |
 //! | `sweep.rs`, `allocation.rs`, `regions.rs` | the algorithm of sweeps; its result; parts of the key space |
 //! | `store_list.rs` | the nodes to store with, and the state of each store |
-//! | `reprovide.rs` | when records are stored again |
+//! | `reprovide.rs`, `backlog.rs` | when records are stored again; what waits although its time has passed |
 //! | `config.rs`, `events.rs` | configuration; start, progress and finish |
 //!
 //! Broadcasts use lookups and the estimate of the network's size. They do not know the routing table: the
@@ -47,6 +47,7 @@ use crate::vocabulary::secret::Secret;
 use crate::vocabulary::time::Instant;
 
 pub(crate) mod allocation;
+mod backlog;
 pub(crate) mod config;
 pub(crate) mod events;
 pub(crate) mod optimistic;

@@ -34,7 +34,27 @@
 //! which the cursor reaches the key in the next round, at most an interval and a slot pass. A key that is
 //! added while the cursor is in its region is due in the next round; then, too, the cursor is less than a
 //! slot before the key. No change of the length makes anything due at once.
+//!
+//! # What was slept through
+//!
+//! The proof assumes that the machine is called when it [wants to be](Machine::poll_timeout). A machine that sleeps
+//! for hours, or for a month, would find hundreds of regions due at once. So where a call comes so late that more than
+//! one region has become due since the last one, those that should have been due earlier are *overdue*: they are made due
+//! one by one, the most overdue first, at 5.5 times the pace of the schedule (of 4,096 regions, one in 3.5 s, and all of
+//! them within 4 h where the interval is 22 h), at least one in 10 s. After a rest 8 are due at once, and in no call
+//! more than 8. Regions whose turn comes meanwhile are due in time, unless they are overdue themselves. Each key that was
+//! slept through is due once, however often its turn was missed. [`Reprovide::overdue`] tells what waits.
+//!
+//! # What has failed
+//!
+//! A caller who could not store what was due says so with [`Inbound::Failed`]. The keys are due again after a back-off:
+//! [`retry_interval`](ReprovideConfig::retry_interval), twice that after the next failure, and so on up to 12 times, each
+//! from three quarters to five quarters of it, which differs by region, so that what failed together is not tried
+//! together. With the default of 2 min a region that always fails is tried 6 to 8 times in the first hour, and then every
+//! 18 to 30 min; once stores succeed again, nothing waits longer than that, but for the pace: twice that of what
+//! was slept through. Failures of a region that are 24 `retry_interval`s ago no longer count.
 
+use crate::broadcast::backlog::{BURST, Backlog};
 use crate::broadcast::regions::Prefix;
 use crate::context;
 use crate::deadline::MonotonicClock;
@@ -49,7 +69,8 @@ use std::collections::BTreeSet;
 
 /// How often records are stored again, and how many there may be.
 ///
-/// Memory: a sorted set of at most `max_keys` keys, which takes up to twice the size of the keys.
+/// Memory: a sorted set of at most `max_keys` keys, which takes up to twice the size of the keys; while all of them are
+/// overdue or have failed, some four times that and 60 bytes for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReprovideConfig {
     /// The time from one store of a record to the next: well below its expiry, so that one failed sweep does
@@ -61,11 +82,19 @@ pub struct ReprovideConfig {
     pub bits: u32,
     /// The maximum number of keys. At least 1. Default: 1,000,000.
     pub max_keys: usize,
+    /// How long after a [failure](Inbound::Failed) records are due again, on average; longer after the next ones. Longer
+    /// than zero. Default: 2 min.
+    pub retry_interval: Duration,
 }
 
 impl Default for ReprovideConfig {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(22 * 3_600), bits: 0, max_keys: 1_000_000 }
+        Self {
+            interval: Duration::from_secs(22 * 3_600),
+            bits: 0,
+            max_keys: 1_000_000,
+            retry_interval: Duration::from_secs(120),
+        }
     }
 }
 
@@ -76,7 +105,8 @@ impl ReprovideConfig {
     /// [`ConfigError`] naming the first field that is out of bounds.
     pub fn validate(&self) -> Result<(), ConfigError> {
         require(!self.interval.is_zero(), "reprovide.interval", "longer than zero")?;
-        require(self.max_keys > 0, "reprovide.max_keys", "at least 1")
+        require(self.max_keys > 0, "reprovide.max_keys", "at least 1")?;
+        require(!self.retry_interval.is_zero(), "reprovide.retry_interval", "longer than zero")
     }
 }
 
@@ -99,13 +129,16 @@ pub enum Inbound<K> {
     },
     /// Only time has passed: emits what is due.
     Tick,
+    /// The records with these keys were [due](Outbound::Due) and could not be stored: they are due again
+    /// [after a back-off](self#what-has-failed). Keys that are not in the schedule, or that wait already, are ignored.
+    Failed(Vec<K>),
 }
 
 /// Outbound events of a [`Reprovide`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outbound<K: Key> {
     /// Store the records with these keys again. It is emitted only once: if the store fails, the caller
-    /// repeats it.
+    /// [says so](Inbound::Failed).
     ///
     /// If time is the cause, this is a side effect without origin ([rule 4](crate::context)). If
     /// [`Inbound::Provide`] is the cause, it continues the span of that event.
@@ -113,8 +146,8 @@ pub enum Outbound<K: Key> {
         /// The region that contains all of them.
         region: Prefix<K>,
         /// At least one, in order of distance to the own key: all keys in the region, with two exceptions. If
-        /// [`Inbound::Provide`] is the cause, only the keys of that event. If a call is so late that the
-        /// cursor has gone through a whole round since the last one, each key is emitted only once.
+        /// [`Inbound::Provide`] is the cause, only the keys of that event. If some of the keys are overdue or have
+        /// failed, these are due apart from the others.
         keys: Vec<K>,
     },
     /// These keys were not added, because there are [`max_keys`](ReprovideConfig::max_keys) already. They are
@@ -154,8 +187,13 @@ pub struct Reprovide<K> {
     config: ReprovideConfig,
     /// The configured interval in nanoseconds.
     interval: u64,
-    /// The keys, as distances from the own key.
+    /// The keys that are due in their turn, as distances from the own key.
     distances: BTreeSet<K>,
+    /// The others.
+    backlog: Backlog<K>,
+    /// The time of the latest call, and how many regions have been due at that time because it had come.
+    called: Instant,
+    given_out: usize,
     /// The number of the current round, from the origin of time.
     round: u64,
     /// In this round, everything up to this distance is done. The cursor is at or before it.
@@ -175,6 +213,9 @@ impl<K: Key> Reprovide<K> {
             local,
             interval: nanos(config.interval),
             distances: BTreeSet::new(),
+            backlog: Backlog::new(nanos(config.retry_interval)),
+            called: Instant::ORIGIN,
+            given_out: 0,
             round: 0,
             done_until: Prefix::new(K::ZERO, config.bits).last(),
             config,
@@ -183,22 +224,42 @@ impl<K: Key> Reprovide<K> {
 
     /// The number of keys.
     pub fn len(&self) -> usize {
-        self.distances.len()
+        self.distances.len() + self.backlog.len()
     }
 
     /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
-        self.distances.is_empty()
+        self.len() == 0
     }
 
     /// Whether the record with this key is in the schedule.
     pub fn contains(&self, key: &K) -> bool {
-        self.distances.contains(&key.distance(&self.local))
+        let distance = key.distance(&self.local);
+        self.distances.contains(&distance) || self.backlog.contains(&distance)
     }
 
     /// The keys, in order of distance to the own key.
     pub fn keys(&self) -> impl Iterator<Item = K> {
-        self.distances.iter().map(|distance| distance.distance(&self.local))
+        let (mut in_turn, mut waiting) =
+            (self.distances.iter().peekable(), self.backlog.distances().peekable());
+        let distances = core::iter::from_fn(move || match (in_turn.peek(), waiting.peek()) {
+            (Some(next), Some(other)) if other < next => waiting.next(),
+            (None, _) => waiting.next(),
+            _ => in_turn.next(),
+        });
+        distances.map(|distance| distance.distance(&self.local))
+    }
+
+    /// The keys that wait although their time has passed, and since when. First those that were
+    /// [slept through](self#what-was-slept-through), the most overdue first; then those that [have failed](Inbound::Failed),
+    /// since the caller said so for the first time, in the order in which they are due again.
+    pub fn overdue(&self) -> impl Iterator<Item = (K, Instant)> {
+        self.backlog.since().map(|(distance, since)| (distance.distance(&self.local), since))
+    }
+
+    /// The number of keys that are [overdue](Self::overdue).
+    pub fn overdue_len(&self) -> usize {
+        self.backlog.len()
     }
 
     /// The current prefix length of regions, in bits.
@@ -206,38 +267,95 @@ impl<K: Key> Reprovide<K> {
         self.config.bits
     }
 
-    /// Moves the cursor to where it is at `now`, and emits what is due on the way.
+    /// Moves the cursor to where it is at `now`, and emits what is due, or puts it into the backlog.
     fn elapse(&mut self, now: Instant, out: &mut Batch<Outbound<K>>) {
+        let mut passed = self.pass(now);
+        // Nothing is late about a single region: the call came before the next.
+        if passed.len() > 1 {
+            for (_, since, distances) in passed.iter().filter(|(_, since, _)| *since < now) {
+                for distance in distances {
+                    self.distances.remove(distance);
+                    self.backlog.postpone(*distance, *since);
+                }
+            }
+            passed.retain(|(_, since, _)| *since >= now);
+        }
+        if now > self.called {
+            self.given_out = 0;
+        }
+        self.called = now;
+        let gap = self.gap();
+        self.given_out += passed.len();
+        while self.given_out < BURST
+            && let Some((region, distances)) = self.backlog.pop(now, self.config.bits, gap)
+        {
+            self.given_out += 1;
+            self.distances.extend(distances.iter().copied());
+            out.push(self.due_event(region, distances, context::linked(&SpanContext::NONE)));
+        }
+        for (region, _, distances) in passed {
+            for distance in &distances {
+                self.backlog.given_out(distance, now);
+            }
+            out.push(self.due_event(region, distances, context::linked(&SpanContext::NONE)));
+        }
+    }
+
+    /// The time from one overdue region to the next, in nanoseconds: two elevenths of that from one region to the next.
+    fn gap(&self) -> u64 {
+        (self.interval / 11).saturating_mul(2).checked_shr(self.config.bits).unwrap_or(0).min(MAX_GAP)
+    }
+
+    /// Moves the cursor to where it is at `now`. Returns the regions that it has passed, each with when it was due and
+    /// the distances in it, in order.
+    fn pass(&mut self, now: Instant) -> Vec<(Prefix<K>, Instant, Vec<K>)> {
+        let mut passed = Vec::new();
         let (round, cursor) = self.cursor(now);
         let before = self.done_until;
         // `done_until` is the end of a region, so all distances with the same leading bits as the cursor are
         // done: most calls return here.
         if round == self.round && cursor <= before.leading() {
-            return;
+            return passed;
         }
         let cursor = greatest_distance(cursor);
         if round == self.round {
             self.done_until = self.region(&cursor, Some(before)).last();
-            self.emit_due(Some(before), self.done_until, out);
-            return;
+            self.pass_part(round, Some(before), self.done_until, &mut passed);
+            return passed;
         }
-        let rounds = round - self.round;
+        let (last, rounds) = (self.round, round - self.round);
         self.round = round;
         self.done_until = self.region(&cursor, None).last();
-        self.emit_due(Some(before), K::ONES, out);
-        // What was emitted for the rest of the last round is not due again in this one.
-        self.emit_due(None, if rounds == 1 { before.min(self.done_until) } else { before }, out);
+        self.pass_part(last, Some(before), K::ONES, &mut passed);
+        // What was due in the rest of the last round is not due again in this one.
+        let until = if rounds == 1 { before.min(self.done_until) } else { before };
+        self.pass_part(last + 1, None, until, &mut passed);
+        passed
     }
 
-    /// Emits the keys whose distances are after `after` and at most `until`, region by region.
-    fn emit_due(&self, mut after: Option<K>, until: K, out: &mut Batch<Outbound<K>>) {
+    /// Lists the regions of a round whose distances are after `after` and at most `until`.
+    fn pass_part(
+        &self,
+        round: u64,
+        mut after: Option<K>,
+        until: K,
+        passed: &mut Vec<(Prefix<K>, Instant, Vec<K>)>,
+    ) {
         while let Some(distance) = self.next_distance(after).filter(|distance| *distance <= until) {
             let region = self.region(&distance, after);
             let last = region.last();
-            let keys = self.distances.range(distance..=last.min(until)).copied().collect();
-            out.push(self.due_event(region, keys, context::linked(&SpanContext::NONE)));
+            let distances = self.distances.range(distance..=last.min(until)).copied().collect();
+            let since = self.time_of(round, &region).unwrap_or(Instant::FAR_FUTURE);
+            passed.push((region, since, distances));
             after = Some(last);
         }
+    }
+
+    /// When the cursor reaches a region in a round. `None` if that does not fit into 64 bits of nanoseconds: it is
+    /// never reached.
+    fn time_of(&self, round: u64, region: &Prefix<K>) -> Option<Instant> {
+        let at = u128::from(round) * u128::from(self.interval) + self.offset(&region.first());
+        u64::try_from(at).ok().map(Instant::from_nanos)
     }
 
     /// The event that a region is due, and in it the keys at these distances. Both are given as distances.
@@ -259,12 +377,11 @@ impl<K: Key> Reprovide<K> {
         let mut refused = Vec::new();
         keys.retain(|key| {
             let distance = key.distance(&self.local);
-            let is_in = if self.distances.len() < self.config.max_keys {
+            let is_known = self.backlog.contains(&distance) || self.distances.contains(&distance);
+            let is_in = is_known || self.len() < self.config.max_keys;
+            if is_in && !is_known {
                 self.distances.insert(distance);
-                true
-            } else {
-                self.distances.contains(&distance)
-            };
+            }
             if !is_in {
                 refused.push(*key);
             }
@@ -277,16 +394,36 @@ impl<K: Key> Reprovide<K> {
     }
 
     /// Emits that these keys are due at once, region by region.
-    fn provide(&self, mut keys: Vec<K>, context: &context::Context, out: &mut Batch<Outbound<K>>) {
+    fn provide(&mut self, keys: Vec<K>, context: &context::Context, out: &mut Batch<Outbound<K>>) {
+        let keys = self.sorted_distances(keys);
+        for distance in &keys {
+            if self.backlog.forget(distance) {
+                self.distances.insert(*distance);
+            }
+        }
+        let regions = keys.chunk_by(|a, b| a.common_prefix_len(b) >= self.config.bits);
+        for (first, keys) in regions.filter_map(|keys| Some((*keys.first()?, keys))) {
+            let region = Prefix::new(first, self.config.bits);
+            out.push(self.due_event(region, keys.to_vec(), context::stored(context).into()));
+        }
+    }
+
+    /// The distances of these keys, in order, each once.
+    fn sorted_distances(&self, mut keys: Vec<K>) -> Vec<K> {
         for key in &mut keys {
             *key = key.distance(&self.local);
         }
         keys.sort_unstable();
         keys.dedup();
-        let regions = keys.chunk_by(|a, b| a.common_prefix_len(b) >= self.config.bits);
-        for (first, keys) in regions.filter_map(|keys| Some((*keys.first()?, keys))) {
-            let region = Prefix::new(first, self.config.bits);
-            out.push(self.due_event(region, keys.to_vec(), context::stored(context).into()));
+        keys
+    }
+
+    /// These keys are to be tried again later, region by region.
+    fn failed(&mut self, now: Instant, keys: Vec<K>) {
+        let mut distances = self.sorted_distances(keys);
+        distances.retain(|distance| self.distances.remove(distance));
+        for region in distances.chunk_by(|a, b| a.common_prefix_len(b) >= self.config.bits) {
+            self.backlog.failed(now, region, self.local.leading());
         }
     }
 
@@ -317,6 +454,9 @@ impl<K: Key> Reprovide<K> {
     }
 }
 
+/// The longest time from one overdue region to the next, in nanoseconds.
+const MAX_GAP: u64 = 10_000_000_000;
+
 /// The greatest distance that begins with these bits.
 fn greatest_distance<K: Key>(leading: u64) -> K {
     let ones = (0..64).filter(|bit| leading << bit >> 63 == 1);
@@ -338,7 +478,9 @@ impl<K: Key> Machine for Reprovide<K> {
                 self.provide(keys, &context, out);
             }
             Inbound::Remove(key) => {
-                self.distances.remove(&key.distance(&self.local));
+                let distance = key.distance(&self.local);
+                self.distances.remove(&distance);
+                self.backlog.forget(&distance);
             }
             Inbound::Resize { bits } => {
                 let bits = bits.min(K::BITS);
@@ -348,6 +490,7 @@ impl<K: Key> Machine for Reprovide<K> {
                 self.config.bits = bits;
             }
             Inbound::Tick => {}
+            Inbound::Failed(keys) => self.failed(now, keys),
         }
     }
 
@@ -355,11 +498,11 @@ impl<K: Key> Machine for Reprovide<K> {
         let ahead =
             self.next_distance(Some(self.done_until)).map(|next| (self.round, next, Some(self.done_until)));
         let next = ahead.or_else(|| Some((self.round.checked_add(1)?, self.next_distance(None)?, None)));
-        let (round, distance, after) = next?;
-        let first = self.region(&distance, after).first();
-        let at = u128::from(round) * u128::from(self.interval) + self.offset(&first);
-        // A time that does not fit into 64 bits of nanoseconds is never reached.
-        u64::try_from(at).ok().map(Instant::from_nanos)
+        let in_turn =
+            next.and_then(|(round, distance, after)| self.time_of(round, &self.region(&distance, after)));
+        // What could be given out in the latest call has been, as much as fits into a call.
+        let again = self.backlog.wake(self.gap()).map(|at| at.max(self.called.plus(1)));
+        in_turn.into_iter().chain(again.filter(|at| *at > self.called)).min()
     }
 }
 
@@ -408,10 +551,16 @@ mod tests {
 
     #[test]
     fn bad_values_are_named() {
-        let of = |interval, max_keys| ReprovideConfig { interval, bits: 99, max_keys };
+        let of = |interval, max_keys| ReprovideConfig {
+            interval,
+            bits: 99,
+            max_keys,
+            retry_interval: Duration::from_nanos(u64::from(interval != Duration::from_nanos(2))),
+        };
         for (config, field) in [
             (of(Duration::ZERO, 1), "reprovide.interval"),
             (of(Duration::from_nanos(1), 0), "reprovide.max_keys"),
+            (of(Duration::from_nanos(2), 1), "reprovide.retry_interval"),
         ] {
             assert_eq!(Reprovide::new(Key8::ZERO, config).unwrap_err().field(), field);
         }
@@ -534,8 +683,8 @@ mod tests {
             let mut schedule = self::schedule(Key8::ZERO, interval, 8);
             let _ = schedule.handle(at(0), Stamped::new(Inbound::Add(keys(0..=255))));
             let out = due(&schedule.handle(Instant::FAR_FUTURE, Stamped::new(Inbound::Tick)));
-            let due: usize = out.iter().map(|(_, keys)| keys.len()).sum();
-            assert_eq!(due, 256, "after {interval}");
+            // There is no time left for more.
+            assert_eq!((out.len(), schedule.overdue_len()), (BURST, 256 - BURST), "after {interval}");
             assert_eq!(schedule.poll_timeout(), None);
         }
     }
