@@ -135,7 +135,10 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         let table = &self.routing.table;
         let fill = table.bucket(table.local().common_prefix_len(&target)).len();
         if let Some(size) = &mut self.size_watch {
-            size.sample(now, target, closest, fill, context);
+            size.sample(now, target, closest, fill, context, |size| {
+                let answered = table.closest(table.local()).filter(|entry| entry.is_verified());
+                size.observe_neighbourhood(&table.local(), answered.map(|entry| F::key(entry.node())));
+            });
         }
     }
 

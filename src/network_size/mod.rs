@@ -2,7 +2,9 @@
 //! and, given that, how close a node must be for an optimistic store.
 //!
 //! If N keys are uniformly random, the i-th closest of them to any target is on average at i / (N + 1) of the
-//! key space. So each completed lookup is a sample of N. The estimate and the thresholds are those of
+//! key space. So each completed lookup is a sample of N. Only nodes that have answered count, only [lookups that
+//! agree](NetworkSize::estimate), and no address group for more than one of them: free names move the estimate by nothing.
+//! [How sure it is](SizeEstimate::range) is a part of the result. The estimate and the thresholds are those of
 //! go-libp2p-kad-dht (`netsize`, and its optimistic provide; Trautwein et al., INFOCOM 2024). Distances here
 //! are *normed*: shares of the largest possible distance, 0 to 1.
 //!

@@ -42,6 +42,7 @@ impl<F: Family> SizeWatch<F> {
     }
 
     /// Records a lookup that has converged. `bucket_len` is the number of nodes in the target's bucket.
+    /// `observe` tells of the own neighbourhood, when an estimate is due.
     pub(crate) fn sample(
         &mut self,
         now: Instant,
@@ -49,9 +50,10 @@ impl<F: Family> SizeWatch<F> {
         closest: &[Contact<F>],
         bucket_len: usize,
         context: &Context,
+        observe: impl FnOnce(&mut NetworkSize<F::Key>),
     ) {
-        let keys = closest.iter().map(|contact| F::key(&contact.node));
-        if !self.estimator.record(now, target, keys, bucket_len) {
+        let nodes = closest.iter().map(|contact| (F::key(&contact.node), F::group(&contact.node)));
+        if !self.estimator.record_in_groups(now, target, nodes, bucket_len) {
             return;
         }
         // An estimate costs as much as a lookup: make one whenever a tenth of the samples is new.
@@ -60,6 +62,7 @@ impl<F: Family> SizeWatch<F> {
             return;
         }
         self.new_samples = 0;
+        observe(&mut self.estimator);
         let Ok(estimate) = self.estimator.estimate(now) else { return };
         let nodes = estimate.nodes();
         if self.published.is_none_or(|last| last.abs_diff(nodes) > last / Self::CHANGE_DIVISOR) {
