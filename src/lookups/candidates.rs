@@ -526,22 +526,29 @@ impl<F: Family> CandidateList<F> {
         distance_prefix: u64,
         node: &F::Node,
     ) -> Result<usize, usize> {
-        let mut rank =
-            self.candidates.partition_point(|candidate| candidate.distance_prefix < distance_prefix);
-        // Among equal prefixes (the node itself has one) the full distance decides.
-        let (mut equal, mut same_key) = (rank, 0);
-        while let Some(candidate) =
-            self.candidates.get(equal).filter(|candidate| candidate.distance_prefix == distance_prefix)
-        {
-            let Some(known) = self.contacts.get(usize::from(candidate.slot)) else { break };
-            if known.node == *node {
-                return Err(equal);
-            }
-            rank += usize::from(F::key(&known.node).distance(target) < F::key(node).distance(target));
-            equal += 1;
-            same_key += usize::from(F::key(&known.node) == F::key(node));
-            if same_key == MAX_SAME_KEY {
-                return Err(equal - 1);
+        let first = self.candidates.partition_point(|candidate| candidate.distance_prefix < distance_prefix);
+        let is_equal = |candidate: &Candidate| candidate.distance_prefix == distance_prefix;
+        if !self.candidates.get(first).is_some_and(is_equal) {
+            return Ok(first);
+        }
+        // Among equal prefixes (the node itself has one) the full distance decides, in which they are in order, too:
+        // anybody may claim keys that are alike, so they must not be looked at one by one.
+        let key = F::key(node);
+        let distance = key.distance(target);
+        let known = |candidate: &Candidate| self.contacts.get(usize::from(candidate.slot));
+        let is_nearer = |candidate: &Candidate| {
+            is_equal(candidate)
+                && known(candidate).is_some_and(|known| F::key(&known.node).distance(target) < distance)
+        };
+        let beyond = self.candidates.get(first..).unwrap_or_default();
+        let rank = first + beyond.partition_point(is_nearer);
+        let same_key = (rank..).zip(self.candidates.get(rank..).unwrap_or_default());
+        let mut count = 0;
+        for (place, candidate) in same_key.take_while(|(_, candidate)| is_equal(candidate)) {
+            let Some(known) = known(candidate).filter(|known| F::key(&known.node) == key) else { break };
+            count += 1;
+            if known.node == *node || count == MAX_SAME_KEY {
+                return Err(place);
             }
         }
         Ok(rank)
