@@ -109,7 +109,7 @@ impl Model {
 
     /// The time from one late region to the next.
     fn gap(&self) -> u64 {
-        (self.interval / 11 * 2 >> self.bits).max(1)
+        ((self.interval / 11 * 2) >> self.bits).max(1)
     }
 
     /// When a late region may be due, if there is one.

@@ -190,9 +190,9 @@ impl<F: Family> CrawlTask<F> {
         // The share of lost requests, in parts of 2^32: as if one of twenty had been lost before.
         let misses = (self.known_misses + 1).min(1 << 31);
         let share = (misses << 32) / (self.known_requests + 20).max(misses);
-        let mut wrong = u128::from(self.counts.nodes) * GIVEN_UP_WRONGLY << 32;
+        let mut wrong = (u128::from(self.counts.nodes) * GIVEN_UP_WRONGLY) << 32;
         for failures in 1..max {
-            wrong = wrong * u128::from(share) >> 32;
+            wrong = (wrong * u128::from(share)) >> 32;
             if wrong <= 1 << 32 && failures >= 2 {
                 return failures;
             }

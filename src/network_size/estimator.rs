@@ -255,7 +255,8 @@ impl<K: Key> NetworkSize<K> {
         for _ in 0..REFINEMENTS {
             let plausible = [low / (nodes + 1.0), high / (nodes + 1.0)];
             // Nothing is plausible under a number that has no meaning.
-            if plausible == within || self.fresh_within(now, plausible).next().is_none() {
+            let is_same = plausible.iter().zip(&within).all(|(a, b)| a.total_cmp(b).is_eq());
+            if is_same || self.fresh_within(now, plausible).next().is_none() {
                 break;
             }
             within = plausible;
@@ -848,7 +849,7 @@ mod tests {
                 let group =
                     |place: u64| Some(Group(if alike && is_lied_to { 7 } else { 1_000 * lookup + place }));
                 let closest: Vec<_> = network.closest(target).take(40).collect();
-                let step = if is_lied_to { 1 } else { 0 };
+                let step = u32::from(is_lied_to);
                 let near = |key: Key64| {
                     let distance = u64::from_be_bytes(*key.distance(&target).as_bytes()) >> step;
                     Key64::new(distance.to_be_bytes()).distance(&target)

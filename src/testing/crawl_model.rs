@@ -134,7 +134,7 @@ impl<F: Family> CrawlModel<F> {
         let [answered, missed] = self.repeat_answers.map(u128::from);
         let share = ((missed + 1) << 32) / (answered + missed + 20);
         let nodes = (self.nodes.len() as u128 * 64) << 32;
-        let left = (0..failures).fold(nodes, |left, _| left * share >> 32);
+        let left = (0..failures).fold(nodes, |left, _| (left * share) >> 32);
         failures >= self.config.max_failures || failures >= 2 && left <= 1 << 32
     }
 
