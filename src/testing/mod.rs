@@ -64,6 +64,13 @@
 //! against several machines: see [`MachineUnderTest`]. A driver that contains a machine implements it too, and is
 //! then tested for passing events on as they are.
 //!
+//! # Around a machine
+//!
+//! [`Checked`] stands where a [`Coordinator`](crate::Coordinator) stood in your driver, and judges both sides: the machine by this
+//! contract, and the driver by what a machine asks of it. It names each [fault](DriverFault) of the driver: an answer after its cancel,
+//! an answer twice, an answer outside of its request's trace, a late wake-up, a tick without need. [`terminates`] is a whole driver
+//! under virtual time, for a network that you make up: it runs operations to their ends.
+//!
 //! # Beside a driver
 //!
 //! Who drives a machine already, as the simulator does, has each call checked by [`ContractChecker::check`]. It
@@ -76,6 +83,7 @@
 //! | file | what it checks |
 //! | --- | --- |
 //! | `checker.rs` | the stamps, and that each event may come now; what is called by tests |
+//! | `checked.rs`, `driver_fault.rs` | a machine and its driver, from between them |
 //! | `operation_rules.rs`, `request_rules.rs` | starts, refusals, finishes; requests and their endings |
 //! | `side_effects.rs`, `table_rules.rs` | the stamps of side effects; the routing table |
 //! | `call_invariants.rs` | what holds between calls: the order of running, counters, limits, the wake-up |
@@ -91,9 +99,11 @@ mod broadcast_model;
 pub(crate) mod broken;
 mod call_invariants;
 mod candidate_model;
+mod checked;
 pub(crate) mod checker;
 mod common_parts;
 mod crawl_model;
+mod driver_fault;
 mod expected_start;
 mod lookup_model;
 mod machine_under_test;
@@ -111,6 +121,8 @@ mod target;
 mod tests;
 
 pub use broken::Broken;
+pub use checked::{Checked, Fate, Fault, terminates};
 pub use checker::ContractChecker;
+pub use driver_fault::DriverFault;
 pub use machine_under_test::MachineUnderTest;
 pub use request_in_flight::RequestInFlight;
