@@ -7,20 +7,22 @@
 use crate::engine::Engine;
 use crate::family::{Failure, Mainline, Node, Payload};
 use crate::goal::{self, Asks, Found, Goal};
-use crate::krpc::{Answer, Body, Message, Query};
+use crate::krpc::{Answer, Body, Malformed, Message, PROTOCOL_ERROR, Query};
+use crate::limiter::{Excess, Limiter, Rates};
 use crate::operation::{End, Operation};
 use crate::serving;
+use crate::shares::Host;
 use crate::store::{self, Limits, Store};
 use crate::trace;
 use core::time::Duration;
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::network_size::NotEnoughData;
-use kad_proto::routing::table::SavedNode;
+use kad_proto::routing::table::{SavedNode, TableEntry};
 use kad_proto::telemetry::{Metrics, Spans, Traced};
 use kad_proto::{
-    AnswerExtra, Config, Context, Family, Finish, Initiator, Instant, Key160, Machine, OperationId, Request,
-    RequestId, RequestStats, Response, RoutingCounts, RoutingInbound, RoutingTable, Stamped, Start,
-    WireToken,
+    AnswerExtra, Config, Context, Family, Finish, Initiator, Instant, Key160, Machine, OperationId,
+    OperationStats, Request, RequestId, RequestStats, Response, RoutingCounts, RoutingInbound, RoutingTable,
+    Stamped, Start, WireToken,
 };
 use opentelemetry::KeyValue;
 use opentelemetry::trace::Span;
@@ -40,6 +42,8 @@ pub struct Settings {
     pub serve: bool,
     /// Whether to record the inbound events of the engine.
     pub record: bool,
+    /// How many queries to answer.
+    pub rates: Rates,
 }
 
 /// Counters of datagrams, by what was done with them.
@@ -57,6 +61,10 @@ pub struct Datagrams {
     pub unexpected: u64,
     /// Queries that were answered.
     pub served: u64,
+    /// Ignored: queries of hosts that asked too much.
+    pub limited: u64,
+    /// Ignored: queries while all hosts together asked too much.
+    pub overload: u64,
     /// Ignored: queries to a node that does not serve.
     pub unserved: u64,
 }
@@ -126,6 +134,8 @@ pub struct Driver {
     engine: Traced<Mainline, SdkTracer, Engine>,
     /// How many nodes a bucket of the routing table holds.
     bucket_size: usize,
+    /// How many of the closest nodes an operation searches for.
+    k: usize,
     socket: UdpSocket,
     address: SocketAddrV4,
     /// The origin of the engine's time, by the monotonic clock and by the wall clock.
@@ -134,6 +144,8 @@ pub struct Driver {
     settings: Settings,
     /// Items, peers and tokens for other nodes.
     store: Store,
+    /// Whether to answer them.
+    limiter: Limiter,
     /// Our queries on the wire, by the address that was asked and the transaction id.
     asked: HashMap<(SocketAddrV4, Transaction), Asked>,
     /// Where the engine's requests are in `asked`, to forget them when they are cancelled.
@@ -188,7 +200,7 @@ impl Driver {
         address.set_port(socket.local_addr()?.port());
         let refused = |error| io::Error::new(ErrorKind::InvalidInput, error);
         let (anchor, origin) = (std::time::Instant::now(), SystemTime::now());
-        let bucket_size = config.table.bucket_size;
+        let (bucket_size, k) = (config.table.bucket_size, config.query.k);
         let engine = Engine::new(id, config, settings.record).map_err(refused)?;
         let mut engine =
             Traced::with_spans(engine, Spans::new(tracer, origin).describe_nodes(trace::describe));
@@ -198,12 +210,14 @@ impl Driver {
         Ok(Self {
             engine,
             bucket_size,
+            k,
             socket,
             address,
             anchor,
             origin,
             settings,
             store: Store::new(id, Limits::default(), anchor),
+            limiter: Limiter::new(settings.rates),
             asked: HashMap::new(),
             wire_keys: HashMap::new(),
             silent: Vec::new(),
@@ -306,11 +320,45 @@ impl Driver {
         self.begin(Goal::Find, target, time);
     }
 
-    /// Starts an operation, as a new trace, to end within `time`.
+    /// Starts an operation, as a new trace, to end within `time`. What it searches for is searched for in the own
+    /// store first, which counts as one node that has it; where no other has to be asked, it has ended at once, and
+    /// there is no trace.
     pub fn begin(&mut self, goal: Goal, target: Key160, time: Duration) {
         let now = self.now();
-        let start = self.start(goal, target, now).with_deadline(now + time);
-        self.tell(start);
+        let found = self.found_in_store(&goal, target);
+        let mut asked = Some(goal.clone());
+        if found.item.is_some() || !found.peers.is_empty() {
+            asked = goal.beside_own();
+        }
+        let tag = self.begun;
+        let start = self.start(asked.as_ref().unwrap_or(&goal).clone(), target, now);
+        if let Some(operation) = self.operations.get_mut(&tag) {
+            (operation.goal, operation.found) = (goal, found);
+        }
+        if asked.is_some() {
+            self.tell(start.with_deadline(now + time));
+            return;
+        }
+        let mut stats = OperationStats::default();
+        (stats.started, stats.ended) = (now, Some(now));
+        self.end(tag, End::Own(stats));
+    }
+
+    /// What this node keeps itself of what an operation searches for.
+    fn found_in_store(&self, goal: &Goal, target: Key160) -> Found {
+        let (mut found, now) = (Found::default(), std::time::Instant::now());
+        match goal {
+            Goal::Get { .. } => {
+                found.item = self.store.get(&target, now).map(<[u8]>::to_vec);
+                found.own_item = found.item.is_some();
+            }
+            Goal::Peers { .. } => {
+                found.own_peers = self.store.all_peers(&target, now).collect();
+                found.peers = found.own_peers.iter().map(|peer| (*peer, 0)).collect();
+            }
+            _ => {}
+        }
+        found
     }
 
     /// Records an operation, and returns the event that starts it.
@@ -510,12 +558,16 @@ impl Driver {
         };
         match body {
             Body::Query { from: id, query, read_only } => {
-                self.serve(from, transaction, query);
+                let is_proven = self.is_proven((id, from), &query);
+                let is_served = self.serve(from, transaction, Ok(query), is_proven);
                 // A read-only sender becomes no candidate. If it is in the table it stays there, as the address of
                 // a datagram can be forged to name any other node.
-                if !read_only && !self.is_own_address(from) {
+                if is_served && !read_only && !self.is_own_address(from) {
                     self.tell(Stamped::new(RoutingInbound::Discovered((id, from)).into()));
                 }
+            }
+            Body::BadQuery(why) => {
+                self.serve(from, transaction, Err(why), false);
             }
             Body::Response { from: id, answer } => {
                 self.answer(from, &transaction, Ok((id, answer)), datagram.len());
@@ -624,20 +676,56 @@ impl Driver {
         }
     }
 
-    /// Answers a query.
-    fn serve(&mut self, to: SocketAddrV4, transaction: Vec<u8>, query: Query) {
+    /// Whether the address of who asks is proven: this node has answered us from there, or has a token that we have
+    /// sent there.
+    fn is_proven(&self, node: Node, query: &Query) -> bool {
+        let token = match query {
+            Query::AnnouncePeer { token, .. } | Query::Put { token, .. } => Some(token),
+            _ => None,
+        };
+        let has_token = token.is_some_and(|token| self.store.knows(*node.1.ip(), token));
+        has_token || self.table().get(&node).is_some_and(TableEntry::is_verified)
+    }
+
+    /// Answers a query, or says that it is malformed, unless its sender asks too much. Returns whether it may be
+    /// listened to.
+    fn serve(
+        &mut self,
+        to: SocketAddrV4,
+        transaction: Vec<u8>,
+        query: Result<Query, Malformed>,
+        is_proven: bool,
+    ) -> bool {
         if !self.settings.serve {
             self.datagrams.unserved += 1;
-            return;
+            return true;
+        }
+        let now = std::time::Instant::now();
+        match self.limiter.admit(Host::of(to), is_proven, now) {
+            Ok(()) => {}
+            Err(excess) => {
+                let count = match excess {
+                    Excess::OfHost => &mut self.datagrams.limited,
+                    Excess::OfAll => &mut self.datagrams.overload,
+                };
+                *count += 1;
+                return false;
+            }
         }
         let table = self.engine.coordinator().table();
-        let body = match serving::respond(&mut self.store, table, to, query) {
+        let answer = match query {
+            Ok(query) => serving::respond(&mut self.store, table, to, query),
+            Err(why) => Err((PROTOCOL_ERROR, why.to_string())),
+        };
+        let body = match answer {
             Ok(answer) => Body::Response { from: self.local(), answer },
             Err((code, text)) => Body::Error { code, text },
         };
-        if self.send(&Message { transaction, body }, to).is_ok() {
+        if let Ok(size) = self.send(&Message { transaction, body }, to) {
+            self.limiter.answered(size, is_proven, now);
             self.datagrams.served += 1;
         }
+        true
     }
 
     /// Sends a query to this address under this transaction id, and returns its size in bytes.
@@ -744,6 +832,11 @@ impl Driver {
     /// How many nodes a bucket of the routing table holds.
     pub fn bucket_size(&self) -> usize {
         self.bucket_size
+    }
+
+    /// How many of the closest nodes an operation searches for, and stores with.
+    pub fn k(&self) -> usize {
+        self.k
     }
 
     /// Whether it answers others.

@@ -8,9 +8,14 @@ use kad_proto::{
     Batch, Config, ConfigError, Coordinator, Instant, Key160, Machine, RoutingConfig, Secret, Stamped,
 };
 
+/// How many of the closest nodes are searched for and stored with: BEP 5's k, as many as an answer names. With more,
+/// each answer would leave out some of those that are searched for.
+pub const K: usize = 8;
+
 /// The engine's configuration for this driver, with operations that take up to `longest`.
 pub fn config(longest: Duration) -> Config {
     let mut config = Config::default();
+    config.query.k = K;
     config.query.timeout = longest;
     config.broadcast.timeout = longest;
     config.crawl.timeout = longest;

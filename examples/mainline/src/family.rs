@@ -15,7 +15,8 @@ pub struct Mainline {
 }
 
 impl Default for Mainline {
-    /// BEP 5's k. Some programs name more; what counts is the number that all do.
+    /// BEP 5's k. Some programs name more; what counts is the number that all do: a lookup concludes from an answer
+    /// with fewer that there are no others.
     fn default() -> Self {
         Self { answers: 8 }
     }

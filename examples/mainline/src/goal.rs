@@ -6,7 +6,7 @@ use kad_proto::broadcast::StartBroadcast;
 use kad_proto::coordinator::Inbound;
 use kad_proto::crawl::StartCrawl;
 use kad_proto::{Ask, Key160, RequestId, Response, Start};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
@@ -120,6 +120,16 @@ impl Goal {
         }
     }
 
+    /// The same, where the own store has what is searched for and counts as one node that has it. `None` where no
+    /// other has to be asked for that.
+    pub fn beside_own(&self) -> Option<Self> {
+        let mut goal = self.clone();
+        if let Self::Get { quorum: Some(quorum), .. } | Self::Peers { quorum: Some(quorum) } = &mut goal {
+            *quorum = quorum.checked_sub(1).filter(|left| *left > 0)?;
+        }
+        Some(goal)
+    }
+
     /// The token that a node gave us outside of this operation.
     fn token(&self, of: Node) -> Option<Vec<u8>> {
         let Self::Correct { tokens, .. } = self else { return None };
@@ -166,8 +176,11 @@ pub fn query(
 pub struct Found {
     /// The item with the right SHA-1.
     pub item: Option<Vec<u8>>,
-    /// By how many nodes each peer was named.
+    /// By how many nodes each peer was named; by none, where only the own store knows it.
     pub peers: BTreeMap<SocketAddrV4, usize>,
+    /// Whether the item, and which of the peers, were in the own store.
+    pub own_item: bool,
+    pub own_peers: BTreeSet<SocketAddrV4>,
     /// What nodes gave us to be given back with a store.
     pub tokens: HashMap<Node, Vec<u8>>,
 }

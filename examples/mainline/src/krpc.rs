@@ -2,12 +2,13 @@
 //!
 //! What it takes to look up nodes and to be one (BEP 5), peers included, and to store and get immutable items (BEP
 //! 44). Everything that comes in is from strangers: [`Message::decode`] takes any bytes and says what is wrong
-//! with them.
+//! with them. What is wrong with an optional field costs that field only, and what is wrong with an entry of a list
+//! costs that entry: the rest of the message is taken.
 
 use crate::family::Node;
 use core::fmt;
 use kad_proto::Key160;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_bencode::value::Value;
 use serde_bytes::ByteBuf;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -33,10 +34,22 @@ pub enum Body {
         answer: Answer,
     },
     Error {
+        /// [`GENERIC_ERROR`] where it says none that is a number.
         code: i64,
         text: String,
     },
+    /// A query that lacks something it needs, or has something else there. It is answered with [`PROTOCOL_ERROR`].
+    BadQuery(Malformed),
 }
+
+/// The codes of errors of BEP 5. This is one that fits none of the others.
+pub const GENERIC_ERROR: i64 = 201;
+/// The node that was asked cannot do it now.
+pub const SERVER_ERROR: i64 = 202;
+/// The query is malformed, has invalid arguments, or a bad token.
+pub const PROTOCOL_ERROR: i64 = 203;
+/// The node that was asked does not know the query's method.
+pub const METHOD_UNKNOWN: i64 = 204;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Query {
@@ -70,7 +83,9 @@ pub enum Query {
         target: Option<Key160>,
         token: Vec<u8>,
     },
-    /// One that this program does not know. Among them a `put` of a mutable item, that is one with a public key.
+    /// Keep this mutable item, that is one with a public key. This program keeps none, and reads no more of it.
+    PutMutable,
+    /// One of a method that this program does not know.
     Other(String),
 }
 
@@ -92,12 +107,10 @@ pub struct Answer {
 pub enum Malformed {
     /// Not exactly one bencoded value of a sane depth.
     Bencode,
-    /// A field is missing or has the wrong type.
+    /// A field that is needed is missing or has the wrong type.
     Fields,
-    /// An id or a target does not have 20 bytes.
+    /// An id, or a target that is needed, does not have 20 bytes.
     IdLength,
-    /// The nodes are not a multiple of 26 bytes.
-    NodesLength,
 }
 
 impl fmt::Display for Malformed {
@@ -106,7 +119,6 @@ impl fmt::Display for Malformed {
             Self::Bencode => "not bencoded",
             Self::Fields => "a field is missing or has the wrong type",
             Self::IdLength => "an id does not have 20 bytes",
-            Self::NodesLength => "the nodes are not a multiple of 26 bytes",
         })
     }
 }
@@ -117,7 +129,8 @@ impl Message {
     /// The datagram.
     ///
     /// # Errors
-    /// [`Malformed::Bencode`] where an item is not bencoded as it ought to be, or too deep.
+    /// [`Malformed::Bencode`] where an item is not bencoded as it ought to be, or too deep. [`Malformed::Fields`] for
+    /// a message that nobody ought to send: a [`Body::BadQuery`] or a [`Query::PutMutable`].
     pub fn encode(&self) -> Result<Vec<u8>, Malformed> {
         let mut wire = Wire { t: ByteBuf::from(self.transaction.clone()), ..Wire::default() };
         match &self.body {
@@ -150,6 +163,7 @@ impl Message {
                         arguments.token = Some(ByteBuf::from(token.clone()));
                         "put"
                     }
+                    Query::PutMutable => return Err(Malformed::Fields),
                     Query::Other(name) => name.as_str(),
                 };
                 wire.y = ByteBuf::from(*b"q");
@@ -174,6 +188,7 @@ impl Message {
                 wire.y = ByteBuf::from(*b"e");
                 wire.e = Some((*code, ByteBuf::from(text.as_bytes())));
             }
+            Body::BadQuery(_) => return Err(Malformed::Fields),
         }
         serde_bencode::to_bytes(&wire).map_err(|_| Malformed::Bencode)
     }
@@ -181,129 +196,148 @@ impl Message {
     /// Reads a datagram.
     ///
     /// # Errors
-    /// [`Malformed`] says why it is not KRPC.
+    /// [`Malformed`] says why it is to be ignored: it is not one bencoded dictionary, has no transaction id, is
+    /// neither a query nor a response nor an error, or is a response that does not say from whom. A query that is
+    /// malformed otherwise is a [`Body::BadQuery`].
     pub fn decode(datagram: &[u8]) -> Result<Self, Malformed> {
-        if !is_one_shallow_value(datagram, MAX_DEPTH) {
+        let (message, rest) = Raw::split(datagram).ok_or(Malformed::Bencode)?;
+        if !rest.is_empty() {
             return Err(Malformed::Bencode);
         }
-        let wire: Wire = serde_bencode::from_bytes(datagram).map_err(|_| Malformed::Fields)?;
-        let body = match (wire.y.as_slice(), wire.q, wire.a, wire.r, wire.e) {
-            (b"q", Some(name), Some(arguments), ..) => Body::Query {
-                from: key(&arguments.id)?,
-                query: query(&name, arguments)?,
-                read_only: wire.ro == Some(1),
-            },
-            (b"r", _, _, Some(returned), _) => {
-                let answer = Answer {
-                    nodes: returned.nodes.map(|nodes| nodes_of(&nodes)).transpose()?,
-                    token: returned.token.map(ByteBuf::into_vec),
-                    // Those that are not IPv4 are of no use here.
-                    peers: returned
-                        .values
-                        .map(|values| values.iter().filter_map(|peer| address(peer)).collect()),
-                    item: returned.v.map(|value| item(&value)).transpose()?,
-                };
-                Body::Response { from: key(&returned.id)?, answer }
-            }
-            (b"e", _, _, _, Some((code, text))) => {
-                Body::Error { code, text: String::from_utf8_lossy(&text).into_owned() }
-            }
+        let message = message.dictionary().ok_or(Malformed::Fields)?;
+        let transaction = message.string(b"t").ok_or(Malformed::Fields)?.to_vec();
+        let body = match message.string(b"y") {
+            Some(b"q") => query(&message).unwrap_or_else(Body::BadQuery),
+            Some(b"r") => response(&message)?,
+            Some(b"e") => error(&message),
             _ => return Err(Malformed::Fields),
         };
-        Ok(Self { transaction: wire.t.into_vec(), body })
+        Ok(Self { transaction, body })
     }
 }
 
 /// A message as it is bencoded: one dictionary with keys of one or two letters.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize)]
 struct Wire {
     t: ByteBuf,
     y: ByteBuf,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     q: Option<ByteBuf>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     a: Option<Arguments>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     r: Option<Returned>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     e: Option<(i64, ByteBuf)>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     ro: Option<i64>,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize)]
 struct Arguments {
     id: ByteBuf,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     implied_port: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     info_hash: Option<ByteBuf>,
-    /// The public key of a mutable item.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    k: Option<ByteBuf>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<ByteBuf>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<ByteBuf>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     v: Option<Value>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Returned {
     id: ByteBuf,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     nodes: Option<ByteBuf>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<ByteBuf>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     v: Option<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     values: Option<Vec<ByteBuf>>,
 }
 
-/// Reads the query of this name.
-fn query(name: &[u8], arguments: Arguments) -> Result<Query, Malformed> {
-    let wanted = |argument: Option<ByteBuf>| argument.ok_or(Malformed::Fields);
-    Ok(match name {
+/// Reads a query.
+fn query(message: &Dictionary<'_>) -> Result<Body, Malformed> {
+    let name = message.string(b"q").ok_or(Malformed::Fields)?;
+    let arguments = message.dictionary(b"a").ok_or(Malformed::Fields)?;
+    let from = arguments.key(b"id")?;
+    let token = || arguments.string(b"token").map(<[u8]>::to_vec).ok_or(Malformed::Fields);
+    let query = match name {
         b"ping" => Query::Ping,
-        b"find_node" => Query::FindNode { target: key(&wanted(arguments.target)?)? },
-        b"get_peers" => Query::GetPeers { info_hash: key(&wanted(arguments.info_hash)?)? },
+        b"find_node" => Query::FindNode { target: arguments.key(b"target")? },
+        b"get_peers" => Query::GetPeers { info_hash: arguments.key(b"info_hash")? },
         b"announce_peer" => {
-            let implied_port = arguments.implied_port.is_some_and(|implied| implied != 0);
-            let port = arguments.port.or(implied_port.then_some(0)).ok_or(Malformed::Fields)?;
+            let implied_port = arguments.integer(b"implied_port").is_some_and(|implied| implied != 0);
+            let port = arguments.integer(b"port").and_then(|port| u16::try_from(port).ok());
             Query::AnnouncePeer {
-                info_hash: key(&wanted(arguments.info_hash)?)?,
-                port: u16::try_from(port).map_err(|_| Malformed::Fields)?,
+                info_hash: arguments.key(b"info_hash")?,
+                port: port.or(implied_port.then_some(0)).ok_or(Malformed::Fields)?,
                 implied_port,
-                token: wanted(arguments.token)?.into_vec(),
+                token: token()?,
             }
         }
-        b"get" => Query::Get { target: key(&wanted(arguments.target)?)? },
-        b"put" if arguments.k.is_none() => Query::Put {
-            item: item(&arguments.v.ok_or(Malformed::Fields)?)?,
-            target: arguments.target.map(|target| key(&target)).transpose()?,
-            token: wanted(arguments.token)?.into_vec(),
-        },
+        b"get" => Query::Get { target: arguments.key(b"target")? },
+        // With any public key: to keep its value as an immutable item is not what the sender wants.
+        b"put" if arguments.get(b"k").is_some() => {
+            let has = |name: &[u8], length| arguments.string(name).is_some_and(|it| it.len() == length);
+            let is_whole = has(b"k", 32) && has(b"sig", 64) && arguments.integer(b"seq").is_some();
+            token()?;
+            arguments.item()?;
+            if !is_whole {
+                return Err(Malformed::Fields);
+            }
+            Query::PutMutable
+        }
+        b"put" => {
+            Query::Put { item: arguments.item()?, target: arguments.key(b"target").ok(), token: token()? }
+        }
         other => Query::Other(String::from_utf8_lossy(other).into_owned()),
-    })
+    };
+    Ok(Body::Query { from, query, read_only: message.integer(b"ro") == Some(1) })
+}
+
+/// Reads a response: whose it is, and what is well-formed of the rest.
+fn response(message: &Dictionary<'_>) -> Result<Body, Malformed> {
+    let returned = message.dictionary(b"r").ok_or(Malformed::Fields)?;
+    let answer = Answer {
+        nodes: returned.string(b"nodes").map(nodes_of),
+        token: returned.string(b"token").map(<[u8]>::to_vec),
+        // Those that are not IPv4 are of no use here.
+        peers: returned
+            .get(b"values")
+            .and_then(Raw::list)
+            .map(|values| values.filter_map(|peer| address(peer.string()?)).collect()),
+        item: returned.item().ok(),
+    };
+    Ok(Body::Response { from: returned.key(b"id")?, answer })
+}
+
+/// Reads an error. Whatever it says, the query that it answers has failed.
+fn error(message: &Dictionary<'_>) -> Body {
+    let mut said = message.get(b"e").and_then(Raw::list).into_iter().flatten();
+    let code = said.next().and_then(Raw::integer).unwrap_or(GENERIC_ERROR);
+    let text = said.next().and_then(Raw::string).unwrap_or_default();
+    Body::Error { code, text: String::from_utf8_lossy(text).into_owned() }
 }
 
 /// Reads an item of our own.
 fn value(item: &[u8]) -> Result<Value, Malformed> {
-    let value = is_one_shallow_value(item, MAX_DEPTH - ITEM_DEPTH)
-        .then(|| serde_bencode::from_bytes(item).ok())
-        .flatten()
-        .ok_or(Malformed::Bencode)?;
+    let (raw, rest) = Raw::split(item).ok_or(Malformed::Bencode)?;
+    let value = raw.value().filter(|_| rest.is_empty()).ok_or(Malformed::Bencode)?;
     // What would be sent is something else if its dictionaries are not in order, for example.
-    if self::item(&value)? == item { Ok(value) } else { Err(Malformed::Bencode) }
+    if bencoded(&value)? == item { Ok(value) } else { Err(Malformed::Bencode) }
 }
 
 /// Bencodes an item of a stranger. If it was not bencoded as it ought to be, this is not what it was, and has
 /// another SHA-1.
-fn item(value: &Value) -> Result<Vec<u8>, Malformed> {
+fn bencoded(value: &Value) -> Result<Vec<u8>, Malformed> {
     serde_bencode::to_bytes(value).map_err(|_| Malformed::Bencode)
 }
 
@@ -330,14 +364,14 @@ fn compact_peer(address: SocketAddrV4) -> ByteBuf {
     ByteBuf::from([&address.ip().octets()[..], &address.port().to_be_bytes()].concat())
 }
 
-/// Reads compact node info.
-fn nodes_of(compact: &[u8]) -> Result<Vec<Node>, Malformed> {
-    let (entries, []) = compact.as_chunks::<26>() else { return Err(Malformed::NodesLength) };
+/// Reads compact node info: the entries that are whole.
+fn nodes_of(compact: &[u8]) -> Vec<Node> {
+    let (entries, _) = compact.as_chunks::<26>();
     let node = |entry: &[u8; 26]| {
         let (id, peer) = entry.split_first_chunk()?;
         Some((Key160::new(*id), address(peer)?))
     };
-    entries.iter().map(|entry| node(entry).ok_or(Malformed::NodesLength)).collect()
+    entries.iter().filter_map(node).collect()
 }
 
 /// Reads compact peer info.
@@ -346,43 +380,135 @@ fn address(compact: &[u8]) -> Option<SocketAddrV4> {
     Some(SocketAddrV4::new(Ipv4Addr::from(*ip), u16::from_be_bytes(port.try_into().ok()?)))
 }
 
-/// Nobody needs more.
-const MAX_DEPTH: usize = 8;
-/// How deep in a message an item is.
-const ITEM_DEPTH: usize = 2;
+/// How deep an item may be: nobody needs more. `serde_bencode` recurses once for each level, without a limit, so that
+/// an item of nothing but `l`s could overflow the stack.
+const ITEM_DEPTH: usize = 6;
 
-/// Whether the bytes are exactly one bencoded value of at most this depth. `serde_bencode` recurses once for each
-/// level, without a limit: a datagram of nothing but `l`s could overflow the stack.
-fn is_one_shallow_value(datagram: &[u8], max_depth: usize) -> bool {
-    let mut bytes = datagram;
-    let mut depth = 0_usize;
-    while let Some((first, rest)) = bytes.split_first() {
-        let after = match first {
-            b'l' | b'd' if depth < max_depth => {
-                depth += 1;
-                bytes = rest;
-                continue;
+/// The bytes of one bencoded value, of which nothing is known but where it ends.
+#[derive(Clone, Copy)]
+struct Raw<'a>(&'a [u8]);
+
+impl<'a> Raw<'a> {
+    /// The value that these bytes begin with, and what is behind it. Linear in the length of the value, however
+    /// deep that is.
+    fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let mut rest = bytes;
+        let mut depth = 0_usize;
+        loop {
+            rest = match rest.first()? {
+                b'l' | b'd' => {
+                    depth += 1;
+                    rest.get(1..)?
+                }
+                b'e' => {
+                    depth = depth.checked_sub(1)?;
+                    rest.get(1..)?
+                }
+                b'i' => {
+                    let end = rest.iter().position(|byte| *byte == b'e')?;
+                    rest.get(end + 1..)?
+                }
+                _ => split_string(rest)?.1,
+            };
+            if depth == 0 {
+                let length = bytes.len() - rest.len();
+                return Some((Self(bytes.get(..length)?), rest));
             }
-            b'e' if depth > 0 => {
-                depth -= 1;
-                Some(rest)
-            }
-            b'i' => rest.split(|byte| *byte == b'e').next().and_then(|digits| rest.get(digits.len() + 1..)),
-            b'0'..=b'9' => string_end(bytes).and_then(|end| bytes.get(end..)),
-            _ => None,
-        };
-        match after {
-            Some([]) if depth == 0 => return true,
-            Some(after) if depth > 0 => bytes = after,
-            _ => return false,
         }
     }
-    false
+
+    fn string(self) -> Option<&'a [u8]> {
+        split_string(self.0).map(|(string, _)| string)
+    }
+
+    fn integer(self) -> Option<i64> {
+        let digits = self.0.strip_prefix(b"i")?.strip_suffix(b"e")?;
+        let text = core::str::from_utf8(digits).ok()?;
+        if text.starts_with('+') { None } else { text.parse().ok() }
+    }
+
+    fn list(self) -> Option<impl Iterator<Item = Raw<'a>>> {
+        let mut rest = self.0.strip_prefix(b"l")?;
+        Some(core::iter::from_fn(move || {
+            let (value, after) = Raw::split(rest)?;
+            rest = after;
+            Some(value)
+        }))
+    }
+
+    /// `None` where a key is no string, or has no value.
+    fn dictionary(self) -> Option<Dictionary<'a>> {
+        let mut rest = self.0.strip_prefix(b"d")?;
+        let mut entries = Vec::new();
+        while rest != b"e" {
+            let (key, after) = split_string(rest)?;
+            let (value, after) = Self::split(after)?;
+            entries.push((key, value));
+            rest = after;
+        }
+        Some(Dictionary(entries))
+    }
+
+    /// All of it, if it is no deeper than an item may be.
+    fn value(self) -> Option<Value> {
+        self.is_shallow().then(|| serde_bencode::from_bytes(self.0).ok()).flatten()
+    }
+
+    fn is_shallow(self) -> bool {
+        let (mut rest, mut depth) = (self.0, 0_usize);
+        while let Some(first) = rest.first() {
+            let after = match first {
+                b'l' | b'd' if depth < ITEM_DEPTH => {
+                    depth += 1;
+                    rest.get(1..)
+                }
+                b'l' | b'd' => None,
+                b'e' => {
+                    depth = depth.saturating_sub(1);
+                    rest.get(1..)
+                }
+                _ => Self::split(rest).map(|(_, after)| after),
+            };
+            let Some(after) = after else { return false };
+            rest = after;
+        }
+        true
+    }
 }
 
-/// Where the string `<length>:<bytes>` that these bytes begin with ends.
-fn string_end(bytes: &[u8]) -> Option<usize> {
-    let digits = bytes.iter().position(|byte| *byte == b':')?;
+/// The entries of a bencoded dictionary. Of two with one key, the first counts.
+struct Dictionary<'a>(Vec<(&'a [u8], Raw<'a>)>);
+
+impl<'a> Dictionary<'a> {
+    fn get(&self, name: &[u8]) -> Option<Raw<'a>> {
+        self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
+    }
+
+    fn string(&self, name: &[u8]) -> Option<&'a [u8]> {
+        self.get(name)?.string()
+    }
+
+    fn integer(&self, name: &[u8]) -> Option<i64> {
+        self.get(name)?.integer()
+    }
+
+    fn dictionary(&self, name: &[u8]) -> Option<Self> {
+        self.get(name)?.dictionary()
+    }
+
+    fn key(&self, name: &[u8]) -> Result<Key160, Malformed> {
+        key(self.string(name).ok_or(Malformed::Fields)?)
+    }
+
+    /// The item that is called `v` in queries and responses.
+    fn item(&self) -> Result<Vec<u8>, Malformed> {
+        bencoded(&self.get(b"v").and_then(Raw::value).ok_or(Malformed::Fields)?)
+    }
+}
+
+/// The string `<length>:<bytes>` that these bytes begin with, and what is behind it.
+fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let length: usize = core::str::from_utf8(bytes.get(..digits)?).ok()?.parse().ok()?;
-    length.checked_add(digits + 1)
+    bytes.get(digits..)?.strip_prefix(b":")?.split_at_checked(length)
 }

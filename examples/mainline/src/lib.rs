@@ -10,6 +10,7 @@ pub mod engine;
 pub mod family;
 pub mod goal;
 pub mod krpc;
+pub mod limiter;
 pub mod map;
 pub mod operation;
 #[cfg(feature = "otlp")]
@@ -17,6 +18,7 @@ mod otlp;
 pub mod provider;
 pub mod saved;
 pub mod serving;
+pub mod shares;
 pub mod store;
 pub mod svg;
 pub mod testnet;

@@ -89,14 +89,20 @@ fn run(options: &Options) -> Result<u8, Box<dyn Error>> {
     let all_loopback = all_loopback && !others.is_empty() && bootstrap.unresolved.is_empty();
     let ip = if all_loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
     let stays = options.stay != Stay::No;
-    let config = engine::config(options.deadline);
+    let mut config = engine::config(options.deadline);
+    config.query.k = options.k;
     let kept = Kept::new(options.trace_upkeep);
     let providers = Providers::new(&kept, options.otlp.as_deref())?;
     let mut driver = Driver::new(
         SocketAddrV4::new(ip, options.port),
         id,
         if stays { engine::staying(config, options.probe) } else { config },
-        Settings { drop: options.drop, serve: stays, record: options.record.is_some() },
+        Settings {
+            drop: options.drop,
+            serve: stays,
+            record: options.record.is_some(),
+            ..Settings::default()
+        },
         providers.tracer(),
         providers.metrics(),
     )?;

@@ -37,6 +37,8 @@ pub enum End {
     Broadcast(BroadcastFinish<Mainline>),
     Crawl(CrawlFinish<Mainline>),
     Refused(RefusalReason),
+    /// It was in the own store, and nobody had to be asked.
+    Own(OperationStats),
 }
 
 impl End {
@@ -49,6 +51,7 @@ impl End {
             Self::Lookup(finish) => Ok((finish.outcome, &finish.stats)),
             Self::Broadcast(finish) => Ok((finish.outcome, &finish.stats)),
             Self::Crawl(finish) => Ok((finish.outcome, &finish.stats)),
+            Self::Own(stats) => Ok((Outcome::Quorum, stats)),
             Self::Refused(reason) => Err(*reason),
         }
     }

@@ -3,6 +3,7 @@
 use core::fmt::Display;
 use core::str::FromStr;
 use core::time::Duration;
+use kad_mainline::engine;
 use kad_mainline::goal::Goal;
 use kad_mainline::store::{self, Limits};
 use kad_proto::Key160;
@@ -43,11 +44,15 @@ are repeatable:
   --quorum N             with --get, --peers: end once so many nodes had it [default: 1 for --get, else all that are asked]
   --correct              with --get: ask all, and store the item with those of the closest nodes that lack it
 For all of it:
+  --k N                  search for this many of the closest nodes, and store with them, 1 to 40 [default: 8, as many as BEP 5
+                         has an answer name: with more, each answer leaves out some, and it takes more requests]
   --deadline TIME        give each lookup, and each of the above, this long: 500ms, 5s, 1m [default: 10s]
   --drop SHARE           lose this share of outgoing datagrams, 0 to 1 [default: 0]
 To stay:
   --stay TIME            be a node for this long: answer others, keep items and peers for them, maintain the routing
-                         table, and show it every 5 s
+                         table, and show it every 5 s. It answers one host 10 queries a second and 100 at once, and all
+                         hosts together 100 kB a second (twice: nodes that it knows have that apart); on loopback, each
+                         port is a host. --get and --peers find what it keeps itself
   --serve                the same until interrupted (Ctrl-C). What there is to look up or to do waits until another node is
                          known
   --every TIME           meanwhile do the lookups, and all else, again this often [default: once]
@@ -88,6 +93,7 @@ pub(crate) struct Options {
     pub(crate) queries: Option<usize>,
     /// What to do besides, in order.
     pub(crate) actions: Vec<Action>,
+    pub(crate) k: usize,
     pub(crate) deadline: Duration,
     pub(crate) drop: f64,
     pub(crate) stay: Stay,
@@ -133,6 +139,7 @@ impl Default for Options {
             targets: Vec::new(),
             queries: None,
             actions: Vec::new(),
+            k: engine::K,
             deadline: Duration::from_secs(10),
             drop: 0.0,
             stay: Stay::No,
@@ -213,6 +220,7 @@ impl Options {
                 }
                 Arg::Long("correct") => manner.correct = true,
                 Arg::Long("trace-upkeep") => options.trace_upkeep = true,
+                Arg::Long("k") => options.k = value(&mut parser, "--k", |text| number(text, 40))?,
                 Arg::Long("deadline") => options.deadline = value(&mut parser, "--deadline", duration)?,
                 Arg::Long("drop") => options.drop = value(&mut parser, "--drop", share)?,
                 Arg::Long(name @ ("stay" | "serve")) if options.stay != Stay::No => {

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 use kad_mainline::driver::Driver;
+use kad_mainline::engine;
 use kad_mainline::family::{Mainline, Payload};
 use kad_mainline::goal::Goal;
 use kad_mainline::map::Map;
@@ -25,6 +26,8 @@ pub(crate) struct Report<'a> {
     pub(crate) spans: Vec<Span>,
     /// Our own key.
     pub(crate) local: Key160,
+    /// How many of the closest nodes it searched for.
+    k: usize,
     /// The network, where its nodes are known.
     pub(crate) testnet: Option<&'a Testnet>,
 }
@@ -38,7 +41,7 @@ impl<'a> Report<'a> {
         testnet: Option<&'a Testnet>,
     ) -> Self {
         let spans = kept.take(operation.tag, driver.origin());
-        Self { operation, spans, local: driver.local(), testnet }
+        Self { operation, spans, local: driver.local(), k: driver.k(), testnet }
     }
 
     /// 0 if it had success: a lookup or a crawl if it came to an end of its own or was stopped. 2 if it had none,
@@ -60,6 +63,7 @@ impl<'a> Report<'a> {
             Some(End::Crawl(finish)) => {
                 (finish.outcome, completes(finish.outcome) && finish.counts.reachable > 0, 2)
             }
+            Some(End::Own(_)) => (Outcome::Quorum, true, 0),
             Some(End::Refused(_)) | None => return 1,
         };
         match outcome {
@@ -85,16 +89,18 @@ impl<'a> Report<'a> {
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 
-    /// How many of the k closest nodes in truth were found, for k = 8 and 20: k (or less where there are fewer
-    /// nodes), and how many.
+    /// How many of the closest nodes in truth were found, of BEP 5's k and of the k that was searched for: k (or less
+    /// where there are fewer nodes), and how many.
     fn true_closest(&self, finish: &Finish<Mainline>) -> Vec<(usize, usize)> {
         let Some(testnet) = self.testnet else { return Vec::new() };
+        let mut of = vec![engine::K.min(self.k), self.k];
+        of.dedup();
         let found = |node| finish.closest.iter().any(|contact| contact.node == node);
         let count = |k| {
             let truth = testnet.closest(finish.target, k);
             (truth.len(), truth.into_iter().filter(|node| found(*node)).count())
         };
-        [8, 20].map(count).to_vec()
+        of.into_iter().map(count).collect()
     }
 
     /// The text of the item that was put or found, as it can be shown.
@@ -172,6 +178,7 @@ impl<'a> Report<'a> {
                         End::Lookup(finish) => self.lookup_json(finish),
                         End::Broadcast(finish) => self.broadcast_json(finish),
                         End::Crawl(crawl) => Map { crawl, local: self.local }.json(),
+                        End::Own(_) => self.found_json(),
                         End::Refused(_) => Value::Null,
                     },
                 )
@@ -183,7 +190,6 @@ impl<'a> Report<'a> {
     }
 
     fn lookup_json(&self, finish: &Finish<Mainline>) -> Value {
-        let found = &self.operation.found;
         let value = json!({
             "closest": finish.closest.iter().map(|contact| json!({
                 "key": contact.node.0.to_string(),
@@ -197,20 +203,27 @@ impl<'a> Report<'a> {
                 "found": found,
             })).collect::<Vec<_>>(),
         });
-        let more = match self.operation.goal {
+        joined(value, self.found_json())
+    }
+
+    /// What a search has found, and whether in the own store.
+    fn found_json(&self) -> Value {
+        let found = &self.operation.found;
+        match self.operation.goal {
             Goal::Get { .. } => json!({
                 "item": found.item.as_deref().map(|item| item.escape_ascii().to_string()),
                 "text": found.item.as_deref().and_then(string),
+                "own": found.own_item,
             }),
             Goal::Peers { .. } => json!({
                 "peers": found.peers.iter().map(|(peer, nodes)| json!({
                     "address": peer.to_string(),
                     "nodes": nodes,
+                    "own": found.own_peers.contains(peer),
                 })).collect::<Vec<_>>(),
             }),
-            _ => return value,
-        };
-        joined(value, more)
+            _ => Value::Null,
+        }
     }
 
     fn broadcast_json(&self, finish: &BroadcastFinish<Mainline>) -> Value {
@@ -234,24 +247,32 @@ impl<'a> Report<'a> {
         })
     }
 
-    fn write_lookup(&self, f: &mut fmt::Formatter<'_>, finish: &Finish<Mainline>) -> fmt::Result {
+    /// What a search has found, and where.
+    fn write_found(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let found = &self.operation.found;
-        let had = finish.closest.iter().filter(|contact| contact.has_value()).count();
         match (&self.operation.goal, self.item()) {
-            (Goal::Get { .. }, Some(item)) => {
-                writeln!(f, "  found {item}, whose SHA-1 is the target")?;
+            (Goal::Get { .. }, Some(item)) if found.own_item => {
+                writeln!(f, "  found {item}, whose SHA-1 is the target, in the own store")
             }
-            (Goal::Get { .. }, None) => writeln!(f, "  not found: nobody that was asked has it")?,
+            (Goal::Get { .. }, Some(item)) => writeln!(f, "  found {item}, whose SHA-1 is the target"),
+            (Goal::Get { .. }, None) => writeln!(f, "  not found: nobody that was asked has it"),
             (Goal::Peers { .. }, _) if found.peers.is_empty() => {
-                writeln!(f, "  not found: nobody that was asked knows a peer")?;
+                writeln!(f, "  not found: nobody that was asked knows a peer")
             }
-            (Goal::Peers { .. }, _) => {
-                for (peer, nodes) in &found.peers {
-                    writeln!(f, "  peer {peer}, named by {nodes}")?;
+            (Goal::Peers { .. }, _) => found.peers.iter().try_for_each(|(peer, nodes)| {
+                match (found.own_peers.contains(peer), nodes) {
+                    (true, 0) => writeln!(f, "  peer {peer}, in the own store"),
+                    (true, _) => writeln!(f, "  peer {peer}, in the own store and named by {nodes}"),
+                    (false, _) => writeln!(f, "  peer {peer}, named by {nodes}"),
                 }
-            }
-            _ => {}
+            }),
+            _ => Ok(()),
         }
+    }
+
+    fn write_lookup(&self, f: &mut fmt::Formatter<'_>, finish: &Finish<Mainline>) -> fmt::Result {
+        let had = finish.closest.iter().filter(|contact| contact.has_value()).count();
+        self.write_found(f)?;
         let searches = self.operation.goal != Goal::Find;
         if searches {
             writeln!(f, "  {had} of the {} closest nodes that answered had it", finish.closest.len())?;
@@ -315,6 +336,7 @@ impl fmt::Display for Report<'_> {
                     End::Lookup(finish) => self.write_lookup(f, finish)?,
                     End::Broadcast(finish) => self.write_broadcast(f, finish)?,
                     End::Crawl(crawl) => write!(f, "{}", Map { crawl, local: self.local })?,
+                    End::Own(_) => self.write_found(f)?,
                     End::Refused(_) => {}
                 }
                 write!(f, "  {} requests: {} answered, {} failed, ", s.sent, s.answered, s.failed)?;
@@ -452,6 +474,8 @@ impl Totals<'_> {
                 "unexpected": datagrams.unexpected,
                 "served": datagrams.served,
                 "unserved": datagrams.unserved,
+                "limited": datagrams.limited,
+                "overload": datagrams.overload,
             },
             "kept": { "items": items, "torrents": torrents },
             "network_size": self.0.network_size().ok(),
@@ -490,7 +514,12 @@ impl fmt::Display for Totals<'_> {
             "{} received, of which ignored: {} malformed, {} unexpected, ",
             d.received, d.malformed, d.unexpected
         )?;
-        writeln!(f, "{} queries; {} queries served", d.unserved, d.served)
+        write!(f, "{} queries; {} queries served", d.unserved, d.served)?;
+        if self.0.serves() {
+            write!(f, ", {} above the limit of their host", d.limited)?;
+            write!(f, " and {} above that of all", d.overload)?;
+        }
+        writeln!(f)
     }
 }
 

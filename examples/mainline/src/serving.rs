@@ -1,7 +1,7 @@
 //! What this node answers to others.
 
 use crate::family::{Mainline, Node};
-use crate::krpc::{Answer, Query};
+use crate::krpc::{Answer, GENERIC_ERROR, METHOD_UNKNOWN, Query};
 use crate::store::{Refusal, Store};
 use kad_proto::{Key160, RoutingTable};
 use std::net::SocketAddrV4;
@@ -35,15 +35,16 @@ pub fn respond(
             Ok(Answer { item, ..with_token(store, table, target, to, now) })
         }
         Query::AnnouncePeer { info_hash, port, implied_port, token } => {
-            let peer = SocketAddrV4::new(*to.ip(), if implied_port { to.port() } else { port });
-            store.announce(peer, &token, &info_hash, now).map_err(refused)?;
+            let port = (!implied_port).then_some(port);
+            store.announce(to, port, &token, &info_hash, now).map_err(refused)?;
             Ok(Answer::default())
         }
         Query::Put { item, target, token } => {
-            store.put(*to.ip(), &token, target, item, now).map_err(refused)?;
+            store.put(to, &token, target, item, now).map_err(refused)?;
             Ok(Answer::default())
         }
-        Query::Other(_) => Err((204, "Method Unknown".into())),
+        Query::PutMutable => Err((GENERIC_ERROR, "No mutable items here".into())),
+        Query::Other(_) => Err((METHOD_UNKNOWN, "Method Unknown".into())),
     }
 }
 

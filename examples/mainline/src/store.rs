@@ -2,9 +2,12 @@
 //! nobody can store anything.
 //!
 //! Plain data: it is told what time it is. Bounded whatever strangers store; what there is no room for is refused
-//! by name. Where it is full, what is farthest from the own id makes room for what is nearer, as others will look
-//! for that here.
+//! by name. The room is shared by host, see [`shares`](crate::shares): no host can push out what others with less
+//! have stored. Of one host, what is farthest from the own id makes room for what is nearer, as others will look for
+//! that here.
 
+use crate::krpc;
+use crate::shares::{Claim, Host, NoRoom, Room, Shares};
 use core::fmt;
 use core::time::Duration;
 use kad_proto::{Key, Key160};
@@ -14,26 +17,36 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 
-/// How much is kept. Memory: about `bytes`, 100 bytes for each item, and 32 for each of `torrents` × `peers`.
+/// How much is kept. Memory: about twice `items.total`, and 250 bytes for each of `peers.total`.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    pub items: usize,
-    /// Of all items together.
-    pub bytes: usize,
-    /// Of one item, bencoded.
+    /// In bytes, with [`ITEM_COST`] for each item. An item that several hosts have put counts for each.
+    pub items: Room,
+    /// Of one item, bencoded, in bytes.
     pub item: usize,
-    pub torrents: usize,
-    /// Of one torrent.
-    pub peers: usize,
+    /// In peers, of all torrents together.
+    pub peers: Room,
+    /// In peers, of one torrent.
+    pub torrent: Room,
 }
 
 impl Default for Limits {
-    /// No item may be larger than BEP 44 says.
+    /// No item may be larger than BEP 44 says. One host may have a twentieth of the room for items, and a hundredth of
+    /// that for peers: 200, of which 8 of one torrent, as a router can hide several clients.
     fn default() -> Self {
-        Self { items: 10_000, bytes: 4_000_000, item: 1_000, torrents: 2_000, peers: 200 }
+        Self {
+            items: Room { host: 250_000, total: 5_000_000 },
+            item: 1_000,
+            peers: Room { host: 200, total: 20_000 },
+            torrent: Room { host: 8, total: 200 },
+        }
     }
 }
 
+/// What an item costs besides its bytes.
+pub const ITEM_COST: usize = 100;
+/// Of how many hosts that put an item it is known. It is kept as long as one of them keeps it.
+const PUTTERS: usize = 8;
 /// For how long an item is kept after it was put. BEP 44 has it put again every hour.
 pub const ITEM_LIFE: Duration = Duration::from_secs(2 * 3_600);
 /// For how long a peer is kept after it was announced. Most clients announce themselves every 15 to 30 minutes.
@@ -54,7 +67,7 @@ pub enum Refusal {
     TooBig,
     /// No peer has port 0.
     NoPort,
-    /// There is no room, and all that is kept is nearer to the own id.
+    /// There is no room: the host has its share, and all that is kept for it is nearer to the own id.
     Full,
 }
 
@@ -62,10 +75,16 @@ impl Refusal {
     /// The error that says so, of those of BEP 5 and BEP 44.
     pub const fn code(self) -> i64 {
         match self {
-            Self::Full => 202,
-            Self::BadToken | Self::OtherTarget | Self::NoPort => 203,
+            Self::Full => krpc::SERVER_ERROR,
+            Self::BadToken | Self::OtherTarget | Self::NoPort => krpc::PROTOCOL_ERROR,
             Self::TooBig => 205,
         }
+    }
+}
+
+impl From<NoRoom> for Refusal {
+    fn from(NoRoom: NoRoom) -> Self {
+        Self::Full
     }
 }
 
@@ -91,20 +110,30 @@ pub struct Store {
     /// Since when it has been that of now.
     rotated: Instant,
     items: BTreeMap<Key160, Item>,
-    bytes: usize,
+    /// Who has put them.
+    putters: Shares,
     torrents: BTreeMap<Key160, Vec<Peer>>,
+    /// Who has announced peers.
+    announcers: Shares,
 }
 
 #[derive(Debug)]
 struct Item {
     bytes: Vec<u8>,
-    expires: Instant,
+    /// The hosts that put it, and until when it is kept for each. Never empty.
+    putters: Vec<(Host, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Peer {
+    host: Host,
     address: SocketAddrV4,
     expires: Instant,
+}
+
+/// The claim on an item.
+const fn item_at(distance: Key160) -> Claim {
+    (distance, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))
 }
 
 /// The key of an item: the SHA-1 of it, bencoded as it is.
@@ -121,8 +150,9 @@ impl Store {
             secrets: rand::random(),
             rotated: now,
             items: BTreeMap::new(),
-            bytes: 0,
+            putters: Shares::new(limits.items),
             torrents: BTreeMap::new(),
+            announcers: Shares::new(limits.peers),
         }
     }
 
@@ -133,19 +163,19 @@ impl Store {
         token(secret, to).to_vec()
     }
 
-    /// Keeps an item, or keeps it longer.
+    /// Keeps an item for the host that puts it, or keeps it longer.
     ///
     /// # Errors
     /// [`Refusal`] says why it is not kept.
     pub fn put(
         &mut self,
-        from: Ipv4Addr,
+        from: SocketAddrV4,
         token: &[u8],
         said: Option<Key160>,
         item: Vec<u8>,
         now: Instant,
     ) -> Result<(), Refusal> {
-        self.admit(from, token, now)?;
+        self.admit(*from.ip(), token, now)?;
         if item.len() > self.limits.item {
             return Err(Refusal::TooBig);
         }
@@ -153,59 +183,100 @@ impl Store {
         if said.is_some_and(|said| said != target) {
             return Err(Refusal::OtherTarget);
         }
-        let (distance, expires) = (target.distance(&self.local), now + ITEM_LIFE);
-        if let Some(known) = self.items.get_mut(&distance) {
-            known.expires = expires;
+        let (distance, host, expires) = (target.distance(&self.local), Host::of(from), now + ITEM_LIFE);
+        let known = self.items.get_mut(&distance).map(|known| &mut known.putters);
+        if let Some((_, until)) =
+            known.and_then(|putters| putters.iter_mut().find(|(putter, _)| *putter == host))
+        {
+            *until = expires;
             return Ok(());
         }
-        self.make_room(&distance, item.len())?;
-        self.bytes += item.len();
-        self.items.insert(distance, Item { bytes: item, expires });
+        let Self { items, putters, .. } = self;
+        let gone = |host, (distance, _): Claim| remove_putter(items, distance, host);
+        putters.claim(host, item_at(distance), item.len() + ITEM_COST, gone)?;
+        let known = items.entry(distance).or_insert_with(|| Item { bytes: item, putters: Vec::new() });
+        if known.putters.len() >= PUTTERS
+            && let Some(first) = known.putters.iter().enumerate().min_by_key(|(_, (_, until))| *until)
+        {
+            let (gone, _) = known.putters.swap_remove(first.0);
+            putters.release(gone, item_at(distance));
+        }
+        known.putters.push((host, expires));
         Ok(())
     }
 
     /// The item with this key, bencoded.
     pub fn get(&self, target: &Key160, now: Instant) -> Option<&[u8]> {
         let item = self.items.get(&target.distance(&self.local))?;
-        (now < item.expires).then_some(&item.bytes)
+        item.putters.iter().any(|(_, until)| now < *until).then_some(&item.bytes)
     }
 
-    /// Keeps a peer of a torrent, or keeps it longer. Where the torrent has too many, that which was announced
-    /// first goes.
+    /// Keeps a peer of a torrent for the host that announces it, or keeps it longer; at this port, or the one that
+    /// it sends from. Where a host has too many peers of the torrent, that which it announced first goes. Where the
+    /// torrent has too many, that of the host with most of them, as long as the announcing host has less.
     ///
     /// # Errors
     /// [`Refusal`] says why it is not kept.
     pub fn announce(
         &mut self,
-        peer: SocketAddrV4,
+        from: SocketAddrV4,
+        port: Option<u16>,
         token: &[u8],
         info_hash: &Key160,
         now: Instant,
     ) -> Result<(), Refusal> {
-        self.admit(*peer.ip(), token, now)?;
-        if peer.port() == 0 {
+        self.admit(*from.ip(), token, now)?;
+        let address = SocketAddrV4::new(*from.ip(), port.unwrap_or(from.port()));
+        if address.port() == 0 {
             return Err(Refusal::NoPort);
         }
-        let distance = info_hash.distance(&self.local);
-        if self.torrents.len() >= self.limits.torrents && !self.torrents.contains_key(&distance) {
-            let farthest = self.torrents.last_entry().filter(|farthest| *farthest.key() > distance);
-            farthest.ok_or(Refusal::Full)?.remove();
-        }
+        let (distance, host) = (info_hash.distance(&self.local), Host::of(from));
+        let peer = Peer { host, address, expires: now + PEER_LIFE };
         // In the order in which they were announced, and expire.
-        let peers = self.torrents.entry(distance).or_default();
-        peers.retain(|known| known.address != peer);
-        if peers.len() >= self.limits.peers {
-            peers.remove(0);
+        let known = self.torrents.get(&distance).map_or(&[][..], Vec::as_slice);
+        let mut shares = BTreeMap::<Host, usize>::new();
+        for peer in known {
+            *shares.entry(peer.host).or_default() += 1;
         }
-        peers.push(Peer { address: peer, expires: now + PEER_LIFE });
+        let share = |host| shares.get(&host).copied().unwrap_or_default();
+        let (own, limit) = (share(host), self.limits.torrent);
+        let gives_way = match known.iter().find(|known| known.address == address) {
+            Some(same) => Some(*same),
+            None if own >= limit.host => known.iter().find(|known| known.host == host).copied(),
+            None if known.len() >= limit.total => {
+                let most = shares.values().copied().max().unwrap_or_default();
+                let is_victim =
+                    |known: &&Peer| if own >= most { known.host == host } else { share(known.host) == most };
+                known.iter().find(is_victim).copied()
+            }
+            None => None,
+        };
+        // Where the host replaces its own peer, there is room for another claim of its. That of another host goes only
+        // when there is room for this one.
+        if gives_way.is_some_and(|gone| gone.host == host) {
+            self.remove_peer(distance, gives_way);
+        }
+        let Self { torrents, announcers, .. } = self;
+        let gone = |host, (distance, address): Claim| {
+            drop_peer(torrents, distance, |known| known.host == host && known.address == address);
+        };
+        announcers.claim(host, (distance, address), 1, gone)?;
+        if gives_way.is_some_and(|gone| gone.host != host) {
+            self.remove_peer(distance, gives_way);
+        }
+        self.torrents.entry(distance).or_default().push(peer);
         Ok(())
     }
 
     /// Peers of a torrent: all, or as many as an answer names, at random.
     pub fn peers(&self, info_hash: &Key160, now: Instant) -> Vec<SocketAddrV4> {
+        self.all_peers(info_hash, now).sample(&mut rand::rng(), PEERS_IN_ANSWER)
+    }
+
+    /// All peers of a torrent.
+    pub fn all_peers(&self, info_hash: &Key160, now: Instant) -> impl Iterator<Item = SocketAddrV4> {
         let known = self.torrents.get(&info_hash.distance(&self.local)).map_or(&[][..], Vec::as_slice);
-        let live = known.iter().filter(|peer| now < peer.expires).map(|peer| peer.address);
-        live.sample(&mut rand::rng(), PEERS_IN_ANSWER)
+        known.iter().filter(move |peer| now < peer.expires).map(|peer| peer.address)
     }
 
     /// How many items there are, and how many torrents.
@@ -213,27 +284,20 @@ impl Store {
         (self.items.len(), self.torrents.len())
     }
 
-    /// Whether a token is one that this address has been given.
-    fn admit(&mut self, from: Ipv4Addr, said: &[u8], now: Instant) -> Result<(), Refusal> {
-        self.elapse(now);
-        let is_ours = self.secrets.iter().any(|secret| token(secret, from) == said);
-        if is_ours { Ok(()) } else { Err(Refusal::BadToken) }
+    /// Whether a token is one that this address has been given: then it is really the address of who sends from it.
+    pub fn knows(&self, from: Ipv4Addr, said: &[u8]) -> bool {
+        self.secrets.iter().any(|secret| token(secret, from) == said)
     }
 
-    /// Makes room for so many bytes at this distance, at the cost of what is farther.
-    fn make_room(&mut self, distance: &Key160, bytes: usize) -> Result<(), Refusal> {
-        // Nothing goes unless it is enough.
-        let mut farther = self.items.range(distance..).map(|(_, item)| item.bytes.len()).rev();
-        let (mut going, mut gone) = (0, 0);
-        while self.items.len() - going >= self.limits.items || self.bytes - gone + bytes > self.limits.bytes {
-            gone += farther.next().ok_or(Refusal::Full)?;
-            going += 1;
-        }
-        for _ in 0..going {
-            self.items.pop_last();
-        }
-        self.bytes -= gone;
-        Ok(())
+    fn remove_peer(&mut self, distance: Key160, peer: Option<Peer>) {
+        let Some(Peer { host, address, .. }) = peer else { return };
+        self.announcers.release(host, (distance, address));
+        drop_peer(&mut self.torrents, distance, |known| known.host == host && known.address == address);
+    }
+
+    fn admit(&mut self, from: Ipv4Addr, said: &[u8], now: Instant) -> Result<(), Refusal> {
+        self.elapse(now);
+        if self.knows(from, said) { Ok(()) } else { Err(Refusal::BadToken) }
     }
 
     /// Changes the secret when it is time, and drops what has expired then.
@@ -246,12 +310,45 @@ impl Store {
         let is_next = age < 2 * SECRET_LIFE;
         self.secrets = if is_next { [rand::random(), current] } else { rand::random() };
         self.rotated = if is_next { self.rotated + SECRET_LIFE } else { now };
-        self.items.retain(|_, item| now < item.expires);
-        self.bytes = self.items.values().map(|item| item.bytes.len()).sum();
-        self.torrents.retain(|_, peers| {
-            peers.retain(|peer| now < peer.expires);
+        let Self { items, putters, torrents, announcers, .. } = self;
+        items.retain(|distance, item| {
+            item.putters.retain(|(host, until)| {
+                let is_over = *until <= now;
+                if is_over {
+                    putters.release(*host, item_at(*distance));
+                }
+                !is_over
+            });
+            !item.putters.is_empty()
+        });
+        torrents.retain(|distance, peers| {
+            peers.retain(|peer| {
+                let is_over = peer.expires <= now;
+                if is_over {
+                    announcers.release(peer.host, (*distance, peer.address));
+                }
+                !is_over
+            });
             !peers.is_empty()
         });
+    }
+}
+
+/// Keeps an item no longer for this host.
+fn remove_putter(items: &mut BTreeMap<Key160, Item>, distance: Key160, host: Host) {
+    let Some(item) = items.get_mut(&distance) else { return };
+    item.putters.retain(|(putter, _)| *putter != host);
+    if item.putters.is_empty() {
+        items.remove(&distance);
+    }
+}
+
+/// Drops a peer, and the torrent if it was the last.
+fn drop_peer(torrents: &mut BTreeMap<Key160, Vec<Peer>>, distance: Key160, is_it: impl Fn(&Peer) -> bool) {
+    let Some(peers) = torrents.get_mut(&distance) else { return };
+    peers.retain(|known| !is_it(known));
+    if peers.is_empty() {
+        torrents.remove(&distance);
     }
 }
 

@@ -53,7 +53,7 @@ fn help_names_every_option() {
 
 #[test]
 fn bad_arguments_are_named() {
-    let cases: [(&[&str], &str); 45] = [
+    let cases: [(&[&str], &str); 47] = [
         (&["--frobnicate"], "--frobnicate"),
         (&["target"], "target"),
         (&["-x"], "-x"),
@@ -61,6 +61,8 @@ fn bad_arguments_are_named() {
         (&["--nodes", "0"], "--nodes 0: not a number from 1 to 1000"),
         (&["--nodes", "many"], "--nodes many: not a number"),
         (&["--nodes", "1001"], "--nodes 1001: not a number"),
+        (&["--k", "0"], "--k 0: not a number from 1 to 40"),
+        (&["--k", "41"], "--k 41: not a number from 1 to 40"),
         (&["--queries", "-1"], "--queries -1: not a number"),
         (&["--target", "abc"], "--target abc: a key has 40 hexadecimal digits, not 3"),
         (&["--target", &"x".repeat(40)], "no hexadecimal digit at position 0"),
@@ -143,9 +145,9 @@ fn a_lookup_in_a_network_of_its_own() {
     for lookup in lookups {
         assert_eq!(lookup["target"], target.to_lowercase());
         let truth = lookup["true_closest"].as_array().unwrap();
-        assert_eq!((&truth[0]["of"], &truth[1]["of"]), (&8.into(), &20.into()));
+        assert_eq!((truth.len(), &truth[0]["of"]), (1, &8.into()));
         assert!(truth[0]["found"].as_u64().unwrap() >= 7, "{truth:?}");
-        assert!(lookup["closest"].as_array().unwrap().len() >= 17);
+        assert_eq!(lookup["closest"].as_array().unwrap().len(), 8);
         let spans = lookup["spans"].as_array().unwrap();
         assert_eq!(lookup["stats"]["sent"], spans.len());
         for span in spans {
@@ -182,9 +184,10 @@ fn what_is_put_is_got_and_who_is_announced_is_found() {
     }
     assert_eq!((&put["target"], &put["strategy"]), (&HELLO.into(), &"follow-up".into()));
     let count = put["stores"].as_array().unwrap().len();
-    assert!(count >= 17 && put["stored"] == count, "{put}");
+    assert!(count == 8 && put["stored"] == count, "{put}");
     assert_eq!((&got["text"], &got["outcome"]), (&"hello".into(), &"quorum".into()));
-    assert!(announced["stored"].as_u64().unwrap() >= 17, "{announced}");
+    assert_eq!(announced["stored"], 8, "{announced}");
+    assert_eq!((&got["own"], &peers["peers"][0]["own"]), (&false.into(), &false.into()));
     assert_eq!(peers["peers"][0]["address"], "127.0.0.1:7");
 
     let output = run(&arguments);
@@ -196,6 +199,17 @@ fn what_is_put_is_got_and_who_is_announced_is_found() {
     ] {
         assert!(stdout(&output).contains(&format!("\n{line}")), "{line}: {}", stdout(&output));
     }
+}
+
+#[test]
+fn more_than_the_8_closest_are_searched_for_where_that_is_wanted() {
+    let output = run(&["--json", "--deadline", "1m", "--queries", "1", "--put", "hello", "--k", "12"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report = json(&output);
+    let truth = &report["lookups"][0]["true_closest"];
+    assert_eq!((&truth[0]["of"], &truth[1]["of"]), (&8.into(), &12.into()));
+    assert_eq!(report["lookups"][0]["closest"].as_array().unwrap().len(), 12);
+    assert_eq!(report["actions"][0]["stored"], 12);
 }
 
 #[test]
@@ -419,13 +433,32 @@ fn a_serving_node_is_a_bootstrap_node_for_others() {
     // Its own lookup is over, and its routing table full.
     serving.line("lookup of ");
 
-    let output = run(&["--json", "--bootstrap", address, "--deadline", "1m"]);
+    let output = run(&["--json", "--bootstrap", address, "--deadline", "1m", "--k", "20"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let report = json(&output);
     assert_eq!(report["nodes"], Value::Null);
     let closest = report["lookups"][0]["closest"].as_array().unwrap();
     assert!(closest.iter().any(|node| node["key"] == key && node["address"] == address), "{closest:?}");
     assert!(closest.len() >= 10, "it led to the others: {closest:?}");
+}
+
+/// Another program stores something with a node that stays, which then finds it without asking anybody.
+#[test]
+#[cfg(unix)]
+fn a_node_that_stays_finds_what_others_have_stored_with_it() {
+    let arguments = ["--serve", "--nodes", "4", "--every", "100ms", "--get", HELLO, "--peers", NOWHERE];
+    let mut serving = Running::start(&arguments);
+    let first = serving.line("serving on ");
+    let address = first.split(' ').nth(2).unwrap();
+    serving.line("get of ");
+    let arguments = ["--bootstrap", address, "--deadline", "1m", "--put", "hello"];
+    let output = run(&[&arguments[..], &["--announce", NOWHERE, "--announce-port", "7"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    serving.line("  found \"hello\", whose SHA-1 is the target, in the own store");
+    serving.line("  peer 127.0.0.1:7, in the own store and named by ");
+    let rest = serving.interrupt(3);
+    let last = rest.last().unwrap();
+    assert!(last.ends_with(" served, 0 above the limit of their host and 0 above that of all"), "{last}");
 }
 
 #[test]
@@ -477,7 +510,7 @@ fn what_one_run_saves_another_begins_with() {
     let path = std::env::temp_dir().join(format!("kad-proto-{:x}.json", rand::random::<u64>()));
     let path = path.to_str().unwrap();
     let first = json(&run(&["--json", "--bootstrap", address, "--save", path]));
-    let second = run(&["--json", "--load", path, "--target", "00112233445566778899aabbccddeeff00112233"]);
+    let second = run(&["--json", "--load", path, "--target", NOWHERE, "--k", "20"]);
     std::fs::remove_file(path).unwrap();
     assert_eq!(second.status.code(), Some(0), "{second:?}");
     let second = json(&second);
