@@ -237,7 +237,9 @@ where
         {
             // One that was aborted is known to be.
             if let Ok((id, result)) = ended {
-                self.answer(timer.now(), id, result);
+                let arrived = result.as_ref().ok().and_then(|reply| reply.arrived);
+                let now = timer.now();
+                self.answer(arrived.map_or(now, |at| at.min(now)), id, result);
                 self.dispatch(requests, send);
                 *left -= 1;
             }

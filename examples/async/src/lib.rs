@@ -90,7 +90,8 @@
 //! * **Nobody holds up others.** A caller who does not read [misses](Running::missed) items; operations beyond
 //!   [`Limits::operations`] wait in their callers' futures, until their deadline at most; every queue is bounded.
 //! * **Nothing is polled in vain.** There is one timer, set to the engine's next wake-up exactly. A node at rest does nothing.
-//! * **What has arrived comes before time.** An answer that is there when the timer fires is no time-out.
+//! * **What has arrived comes before time.** Answers that are there when the timer fires are handed over before the tick; those that
+//!   say [when they arrived](Reply::arrived) count as of then.
 //!
 //! # Spans
 //!

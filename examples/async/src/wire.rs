@@ -91,8 +91,8 @@ pub struct Reply<W: Wire> {
     pub token: Option<Vec<u8>>,
     /// Whether a connection was [made for this request](kad_proto::Response::after_dial).
     pub dialed: bool,
-    /// When the answer arrived, if that was before the future of the request is ready, by the
-    /// [timer](crate::Timer)'s clock: see [`Response::arrived_at`](kad_proto::Response::arrived_at).
+    /// When the answer arrived, by the [timer](crate::Timer)'s clock, if the transport knows: a task that reads a socket does.
+    /// It counts as an answer of that time, even if the event loop was busy, and its request has timed out meanwhile.
     pub arrived: Option<Instant>,
 }
 
