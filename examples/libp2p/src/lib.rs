@@ -1,0 +1,212 @@
+//! A libp2p node (TCP, noise, yamux, identify, `/ipfs/kad/1.0.0`) whose DHT is kad-proto, on the kit for async runtimes.
+//!
+//! Each request is a stream of its own. The swarm dials whom a stream is opened to, once, by the addresses that the engine
+//! has handed out with the request; dropping the request's future resets the stream.
+
+mod wire;
+
+use futures::{AsyncWriteExt, StreamExt};
+use kad_proto::{Config, Failure, RoutingInbound, Secret};
+use kad_proto_async::{Call, Dht, Reply, TokioTimer, Transport};
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Multiaddr;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::{PeerId, Stream, StreamProtocol, SwarmBuilder, identify, noise, tcp, yamux};
+use libp2p_stream::{Control, OpenStreamError};
+use std::collections::HashMap;
+use std::error::Error;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::task::AbortHandle;
+pub use wire::{Ipfs, Peer, Preimage};
+
+const KAD: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
+/// How long a stream of another peer may be idle.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// What the swarm's task knows of connections: by peer, whether we dialled, and the address at the other end.
+type Connections = Arc<Mutex<HashMap<PeerId, (bool, Multiaddr)>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    identify: identify::Behaviour,
+    streams: libp2p_stream::Behaviour,
+}
+
+/// How requests travel: a stream for each message.
+struct Streams {
+    connections: Connections,
+    dials: UnboundedSender<Peer>,
+    control: Control,
+}
+
+fn failure(error: &OpenStreamError) -> Failure<Ipfs> {
+    match error {
+        OpenStreamError::UnsupportedProtocol(_) => Failure::ConnectionRefused,
+        // The swarm says why a dial failed only in words.
+        OpenStreamError::Io(error) if error.to_string().contains("refused") => Failure::ConnectionRefused,
+        OpenStreamError::Io(error) if error.to_string().contains("peer ID") => Failure::Gone,
+        _ => Failure::Unreachable,
+    }
+}
+
+impl Transport<Ipfs> for Streams {
+    async fn request(&self, call: Call<Ipfs>) -> Result<Reply<Ipfs>, Failure<Ipfs>> {
+        let id = call.node.id;
+        let dialed = !lock(&self.connections).contains_key(&id);
+        if dialed {
+            // The swarm takes it before it asks for a stream, which would be a dial without addresses.
+            self.dials.send(call.node).map_err(|_| Failure::Failed)?;
+        }
+        let mut reply = Reply { dialed, ..Reply::default() };
+        for message in wire::Message::requests(&call.target, &call.ask) {
+            let opened = self.control.clone().open_stream(id, KAD).await;
+            let mut stream = opened.map_err(|error| failure(&error))?;
+            let exchange = async {
+                message.write(&mut stream).await?;
+                if message.has_answer() {
+                    let answer = wire::Message::read(&mut stream).await?;
+                    let answer = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
+                    reply = Reply { dialed, ..message.reply(answer) };
+                }
+                stream.close().await
+            };
+            exchange.await.map_err(|_| Failure::Failed)?;
+        }
+        Ok(reply)
+    }
+}
+
+/// Answers what a peer asks on one stream.
+async fn serve(dht: Dht<Ipfs>, connections: Connections, peer: PeerId, mut stream: Stream) -> io::Result<()> {
+    let from = lock(&connections).get(&peer).and_then(|(_, address)| wire::group(address));
+    loop {
+        let read = tokio::time::timeout(IDLE, wire::Message::read(&mut stream)).await;
+        let Ok(Some(message)) = read.map_err(io::Error::from)? else { return stream.close().await };
+        // What is not understood, or refused, ends the stream: the protocol has no other words for it.
+        let Some((target, ask)) = message.ask(peer) else { return Ok(()) };
+        let Ok(reply) = dht.serve(&target, &ask, from) else { return Ok(()) };
+        if message.has_answer() {
+            message.answer(reply, peer).write(&mut stream).await?;
+        }
+    }
+}
+
+/// A node of the network.
+pub struct Node {
+    /// Its DHT.
+    pub dht: Dht<Ipfs>,
+    id: PeerId,
+    own: Arc<Mutex<Vec<Multiaddr>>>,
+    connections: Connections,
+    control: Control,
+    serving: Mutex<Option<AbortHandle>>,
+}
+
+impl Node {
+    /// Starts a node within the runtime, in client mode: it asks others, and answers nobody. It ends by
+    /// [`Dht::shutdown`].
+    ///
+    /// # Errors
+    /// If the configuration is not valid, or the address cannot be listened on.
+    pub fn start(keys: Keypair, listen: Multiaddr, config: Config) -> Result<Self, Box<dyn Error>> {
+        let id = keys.public().to_peer_id();
+        let mut swarm = SwarmBuilder::with_existing_identity(keys)
+            .with_tokio()
+            .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
+            .with_behaviour(|keys| {
+                let identify = identify::Config::new("ipfs/0.1.0".into(), keys.public());
+                let identify = identify::Behaviour::new(identify.with_push_listen_addr_updates(true));
+                Behaviour { identify, streams: libp2p_stream::Behaviour::new() }
+            })?
+            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
+            .build();
+        swarm.listen_on(listen)?;
+        let control = swarm.behaviour().streams.new_control();
+        let (dials, mut to_dial) = mpsc::unbounded_channel();
+        let (connections, own) = (Connections::default(), Arc::new(Mutex::new(Vec::new())));
+        let transport = Streams { connections: connections.clone(), dials, control: control.clone() };
+        let secret = Secret::new(rand::random());
+        let node = kad_proto_async::Node::<Ipfs>::new(Preimage::new(id.to_bytes()), config, &secret)?;
+        let (dht, run) = node.run(transport, TokioTimer::new())?;
+        let (handle, known, addresses) = (dht.clone(), connections.clone(), own.clone());
+        tokio::spawn(async move {
+            tokio::pin!(run);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut run => return,
+                    Some(peer) = to_dial.recv() => {
+                        // It fails where somebody else dials already, and then that dial serves.
+                        let dial = DialOpts::peer_id(peer.id).addresses(peer.addresses);
+                        let _ = swarm.dial(dial.condition(PeerCondition::DisconnectedAndNotDialing).build());
+                    }
+                    event = swarm.select_next_some() => {
+                        on_event(event, &handle, &known);
+                        *lock(&addresses) = swarm.listeners().cloned().collect();
+                    }
+                }
+            }
+        });
+        Ok(Self { dht, id, own, connections, control, serving: Mutex::new(None) })
+    }
+
+    /// This node, as others are told of it: with the addresses that it listens on.
+    pub fn peer(&self) -> Peer {
+        Peer::new(self.id, lock(&self.own).clone())
+    }
+
+    /// Whether it serves others, from now on. Those that are connected are told by identify.
+    pub fn serve(&self, serves: bool) {
+        let mut serving = lock(&self.serving);
+        if let Some(task) = serving.take_if(|_| !serves) {
+            task.abort();
+        }
+        if serves
+            && serving.is_none()
+            && let Ok(mut incoming) = self.control.clone().accept(KAD)
+        {
+            let (dht, connections) = (self.dht.clone(), self.connections.clone());
+            let task = tokio::spawn(async move {
+                while let Some((peer, stream)) = incoming.next().await {
+                    tokio::spawn(serve(dht.clone(), connections.clone(), peer, stream));
+                }
+            });
+            *serving = Some(task.abort_handle());
+        }
+    }
+}
+
+fn on_event(event: SwarmEvent<BehaviourEvent>, dht: &Dht<Ipfs>, connections: &Connections) {
+    match event {
+        SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
+            let at = (endpoint.is_dialer(), endpoint.get_remote_address().clone());
+            lock(connections).insert(peer_id, at);
+        }
+        SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+            lock(connections).remove(&peer_id);
+        }
+        SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
+            peer_id, info, ..
+        })) => {
+            let node = Peer::new(peer_id, info.listen_addrs);
+            let dialed = lock(connections).get(&peer_id).is_some_and(|(dialed, _)| *dialed);
+            dht.report(if !info.protocols.contains(&KAD) {
+                RoutingInbound::Client(node)
+            } else if dialed {
+                // Its address is known to be good.
+                RoutingInbound::Connected { node, round_trip: None }
+            } else {
+                RoutingInbound::Server(node)
+            });
+        }
+        _ => {}
+    }
+}
