@@ -20,6 +20,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 pub use wire::{Ipfs, Peer, Preimage};
 
@@ -43,7 +44,7 @@ struct Behaviour {
 /// How requests travel: a stream for each message.
 struct Streams {
     connections: Connections,
-    dials: UnboundedSender<Peer>,
+    dials: UnboundedSender<(Peer, oneshot::Sender<()>)>,
     control: Control,
 }
 
@@ -62,13 +63,14 @@ impl Transport<Ipfs> for Streams {
         let id = call.node.id;
         let dialed = !lock(&self.connections).contains_key(&id);
         if dialed {
-            // The swarm takes it before it asks for a stream, which would be a dial without addresses.
-            self.dials.send(call.node).map_err(|_| Failure::Failed)?;
+            // A stream alone would be a dial without addresses. It waits for one that has begun.
+            let (to, begun) = oneshot::channel();
+            self.dials.send((call.node, to)).map_err(|_| Failure::Failed)?;
+            let _ = begun.await;
         }
         let mut reply = Reply { dialed, ..Reply::default() };
         for message in wire::Message::requests(&call.target, &call.ask) {
-            let opened = self.control.clone().open_stream(id, KAD).await;
-            let mut stream = opened.map_err(|error| failure(&error))?;
+            let mut stream = self.control.clone().open_stream(id, KAD).await.map_err(|it| failure(&it))?;
             let exchange = async {
                 message.write(&mut stream).await?;
                 if message.has_answer() {
@@ -137,16 +139,17 @@ impl Node {
         let node = kad_proto_async::Node::<Ipfs>::new(Preimage::new(id.to_bytes()), config, &secret)?;
         let (dht, run) = node.run(transport, TokioTimer::new())?;
         let (handle, known, addresses) = (dht.clone(), connections.clone(), own.clone());
+        tokio::spawn(run);
         tokio::spawn(async move {
-            tokio::pin!(run);
             loop {
                 tokio::select! {
-                    biased;
-                    () = &mut run => return,
-                    Some(peer) = to_dial.recv() => {
+                    dial = to_dial.recv() => {
+                        // The transport is gone when the node has ended.
+                        let Some((peer, begun)) = dial else { return };
                         // It fails where somebody else dials already, and then that dial serves.
                         let dial = DialOpts::peer_id(peer.id).addresses(peer.addresses);
                         let _ = swarm.dial(dial.condition(PeerCondition::DisconnectedAndNotDialing).build());
+                        let _ = begun.send(());
                     }
                     event = swarm.select_next_some() => {
                         on_event(event, &handle, &known);

@@ -138,8 +138,6 @@ struct PeerMessage {
     id: Vec<u8>,
     #[prost(bytes = "vec", repeated, tag = "2")]
     addresses: Vec<Vec<u8>>,
-    #[prost(int32, tag = "3")]
-    connection: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -168,7 +166,7 @@ pub(crate) struct Message {
 fn to_wire(peers: &[Peer]) -> Vec<PeerMessage> {
     let message = |peer: &Peer| {
         let addresses = peer.addresses.iter().map(Multiaddr::to_vec).collect();
-        PeerMessage { id: peer.id.to_bytes(), addresses, connection: 0 }
+        PeerMessage { id: peer.id.to_bytes(), addresses }
     };
     peers.iter().map(message).collect()
 }
@@ -267,15 +265,11 @@ impl Message {
         to.flush().await
     }
 
-    /// `None` where the other side has closed the stream.
+    /// `None` where the other side has closed the stream, or sends what is no message.
     pub(crate) async fn read(from: &mut Stream) -> io::Result<Option<Self>> {
-        use unsigned_varint::io::ReadError;
-
         let length = match unsigned_varint::aio::read_usize(&mut *from).await {
             Ok(length) if length <= MAX_MESSAGE => length,
-            Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
-            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            _ => return Ok(None),
         };
         let mut bytes = vec![0; length];
         from.read_exact(&mut bytes).await?;
