@@ -100,12 +100,6 @@ impl<W: Wire, M> Debug for EventLoop<W, M> {
     }
 }
 
-impl<W: Wire, M> Drop for EventLoop<W, M> {
-    fn drop(&mut self) {
-        self.shared.close();
-    }
-}
-
 /// One request: what its future does. What may not be stored is taken out of the answer.
 async fn request<W: Wire>(
     transport: &impl Transport<W>,

@@ -92,12 +92,6 @@ impl<W: Wire> Shared<W> {
     pub(crate) fn next_tag(&self) -> u64 {
         self.tags.fetch_add(1, Ordering::Relaxed)
     }
-
-    /// Nobody needs to wait any more: commands are not taken.
-    pub(crate) fn close(&self) {
-        self.operations.add_permits(usize::MAX / 4);
-        self.commands.add_permits(usize::MAX / 4);
-    }
 }
 
 /// The handle of a node: its methods are the calls of a DHT. It is cheap to clone, and can be sent anywhere.

@@ -11,7 +11,8 @@ use kad_proto::{Ask, Context, Failure, Instant, RequestId, WireToken};
 /// ended, or the deadline has passed. Dropping must abort the IO: it does where the future holds what it uses (a stream,
 /// an entry in a table of pending requests with a guard). A transport that spawns tasks aborts them in `Drop`.
 ///
-/// The future need not watch the deadline. It must not outlast it by blocking the thread.
+/// The future need not watch the deadline. What it decodes it should bound: the engine looks at so many nodes of an answer as
+/// it is configured to, but by then they are in memory.
 pub trait Transport<W: Wire>: Send + Sync + 'static {
     /// Sends a request to a node, and returns its answer, or how it failed.
     ///

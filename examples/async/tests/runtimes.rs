@@ -165,8 +165,11 @@ async fn enough_is_enough<C: Timer + Copy>(timer: C) {
             all[1].provide(target, key(provider)).await.unwrap();
         }
         all[1].put(target, "a value".into()).await.unwrap();
+        // One that is not itself among those that store them.
+        let closest = net.closest(&target, 25, &key(u64::MAX));
+        let far = (0..40).find(|seed| !closest.contains(&key(*seed))).unwrap() as usize;
         let before = net.sent.load(Ordering::Relaxed);
-        let mut some = all[30].get_providers(target).enough(3).start();
+        let mut some = all[far].get_providers(target).enough(3).start();
         let mut count = 0;
         while some.next().await.is_some() {
             count += 1;
@@ -174,7 +177,7 @@ async fn enough_is_enough<C: Timer + Copy>(timer: C) {
         assert_eq!(count, 3);
         let finish = some.finish().await.unwrap();
         assert!(matches!(finish.outcome, Outcome::Stopped), "{:?}", finish.outcome);
-        let finish = all[30].get(target).enough(2).await.unwrap();
+        let finish = all[far].get(target).enough(2).await.unwrap();
         assert_eq!(finish.outcome, Outcome::Quorum);
         let sent = net.sent.load(Ordering::Relaxed) - before;
         assert!(sent < 30, "{sent} requests for two searches that ended early");

@@ -82,3 +82,33 @@ fn an_answer_counts_as_of_when_it_arrived() {
     assert_eq!(after_a_pause(Some(Instant::from_millis(9_999))), (0, 1), "not after now");
     assert_eq!(after_a_pause(None), (0, 1));
 }
+
+#[test]
+fn the_timer_follows_what_is_due_next() {
+    let clock = Hand::default();
+    let config = Config { routing: RoutingConfig::off(), ..Config::default() };
+    let node = Node::<Mem>::new(key(0), config, &Secret::from_seed(1)).unwrap();
+    let (dht, run) = node.run(Held::default(), clock.clone()).unwrap();
+    let mut run = pin!(run);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(run.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(*clock.0.1.lock().unwrap(), None, "nothing is due");
+    // Each is due before the one before.
+    let mut lookups = Vec::new();
+    for deadline in [90, 60, 30] {
+        let lookup = dht.find_node(key(5)).with_seeds(vec![key(1)]);
+        let mut lookup = Box::pin(lookup.until(Instant::from_millis(deadline)).into_future());
+        assert!(lookup.as_mut().poll(&mut cx).is_pending());
+        lookups.push(lookup);
+        assert!(run.as_mut().poll(&mut cx).is_pending());
+        let next = Some(Instant::from_millis(deadline));
+        assert_eq!(inspect(&dht, run.as_mut(), kad_proto::Machine::poll_timeout), next);
+        assert_eq!(*clock.0.1.lock().unwrap(), next);
+    }
+    // And later ones when those have gone.
+    for deadline in [60, 90] {
+        drop(lookups.pop());
+        assert!(run.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(*clock.0.1.lock().unwrap(), Some(Instant::from_millis(deadline)));
+    }
+}
