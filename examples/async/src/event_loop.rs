@@ -146,7 +146,7 @@ where
     ) -> Result<Self, ConfigError> {
         let local = engine.as_ref().table().local();
         let repeated = shared.store().repeated();
-        let repeat = Repeat::new(local, shared.limits.reprovide.clone(), repeated, now)?;
+        let repeat = Repeat::new(local, &shared.limits, repeated, now)?;
         Ok(Self {
             engine,
             shared,
@@ -303,7 +303,9 @@ where
             let records: Vec<_> = keys.iter().filter_map(|key| store.record(key)).collect();
             drop(store);
             if !records.is_empty() {
-                let start = StartBroadcast::sweep(self.shared.next_tag(), records);
+                let tag = self.shared.next_tag();
+                self.repeat.began(now, tag, keys);
+                let start = StartBroadcast::sweep(tag, records);
                 self.handle(now, Stamped::new(start.into()));
             }
         }
@@ -441,9 +443,15 @@ where
                     self.progress(it.request.operation.tag(), || Item::Crawl(it));
                 }
                 Outbound::Finished(it) => self.end(it.operation.tag(), Ok(End::Lookup(it))),
-                Outbound::BroadcastFinished(it) => self.end(it.operation.tag(), Ok(End::Broadcast(it))),
+                Outbound::BroadcastFinished(it) => {
+                    self.repeat.ended(it.operation.tag(), it.stats.ended, it.records_short > 0);
+                    self.end(it.operation.tag(), Ok(End::Broadcast(it)));
+                }
                 Outbound::CrawlFinished(it) => self.end(it.operation.tag(), Ok(End::Crawl(it))),
-                Outbound::Refused(it) => self.end(it.tag, Err(Error::Refused(it.reason))),
+                Outbound::Refused(it) => {
+                    self.repeat.ended(it.tag, None, true);
+                    self.end(it.tag, Err(Error::Refused(it.reason)));
+                }
                 Outbound::Routing(
                     RoutingOutbound::Admitted(_) | RoutingOutbound::Removed(_) | RoutingOutbound::Updated(_),
                 ) => self.table_changed = true,

@@ -6,6 +6,7 @@ use crate::store::{MemoryStore, Store, StoreLimits};
 use crate::transport::{Timer, Transport};
 use crate::wire::Wire;
 use core::future::Future;
+use core::time::Duration;
 use futures_channel::mpsc;
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::{Config, ConfigError, Coordinator, Machine, ReprovideConfig, Secret};
@@ -27,6 +28,9 @@ pub struct Limits {
     pub events_at_once: usize,
     /// When records that are [repeated](crate::Operation::repeated) are stored again.
     pub reprovide: ReprovideConfig,
+    /// How long after it ended a broadcast of theirs is tried again that could not store all of them: with nobody, as a rule
+    /// because this node was cut off. Default: 10 min.
+    pub retry: Duration,
 }
 
 impl Default for Limits {
@@ -37,6 +41,7 @@ impl Default for Limits {
             unread: 4_096,
             events_at_once: 256,
             reprovide: ReprovideConfig::default(),
+            retry: Duration::from_secs(600),
         }
     }
 }

@@ -6,12 +6,13 @@
 mod support;
 
 use futures_channel::oneshot;
-use kad_proto::{Config, Coordinator, Failure, Instant, RoutingConfig, Secret};
-use kad_proto_async::{Call, Dht, Node, Reply, Timer, Transport};
+use kad_proto::{Config, Coordinator, Failure, Instant, Key160, RoutingConfig, Secret};
+use kad_proto_async::{Call, Dht, Limits, Node, Reply, Timer, Transport};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use support::{Mem, key};
 
 /// A clock that is set by hand, and what was waited for last.
@@ -111,4 +112,45 @@ fn the_timer_follows_what_is_due_next() {
         assert!(run.as_mut().poll(&mut cx).is_pending());
         assert_eq!(*clock.0.1.lock().unwrap(), Some(Instant::from_millis(deadline)));
     }
+}
+
+#[test]
+fn what_could_not_be_stored_again_is_tried_again() {
+    let clock = Hand::default();
+    let config = Config { routing: RoutingConfig::off(), ..Config::default() };
+    let mut limits = Limits::default();
+    limits.reprovide.interval = Duration::from_secs(1_000);
+    limits.retry = Duration::from_secs(10);
+    let node = Node::<Mem>::new(key(0), config, &Secret::from_seed(1)).unwrap().with_limits(limits);
+    let (dht, run) = node.run(Held::default(), clock.clone()).unwrap();
+    let mut run = pin!(run);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut poll = || assert!(run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let wakes = || clock.0.1.lock().unwrap().unwrap();
+    // Nobody is known, so nobody stores it. It is due in this round or the next.
+    let mut provide = pin!(dht.provide(key(5), key(0)).repeated().into_future());
+    assert!(provide.as_mut().poll(&mut cx).is_pending());
+    poll();
+    let Poll::Ready(Ok(finish)) = provide.as_mut().poll(&mut cx) else { panic!() };
+    assert!(!finish.succeeded);
+    let due = wakes();
+    assert!(due <= Instant::from_secs(1_000));
+    for round in 0..3 {
+        clock.0.0.store(due.as_nanos() / 1_000_000 + 1 + round * 10_000, Ordering::Relaxed);
+        poll();
+        assert_eq!(wakes(), clock.now() + Duration::from_secs(10));
+    }
+    let other = Key160::new([0; 20]);
+    let mut forget = pin!(dht.forget(&other));
+    assert!(forget.as_mut().poll(&mut cx).is_ready());
+    poll();
+    assert_eq!(wakes(), clock.now() + Duration::from_secs(10), "that was another one");
+    let target = key(5);
+    let mut forget = pin!(dht.forget(&target));
+    assert!(forget.as_mut().poll(&mut cx).is_ready());
+    *clock.0.1.lock().unwrap() = None;
+    poll();
+    clock.0.0.fetch_add(20_000, Ordering::Relaxed);
+    poll();
+    assert_eq!(*clock.0.1.lock().unwrap(), None, "nothing is due any more");
 }
