@@ -2,6 +2,13 @@
 //!
 //! Each request is a stream of its own. The swarm dials whom a stream is opened to, once, by the addresses that the engine
 //! has handed out with the request; dropping the request's future resets the stream.
+//!
+//! # Why it is no `NetworkBehaviour`
+//!
+//! It could be one: a behaviour that owns the engine, says `Dial` and `NotifyHandler` where a request comes out, arms a timer with
+//! `poll_timeout`, and has a connection handler of its own that opens, reads, times and closes streams. The handler is the long
+//! part, and the swarm's task would run the engine between polls of the sockets. `libp2p-stream` has the handler already; so the
+//! behaviour of this node is `identify` and `streams`, and any other can stand beside them.
 
 mod wire;
 
@@ -103,7 +110,7 @@ async fn serve(dht: Dht<Ipfs>, connections: Connections, peer: PeerId, mut strea
 
 /// A node of the network.
 pub struct Node {
-    /// Its DHT.
+    /// Its DHT: lookups, records, providers.
     pub dht: Dht<Ipfs>,
     id: PeerId,
     own: Arc<Mutex<Vec<Multiaddr>>>,
