@@ -362,7 +362,56 @@ fn a_store_request_times_out() {
     assert_eq!(net.machine.poll_timeout(), Some(at(2_000)));
     net.run();
     let (when, finish) = net.finish();
-    assert_eq!((when, &finish.stores[0].end), (at(2_000), &StoreEnd::TimedOut));
+    // It is sent twice.
+    assert_eq!((when, &finish.stores[0].end), (at(4_000), &StoreEnd::TimedOut));
+    assert_eq!((finish.stats.sent, finish.stats.timed_out), (2, 2));
+}
+
+#[test]
+fn a_lost_store_is_repeated_once() {
+    let static_one = StartBroadcast::fixed(1, node(0x42), "it", vec![node(1), node(2)]);
+    let follow_up = StartBroadcast::follow_up(1, node(0), "it").with_seeds(vec![node(2)]);
+    let record = Record { target: node(0), message: "it" };
+    let sweep = StartBroadcast::sweep(1, vec![record]).with_seeds(vec![node(2)]);
+    for start in [static_one, follow_up, sweep] {
+        let mut net = Net::new(pool(2, BroadcastConfig::default()), [1, 2]);
+        net.start(start.with_success(Success::Share(100)));
+        let stores = |net: &Net| {
+            let is_first = |(_, request): &(Instant, Request<Tiny>)| {
+                request.node == node(1) && !matches!(request.ask, Ask::FindCloser)
+            };
+            net.open.iter().filter(|it| is_first(it)).count()
+        };
+        while stores(&net) == 0 {
+            assert!(net.step());
+        }
+        let asked = net.open.iter().find(|(_, request)| request.node == node(1)).unwrap().0;
+        net.dead.insert(node(1));
+        while net.now < asked + S * 2 {
+            assert!(net.step());
+        }
+        // The first request was lost; the node is there.
+        assert_eq!(stores(&net), 1, "sent again");
+        net.dead.clear();
+        net.run();
+        let (when, finish) = net.finish();
+        assert_eq!((when, finish.succeeded), (asked + Duration::from_millis(2_010), true));
+        assert!(finish.stores.len() == 2 && finish.stores.iter().all(|store| store.end == StoreEnd::Stored));
+        assert_eq!((net.holders(), finish.stats.timed_out), (vec![node(1), node(2)], 1));
+    }
+}
+
+#[test]
+fn a_second_try_that_is_cut_off_is_cancelled() {
+    let config = BroadcastConfig { timeout: S * 2 + Duration::from_millis(1), ..BroadcastConfig::default() };
+    let mut net = Net::new(pool(4, BroadcastConfig { max_in_flight: 1, ..config }), 0..60);
+    net.dead.extend([node(1), node(2)]);
+    net.start(StartBroadcast::fixed(1, node(0x42), "it", vec![node(1), node(2)]));
+    net.run();
+    let (when, finish) = net.finish();
+    let ends: Vec<_> = finish.stores.iter().map(|store| store.end.clone()).collect();
+    // The second try of the first goes before the first of the second.
+    assert_eq!((when, ends), (at(2_001), vec![StoreEnd::Cancelled, StoreEnd::Unsent]));
 }
 
 // Defects that the contract checker found.

@@ -8,8 +8,8 @@
 //! * in any case, once the mean distance of a full window is below the set threshold, or the lookup has ended.
 //!   While the mean is below the set threshold, the lookup sends no request, unless a store has failed.
 //!
-//! A store that fails takes its node out of the window, and the next closest node enters it. So in the end
-//! the record is stored with a window without failed nodes. A failed store also shows that the set threshold
+//! A store that fails takes its node out of the window, and the next closest node enters it; so does one that timed out, until
+//! it has succeeded the second time. So in the end the record is stored with a window without failed nodes. A failed store also shows that the set threshold
 //! does not fit the network: answers name dead nodes as well, so the k closest live nodes are farther away
 //! than the k closest named. From then on the threshold no longer stops the lookup: it runs to its own end,
 //! including its [edge probing](crate::lookups::edge_probing), also in the background. If a store timed out
@@ -108,7 +108,7 @@ impl<F: Family> OptimisticSearch<F> {
         let mut window: SmallVec<[(u32, F::Key, bool); 32]> = SmallVec::new();
         self.lookup.visit_live(|candidate, contact, has_answered| {
             let entry = stores.find(&contact.node);
-            if !entry.is_some_and(StoreEntry::has_failed) {
+            if !entry.is_some_and(StoreEntry::is_doubtful) {
                 window.push((
                     candidate,
                     F::key(&contact.node),

@@ -13,6 +13,8 @@ pub(crate) struct StoreEntry<F: Family> {
     /// record.
     pub(crate) records: Vec<u32>,
     state: StoreState<F>,
+    /// Its first request has timed out: it is sent once more.
+    timed_out: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -30,14 +32,21 @@ impl<F: Family> StoreEntry<F> {
     pub(crate) const fn has_failed(&self) -> bool {
         matches!(&self.state, StoreState::Ended(end) if !matches!(end, StoreEnd::Stored))
     }
+
+    /// Whether the store has failed, or is sent a second time and has not ended.
+    pub(crate) const fn is_doubtful(&self) -> bool {
+        self.has_failed() || self.timed_out && !matches!(self.state, StoreState::Ended(_))
+    }
 }
 
 /// All stores of a broadcast, in the order in which they are submitted.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreList<F: Family> {
     entries: Vec<StoreEntry<F>>,
-    /// Index of the first entry that is due.
+    /// Index of the first entry that is due for the first time.
     next: usize,
+    /// Indices of entries that are due again.
+    again: Vec<u32>,
     /// Submitted and not ended: queued or sent.
     in_flight: usize,
     stored: usize,
@@ -46,7 +55,7 @@ pub(crate) struct StoreList<F: Family> {
 
 impl<F: Family> StoreList<F> {
     pub(crate) const fn new() -> Self {
-        Self { entries: Vec::new(), next: 0, in_flight: 0, stored: 0, failed: 0 }
+        Self { entries: Vec::new(), next: 0, again: Vec::new(), in_flight: 0, stored: 0, failed: 0 }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &StoreEntry<F>> {
@@ -62,7 +71,7 @@ impl<F: Family> StoreList<F> {
     }
 
     pub(crate) fn push(&mut self, node: F::Node, hop: u16, records: Vec<u32>) {
-        self.entries.push(StoreEntry { node, hop, records, state: StoreState::Due });
+        self.entries.push(StoreEntry { node, hop, records, state: StoreState::Due, timed_out: false });
     }
 
     pub(crate) fn find(&self, node: &F::Node) -> Option<&StoreEntry<F>> {
@@ -93,10 +102,11 @@ impl<F: Family> StoreList<F> {
 
     /// Returns the next entry that is due, and its index. From now on it counts as submitted.
     pub(crate) fn submit_next(&mut self) -> Option<(u32, &StoreEntry<F>)> {
-        let index = u32::try_from(self.next).ok()?;
-        let entry = self.entries.get_mut(self.next)?;
+        let again = self.again.pop();
+        let index = again.or_else(|| u32::try_from(self.next).ok())?;
+        let entry = self.entries.get_mut(index as usize)?;
         entry.state = StoreState::Queued;
-        self.next += 1;
+        self.next += usize::from(again.is_none());
         self.in_flight += 1;
         Some((index, entry))
     }
@@ -105,9 +115,25 @@ impl<F: Family> StoreList<F> {
     pub(crate) fn take_back(&mut self, index: u32) {
         if let Some(entry) = self.entries.get_mut(index as usize) {
             entry.state = StoreState::Due;
-            self.next -= 1;
             self.in_flight -= 1;
+            if entry.timed_out {
+                self.again.push(index);
+            } else {
+                self.next -= 1;
+            }
         }
+    }
+
+    /// A request has timed out: the message may have been lost, so the store is due once more. Returns whether that is so;
+    /// not if it was sent twice.
+    pub(crate) fn repeat(&mut self, index: u32) -> bool {
+        let Some(entry) = self.entries.get_mut(index as usize).filter(|entry| !entry.timed_out) else {
+            return false;
+        };
+        (entry.timed_out, entry.state) = (true, StoreState::Due);
+        self.in_flight -= 1;
+        self.again.push(index);
+        true
     }
 
     pub(crate) fn mark_sent(&mut self, index: u32) {
@@ -130,6 +156,10 @@ impl<F: Family> StoreList<F> {
         let report = |entry: &StoreEntry<F>| Stored {
             node: entry.node.clone(),
             end: match &entry.state {
+                // For the second time there was no time left.
+                StoreState::Due | StoreState::Queued if entry.timed_out && *unsent == StoreEnd::Unsent => {
+                    StoreEnd::TimedOut
+                }
                 StoreState::Due | StoreState::Queued => unsent.clone(),
                 StoreState::Sent => unended.clone(),
                 StoreState::Ended(end) => end.clone(),

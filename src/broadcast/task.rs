@@ -190,12 +190,20 @@ impl<F: Family> BroadcastTask<F> {
         let (failed, silent) =
             (end != StoreEnd::Stored, matches!(end, StoreEnd::TimedOut | StoreEnd::Failed));
         self.stores.mark_ended(index, end);
+        if failed {
+            self.store_failed(index, silent);
+        } else if let NodeSearch::Optimistic(search) = &mut self.search {
+            search.window_changed = true;
+        }
+    }
+
+    /// A store has failed, or is repeated: an optimistic broadcast replaces its node, and goes on looking. `silent`: the node
+    /// has not answered.
+    fn store_failed(&mut self, index: u32, silent: bool) {
         if let NodeSearch::Optimistic(search) = &mut self.search {
             search.window_changed = true;
-            if failed {
-                let store = self.stores.get(index).filter(|_| silent);
-                search.store_failed(store.map(|store| &store.node));
-            }
+            let store = self.stores.get(index).filter(|_| silent);
+            search.store_failed(store.map(|store| &store.node));
         }
     }
 
@@ -383,10 +391,14 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
             NodeRef::Lookup { number, candidate } => {
                 self.update_lookup(number, |lookup| lookup.missed(candidate, miss));
             }
-            NodeRef::Store(index) => {
-                let timed_out = miss == NoAnswer::TimedOut;
-                self.end_store(index, if timed_out { StoreEnd::TimedOut } else { StoreEnd::Failed });
+            NodeRef::Store(index) if miss == NoAnswer::TimedOut => {
+                if self.stores.repeat(index) {
+                    self.store_failed(index, true);
+                } else {
+                    self.end_store(index, StoreEnd::TimedOut);
+                }
             }
+            NodeRef::Store(index) => self.end_store(index, StoreEnd::Failed),
             NodeRef::Crawl(_) => {}
         }
     }

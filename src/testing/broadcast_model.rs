@@ -34,7 +34,12 @@ struct Store<F: Family> {
     hop: Option<u32>,
     /// The records of a batch, as indices.
     records: Vec<u32>,
+    /// Its latest request.
     sent: Option<RequestId>,
+    /// It is to be sent: for the first time, or once more.
+    due: bool,
+    /// A request to it has timed out: it is, or was, sent once more.
+    timed_out: bool,
     end: Option<StoreEnd<F>>,
 }
 
@@ -45,6 +50,15 @@ impl<F: Family> Store<F> {
 
     fn has_failed(&self) -> bool {
         self.end.is_some() && !self.is_stored()
+    }
+
+    fn is_due(&self) -> bool {
+        self.due && self.end.is_none()
+    }
+
+    /// It has failed, or is sent a second time.
+    fn is_doubtful(&self) -> bool {
+        !self.is_stored() && (self.end.is_some() || self.timed_out)
     }
 }
 
@@ -251,7 +265,15 @@ impl<F: Family> BroadcastModel<F> {
     }
 
     fn add_store(&mut self, node: F::Node, hop: u32) {
-        let store = Store { node, hop: Some(hop), records: Vec::new(), sent: None, end: None };
+        let store = Store {
+            node,
+            hop: Some(hop),
+            records: Vec::new(),
+            sent: None,
+            due: true,
+            timed_out: false,
+            end: None,
+        };
         self.stores.push(store);
     }
 
@@ -280,7 +302,7 @@ impl<F: Family> BroadcastModel<F> {
     }
 
     fn in_flight(&self) -> usize {
-        self.stores.iter().filter(|store| store.sent.is_some() && store.end.is_none()).count()
+        self.stores.iter().filter(|store| !store.due && store.end.is_none()).count()
     }
 
     /// Stores that are to be sent, or in flight.
@@ -387,7 +409,7 @@ impl<F: Family> BroadcastModel<F> {
         let window: Vec<_> = optimistic.candidates.usable();
         let window: Vec<_> = window
             .into_iter()
-            .filter(|(node, ..)| !store(node).is_some_and(Store::has_failed))
+            .filter(|(node, ..)| !store(node).is_some_and(Store::is_doubtful))
             .take(k)
             .collect();
         let keys = window.iter().map(|(node, ..)| F::key(node));
@@ -439,7 +461,15 @@ impl<F: Family> BroadcastModel<F> {
         }
         let place = place.unwrap_or_else(|| {
             let node = node.clone();
-            self.stores.push(Store { node, hop: None, records: Vec::new(), sent: None, end: None });
+            self.stores.push(Store {
+                node,
+                hop: None,
+                records: Vec::new(),
+                sent: None,
+                due: true,
+                timed_out: false,
+                end: None,
+            });
             self.stores.len() - 1
         });
         if let Some(hop) = self.stores.get(place).and_then(|store| store.hop) {
@@ -448,13 +478,15 @@ impl<F: Family> BroadcastModel<F> {
         if !self.untracked {
             self.check_store(now, request)?;
         }
-        let ended = self.stores.iter().filter(|store| store.end.is_some()).count();
+        let ended = self.stores.iter().filter(|store| store.end.is_some() || store.timed_out).count();
         ensure!(
             !self.exact || place < ended + self.config.max_in_flight,
             "store: in order, at most `parallel` ahead of those that ended"
         );
         if let Some(store) = self.stores.get_mut(place) {
-            ensure_eq!(store.sent, None, "store: at most one request to a node: {node:?}");
+            ensure!(store.due, "store: one request to a node, and one more if it timed out: {node:?}");
+            ensure_eq!(store.end, None, "store: none to a node with which it has ended: {node:?}");
+            store.due = false;
             store.sent = Some(request.id);
             store.records = records;
         }
@@ -462,6 +494,8 @@ impl<F: Family> BroadcastModel<F> {
         let mut counts = vec!["store: sent"];
         counts.extend(token.as_ref().map(|_| "store: with a token"));
         counts.extend(self.exact.then_some("store: expected by an exact model"));
+        let repeats = self.stores.get(place).is_some_and(|store| store.timed_out);
+        counts.extend(repeats.then_some("store: sent again"));
         if self.background {
             let left = self.background_budget.checked_sub(self.in_flight() + self.background_ended);
             ensure!(left.is_some(), "background: not more stores than were left");
@@ -634,7 +668,8 @@ impl<F: Family> BroadcastModel<F> {
             let expected = match store.and_then(|store| store.end.clone()) {
                 Some(end) => end,
                 None if self.background => StoreEnd::Background,
-                None if sent => StoreEnd::Cancelled,
+                None if store.is_some_and(|store| !store.due) => StoreEnd::Cancelled,
+                None if store.is_some_and(|store| store.timed_out) => StoreEnd::TimedOut,
                 None => StoreEnd::Unsent,
             };
             ensure_eq!(stored.end, expected, "stores: each end agrees with the events: {stored:?}");
@@ -934,12 +969,14 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         let mut quiet = true;
         let background = usize::from(self.background);
         if let Some(store) = self.store_mut(id) {
-            store.end = Some(match request_end.outcome {
-                RequestOutcome::Rejected(why) => StoreEnd::Rejected(why.clone()),
-                RequestOutcome::TimedOut => StoreEnd::TimedOut,
-                _ => StoreEnd::Failed,
-            });
-            self.background_ended += background;
+            match request_end.outcome {
+                RequestOutcome::Rejected(why) => store.end = Some(StoreEnd::Rejected(why.clone())),
+                RequestOutcome::TimedOut if store.timed_out => store.end = Some(StoreEnd::TimedOut),
+                RequestOutcome::TimedOut => (store.timed_out, store.due) = (true, true),
+                _ => store.end = Some(StoreEnd::Failed),
+            }
+            let ended = store.end.is_some();
+            self.background_ended += if ended { background } else { 0 };
             self.store_failed(node, !matches!(request_end.outcome, RequestOutcome::Rejected(_)));
         } else {
             match &mut self.strategy {
@@ -1007,8 +1044,12 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
             CancelReason::LookupEnded | CancelReason::OperationEnded if !cut_off => {}
             CancelReason::OperationEnded => {
                 if let Some(store) = self.store_mut(id) {
-                    store.end = Some(StoreEnd::Failed);
-                    self.background_ended += 1;
+                    if store.timed_out {
+                        store.end = Some(StoreEnd::TimedOut);
+                    } else {
+                        (store.timed_out, store.due) = (true, true);
+                    }
+                    self.background_ended += usize::from(store.end.is_some());
                     self.store_failed(&sent.node, true);
                 }
                 self.update(now)?;
@@ -1159,14 +1200,11 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
     fn check_not_idle(&self, now: Instant, busy: &[F::Key]) -> Checked {
         let in_flight = self.in_flight();
         // The next store was submitted, and waits for a busy node.
-        let next = self.stores.iter().find(|store| store.sent.is_none());
+        let next = self.stores.iter().find(|store| store.is_due());
         let stuck = next.is_some_and(|store| busy.contains(&F::key(&store.node)));
         if self.exact && next.is_some() {
             let full = in_flight >= self.config.max_in_flight
-                || self
-                    .stores
-                    .iter()
-                    .any(|store| store.sent.is_none() && busy.contains(&F::key(&store.node)));
+                || self.stores.iter().any(|store| store.is_due() && busy.contains(&F::key(&store.node)));
             ensure!(full || stuck, "not idle: a store to {next:?} could be sent now");
         }
         let pending = match &self.strategy {
