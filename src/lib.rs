@@ -195,6 +195,7 @@ pub use vocabulary::operation_events::{
     Contact, Finish, OperationInbound, OperationOutbound, OperationStats, Outcome, Progress, RefusalReason,
     Refused, Start, Started,
 };
+pub use vocabulary::region::{RegionReport, SizeBasis};
 pub use vocabulary::request_events::{
     Answer, AnswerExtra, Ask, Cancel, CancelReason, Failure, Initiator, Record, Request, RequestOutcome,
     Response,

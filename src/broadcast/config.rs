@@ -18,8 +18,9 @@ use core::time::Duration;
 /// * the [tokens](crate::AnswerExtra::token) of answers, with a key, a node id and some 30 bytes for each node
 ///   that was asked.
 ///
-/// A broadcast stores with at most k nodes; a static one with at most `max_nodes`; a sweep with all nodes
-/// that it finds; an optimistic one with at most 2k, because nodes that fail are replaced. Vectors and tables
+/// A broadcast stores with at most [`region_bound`](QueryConfig::region_bound) times k nodes, without regions with k; a static
+/// one with at most `max_nodes`; a sweep with all nodes that it finds; an optimistic one with at most 2k, because nodes that
+/// fail are replaced. Vectors and tables
 /// grow by doubling. At most `max_background` stores go on in the background.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
@@ -46,6 +47,11 @@ pub struct BroadcastConfig {
     /// Whether optimistic broadcasts store with nodes that were named but have not answered yet. Set it to
     /// false if a store needs the [token](crate::AnswerExtra::token) of the node's answer. Default: true.
     pub store_before_response: bool,
+    /// Whether a record is stored with all nodes found in the region of its key, but at least the k closest. The region is
+    /// the distance within which k of the network's nodes are on average. So the record can be found though others have placed
+    /// nodes next to the key. Needs the size of the network, which only the coordinator knows, or the start of an optimistic
+    /// broadcast. [`QueryConfig::regions`] is the same of searches. See [storing](crate::guide::storing). Default: true.
+    pub regions: bool,
     /// The maximum number of stores in the background, of all optimistic broadcasts together that have
     /// returned. A broadcast that would exceed it cancels its remaining stores when it returns. Each is
     /// granted the stores that it may still need, so that dead nodes can be replaced: 2k less those that have
@@ -75,6 +81,7 @@ impl Default for BroadcastConfig {
             max_nodes: 1_024,
             early_return_percent: 75,
             store_before_response: true,
+            regions: true,
             max_background: 256,
             background_timeout: Duration::from_secs(10),
             sweep: SweepConfig { max_lookups: 1_024, ..SweepConfig::default() },

@@ -7,6 +7,7 @@ use crate::vocabulary::family::Family;
 use crate::vocabulary::family::Recordable;
 use crate::vocabulary::id::OperationId;
 use crate::vocabulary::operation_events::{Contact, OperationInbound, OperationStats, Outcome, Progress};
+use crate::vocabulary::region::RegionReport;
 use crate::vocabulary::request_events::{Ask, Record};
 
 /// Asks for records to be stored.
@@ -186,7 +187,9 @@ pub struct BroadcastFinish<F: Family> {
     /// How it ended. [`Complete`](Outcome::Complete): all its work is done, or, for an optimistic one, the
     /// rest goes on in the background.
     pub outcome: Outcome,
-    /// Whether each record is stored with as many nodes as the start's [`Success`] asks for.
+    /// Whether each record is stored with as many nodes as the start's [`Success`] asks for, so that it can be found. Where there
+    /// are more nodes than can plausibly be, in a part of the [region](crate::BroadcastConfig::regions) of the key, only as many of
+    /// these count as there should be: stores with a crowd next to the key are none.
     pub succeeded: bool,
     /// The number of records that are stored with fewer nodes than that.
     pub records_short: usize,
@@ -210,6 +213,9 @@ pub struct BroadcastFinish<F: Family> {
     pub stores: Vec<Stored<F>>,
     /// The operation's statistics; `ended` is set. Requests that go on in the background still count as in flight.
     pub stats: OperationStats,
+    /// What was seen of the region of the key, and how many of its nodes have stored the record. `None` if the size of the
+    /// network is not known, then the record goes to the k closest; and for static broadcasts and sweeps.
+    pub region: Option<RegionReport>,
 }
 
 /// A store with one node, and how it ended.

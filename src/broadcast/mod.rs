@@ -43,6 +43,7 @@ use crate::vocabulary::id::OperationId;
 use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::machine::{Batch, Machine, Stamped};
 use crate::vocabulary::operation_events::{OperationInbound, OperationOutbound, RefusalReason};
+use crate::vocabulary::region::KnownSize;
 use crate::vocabulary::secret::Secret;
 use crate::vocabulary::time::Instant;
 
@@ -139,7 +140,14 @@ impl<F: Family> Machine for BroadcastPool<F> {
     fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
         let Self { machine, config, query } = self;
         machine.handle_into(now, event, out, |operations, call, start| {
-            operations.start_broadcast(call, start, config, query, |_| (), || Err(NotEnoughData::NONE));
+            operations.start_broadcast(
+                call,
+                start,
+                config,
+                query,
+                |_| (),
+                || (Err(NotEnoughData::NONE), None),
+            );
         });
     }
 
@@ -150,8 +158,7 @@ impl<F: Family> Machine for BroadcastPool<F> {
 
 impl<F: Family, T: Task<F> + From<BroadcastTask<F>>> OperationPool<F, T> {
     /// Accepts or refuses the start of a broadcast. If it is accepted, `more_seeds` is called to add seeds.
-    /// `size` returns the size of the network; it is called only for an optimistic broadcast whose start does
-    /// not contain the size.
+    /// `size` returns the estimated size of the network, and that by which regions are determined.
     pub(crate) fn start_broadcast<E: EmitsOperation<F, T>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
@@ -159,7 +166,7 @@ impl<F: Family, T: Task<F> + From<BroadcastTask<F>>> OperationPool<F, T> {
         config: &BroadcastConfig,
         query: &QueryConfig,
         more_seeds: impl FnOnce(&mut StartBroadcast<F>),
-        size: impl FnOnce() -> Result<u64, NotEnoughData>,
+        size: impl FnOnce() -> (Result<u64, NotEnoughData>, Option<KnownSize>),
     ) {
         let Stamped { event: mut start, context, deadline } = stamped;
         let is_sweep = start.strategy == Strategy::Sweep;

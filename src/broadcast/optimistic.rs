@@ -14,15 +14,22 @@
 //! than the k closest named. From then on the threshold no longer stops the lookup: it runs to its own end,
 //! including its [edge probing](crate::lookups::edge_probing), also in the background. If a store timed out
 //! or failed, the lookup counts its node as failed. A node that rejected its store is alive, so it is only
-//! replaced. If no store fails, this costs nothing. go-libp2p-kad-dht neither replaces nodes nor continues
+//! replaced. If no store fails, this costs nothing.
+//!
+//! The size of the network may be wrong: a caller has said so, or others have lied. The lookup shows that. The set threshold
+//! does not stop it before a node of the window has answered, which knows whether there are nearer ones. Where the window is
+//! far denser than the size says, no more is stored before the lookup has ended by itself, with the nodes of the
+//! [region](crate::lookups::region) of the key. go-libp2p-kad-dht neither replaces nodes nor continues
 //! the lookup.
 
 use crate::broadcast::config::BroadcastConfig;
 use crate::broadcast::search_step::SearchStep;
 use crate::broadcast::store_list::{StoreEntry, StoreList};
 use crate::lookups::lookup::Lookup;
+use crate::lookups::region::Region;
 use crate::network_size::thresholds::Thresholds;
 use crate::vocabulary::family::Family;
+use crate::vocabulary::key::Key;
 use crate::vocabulary::operation_events::Contact;
 use crate::vocabulary::time::Instant;
 use smallvec::SmallVec;
@@ -34,6 +41,8 @@ use smallvec::SmallVec;
 pub(crate) struct OptimisticSearch<F: Family> {
     pub(crate) lookup: Lookup<F>,
     thresholds: Thresholds,
+    /// The region by the size that the thresholds are of.
+    expected: Region,
     k: usize,
     store_before_response: bool,
     /// How many nodes must have stored the record for the broadcast to return.
@@ -51,10 +60,17 @@ pub(crate) struct OptimisticSearch<F: Family> {
 }
 
 impl<F: Family> OptimisticSearch<F> {
-    pub(crate) fn new(lookup: Lookup<F>, thresholds: Thresholds, k: usize, config: &BroadcastConfig) -> Self {
+    pub(crate) fn new(
+        lookup: Lookup<F>,
+        thresholds: Thresholds,
+        expected: Region,
+        k: usize,
+        config: &BroadcastConfig,
+    ) -> Self {
         Self {
             lookup,
             thresholds,
+            expected,
             k,
             store_before_response: config.store_before_response,
             stores_to_return: (k * usize::from(config.early_return_percent)).div_ceil(100).max(1),
@@ -106,9 +122,11 @@ impl<F: Family> OptimisticSearch<F> {
         let target = self.lookup.key();
         // For each node: its number in the lookup, its key, and whether the record may be stored with it.
         let mut window: SmallVec<[(u32, F::Key, bool); 32]> = SmallVec::new();
+        let mut is_confirmed = false;
         self.lookup.visit_live(|candidate, contact, has_answered| {
             let entry = stores.find(&contact.node);
             if !entry.is_some_and(StoreEntry::is_doubtful) {
+                is_confirmed |= has_answered;
                 window.push((
                     candidate,
                     F::key(&contact.node),
@@ -121,18 +139,30 @@ impl<F: Family> OptimisticSearch<F> {
         // If nodes must answer before a store, only the requests of the lookup make them answer: then the set
         // threshold must not stop it.
         let is_dense = self.store_before_response && self.thresholds.may_stop(&target, keys);
-        self.stopped_by_set = is_dense && !self.had_failed_store;
-        let whole_window = is_dense || self.lookup_ended;
+        let kth = window.get(self.k - 1).map(|(_, key, _)| key.distance(&target).leading());
+        let is_refuted = kth.is_some_and(|kth| self.expected.is_refuted_by(kth));
+        self.stopped_by_set = is_dense && is_confirmed && !is_refuted && !self.had_failed_store;
+        let whole_window = is_dense && !is_refuted || self.lookup_ended;
         let mut due: SmallVec<[(F::Node, u16); 8]> = SmallVec::new();
         let mut window = window.into_iter().filter(|(.., may_store)| *may_store).peekable();
         self.lookup.visit_live(|candidate, Contact { node, hop, .. }, _| {
             if let Some((_, key, _)) = window.next_if(|(of, ..)| *of == candidate)
-                && (whole_window || self.thresholds.is_close(&target, &key))
+                && (whole_window || !is_refuted && self.thresholds.is_close(&target, &key))
             {
                 due.push((node.clone(), hop.saturating_add(1)));
             }
             window.peek().is_some()
         });
+        if self.lookup_ended {
+            // The k closest are in the window. Of the others in the region, those farthest from the key are first.
+            let others = self.lookup.stores().into_iter().rev();
+            let is_new = |node: &F::Node| stores.find(node).is_none();
+            for Contact { node, hop, .. } in others.filter(|contact| is_new(&contact.node)) {
+                if due.iter().all(|(other, _)| *other != node) {
+                    due.push((node, hop.saturating_add(1)));
+                }
+            }
+        }
         for (node, hop) in due {
             if self.store_budget == 0 {
                 break;

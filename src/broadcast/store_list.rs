@@ -33,6 +33,10 @@ impl<F: Family> StoreEntry<F> {
         matches!(&self.state, StoreState::Ended(end) if !matches!(end, StoreEnd::Stored))
     }
 
+    pub(crate) const fn is_stored(&self) -> bool {
+        matches!(&self.state, StoreState::Ended(StoreEnd::Stored))
+    }
+
     /// Whether the store has failed, or is sent a second time and has not ended.
     pub(crate) const fn is_doubtful(&self) -> bool {
         self.has_failed() || self.timed_out && !matches!(self.state, StoreState::Ended(_))

@@ -16,14 +16,18 @@ use crate::collections::seeded_hash::SeededHash;
 use crate::deadline;
 use crate::lookups::config::QueryConfig;
 use crate::lookups::lookup::Lookup;
+use crate::lookups::region::Region;
 use crate::network_size::NotEnoughData;
 use crate::network_size::thresholds::Thresholds;
 use crate::operations::task::{Found, NoAnswer, OperationEnd, Task, TaskStep};
 use crate::requests::purpose::NodeRef;
 use crate::vocabulary::family::Family;
+use crate::vocabulary::key::Key;
 use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::operation_events::{Contact, Outcome, Progress};
+use crate::vocabulary::region::{KnownSize, SizeBasis};
 use crate::vocabulary::request_events::{Answer, Ask, Record};
+use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
 use smallvec::SmallVec;
@@ -63,6 +67,8 @@ pub(crate) struct BroadcastTask<F: Family> {
     lookup_outcome: Option<Outcome>,
     fallback_reason: Option<NotEnoughData>,
     closest: Vec<Contact<F>>,
+    /// The region of the key, if the record is stored in one.
+    region: Option<Region>,
     /// Lookups that have ended, and whose requests are to be cancelled.
     ended_lookups: SmallVec<[u16; 2]>,
 }
@@ -74,13 +80,25 @@ impl<F: Family> BroadcastTask<F> {
         query: &QueryConfig,
         config: &BroadcastConfig,
         start: StartBroadcast<F>,
-        size: impl FnOnce() -> Result<u64, NotEnoughData>,
+        size: impl FnOnce() -> (Result<u64, NotEnoughData>, Option<KnownSize>),
     ) -> Self {
         let StartBroadcast { records, strategy, ask, success, seeds, .. } = start;
         let finds = ask == Ask::FindCloser;
         let target = records.first().map_or(&local.target, |record| &record.target).clone();
         let answers = local.family.answers();
-        let lookup = |seeds| Lookup::new(local, target.clone(), query.rules_for(None, finds, answers), seeds);
+        let (estimate, known) = match &strategy {
+            Strategy::Static(_) | Strategy::Sweep => (Err(NotEnoughData::NONE), None),
+            Strategy::FollowUp | Strategy::Optimistic { .. } => size(),
+        };
+        let known = match &strategy {
+            Strategy::Optimistic { nodes: Some(nodes) } => {
+                known.or(Some(KnownSize { nodes: *nodes, basis: SizeBasis::Hint }))
+            }
+            _ => known,
+        };
+        let known = known.filter(|_| config.regions);
+        let rules = query.rules_for(None, finds, answers, known);
+        let lookup = |seeds| Lookup::new(local, target.clone(), rules, seeds);
         let mut stores = StoreList::new();
         let mut fallback_reason = None;
         let search = match strategy {
@@ -89,10 +107,11 @@ impl<F: Family> BroadcastTask<F> {
                 push_static(&mut stores, nodes, *local.key(), hash);
                 NodeSearch::None
             }
-            Strategy::Optimistic { nodes } => match nodes.map_or_else(size, Ok) {
+            Strategy::Optimistic { nodes } => match nodes.map_or(estimate, Ok) {
                 Ok(nodes) => NodeSearch::Optimistic(OptimisticSearch::new(
                     lookup(seeds),
                     Thresholds::new(query.k, nodes),
+                    query.region(KnownSize { nodes, basis: SizeBasis::Hint }),
                     query.k,
                     config,
                 )),
@@ -103,7 +122,7 @@ impl<F: Family> BroadcastTask<F> {
             },
             Strategy::Sweep => {
                 let sweep = config.sweep_config(query, answers, finds);
-                let rules = query.rules_for(Some(sweep.results), finds, answers);
+                let rules = query.rules_for(Some(sweep.results), finds, answers, None);
                 NodeSearch::Sweep(SweepSearch::new(local, rules, sweep, config.max_lookups, &records, seeds))
             }
         };
@@ -122,6 +141,7 @@ impl<F: Family> BroadcastTask<F> {
             lookup_outcome: None,
             fallback_reason,
             closest: Vec::new(),
+            region: rules.region,
             ended_lookups: SmallVec::new(),
         }
     }
@@ -153,9 +173,11 @@ impl<F: Family> BroadcastTask<F> {
             NodeSearch::FollowUp(lookup) => {
                 self.lookup_outcome = Some(outcome);
                 self.ended_lookups.push(0);
+                let in_region = self.region.map(|_| lookup.stores());
                 self.closest = lookup.into_closest();
-                self.stores.reserve(self.closest.len());
-                for Contact { node, hop, .. } in &self.closest {
+                let nodes = in_region.as_ref().unwrap_or(&self.closest);
+                self.stores.reserve(nodes.len());
+                for Contact { node, hop, .. } in nodes {
                     self.stores.push(node.clone(), hop.saturating_add(1), Vec::new());
                 }
             }
@@ -225,15 +247,30 @@ impl<F: Family> BroadcastTask<F> {
         result
     }
 
-    /// The finish, without the closest nodes. `unsent` is reported of stores that have not been sent, and
-    /// `unended` of those that were sent and have not ended.
-    fn report(&self, end: OperationEnd, unsent: &StoreEnd<F>, unended: &StoreEnd<F>) -> BroadcastFinish<F> {
+    /// The finish. `unsent` is reported of stores that have not been sent, and `unended` of those that were sent and have not
+    /// ended.
+    fn report(
+        &self,
+        end: OperationEnd,
+        unsent: &StoreEnd<F>,
+        unended: &StoreEnd<F>,
+        closest: Vec<Contact<F>>,
+    ) -> BroadcastFinish<F> {
         let OperationEnd { operation, outcome, stats } = end;
-        let records_short = self.stores.records_short(self.records.len(), self.success);
         let (is_sweep, lookups, sweep_end) = match &self.search {
             NodeSearch::Sweep(search) => (true, search.lookups_begun, search.end),
             _ => (false, self.lookups_begun, None),
         };
+        let region = self.region.filter(|_| self.lookups_begun > 0).map(|region| {
+            let target = self.target.key().leading();
+            let distance = |node: &F::Node| F::key(node).leading() ^ target;
+            let stores = self.stores.iter().map(|entry| (distance(&entry.node), entry.is_stored()));
+            region.report(closest.iter().map(|contact| distance(&contact.node)), stores)
+        });
+        let plain = self.stores.records_short(self.records.len(), self.success);
+        let is_credible =
+            region.is_none_or(|(report, most)| self.success.is_met(report.credible as usize, most));
+        let records_short = plain.max(usize::from(!is_credible));
         // A lookup that is still running was cut off, unless the broadcast is complete without its end.
         let is_cut_off = outcome != Outcome::Complete && self.search_until.is_some() && !is_sweep;
         BroadcastFinish {
@@ -246,9 +283,10 @@ impl<F: Family> BroadcastTask<F> {
             lookup_outcome: self.lookup_outcome.or(is_cut_off.then_some(outcome)),
             sweep_end,
             fallback_reason: self.fallback_reason,
-            closest: Vec::new(),
+            closest,
             stores: self.stores.report(unsent, unended),
             stats,
+            region: region.map(|(report, _)| report),
         }
     }
 }
@@ -341,7 +379,9 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
         match node_ref {
             NodeRef::Lookup { number, candidate } => {
                 let target = self.lookup(number).map(|lookup| lookup.target_for(candidate, node));
-                (target.unwrap_or_else(|| self.target.clone()), self.ask.clone())
+                // The message is about the key of the record.
+                let ask = if candidate.block.is_some() { Ask::FindCloser } else { self.ask.clone() };
+                (target.unwrap_or_else(|| self.target.clone()), ask)
             }
             NodeRef::Store(index) => {
                 self.stores.mark_sent(index);
@@ -463,10 +503,13 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
     }
 
     fn enter_background(&mut self, end: OperationEnd, deadline: Instant) -> Option<BroadcastFinish<F>> {
-        let mut finish = self.report(end, &StoreEnd::Background, &StoreEnd::Background);
+        let closest = match &self.search {
+            NodeSearch::Optimistic(search) => search.lookup.closest(),
+            _ => Vec::new(),
+        };
+        let finish = self.report(end, &StoreEnd::Background, &StoreEnd::Background, closest);
         let now = end.stats.ended.unwrap_or(deadline);
         if let NodeSearch::Optimistic(search) = &mut self.search {
-            finish.closest = search.lookup.closest();
             search.store_budget =
                 search.max_remaining_stores(&self.stores).saturating_sub(self.stores.remaining());
         }
@@ -495,14 +538,13 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
         BroadcastProgress { request, store, counts: self.stores.counts() }
     }
 
-    fn finish(self, end: OperationEnd) -> BroadcastFinish<F> {
-        let finish = self.report(end, &StoreEnd::Unsent, &StoreEnd::Cancelled);
-        let closest = match self.search {
-            NodeSearch::FollowUp(lookup) => lookup.into_closest(),
-            NodeSearch::Optimistic(search) => search.lookup.into_closest(),
-            NodeSearch::None | NodeSearch::Sweep(_) => self.closest,
+    fn finish(mut self, end: OperationEnd) -> BroadcastFinish<F> {
+        let closest = match &self.search {
+            NodeSearch::FollowUp(lookup) => lookup.closest(),
+            NodeSearch::Optimistic(search) => search.lookup.closest(),
+            NodeSearch::None | NodeSearch::Sweep(_) => core::mem::take(&mut self.closest),
         };
-        BroadcastFinish { closest, ..finish }
+        self.report(end, &StoreEnd::Unsent, &StoreEnd::Cancelled, closest)
     }
 
     fn found(_: &mut BroadcastFinish<F>) -> Option<Found<'_, F>> {

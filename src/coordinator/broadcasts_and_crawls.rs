@@ -7,6 +7,7 @@ use crate::coordinator::any_task::AnyTask;
 use crate::coordinator::events::Outbound;
 use crate::crawl::config::CrawlConfig;
 use crate::crawl::events::StartCrawl;
+use crate::maintenance::known_size::known_size;
 use crate::maintenance::quiescence::Engine;
 use crate::network_size::NotEnoughData;
 use crate::network_size::watch::SizeWatch;
@@ -52,8 +53,11 @@ impl<F: Family> Engine<F, AnyTask<F>> {
             }
         };
         let estimate = || size_watch.as_ref().map_or(Err(NotEnoughData::NONE), |size| size.estimate(now));
-        let nodes = || estimate().map(|estimate| estimate.nodes());
-        operations.start_broadcast(call, start, config, query, add_seeds, nodes);
+        let size = || {
+            let nodes = estimate().map(|estimate| estimate.nodes());
+            (nodes, known_size(table, nodes.ok(), k))
+        };
+        operations.start_broadcast(call, start, config, query, add_seeds, size);
     }
 
     /// Samples the size of the network from the lookups that have converged: their finishes are among the

@@ -100,6 +100,11 @@ pub(crate) struct CandidateList<F: Family> {
     pub(super) last_silent: Instant,
     /// New candidates beyond this distance prefix are dropped: the list is full of closer ones.
     pub(crate) admission_distance: u64,
+    /// How often somebody was asked about a [part](crate::lookups::region) of the region: two bits for each length of its
+    /// common prefix, from 1 on.
+    questions: u128,
+    /// How often somebody beyond the region was asked about its outermost part.
+    pub(super) asked_beyond: u8,
 }
 
 /// One candidate, in 16 bytes: four to a cache line.
@@ -134,6 +139,11 @@ impl Candidate {
     /// Whether its latest request was to tell of a block of this length in which it does not lie.
     pub(super) const fn was_asked_elsewhere(&self, block_len: u8) -> bool {
         self.block_len == block_len | Self::ELSEWHERE
+    }
+
+    /// Whether its latest request was about a block of this length.
+    pub(super) const fn is_asked_about(&self, block_len: u8) -> bool {
+        self.block_len & !Self::ELSEWHERE == block_len
     }
 
     pub(crate) const fn new(distance_prefix: u64) -> Self {
@@ -229,7 +239,18 @@ impl<F: Family> CandidateList<F> {
             hold_until: None,
             last_silent: Instant::ORIGIN,
             admission_distance: u64::MAX,
+            questions: 0,
+            asked_beyond: 0,
         }
+    }
+
+    /// How often somebody was asked about the part of the region whose distances have so many bits in common; at most 3.
+    pub(super) fn questions(&self, len: u8) -> u8 {
+        u8::try_from(self.questions >> Self::question_bits(len) & 3).unwrap_or_default()
+    }
+
+    fn question_bits(len: u8) -> u32 {
+        2 * u32::from(len.saturating_sub(1)).min(63)
     }
 
     fn reset_settled(&mut self) {
@@ -317,7 +338,14 @@ impl<F: Family> CandidateList<F> {
         self.num_waiting += 1;
         self.pending += 1;
         self.unchanged = true;
-        Some(*candidate)
+        let candidate = *candidate;
+        let part = block.filter(|block| edge_probe && block.is_part());
+        if let Some(Block { len, .. }) = part.filter(|block| self.questions(block.len) < 3) {
+            self.questions += 1 << Self::question_bits(len);
+        }
+        let is_beyond = part.is_some_and(|block| candidate.distance_prefix > block.last());
+        self.asked_beyond = self.asked_beyond.saturating_add(u8::from(is_beyond));
+        Some(candidate)
     }
 
     /// Reverts the last `ask`, whose request could not be submitted. Returns whether the candidate had not been
@@ -338,6 +366,13 @@ impl<F: Family> CandidateList<F> {
             _ => State::Late,
         };
         candidate.block_len = 0;
+        if let Some(block) = at.block.filter(|block| at.edge_probe && block.is_part())
+            && self.questions(block.len) > 0
+        {
+            self.questions -= 1 << Self::question_bits(block.len);
+            let is_beyond = at.distance_prefix > block.last();
+            self.asked_beyond = self.asked_beyond.saturating_sub(u8::from(is_beyond));
+        }
         self.num_heard += u16::from(tries == 0);
         self.edge_probes -= u16::from(at.edge_probe);
         self.num_waiting -= 1;
@@ -572,16 +607,28 @@ impl<F: Family> CandidateList<F> {
         hop: u16,
         rules: &LookupRules,
     ) -> bool {
-        let victim = if self.num_heard >= rules.max_candidates { self.farthest() } else { None };
-        match victim.and_then(|victim| self.candidates.get_mut(rank..=victim)) {
-            Some(shifted) => {
-                let Some(slot) = shifted.last().map(|victim| victim.slot) else { return false };
+        let victim =
+            if self.num_heard >= rules.max_candidates { self.victim(rank, candidate, rules) } else { None };
+        // Between the place of the one that is removed and that of the new one, the candidates move by one.
+        let (is_farther, moved) = match victim {
+            Some(victim) if victim >= rank => (true, self.candidates.get_mut(rank..=victim)),
+            Some(victim) if rules.region.is_some() => (false, self.candidates.get_mut(victim..rank)),
+            _ => (true, None),
+        };
+        match moved {
+            Some(moved) => {
+                let removed = if is_farther { moved.last() } else { moved.first() };
+                let Some(slot) = removed.map(|removed| removed.slot) else { return false };
                 candidate.slot = slot;
-                shifted.rotate_right(1);
-                if let (Some(first), Some(contact)) =
-                    (shifted.first_mut(), self.contacts.get_mut(usize::from(slot)))
-                {
-                    *first = candidate;
+                let place = if is_farther {
+                    moved.rotate_right(1);
+                    moved.first_mut()
+                } else {
+                    moved.rotate_left(1);
+                    moved.last_mut()
+                };
+                if let (Some(place), Some(contact)) = (place, self.contacts.get_mut(usize::from(slot))) {
+                    *place = candidate;
                     *contact = Contact { node: node(), micros: 0, hop, value: false };
                 }
             }
@@ -605,9 +652,38 @@ impl<F: Family> CandidateList<F> {
         }
         if self.num_heard >= rules.max_candidates {
             let farthest = self.farthest().and_then(|victim| self.candidates.get(victim));
-            self.admission_distance = farthest.map_or(0, |candidate| candidate.distance_prefix);
+            let farthest = farthest.map_or(0, |candidate| candidate.distance_prefix);
+            // Within the region it is not the farthest that is removed.
+            self.admission_distance = rules.region.map_or(farthest, |region| farthest.max(region.reach(0)));
         }
         true
+    }
+
+    /// The rank of the candidate that is removed for a new one at this rank: the farthest. But within the region it is one where
+    /// most others are near it, besides the k closest; `None` if that is the new one itself.
+    fn victim(&self, rank: usize, new: Candidate, rules: &LookupRules) -> Option<usize> {
+        let farthest = self.farthest()?;
+        let Some(region) = rules.region else { return Some(farthest) };
+        if self.candidates.get(farthest)?.distance_prefix > region.reach(0) {
+            return Some(farthest);
+        }
+        let nearness = |at: u64, other: Option<&Candidate>| {
+            other.map_or(0, |other| (at ^ other.distance_prefix).leading_zeros())
+        };
+        let get = |rank: Option<usize>| rank.and_then(|rank| self.candidates.get(rank));
+        let mut most = (0, None);
+        for (at, candidate) in self.candidates.iter().enumerate().skip(usize::from(rules.k)) {
+            if candidate.state == State::Heard && !candidate.pinned {
+                let place = candidate.distance_prefix;
+                let near = nearness(place, get(at.checked_sub(1))).max(nearness(place, get(Some(at + 1))));
+                if near >= most.0 {
+                    most = (near, Some(at));
+                }
+            }
+        }
+        let place = new.distance_prefix;
+        let near = nearness(place, get(rank.checked_sub(1))).max(nearness(place, get(Some(rank))));
+        most.1.filter(|_| rank < usize::from(rules.k) || near < most.0)
     }
 
     /// The rank of the candidate that is removed first.

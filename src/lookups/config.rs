@@ -1,9 +1,11 @@
 //! [`QueryConfig`]: the configuration of lookups.
 
+use crate::lookups::region::Region;
 use crate::lookups::rules::LookupRules;
 use crate::vocabulary::config_error::{ConfigError, require};
 use crate::vocabulary::family::{AnswerScope, Family};
 use crate::vocabulary::operation_events::{RefusalReason, Start};
+use crate::vocabulary::region::KnownSize;
 use crate::vocabulary::request_events::Ask;
 use core::time::Duration;
 
@@ -24,7 +26,10 @@ pub struct QueryConfig {
     /// or misses in a row without a new node among the k closest, the lookup widens to k slots. A request
     /// past the soft limit occupies no slot. 1 to 1,024. Default: 3.
     pub alpha: usize,
-    /// beta: ends the lookup when this many closest nodes have answered, instead of k. 1 to k. Default: none.
+    /// beta: ends the lookup when this many closest nodes have answered, instead of k. 1 to k. Such a lookup does not
+    /// know the k closest nodes, so it ends no lookup that has to: those of broadcasts, of the routing maintenance, searches
+    /// with a [quorum](Start::quorum) in the [region](Self::regions) of their target, and, where the coordinator estimates the size of
+    /// the network and does not know it, those of the caller's by which it is estimated. Default: none.
     pub beta: Option<usize>,
     /// Disjoint paths (S/Kademlia, section 4.4): with more than one, the seeds are divided among this many
     /// lookups that share no node, and their results are merged. 1 to 64. Default: 1.
@@ -50,6 +55,14 @@ pub struct QueryConfig {
     /// the target, to find the live nodes that are among the k closest once the dead ones are left out: see
     /// [`Request::target`](crate::Request::target). Default: true.
     pub edge_probing: bool,
+    /// Whether a lookup that carries a message, and has not ended by a quorum, asks all nodes of the region of its target that
+    /// it finds, but at least the k closest. The region is the distance within which k of the network's nodes are on
+    /// average. So it finds what is stored there, though others have placed nodes next to the target. Needs the size of the
+    /// network, which only the coordinator knows. See [storing](crate::guide::storing). Default: true.
+    pub regions: bool,
+    /// The maximum number of nodes of a region that are stored with or asked, as a multiple of k: evenly spread over the region. 1
+    /// to 64; 1: only the k closest. Default: 4.
+    pub region_bound: usize,
     /// The maximum number of nodes that a lookup asks; see [`NodeLimit`](crate::Outcome::NodeLimit). If a start asks for
     /// more results than k, and than a third of it, the limit is three times the number of results. At least `max_candidates`, at most
     /// 16,384. Default: 240.
@@ -69,6 +82,8 @@ impl Default for QueryConfig {
             max_per_group: 3,
             max_candidates: 40,
             edge_probing: true,
+            regions: true,
+            region_bound: 4,
             max_nodes: 240,
         }
     }
@@ -90,6 +105,7 @@ impl QueryConfig {
         require(self.retries <= 16, "query.retries", "at most 16")?;
         require(up_to(1_024).contains(&self.max_closer_nodes), "query.max_closer_nodes", "1 to 1,024")?;
         require(self.max_per_group > 0, "query.max_per_group", "at least 1")?;
+        require(up_to(64).contains(&self.region_bound), "query.region_bound", "1 to 64")?;
         let nodes = self.max_candidates..=16_384;
         require(nodes.contains(&self.max_nodes), "query.max_nodes", "query.max_candidates to 16,384")
     }
@@ -102,18 +118,37 @@ impl QueryConfig {
         if start.quorum == Some(0) { Err(RefusalReason::Quorum) } else { Ok(()) }
     }
 
-    /// The limits of one lookup. All fields are validated, so no number is truncated here.
-    pub(crate) fn rules<F: Family>(&self, start: &Start<F>, answers: AnswerScope) -> LookupRules {
-        self.rules_for(start.num_results, start.ask == Ask::FindCloser, answers)
+    /// The limits of one lookup. All fields are validated, so no number is truncated here. `size`: of the network, if it is
+    /// known. `to_the_end`: not to be cut by `beta`.
+    pub(crate) fn rules<F: Family>(
+        &self,
+        start: &Start<F>,
+        answers: AnswerScope,
+        size: Option<KnownSize>,
+        to_the_end: bool,
+    ) -> LookupRules {
+        let finds = start.ask == Ask::FindCloser;
+        let beta = self.beta.filter(|_| !to_the_end);
+        let size = size.filter(|_| self.regions && !finds && (beta.is_none() || start.quorum.is_some()));
+        let rules = self.rules_for(start.num_results, finds, answers, size);
+        let cut = beta.filter(|_| rules.region.is_none()).and_then(|beta| u16::try_from(beta).ok());
+        LookupRules { beta: cut.unwrap_or(rules.beta), ..rules }
     }
 
-    /// The same, for a lookup of `num_results` nodes (k if `None`). `find_only`: it only asks for closer nodes,
-    /// and sends no messages of the caller's; only then is there edge probing and hedging.
+    /// The region of a key in a network of this size.
+    pub(crate) fn region(&self, size: KnownSize) -> Region {
+        Region::of(self.k, self.region_bound, size)
+    }
+
+    /// The same, for a lookup of `num_results` nodes (k if `None`) that `beta` does not cut. `find_only`: it only asks for
+    /// closer nodes, and sends no messages of the caller's; only then is there edge probing and hedging. `size`: of the
+    /// network, for a lookup that asks in the region of its target.
     pub(crate) fn rules_for(
         &self,
         num_results: Option<usize>,
         find_only: bool,
         answers: AnswerScope,
+        size: Option<KnownSize>,
     ) -> LookupRules {
         let to_u16 = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
         let num_results = num_results.unwrap_or(self.k);
@@ -122,7 +157,7 @@ impl QueryConfig {
             k: to_u16(k),
             answer_size: to_u16(answers.most()),
             names_buckets: matches!(answers, AnswerScope::Buckets(_)),
-            beta: to_u16(self.beta.unwrap_or(k)),
+            beta: to_u16(k),
             alpha: to_u16(self.alpha),
             paths: to_u16(self.paths),
             retries: to_u16(self.retries),
@@ -136,6 +171,8 @@ impl QueryConfig {
             }),
             num_results: to_u16(num_results),
             edge_probing: self.edge_probing && find_only,
+            finds: find_only,
+            region: size.map(|size| self.region(size)),
             hedges: find_only,
         }
     }

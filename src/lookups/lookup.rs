@@ -7,6 +7,7 @@
 
 use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere};
 use crate::lookups::next_candidate::CandidateStep;
+use crate::lookups::region::Region;
 use crate::lookups::rules::LookupRules;
 use crate::operations::task::NoAnswer;
 use crate::requests::purpose::Block;
@@ -15,6 +16,7 @@ use crate::vocabulary::family::{Family, Group};
 use crate::vocabulary::key::Key;
 use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::operation_events::{Contact, Outcome};
+use crate::vocabulary::region::RegionReport;
 use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
@@ -368,7 +370,10 @@ impl<F: Family> Lookup<F> {
         let superseded = path.answered(at, elapsed);
         let Some(contact) = path.contacts.get_mut(usize::from(at.slot)) else { return superseded };
         contact.micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
-        contact.value = value;
+        // A question about another point than the target says nothing of the value.
+        if at.block.is_none() || self.rules.finds {
+            contact.value = value;
+        }
         let hop = contact.hop.saturating_add(1);
         let target_prefix = target.leading();
         let mut kth = None;
@@ -525,7 +530,34 @@ impl<F: Family> Lookup<F> {
         closest
     }
 
-    /// The same, of a lookup that is over. With one path nothing is allocated: the lookup's own memory is
+    /// What was found in the region of the target, if it was looked for.
+    pub(crate) fn region_report(&self) -> Option<RegionReport> {
+        let region = self.rules.region?;
+        let target = self.key().leading();
+        let chosen = self.chosen(&region);
+        let distances = || chosen.iter().map(|contact| F::key(&contact.node).leading() ^ target);
+        Some(region.report(distances(), distances().map(|distance| (distance, false))).0)
+    }
+
+    /// The nodes to store with: the closest that have answered, and others of the region.
+    pub(crate) fn stores(&self) -> Vec<Contact<F>> {
+        self.rules.region.map_or_else(|| self.closest(), |region| self.chosen(&region))
+    }
+
+    /// The nodes of the region that have answered, as many as the bound allows, and at least the k closest.
+    fn chosen(&self, region: &Region) -> Vec<Contact<F>> {
+        let mut answered = Vec::new();
+        self.visit_live(|_, contact, has_answered| {
+            answered.extend(has_answered.then(|| contact.clone()));
+            true
+        });
+        let picked = region.select(self.key().leading(), &answered, self.rules.max_per_group);
+        let mut picked = picked.into_iter();
+        answered.retain(|_| picked.next().unwrap_or(false));
+        answered
+    }
+
+    /// The [closest](Self::closest), of a lookup that is over. With one path nothing is allocated: the lookup's own memory is
     /// reused.
     pub(crate) fn into_closest(mut self) -> Vec<Contact<F>> {
         let (target, most) = (self.key(), usize::from(self.rules.num_results));
@@ -599,7 +631,7 @@ mod tests {
     /// A lookup of key 0 by the node 0xaa, which has just asked its only seed, 255.
     fn lookup(config: &QueryConfig) -> (Lookup<Grouped>, CandidateRef) {
         let target = Key8::new([0]);
-        let rules = config.rules::<Grouped>(&Start::find(1, target), Grouped.answers());
+        let rules = config.rules::<Grouped>(&Start::find(1, target), Grouped.answers(), None, false);
         let mut lookup = Lookup::new(&LocalNode::new(Key8::new([0xaa])), target, rules, vec![(255, 0)]);
         lookup.begin();
         let LookupStep::Ask { candidate: at, .. } = step(&mut lookup) else { panic!("a seed to ask") };
@@ -631,7 +663,7 @@ mod tests {
     fn liars_do_not_push_out_what_was_known() {
         let config =
             QueryConfig { k: 2, max_candidates: 4, max_nodes: 8, alpha: 1, ..QueryConfig::default() };
-        let rules = config.rules::<Grouped>(&Start::find(1, Key8::new([0])), Grouped.answers());
+        let rules = config.rules::<Grouped>(&Start::find(1, Key8::new([0])), Grouped.answers(), None, false);
         let seeds = vec![(200, 0), (201, 0), (202, 0)];
         let mut lookup =
             Lookup::<Grouped>::new(&LocalNode::new(Key8::new([0xaa])), Key8::new([0]), rules, seeds);

@@ -11,6 +11,7 @@ use crate::vocabulary::id::OperationId;
 use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::machine::Stamped;
 use crate::vocabulary::operation_events::{Finish, Outcome, Progress, Start};
+use crate::vocabulary::region::KnownSize;
 use crate::vocabulary::request_events::{Answer, Ask, Initiator};
 use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
@@ -27,8 +28,15 @@ pub(crate) struct LookupTask<F: Family> {
 }
 
 impl<F: Family> LookupTask<F> {
-    pub(crate) fn new(local: &LocalNode<F>, config: &QueryConfig, start: Start<F>) -> Self {
-        let rules = config.rules(&start, local.family.answers());
+    /// `size`: of the network, if it is known. `to_the_end`: not to be cut by [`beta`](QueryConfig::beta).
+    pub(crate) fn new(
+        local: &LocalNode<F>,
+        config: &QueryConfig,
+        start: Start<F>,
+        size: Option<KnownSize>,
+        to_the_end: bool,
+    ) -> Self {
+        let rules = config.rules(&start, local.family.answers(), size, to_the_end);
         let lookup = Lookup::new(local, start.target, rules, start.seeds);
         Self { lookup, ask: start.ask, quorum_left: start.quorum }
     }
@@ -78,11 +86,12 @@ impl<F: Family> Task<F> for LookupTask<F> {
     }
 
     fn ask(&mut self, node_ref: NodeRef, node: &F::Node) -> (F::Target, Ask<F>) {
-        let target = match node_ref {
-            NodeRef::Lookup { candidate, .. } => self.lookup.target_for(candidate, node),
-            _ => self.lookup.target().clone(),
+        let NodeRef::Lookup { candidate, .. } = node_ref else {
+            return (self.lookup.target().clone(), self.ask.clone());
         };
-        (target, self.ask.clone())
+        // The message is about the target. Who is near another point is asked without it.
+        let ask = if candidate.block.is_some() { Ask::FindCloser } else { self.ask.clone() };
+        (self.lookup.target_for(candidate, node), ask)
     }
 
     fn answered(
@@ -94,7 +103,8 @@ impl<F: Family> Task<F> for LookupTask<F> {
     ) -> u8 {
         let NodeRef::Lookup { candidate, .. } = node_ref else { return 0 };
         self.lookup.answered_at(candidate, node);
-        let value = answer.extra.value;
+        // A question about another point says nothing of the value.
+        let value = answer.extra.value && (candidate.block.is_none() || self.ask == Ask::FindCloser);
         self.quorum_left = self.quorum_left.map(|quorum_left| quorum_left.saturating_sub(usize::from(value)));
         self.lookup.answered(candidate, elapsed, &answer.closer, value)
     }
@@ -140,7 +150,8 @@ impl<F: Family> Task<F> for LookupTask<F> {
     fn finish(self, end: OperationEnd) -> Finish<F> {
         let OperationEnd { operation, outcome, stats } = end;
         let target = self.lookup.target().clone();
-        Finish { operation, target, outcome, closest: self.lookup.into_closest(), stats }
+        let region = self.lookup.region_report();
+        Finish { operation, target, outcome, closest: self.lookup.into_closest(), stats, region }
     }
 
     fn found(finish: &mut Finish<F>) -> Option<Found<'_, F>> {
@@ -149,13 +160,15 @@ impl<F: Family> Task<F> for LookupTask<F> {
 }
 
 impl<F: Family, T: LookupCapable<F>> OperationPool<F, T> {
-    /// Accepts or refuses the start of a caller's lookup. `add_seeds` is called only if it is accepted.
+    /// Accepts or refuses the start of a caller's lookup. `add_seeds` is called only if it is accepted. `terms`: the size of
+    /// the network, if it is known, and whether `beta` does not cut this lookup.
     pub(crate) fn start_lookup<E: EmitsOperation<F, T>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
         stamped: Stamped<Start<F>>,
         config: &QueryConfig,
         add_seeds: impl FnOnce(&mut Start<F>),
+        (size, to_the_end): (Option<KnownSize>, bool),
     ) {
         let Stamped { event: mut start, context, deadline } = stamped;
         let (tag, timeout, bootstrap) = (start.tag, config.timeout, start.is_bootstrap(*self.local().key()));
@@ -163,7 +176,7 @@ impl<F: Family, T: LookupCapable<F>> OperationPool<F, T> {
         let terms = StartTerms { tag, context, deadline, timeout, bootstrap };
         self.start(call, terms, objection, |pool| {
             add_seeds(&mut start);
-            LookupTask::new(pool.local(), config, start).into()
+            LookupTask::new(pool.local(), config, start, size, to_the_end).into()
         });
     }
 
@@ -179,7 +192,7 @@ impl<F: Family, T: LookupCapable<F>> OperationPool<F, T> {
         config: &QueryConfig,
     ) -> Option<OperationId> {
         let bootstrap = start.is_bootstrap(*self.local().key());
-        let task = LookupTask::new(self.local(), config, start).into();
+        let task = LookupTask::new(self.local(), config, start, None, true).into();
         self.begin_side_effect(call, initiator, timeout, link, bootstrap, task)
     }
 }

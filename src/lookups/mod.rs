@@ -7,6 +7,8 @@
 //! | `next_candidate.rs` | which candidate is asked next, and when the path has converged |
 //! | `edge_probing.rs` | after a time-out: requests about keys next to the target |
 //! | `coverage.rs` | which distances from the target the answers have told all nodes of |
+//! | `region.rs` | the region of a key, and which of its nodes are stored with or asked |
+//! | `region_search.rs` | how these are found where the k closest are much nearer |
 //! | `lookup.rs` | a lookup over one path or several disjoint paths |
 //! | `lookup_task.rs` | a lookup as the task of an operation |
 //! | `query_pool.rs`, `query.rs` | many lookups, and one, as machines |
@@ -24,4 +26,6 @@ pub(crate) mod lookup_task;
 pub(crate) mod next_candidate;
 pub mod query;
 pub mod query_pool;
+pub(crate) mod region;
+pub(crate) mod region_search;
 pub(crate) mod rules;

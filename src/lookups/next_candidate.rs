@@ -120,7 +120,10 @@ impl<F: Family> CandidateList<F> {
         }
         match (converged, all_answered) {
             (true, _) if self.holds(edge, now) => CandidateStep::Wait,
-            (true, _) => CandidateStep::Converged { unsure: self.is_unsure(edge, rules) },
+            (true, _) => match self.region_step(edge, at_limit, rules) {
+                Some(step) => step,
+                None => CandidateStep::Converged { unsure: self.is_unsure(edge, rules) },
+            },
             // A silent node may still answer, and name others.
             (false, true) if self.candidates.iter().any(Candidate::is_listened_to) => {
                 CandidateStep::Listening

@@ -86,7 +86,7 @@ impl<F: Family> Machine for QueryPool<F> {
     fn handle_into(&mut self, now: Instant, event: Stamped<Inbound<F>>, out: &mut Batch<Outbound<F>>) {
         let Self { machine, config } = self;
         machine.handle_into(now, event, out, |operations, call, start| {
-            operations.start_lookup(call, start, config, |_| ());
+            operations.start_lookup(call, start, config, |_| (), (None, false));
         });
     }
 

@@ -1,7 +1,10 @@
 //! [`LookupRules`]: the limits of one lookup.
 
+use crate::lookups::region::Region;
+
 /// Built by `QueryConfig::rules` from validated fields.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent of each other
 pub(crate) struct LookupRules {
     /// The lookup converges when this many of the closest nodes have answered; it asks no node farther away.
     pub(crate) k: u16,
@@ -29,6 +32,10 @@ pub(crate) struct LookupRules {
     pub(crate) num_results: u16,
     /// Whether nodes may be asked about another key than the target.
     pub(crate) edge_probing: bool,
+    /// Whether it only asks for closer nodes, and sends no messages of the caller's.
+    pub(crate) finds: bool,
+    /// The region in which all nodes are asked, besides the k closest.
+    pub(crate) region: Option<Region>,
     /// Whether a slow node is asked again while its first request is still pending.
     pub(crate) hedges: bool,
 }

@@ -37,6 +37,7 @@ use crate::vocabulary::secret::Secret;
 use crate::vocabulary::time::Instant;
 pub mod bootstrap;
 pub mod explore;
+pub(crate) mod known_size;
 pub(crate) mod quiescence;
 
 /// The configuration of a [`Maintenance`].

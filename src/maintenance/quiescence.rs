@@ -23,6 +23,7 @@ use crate::context;
 use crate::context::{Cause, Context};
 use crate::lookups::config::QueryConfig;
 use crate::lookups::lookup_task::LookupCapable;
+use crate::maintenance::known_size::known_size;
 use crate::network_size::watch::SizeWatch;
 use crate::operations::pool::{OperationPool, TimeEffect};
 use crate::operations::task::EmitsOperation;
@@ -36,7 +37,8 @@ use crate::vocabulary::id::{OperationId, RequestId};
 use crate::vocabulary::key::Key;
 use crate::vocabulary::machine::Stamped;
 use crate::vocabulary::operation_events::{Contact, EndedLookup, Start};
-use crate::vocabulary::request_events::{Answer, Failure, Response};
+use crate::vocabulary::region::KnownSize;
+use crate::vocabulary::request_events::{Answer, Ask, Failure, Response};
 use crate::vocabulary::time::{Instant, earlier};
 
 /// How many nodes of the table a lookup gets at a time that has nobody left to ask, after the closest ones.
@@ -142,6 +144,20 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         }
     }
 
+    /// The size of the network as a lookup of the caller's needs it, and whether `beta` does not cut it: as long as the size is to
+    /// be estimated and not known, because only a lookup that ends by itself shows it.
+    fn lookup_terms(&self, now: Instant, start: &Start<F>) -> (Option<KnownSize>, bool) {
+        let asks_in_region = start.ask != Ask::FindCloser && self.query.regions;
+        if !asks_in_region && self.query.beta.is_none() {
+            return (None, false);
+        }
+        let estimate = self.size_watch.as_ref().map(|size| size.estimate(now));
+        let is_wanted = estimate.as_ref().is_some_and(Result::is_err);
+        let estimate = estimate.and_then(Result::ok).map(|estimate| estimate.nodes());
+        let size = || known_size(&self.routing.table, estimate, self.query.k);
+        (if asks_in_region { size() } else { None }, is_wanted)
+    }
+
     /// Starts a lookup of the caller's, from its seeds and the closest nodes of the table. A bootstrap replaces
     /// an automatic one.
     pub(crate) fn start_lookup<E: EmitsOperation<F, T>>(
@@ -149,10 +165,17 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         call: &mut CallContext<'_, F, E>,
         start: Stamped<Start<F>>,
     ) {
+        let terms = self.lookup_terms(call.now, &start.event);
         let Self { operations, routing, query, .. } = self;
         let mut replaced = None;
         let now = call.now;
-        operations.start_lookup(call, start, query, |start| replaced = routing.seed_lookup(now, start));
+        operations.start_lookup(
+            call,
+            start,
+            query,
+            |start| replaced = routing.seed_lookup(now, start),
+            terms,
+        );
         if let Some(id) = replaced {
             operations.stop_internal(call, id);
         }

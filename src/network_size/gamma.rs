@@ -7,7 +7,7 @@ pub(super) fn saturation(a: f64) -> f64 {
 
 /// The regularised lower incomplete gamma function P(a, x), for `a` from 1 to 1,024, by its series: all terms are
 /// positive, so there is no cancellation.
-pub(super) fn gamma_p(a: f64, x: f64) -> f64 {
+pub(crate) fn gamma_p(a: f64, x: f64) -> f64 {
     if x <= 0.0 {
         return 0.0;
     }

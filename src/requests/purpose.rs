@@ -139,6 +139,11 @@ impl Block {
         bits.fold(*target, |point, bit| point.with_flipped(bit))
     }
 
+    /// Whether it is the subtree of all keys that differ from the target first at one bit.
+    pub(crate) const fn is_part(self) -> bool {
+        self.len > 0 && self.len <= 64 && self.first == 1 << (64 - self.len)
+    }
+
     pub(crate) const fn last(self) -> u64 {
         self.first | Self::rest(self.len)
     }

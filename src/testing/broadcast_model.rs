@@ -8,10 +8,11 @@ use crate::broadcast::events::{BroadcastFinish, StartBroadcast, StoreEnd, Strate
 use crate::coordinator::config::Config;
 use crate::coordinator::events::Outbound;
 use crate::lookups::config::QueryConfig;
+use crate::lookups::region::Region;
 use crate::network_size::estimator::NotEnoughData;
 use crate::network_size::thresholds::Thresholds;
 use crate::testing::broken::{Checked, broken, ensure, ensure_eq, ensure_some};
-use crate::testing::candidate_model::CandidateModel;
+use crate::testing::candidate_model::{CandidateModel, LookupTerms};
 use crate::testing::node_map::{NodeMap, NodeSet};
 use crate::testing::operation_model::{
     Counts, NodeState, OperationKind, OperationModel, RequestEnd, RequestSent, Timer, all, is_store_request,
@@ -22,6 +23,7 @@ use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::key::Key;
 use crate::vocabulary::operation_events::{Outcome, RefusalReason};
+use crate::vocabulary::region::{KnownSize, SizeBasis};
 use crate::vocabulary::request_events::{Ask, CancelReason, Record, Request, RequestOutcome};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
@@ -66,6 +68,8 @@ impl<F: Family> Store<F> {
 struct OptimisticState<F: Family> {
     candidates: CandidateModel<F>,
     thresholds: Thresholds,
+    /// The region by the size that the thresholds are of.
+    expected: Region,
     /// How many more nodes may be stored with.
     budget: usize,
     early_return_at: usize,
@@ -195,7 +199,14 @@ impl<F: Family> BroadcastModel<F> {
             }
         }
         let is_find = start.ask == Ask::FindCloser;
-        let candidates = || CandidateModel::new(local.clone(), target, config, is_find, None, &seeds);
+        let region = match &start.strategy {
+            Strategy::Optimistic { nodes: Some(nodes) } => node_state
+                .region(&query)
+                .or_else(|| Some(query.region(KnownSize { nodes: *nodes, basis: SizeBasis::Hint }))),
+            _ => node_state.region(&query),
+        };
+        let terms = LookupTerms { beta: None, region: region.filter(|_| config.broadcast.regions) };
+        let candidates = || CandidateModel::new(local.clone(), target, config, is_find, None, &seeds, terms);
         let mut fallback_reason = None;
         // An observer cannot see whether a node that timed out is to be asked again while that request waits for
         // capacity, nor whether a node is to be asked that then fails to store.
@@ -214,6 +225,7 @@ impl<F: Family> BroadcastModel<F> {
                 Ok(nodes) => StrategyState::Optimistic(OptimisticState {
                     candidates: candidates(),
                     thresholds: Thresholds::new(query.k, nodes),
+                    expected: query.region(KnownSize { nodes, basis: SizeBasis::Hint }),
                     budget: 2 * query.k,
                     early_return_at: (query.k * usize::from(config.broadcast.early_return_percent))
                         .div_ceil(100)
@@ -414,14 +426,18 @@ impl<F: Family> BroadcastModel<F> {
             .collect();
         let keys = window.iter().map(|(node, ..)| F::key(node));
         let dense = self.config.store_before_response && optimistic.thresholds.may_stop(&target, keys);
-        optimistic.paused = dense && !optimistic.store_has_failed;
-        let everybody = dense || !looking;
+        let kth = k.checked_sub(1).and_then(|last| window.get(last));
+        let kth = kth.map(|(node, ..)| F::key(node).distance(&target).leading());
+        let is_refuted = kth.is_some_and(|kth| optimistic.expected.is_refuted_by(kth));
+        let is_confirmed = window.iter().any(|(.., answered)| *answered);
+        optimistic.paused = dense && is_confirmed && !is_refuted && !optimistic.store_has_failed;
+        let everybody = dense && !is_refuted || !looking;
         let due: Vec<_> = window
             .into_iter()
             .filter(|(node, _, answered)| {
                 store(node).is_none()
                     && (*answered || self.config.store_before_response)
-                    && (everybody || optimistic.thresholds.is_close(&target, &F::key(node)))
+                    && (everybody || !is_refuted && optimistic.thresholds.is_close(&target, &F::key(node)))
             })
             .take(optimistic.budget)
             .collect();
@@ -702,11 +718,30 @@ impl<F: Family> BroadcastModel<F> {
             ensure!(one, "stores: records are listed for batches only");
             usize::from(!met(finish.stores.iter().map(|stored| &stored.end).collect()))
         };
+        // Stores with more nodes than there can be do not count in full.
+        let report = finish.region.as_ref();
+        let stored = finish.stores.iter().filter(|stored| stored.end == StoreEnd::Stored).count();
+        if let Some(report) = report {
+            let sums = (report.answered as usize, report.stored as usize);
+            ensure_eq!(
+                sums,
+                (finish.stores.len(), stored),
+                "region: only what was acknowledged counts as stored"
+            );
+        }
+        let is_doubted = report.is_some_and(|report| (report.credible as usize) < stored);
+        let short = if is_doubted && finish.records_short > 0 { 1 } else { short };
         ensure_eq!(
             (finish.records_short, finish.succeeded),
             (short, short == 0),
             "success: by the rule of the start"
         );
+        let most = match &self.strategy {
+            StrategyState::FollowUp(_) => self.query.k * self.query.region_bound,
+            StrategyState::Optimistic(_) => 2 * self.query.k,
+            StrategyState::Static | StrategyState::Sweep(_) => usize::MAX,
+        };
+        ensure!(finish.stores.len() <= most, "region: stores with at most {most} nodes");
         Ok(())
     }
 
@@ -849,7 +884,8 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
             Ask::Batch { .. } => false,
             ask => {
                 let target = key_of::<F>(&request.target);
-                *ask == self.start.ask && is_edge_of::<F>(&target, &self.target)
+                let may_find = target != self.target && *ask == Ask::FindCloser;
+                (*ask == self.start.ask || may_find) && is_edge_of::<F>(&target, &self.target)
             }
         }
     }
@@ -867,7 +903,11 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         if self.untracked {
             return Ok((false, vec!["background: lookup request"]));
         }
-        ensure_eq!(request.ask, self.start.ask, "request: asks what the start asks");
+        let may_find = key_of::<F>(&request.target) != self.target && request.ask == Ask::FindCloser;
+        ensure!(
+            request.ask == self.start.ask || may_find,
+            "request: asks what the start asks, about another key for closer nodes only"
+        );
         ensure!(!self.share_is_over(now), "deadline 8: no lookup request after its share of the time");
         ensure_eq!(self.lookup_ended_at, None, "lookup: no request after its end");
         let mut counts = vec!["broadcast: lookup request"];

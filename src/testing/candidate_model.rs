@@ -8,6 +8,7 @@
 
 use crate::coordinator::config::Config;
 use crate::lookups::config::QueryConfig;
+use crate::lookups::region::Region;
 use crate::testing::broken::{Checked, broken, ensure, ensure_eq, ensure_some};
 use crate::testing::node_map::NodeMap;
 use crate::testing::operation_model::RequestEnd;
@@ -95,6 +96,17 @@ pub(super) struct CandidateModel<F: Family> {
     edge_probes: usize,
     /// The most nodes that an answer has named.
     most_named: usize,
+    /// The region in which it asks all nodes.
+    region: Option<Region>,
+}
+
+/// What cuts a lookup, and what prolongs it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LookupTerms {
+    /// It ends when so many of the closest have answered.
+    pub(super) beta: Option<usize>,
+    /// It asks all nodes of this region.
+    pub(super) region: Option<Region>,
 }
 
 impl<F: Family> CandidateModel<F> {
@@ -111,6 +123,7 @@ impl<F: Family> CandidateModel<F> {
         is_find: bool,
         num_results: Option<usize>,
         seeds: &[F::Node],
+        terms: LookupTerms,
     ) -> Self {
         let (query, network) = (&config.query, &config.network);
         let num_results = num_results.unwrap_or(query.k);
@@ -129,7 +142,8 @@ impl<F: Family> CandidateModel<F> {
             is_find,
             edge_probes: 0,
             most_named: 0,
-            config: query.clone(),
+            region: terms.region,
+            config: QueryConfig { beta: terms.beta, ..query.clone() },
         };
         for seed in seeds {
             model.add_candidate(seed, 1);
@@ -151,12 +165,41 @@ impl<F: Family> CandidateModel<F> {
     }
 
     pub(super) fn is_exact(&self) -> bool {
-        self.exact
+        self.exact && !self.is_in_region()
+    }
+
+    /// The first 64 bits of the distance of the k-th closest node that has answered.
+    fn kth_answered(&self) -> Option<u64> {
+        let answered = self.candidates.iter().filter(|(_, candidate)| candidate.answered());
+        let mut distances: Vec<_> = answered.map(|(peer, _)| self.distance(peer).leading()).collect();
+        distances.sort_unstable();
+        distances.get(self.k.checked_sub(1)?).copied()
+    }
+
+    /// Whether the k closest have answered, and it asks in the region: whom, is not modelled.
+    fn is_in_region(&self) -> bool {
+        self.region.is_some() && self.kth_answered().is_some()
+    }
+
+    /// A node beyond the k closest that have answered is asked: in the region, at most as many as the bound allows.
+    fn check_region(&self, peer: &F::Node) -> Checked {
+        let (Some(region), Some(kth)) = (self.region, self.kth_answered()) else { return Ok(()) };
+        let is_other = |at: u64| kth < at && at <= region.reach(kth);
+        if self.config.paths > 1 || !is_other(self.distance(peer).leading()) {
+            return Ok(());
+        }
+        let was_asked = |(peer, candidate): &(&F::Node, &Candidate)| {
+            candidate.tries > 0 && is_other(self.distance(peer).leading())
+        };
+        let asked = self.candidates.iter().filter(was_asked).count();
+        let most = self.config.k * (self.config.region_bound - 1);
+        ensure!(asked < most, "region: at most {most} nodes besides the k closest: {peer:?} of {self}");
+        Ok(())
     }
 
     /// Whether the model knows when the lookup ends: after a slow or failed request, edge probes may come first.
     pub(super) fn end_is_predictable(&self) -> bool {
-        self.exact && !(self.slow_or_failed && self.config.edge_probing && self.is_find)
+        self.is_exact() && !(self.slow_or_failed && self.config.edge_probing && self.is_find)
     }
 
     /// Whether nothing is left to ask, as far as the model knows.
@@ -377,7 +420,10 @@ impl<F: Family> CandidateModel<F> {
             counts && self.distance(other) < self.distance(peer)
         });
         let closer = closer.count();
-        let beyond = self.exact && nothing_queued && closer >= self.k;
+        if first && nothing_queued {
+            self.check_region(peer)?;
+        }
+        let beyond = self.is_exact() && nothing_queued && closer >= self.k;
         self.edge_probes += usize::from(beyond);
         // As many more as nodes are silent; where answers name fewer than k, a multiple.
         let silent = self.candidates.values().filter(|candidate| !candidate.answered()).count();
@@ -411,7 +457,7 @@ impl<F: Family> CandidateModel<F> {
             !self.fixed_timeouts || self.occupied_slots(now) <= most,
             "lookup: at most max(alpha, min(k, what an answer names)) slots per path"
         );
-        if self.exact && nothing_queued {
+        if self.is_exact() && nothing_queued {
             ensure!(
                 self.occupied_slots(now) <= self.most_parallelism(),
                 "lookup: alpha slots, and max(alpha, k) when it stalls: {self}"
@@ -464,7 +510,8 @@ impl<F: Family> CandidateModel<F> {
             request.target
         );
         // Of a request that waited for capacity, that was decided before.
-        let may = request.ask == Ask::FindCloser && (self.may_probe_edge() || !nothing_queued);
+        let may = request.ask == Ask::FindCloser
+            && (self.may_probe_edge() || !nothing_queued || self.is_in_region());
         ensure!(
             target == self.target || may,
             "lookup: edge probes only after a slow or failed request, or for more nodes than an answer names"
@@ -480,7 +527,13 @@ impl<F: Family> CandidateModel<F> {
         value: bool,
     ) -> Checked<Vec<RequestId>> {
         let (hop, elapsed) = (request_end.sent.hop, request_end.elapsed);
+        // A question about another point says nothing of the value.
+        let is_about_value = self.is_find || request_end.sent.target == self.target;
         let candidate = self.candidate_mut(&request_end.sent.node)?;
+        let value = match candidate.state {
+            CandidateState::Answered { value, .. } if !is_about_value => value,
+            _ => value && is_about_value,
+        };
         candidate.state = CandidateState::Answered { elapsed, hop, value };
         candidate.again_until = None;
         let mut superseded = core::mem::take(&mut candidate.pending);
@@ -600,7 +653,7 @@ impl<F: Family> CandidateModel<F> {
         let pending = self.candidates.values().any(|candidate| !candidate.pending.is_empty());
         let waits = pending || !busy.is_empty();
         ensure!(waits, "not idle: a live lookup waits for a request: {self}");
-        if !self.exact {
+        if !self.is_exact() {
             return Ok(());
         }
         let (not_failed, required) = (self.not_failed(), self.required());
@@ -678,7 +731,7 @@ impl<F: Family> CandidateModel<F> {
             outcome != Outcome::Converged || required == self.k,
             "outcome: converged only if it has waited for k nodes"
         );
-        if !self.exact {
+        if !self.is_exact() {
             return Ok(());
         }
         let not_failed = self.not_failed();

@@ -99,7 +99,7 @@ pub(super) struct CheckedCall<'a, F: Family> {
     pub(super) answered_request: Option<(RequestId, RequestInFlight<F>)>,
     /// The table, where there is one. A start does not change it.
     pub(super) table: Option<&'a RoutingTable<F>>,
-    /// The estimated network size, for the start of a broadcast.
+    /// The estimated network size, for the start of a broadcast or a lookup.
     pub(super) size: Result<u64, NotEnoughData>,
     /// No request waited for capacity before or after the call.
     pub(super) nothing_queued: bool,
@@ -323,14 +323,14 @@ impl<F: Family> ContractChecker<F> {
         self.pool = machine.pool(&self.config);
         self.maintenance_off |= machine.table().is_none();
         let queued = machine.request_stats().queued;
-        let is_broadcast = matches!(event.event, Inbound::Broadcast(_));
+        let is_start = matches!(event.event, Inbound::Broadcast(_) | Inbound::Start(_));
         let mut call = CheckedCall {
             now: self.now,
             event,
             cause: None,
             answered_request: None,
             table: machine.table(),
-            size: if is_broadcast { machine.size(self.now) } else { Err(NotEnoughData::NONE) },
+            size: if is_start { machine.size(self.now) } else { Err(NotEnoughData::NONE) },
             nothing_queued: self.checks_models
                 && self.request_stats.queued == 0
                 && queued == 0

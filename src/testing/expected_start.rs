@@ -74,7 +74,7 @@ pub(super) fn model_of<F: Family>(
                     && node.table.is_some()
                     && config.routing.bootstrap.is_some()) =>
         {
-            Some(Box::new(LookupModel::new(node.local.clone(), config, start, node.table)))
+            Some(Box::new(LookupModel::new(node.local.clone(), config, start, node)))
         }
         Inbound::Crawl(start) if by_kind => {
             let seeds = crawl_model::seeds(start, node.table);

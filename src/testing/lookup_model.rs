@@ -2,10 +2,12 @@
 
 use crate::coordinator::config::Config;
 use crate::coordinator::events::Outbound;
-use crate::routing::table::RoutingTable;
+use crate::network_size::estimator::NotEnoughData;
 use crate::testing::broken::{Checked, broken, ensure, ensure_eq};
-use crate::testing::candidate_model::CandidateModel;
-use crate::testing::operation_model::{Counts, OperationKind, OperationModel, RequestEnd, RequestSent};
+use crate::testing::candidate_model::{CandidateModel, LookupTerms};
+use crate::testing::operation_model::{
+    Counts, NodeState, OperationKind, OperationModel, RequestEnd, RequestSent,
+};
 use crate::testing::request_in_flight::RequestInFlight;
 use crate::testing::target::key_of;
 use crate::vocabulary::family::Family;
@@ -42,9 +44,9 @@ impl<F: Family> LookupModel<F> {
         local: LocalNode<F>,
         config: &Config,
         start: &Start<F>,
-        table: Option<&RoutingTable<F>>,
+        node: &NodeState<'_, F>,
     ) -> Self {
-        let query = &config.query;
+        let (query, table) = (&config.query, node.table);
         let target = key_of::<F>(&start.target);
         let mut start = start.clone();
         let wanted = 2 * query.k.max(start.num_results.unwrap_or(0));
@@ -53,7 +55,13 @@ impl<F: Family> LookupModel<F> {
         start.seeds.extend(nearest);
         let is_find = start.ask == Ask::FindCloser;
         let own = *local.key();
-        let candidates = CandidateModel::new(local, target, config, is_find, start.num_results, &start.seeds);
+        // Until the size of the network is known, no lookup is cut that shows it.
+        let beta = query.beta.filter(|_| !matches!(node.size, Err(few) if few != NotEnoughData::NONE));
+        let in_region = query.regions && !is_find && (beta.is_none() || start.quorum.is_some());
+        let region = node.region(query).filter(|_| in_region);
+        let terms = LookupTerms { beta: beta.filter(|_| region.is_none()), region };
+        let candidates =
+            CandidateModel::new(local, target, config, is_find, start.num_results, &start.seeds, terms);
         Self { local: own, target, start, paths: query.paths, candidates, values: 0, abandoned: 0 }
     }
 }
@@ -73,14 +81,19 @@ impl<F: Family> OperationModel<F> for LookupModel<F> {
 
     fn request_sent(&mut self, sent_event: &RequestSent<'_, F>) -> Checked<(bool, Counts)> {
         let RequestSent { now, request, soft, nothing_queued, in_table } = *sent_event;
-        ensure_eq!(request.ask, self.start.ask, "request: asks what the start asks");
+        let is_edge_probe = key_of::<F>(&request.target) != self.target;
+        let is_same = request.ask == self.start.ask;
+        let may_find = is_edge_probe && request.ask == Ask::FindCloser;
+        ensure!(
+            is_same || may_find,
+            "request: asks what the start asks, about another key for closer nodes only"
+        );
         if in_table && request.hop == 1 {
             self.candidates.begins_with(&request.node);
         }
         let first = self.candidates.request_sent(now, request, soft, nothing_queued)?;
         let mut counts = vec![if request.ask == Ask::FindCloser { "request" } else { "request: message" }];
         counts.extend((!first).then_some("request: again"));
-        let is_edge_probe = key_of::<F>(&request.target) != self.target;
         counts.extend(is_edge_probe.then_some("request: edge probe"));
         Ok((first, counts))
     }
@@ -90,7 +103,8 @@ impl<F: Family> OperationModel<F> for LookupModel<F> {
             broken!("progress: not an answer: {:?}", request_end.outcome)
         };
         let value = request_end.extra.is_some_and(|extra| extra.value);
-        self.values += usize::from(value);
+        let is_about_value = request_end.sent.target == self.target || self.start.ask == Ask::FindCloser;
+        self.values += usize::from(value && is_about_value);
         self.candidates.request_answered(request_end, closer, value)
     }
 

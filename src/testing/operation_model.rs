@@ -2,6 +2,9 @@
 //! operation.
 
 use crate::coordinator::events::Outbound;
+use crate::lookups::config::QueryConfig;
+use crate::lookups::region::Region;
+use crate::maintenance::known_size::known_size;
 use crate::network_size::estimator::NotEnoughData;
 use crate::routing::table::RoutingTable;
 use crate::testing::broken::Checked;
@@ -28,6 +31,13 @@ pub(super) struct NodeState<'a, F: Family> {
     pub(super) table: Option<&'a RoutingTable<F>>,
     /// The estimated network size.
     pub(super) size: Result<u64, NotEnoughData>,
+}
+
+impl<F: Family> NodeState<'_, F> {
+    /// The region of a key, where the size of the network is known.
+    pub(super) fn region(&self, query: &QueryConfig) -> Option<Region> {
+        Some(query.region(known_size(self.table?, self.size.ok(), query.k)?))
+    }
 }
 
 /// A request that comes out.

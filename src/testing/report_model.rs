@@ -197,7 +197,11 @@ impl<F: Family> OperationModel<F> for ReportModel<F> {
         match &request.ask {
             Ask::Store { message, .. } => *message == record.message,
             Ask::Batch { .. } => false,
-            ask => *ask == record.ask && is_edge_of::<F>(&key_of::<F>(&request.target), &record.key),
+            ask => {
+                let target = key_of::<F>(&request.target);
+                let may_find = target != record.key && *ask == Ask::FindCloser;
+                (*ask == record.ask || may_find) && is_edge_of::<F>(&target, &record.key)
+            }
         }
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod machine;
 pub(crate) mod nearest;
 pub(crate) mod operation_events;
 pub(crate) mod outbound;
+pub(crate) mod region;
 pub(crate) mod request_events;
 pub(crate) mod secret;
 pub(crate) mod target;

@@ -9,6 +9,7 @@ use crate::vocabulary::family::Family;
 #[cfg(feature = "record")]
 use crate::vocabulary::family::Recordable;
 use crate::vocabulary::id::{OperationId, RequestId};
+use crate::vocabulary::region::RegionReport;
 use crate::vocabulary::request_events::{Ask, Cancel, Initiator, Request, RequestOutcome, Response};
 use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
@@ -133,6 +134,9 @@ pub struct Finish<F: Family> {
     pub closest: Vec<Contact<F>>,
     /// The operation's statistics; `ended` is set.
     pub stats: OperationStats,
+    /// What was found in the region of the target. `None` if the lookup has [asked in no region](crate::QueryConfig::regions):
+    /// it carries no message, or the size of the network is not known.
+    pub region: Option<RegionReport>,
 }
 
 impl<F: Family> Finish<F> {

@@ -262,6 +262,7 @@ fn broadcast_config(config: &mut Config, bytes: &mut Bytes<'_>) -> MachineKind {
         max_nodes: bytes.pick(&[1_024, 1_024, 2, 0]),
         early_return_percent: u8::try_from(bytes.pick(&[75, 1, 30, 50, 100])).unwrap_or(75),
         store_before_response: bytes.byte() % 3 != 2,
+        regions: true,
         max_background: bytes.pick(&[60, 60, 2, 4, 0]),
         background_timeout: bytes.duration(&[10, 1, 3, 6, 8, 9, 12, 15]),
         sweep: SweepConfig {
@@ -332,6 +333,8 @@ fn config(kind: MachineKind, bytes: &mut Bytes<'_>) -> Config {
     let (seed, min_timeout) = (bytes.byte(), bytes.duration(&[15, 15, 1, 3, 7]));
     query.max_per_group = 1 + usize::from(seed / 2 % 4);
     query.edge_probing = seed % 8 != 7;
+    query.regions = seed % 16 != 6;
+    query.region_bound = [4, 4, 2, 1][usize::from(seed / 32 % 4)];
     Config {
         query,
         pool: PoolConfig { max_running, max_waiting, ..PoolConfig::default() },

@@ -4,6 +4,7 @@ use crate::sim::network::handle::Handle;
 use crate::sim::results::end::End;
 use crate::sim::results::serial;
 use crate::vocabulary::operation_events::OperationStats;
+use crate::vocabulary::region::RegionReport;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
@@ -91,13 +92,15 @@ pub struct BroadcastEnding {
     pub share: f64,
     /// What the engine counted until its finish.
     pub stats: OperationStats,
+    /// What its finish said of the region of the key. Not serialised.
+    pub region: Option<RegionReport>,
 }
 
 impl BroadcastEnding {
     /// The end of a broadcast that sent no request.
     pub(crate) fn without_requests(end: End, at: Instant) -> Self {
         let stats = OperationStats::default();
-        Self { end, at, succeeded: false, fell_back: false, lookups: 0, share: 0.0, stats }
+        Self { end, at, succeeded: false, fell_back: false, lookups: 0, share: 0.0, stats, region: None }
     }
 
     const FIELDS: usize = 6 + serial::STATS;

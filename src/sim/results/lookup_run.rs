@@ -5,6 +5,7 @@ use crate::sim::results::end::End;
 use crate::sim::results::serial;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::operation_events::OperationStats;
+use crate::vocabulary::region::RegionReport;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
@@ -99,12 +100,14 @@ pub struct Ending {
     pub recall: f64,
     /// Whether it found the closest of them.
     pub hit: bool,
+    /// What its finish said of the region of the target. Not serialised.
+    pub region: Option<RegionReport>,
 }
 
 impl Ending {
     /// The end of a lookup that sent no request.
     pub(crate) fn without_requests(end: End, at: Instant) -> Self {
-        Self { end, at, stats: OperationStats::default(), recall: 0.0, hit: false }
+        Self { end, at, stats: OperationStats::default(), recall: 0.0, hit: false, region: None }
     }
 
     const FIELDS: usize = 4 + serial::STATS;

@@ -78,7 +78,7 @@ mod tests {
         let running = to_value(&lookup).unwrap();
         let stats = OperationStats { sent: 2, timed_out: 1, cancelled: 1, ..OperationStats::default() };
         let end = End::Finished(Outcome::Stopped);
-        lookup.ending = Some(Ending { end, at: at(1_500), stats, recall: 0.25, hit: false });
+        lookup.ending = Some(Ending { end, at: at(1_500), stats, recall: 0.25, hit: false, region: None });
         let ended = to_value(&lookup).unwrap();
         let expected = json!({
             "number": 3, "reason": "workload", "starter": 9, "target": node.key().to_string(),

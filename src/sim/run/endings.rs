@@ -41,7 +41,11 @@ impl World {
         }
         let (end, at) = (End::Finished(finish.outcome), self.now);
         let results = u32::try_from(finish.closest.len()).unwrap_or(u32::MAX);
-        self.close_lookup(lookup, results, Ending { end, at, stats: finish.stats, recall, hit });
+        self.close_lookup(
+            lookup,
+            results,
+            Ending { end, at, stats: finish.stats, recall, hit, region: finish.region },
+        );
     }
 
     /// Notes the end of a lookup.
@@ -90,6 +94,7 @@ impl World {
             lookups: finish.lookups,
             share: self.coverage(number).share,
             stats: finish.stats,
+            region: finish.region,
         };
         let stores = u32::try_from(finish.stores.len()).unwrap_or(u32::MAX);
         self.close_broadcast(number, stores, ending);

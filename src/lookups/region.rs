@@ -1,0 +1,331 @@
+//! [`Region`]: the distance from a key within which k of the network's nodes are, on average; and which of the nodes within it
+//! are stored with or asked.
+//!
+//! Of N random keys, k are within k / (N + 1) of the key space of any other, on average. Whoever wants to own a key places
+//! nodes nearer to it than all others. So a record is stored with, and searched at, the nodes of the whole region, but at
+//! least the k closest. Where the k closest reach as far as the region does, this changes nothing.
+//!
+//! Not all nodes of a region can be asked, as anybody may make up nodes. Their number is bounded, and the bound is
+//! [spent evenly](Spread) over the key space: half for the outer half of the region, and half for the inner one; what the
+//! one does not need goes to the other; and the same within each half. So two hundred nodes next to the key take nothing from the
+//! honest, who are spread as keys are.
+
+use crate::network_size::gamma::gamma_p;
+use crate::vocabulary::family::{Family, Group};
+use crate::vocabulary::operation_events::Contact;
+use crate::vocabulary::region::{KnownSize, RegionReport, SizeBasis};
+use smallvec::SmallVec;
+
+/// See the [module](self).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Region {
+    /// The first 64 bits of the distance k / (N + 1).
+    reach: u64,
+    /// The k closest of an honest neighbourhood are nearer than this in 1 of 1,000 cases.
+    implausible: u64,
+    /// The most nodes that are stored with or asked.
+    most: u16,
+    k: u16,
+    nodes: u64,
+    basis: SizeBasis,
+}
+
+impl Region {
+    /// The region of a network of this size, in which k nodes are to be, with the bound `factor` times k.
+    pub(crate) fn of(k: usize, factor: usize, size: KnownSize) -> Self {
+        let to_u16 = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+        let wanted = u64::try_from(k).unwrap_or(u64::MAX);
+        let reach = match size.nodes.checked_add(1) {
+            Some(nodes) if nodes > wanted => (u64::MAX / nodes).saturating_mul(wanted),
+            Some(_) => u64::MAX,
+            None => wanted,
+        };
+        let KnownSize { nodes, basis } = size;
+        let most = to_u16(k.saturating_mul(factor));
+        Self { reach, implausible: share_of(reach, implausible(to_u16(k))), most, k: to_u16(k), nodes, basis }
+    }
+
+    /// How far the region reaches, if the k-th closest that answers is at this distance: twice as far where that is hardly ever
+    /// so by chance.
+    pub(crate) const fn reach(&self, kth: u64) -> u64 {
+        if self.is_refuted_by(kth) { self.reach.saturating_mul(2) } else { self.reach }
+    }
+
+    /// Whether the k closest are hardly ever as near by chance as this distance of the k-th.
+    pub(crate) const fn is_refuted_by(&self, kth: u64) -> bool {
+        kth < self.implausible
+    }
+
+    /// How many nodes there may be besides the k closest.
+    pub(super) fn most_others(&self) -> usize {
+        usize::from(self.most.saturating_sub(self.k))
+    }
+
+    /// How many bits the distances of the outermost part have in common, and those of the first that is none: so near to the
+    /// key that less than one honest node is likely there.
+    pub(super) fn parts(&self, reach: u64) -> core::ops::Range<u8> {
+        #[allow(clippy::cast_possible_truncation)] // at most 65
+        let first = reach.leading_zeros() as u8 + 1;
+        #[allow(clippy::cast_possible_truncation)] // at most 17
+        let parts = (2 * u32::from(self.k)).ilog2() as u8 + 1;
+        first..(first + parts).min(65)
+    }
+
+    /// Marks those of `distances`, in order, that are stored with besides the k first.
+    pub(super) fn pick<F: Family>(
+        &self,
+        distances: &[u64],
+        group: impl Fn(usize) -> Option<Group>,
+        limit: usize,
+    ) -> Picked {
+        let mut spread = Spread { distances, picked: SmallVec::from_elem(false, distances.len()) };
+        let quota = self.most_others();
+        if distances.len() > quota {
+            let is_barred = crowded(distances.len(), group, limit);
+            let rest: SmallVec<[u64; 128]> =
+                distances.iter().zip(&is_barred).filter(|(_, barred)| !**barred).map(|(at, _)| *at).collect();
+            if rest.len() >= quota {
+                let mut some = Spread { distances: &rest, picked: SmallVec::from_elem(false, rest.len()) };
+                some.evenly(0..rest.len(), quota, 0);
+                let free = spread.picked.iter_mut().zip(&is_barred).filter(|(_, barred)| !**barred);
+                free.zip(some.picked).for_each(|((place, _), picked)| *place = picked);
+                return spread.picked;
+            }
+        }
+        spread.evenly(0..distances.len(), quota, 0);
+        spread.picked
+    }
+
+    /// Which of these contacts, in order of distance, are stored with: the k closest, and others of the region.
+    pub(crate) fn select<F: Family>(
+        &self,
+        target: u64,
+        contacts: &[Contact<F>],
+        per_group: usize,
+    ) -> SmallVec<[bool; 128]> {
+        use crate::vocabulary::key::Key;
+        let distances: SmallVec<[u64; 128]> =
+            contacts.iter().map(|contact| F::key(&contact.node).leading() ^ target).collect();
+        let k = usize::from(self.k).min(contacts.len());
+        let mut all: SmallVec<[bool; 128]> = SmallVec::from_elem(true, k);
+        let kth = k.checked_sub(1).and_then(|last| distances.get(last)).copied().unwrap_or(0);
+        let reach = self.reach(kth);
+        let end = distances.partition_point(|distance| *distance <= reach).max(k);
+        let others = distances.get(k..end).unwrap_or_default();
+        let group = |index: usize| contacts.get(k + index).and_then(|contact| F::group(&contact.node));
+        all.extend(self.pick::<F>(others, group, per_group));
+        all.resize(contacts.len(), false);
+        all
+    }
+
+    /// What is reported of a region in which these nodes were stored with, in order of distance: the distance of each, and
+    /// whether it has stored the record. `closest`: the distances of the closest that answered. Also returns how many nodes can
+    /// be credible.
+    pub(crate) fn report(
+        &self,
+        closest: impl Iterator<Item = u64>,
+        stores: impl Iterator<Item = (u64, bool)>,
+    ) -> (RegionReport, usize) {
+        let k = usize::from(self.k.clamp(1, 1_024));
+        let mut report = RegionReport {
+            nodes: self.nodes,
+            basis: self.basis,
+            answered: 0,
+            stored: 0,
+            credible: 0,
+            plausibility: None,
+        };
+        // At some ranks, each of which may be unlikely by chance: so many times the least of them is a bound.
+        let ranks = [k, k / 2, k / 4];
+        let mut least = f64::INFINITY;
+        for (rank, distance) in (1..=k).zip(closest) {
+            if ranks.contains(&rank) {
+                #[allow(clippy::cast_precision_loss)] // as good as it gets; a rank is at most 1,024
+                let (rank, expected) = (rank as f64, self.nodes as f64 * (distance as f64 / u64::MAX as f64));
+                least = least.min(gamma_p(rank, expected));
+            }
+        }
+        report.plausibility = least.is_finite().then_some((3.0 * least).min(1.0));
+        let mut parts = [(0_u64, 0_u64); 66];
+        let core = self.parts(self.reach).end;
+        for (distance, is_stored) in stores {
+            // The part, or what is nearer than the innermost.
+            let part = (distance.leading_zeros() + 1).min(u32::from(core)) as usize;
+            if let Some((all, stored)) = parts.get_mut(part) {
+                *all += 1;
+                *stored += u64::from(is_stored);
+            }
+        }
+        let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let mut most = 0_u64;
+        for (len, (all, stored)) in (0_u32..).zip(parts) {
+            report.answered = report.answered.saturating_add(number(all));
+            report.stored = report.stored.saturating_add(number(stored));
+            // A part with so many bits in common is 1 of 2^len of the key space; the core is as large as the last part.
+            let width = u64::MAX.checked_shr(len.min(u32::from(core).saturating_sub(1))).unwrap_or(1);
+            let expected = self.expected_sixteenths(width);
+            let there = if is_crowded(all, expected) { expected / 16 } else { all };
+            most += there;
+            report.credible = report.credible.saturating_add(number(stored * there / all.max(1)));
+        }
+        (report, usize::try_from(most).unwrap_or(usize::MAX))
+    }
+
+    /// How many honest nodes are within so much of the key space, on average, in sixteenths.
+    fn expected_sixteenths(&self, width: u64) -> u64 {
+        let expected = u128::from(self.k) * 16 * u128::from(width) / u128::from(self.reach.max(1));
+        u64::try_from(expected).unwrap_or(u64::MAX)
+    }
+}
+
+/// Which share of its average distance the k-th closest of an honest neighbourhood falls below in 1 of 1,000 cases, in 1 of
+/// 65,536: the quantile of Γ(k) by the approximation of Wilson and Hilferty (1931).
+fn implausible(k: u16) -> u64 {
+    const NORMAL_QUANTILE: f64 = -3.09;
+    let k = f64::from(k.max(1));
+    let root = (1.0 - 1.0 / (9.0 * k) + NORMAL_QUANTILE / (3.0 * libm::sqrt(k))).max(0.0);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to 65,536
+    let share = (root * root * root * 65_536.0) as u64;
+    share
+}
+
+/// A share of a distance, in 1 of 65,536.
+fn share_of(distance: u64, share: u64) -> u64 {
+    u64::try_from(u128::from(distance) * u128::from(share) >> 16).unwrap_or(u64::MAX)
+}
+
+/// Whether there are more than chance explains: more than the number expected, three times its deviation, and one.
+fn is_crowded(found: u64, expected_sixteenths: u64) -> bool {
+    let over = (found * 16).saturating_sub(expected_sixteenths).saturating_sub(16);
+    // (over / 16)² > 9 · expected / 16
+    u128::from(over) * u128::from(over) > 9 * 16 * u128::from(expected_sixteenths)
+}
+
+pub(super) type Picked = SmallVec<[bool; 128]>;
+
+/// Which of some nodes are of groups with more than `limit` nodes among them, beyond that number, the farthest first.
+fn crowded(count: usize, group: impl Fn(usize) -> Option<Group>, limit: usize) -> Picked {
+    let mut barred = SmallVec::from_elem(false, count);
+    let mut groups: SmallVec<[(Group, usize); 128]> =
+        (0..count).filter_map(|index| Some((group(index)?, index))).collect();
+    groups.sort_unstable();
+    for crowd in groups.chunk_by(|a, b| a.0 == b.0) {
+        let too_many = crowd.len().saturating_sub(limit);
+        for (_, index) in crowd.iter().take(too_many) {
+            if let Some(barred) = barred.get_mut(*index) {
+                *barred = true;
+            }
+        }
+    }
+    barred
+}
+
+/// Picks some of the nodes at these distances, in order, evenly over the key space.
+struct Spread<'a> {
+    distances: &'a [u64],
+    picked: Picked,
+}
+
+impl Spread<'_> {
+    /// Picks at most `quota` of the nodes of this range, whose distances agree in the first `bits` bits.
+    fn evenly(&mut self, range: core::ops::Range<usize>, quota: usize, mut bits: u32) {
+        if quota == 0 {
+            return;
+        }
+        if range.len() > quota {
+            while bits < 64 {
+                let here = self.distances.get(range.clone()).unwrap_or_default();
+                let middle = range.start + here.partition_point(|at| at >> (63 - bits) & 1 == 0);
+                bits += 1;
+                if middle > range.start && middle < range.end {
+                    let (near, far) = (range.start..middle, middle..range.end);
+                    let for_far = (quota - quota / 2).min(far.len());
+                    let for_near = (quota - for_far).min(near.len());
+                    self.evenly(near, for_near, bits);
+                    self.evenly(far, quota - for_near, bits);
+                    return;
+                }
+            }
+        }
+        let picked = self.picked.get_mut(range).unwrap_or_default();
+        picked.iter_mut().take(quota).for_each(|picked| *picked = true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(nodes: u64) -> Region {
+        Region::of(20, 4, KnownSize { nodes, basis: SizeBasis::Estimate })
+    }
+
+    fn picked(distances: &[u64], quota: usize) -> Vec<u64> {
+        let mut spread = Spread { distances, picked: SmallVec::from_elem(false, distances.len()) };
+        spread.evenly(0..distances.len(), quota, 0);
+        distances.iter().zip(spread.picked).filter(|(_, picked)| *picked).map(|(at, _)| *at).collect()
+    }
+
+    #[test]
+    fn k_of_all_nodes_are_within_reach() {
+        assert_eq!(region(19).reach, u64::MAX);
+        assert_eq!(region(39).reach, u64::MAX / 40 * 20);
+        assert_eq!(region(u64::MAX).reach, 20);
+        let region = region(9_999);
+        assert_eq!(region.reach(region.reach), region.reach);
+        assert_eq!(region.reach(region.reach / 4), 2 * region.reach, "crowded");
+        // As near as that in 1 of 1,000 cases.
+        for k in [2_u16, 4, 8, 20, 100] {
+            #[allow(clippy::cast_precision_loss)]
+            let at = implausible(k) as f64 / 65_536.0 * f64::from(k);
+            let probability = gamma_p(f64::from(k), at);
+            assert!((0.000_05..0.001_2).contains(&probability), "{k}: {probability}");
+        }
+        assert_eq!(implausible(1), 0, "one node says nothing");
+    }
+
+    #[test]
+    fn a_crowd_takes_nothing_from_those_spread_out() {
+        // Twenty honest ones, evenly; two hundred next to the key.
+        let honest: Vec<_> = (1..=20).map(|at| at << 50).collect();
+        let all: Vec<_> = (1..=200).chain(honest.iter().copied()).collect();
+        let chosen = picked(&all, 60);
+        assert_eq!(chosen.len(), 60);
+        assert!(honest.iter().all(|at| chosen.contains(at)), "{chosen:?}");
+        // As many in each of three places.
+        let three: Vec<_> = [1_u64 << 40, 1 << 41, 1 << 42]
+            .iter()
+            .flat_map(|at| (0..40).map(move |more| at + more))
+            .collect();
+        let chosen = picked(&three, 60);
+        let count = |at: u64| chosen.iter().filter(|one| **one >= at && **one < at + 40).count();
+        assert_eq!((count(1 << 40), count(1 << 41), count(1 << 42)), (15, 15, 30), "half for the outer half");
+        assert_eq!(picked(&three, 0), Vec::<u64>::new());
+        assert_eq!(picked(&[7, 7, 7], 2), [7, 7], "at one place, the first");
+        assert_eq!(picked(&three, 200), three);
+    }
+
+    #[test]
+    fn what_a_crowd_has_stored_is_not_credible() {
+        let region = region(9_999);
+        let part = region.reach / 20;
+        // The honest neighbourhood.
+        let honest: Vec<_> = (1..=20).map(|at| at * part).collect();
+        let (report, _) = region.report(honest.iter().copied(), honest.iter().map(|at| (*at, true)));
+        assert_eq!((report.answered, report.stored, report.credible), (20, 20, 20));
+        assert!(report.plausibility.unwrap() > 0.3);
+        // Twenty next to the key, and nobody else.
+        let sybils = 1..=20;
+        let (report, _) = region.report(sybils.clone(), sybils.clone().map(|at| (at, true)));
+        assert_eq!((report.answered, report.stored, report.credible), (20, 20, 0));
+        assert!(report.plausibility.unwrap() < 1e-9);
+        // And with the honest.
+        let all = sybils.chain(honest);
+        let (report, _) = region.report(all.clone(), all.map(|at| (at, true)));
+        assert!(
+            (report.answered, report.stored) == (40, 40) && (18..=20).contains(&report.credible),
+            "{report:?}"
+        );
+        assert_eq!(region.report(1..=4, core::iter::empty()).0.plausibility, None, "too few");
+    }
+}

@@ -1,0 +1,164 @@
+//! How a lookup finds the nodes of the [region](crate::lookups::region) of its target, where the k closest that have answered
+//! are much nearer.
+//!
+//! The answers about the key name only the nearest nodes, so the rest of the region is asked for piece by piece. A *part* is
+//! the subtree of all keys that differ from the key first at one bit: it begins in the middle of what the parts nearer to the
+//! key take up with it. The nodes of a part are nearer to its own points than anybody placed next to the key is. From the
+//! outermost part to the innermost: the nodes known there are asked, and somebody is asked about the part, first one in
+//! it, then one farther out, never one nearer to the key. What is nearer than the innermost part is asked last. And even where the
+//! k closest reach as far as the region, two that are farther than these are asked about the outermost part: they may name each other
+//! only.
+//!
+
+use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere, State};
+use crate::lookups::next_candidate::CandidateStep;
+use crate::lookups::rules::LookupRules;
+use crate::requests::purpose::Block;
+use crate::vocabulary::family::Family;
+use smallvec::SmallVec;
+
+/// How often somebody is asked about a part of which not all nodes are told.
+const MAX_QUESTIONS: u8 = 3;
+
+/// How many beyond the region are asked about its outermost part, whatever the others tell.
+const MAX_ASKED_BEYOND: u8 = 2;
+
+impl<F: Family> CandidateList<F> {
+    /// The next step towards the nodes of the region, once the k closest have answered, of which the last has this rank.
+    /// `None` if there is nothing left to do. `at_limit`: no candidate may be asked that was not asked before.
+    pub(super) fn region_step(
+        &mut self,
+        edge: usize,
+        at_limit: bool,
+        rules: &LookupRules,
+    ) -> Option<CandidateStep> {
+        let region = rules.region?;
+        let kth = self.candidates.get(edge)?.distance_prefix;
+        let reach = region.reach(kth);
+        let is_full = self.num_waiting >= rules.alpha.max(rules.k.min(rules.answer_size));
+        if let Some(step) =
+            self.question_from_beyond(region.parts(reach).start, reach.max(kth), is_full, rules)
+        {
+            return Some(step);
+        }
+        if kth >= reach {
+            return None;
+        }
+        let others =
+            edge + 1..self.candidates.partition_point(|candidate| candidate.distance_prefix <= reach);
+        let within = self.candidates.get(others.clone()).unwrap_or_default();
+        let asked = within.iter().filter(|candidate| candidate.tries > 0).count();
+        let may_ask = !at_limit && asked < region.most_others();
+        let distances: SmallVec<[u64; 128]> =
+            within.iter().map(|candidate| candidate.distance_prefix).collect();
+        let live = |index: usize| within.get(index).is_some_and(|candidate| candidate.state != State::Failed);
+        let (places, distances): (SmallVec<[usize; 128]>, SmallVec<[u64; 128]>) =
+            (0..).zip(distances).filter(|(index, _)| live(*index)).unzip();
+        let group = |index: usize| {
+            let candidate = within.get(*places.get(index)?)?;
+            F::group(&self.contacts.get(usize::from(candidate.slot))?.node)
+        };
+        let picked = region.pick::<F>(&distances, group, rules.max_per_group);
+        let picked = || {
+            let of = places.iter().zip(&picked).filter(|(_, picked)| **picked).map(|(index, _)| *index);
+            of.rev().filter_map(|index| Some((others.start + index, within.get(index)?)))
+        };
+        let may = |candidate: &Candidate| {
+            matches!(candidate.state, State::Heard | State::Missed) && (may_ask || candidate.tries > 0)
+        };
+        let is_open = |candidate: &Candidate| {
+            matches!(candidate.state, State::Waiting | State::Slow | State::Late | State::AskedAgain)
+        };
+        let (mut ask, mut waits) = (None, false);
+        let parts = region.parts(reach);
+        for len in parts.clone() {
+            let block = Block { first: 1 << (64 - len), len };
+            let begin = block.first.max(kth.saturating_add(1));
+            let end = block.last().min(reach);
+            if begin > end {
+                continue;
+            }
+            let here = || picked().filter(|(_, it)| (begin..=end).contains(&it.distance_prefix));
+            let about = rules.finds.then_some(block);
+            ask = here().find(|(_, it)| may(it)).map(|(rank, _)| (rank, about, false));
+            if ask.is_some() {
+                break;
+            }
+            let is_asked = |it: &Candidate| it.state.occupies_slot() && it.is_asked_about(len);
+            if here().any(|(_, it)| is_open(it)) || self.candidates.iter().any(is_asked) {
+                waits = true;
+            } else if self.coverage.end_at(begin).is_none_or(|told| told < end)
+                && self.questions(len) < MAX_QUESTIONS
+            {
+                ask = self.ask_about(block, at_limit, reach, rules).map(|rank| (rank, Some(block), true));
+                if ask.is_some() {
+                    break;
+                }
+            }
+        }
+        if ask.is_none() && !waits {
+            let innermost = 1_u64.checked_shl(65 - u32::from(parts.end)).unwrap_or(0);
+            let core = || picked().filter(|(_, it)| it.distance_prefix < innermost);
+            ask = core().find(|(_, it)| may(it)).map(|(rank, _)| (rank, None, false));
+            waits = core().any(|(_, it)| is_open(it));
+        }
+        if let Some((rank, block, edge_probe)) = ask.filter(|_| !is_full) {
+            // The slots of a path without progress.
+            self.rounds_without_progress = self.rounds_without_progress.max(rules.alpha);
+            return Some(CandidateStep::Ask { rank, block, edge_probe });
+        }
+        (waits || ask.is_some()).then_some(CandidateStep::Wait)
+    }
+
+    /// Two that have answered and are farther than the region, and than the k closest, are asked about the outermost part, with
+    /// these bits in common: those who are near may name each other only, at plausible distances. First those that the lookup
+    /// began with: the caller knew them before.
+    fn question_from_beyond(
+        &self,
+        len: u8,
+        beyond: u64,
+        is_full: bool,
+        rules: &LookupRules,
+    ) -> Option<CandidateStep> {
+        let block = Block { first: 1_u64.checked_shl(64_u32.checked_sub(len.into())?)?, len };
+        let from = self.candidates.partition_point(|candidate| candidate.distance_prefix <= beyond);
+        let others = || (from..).zip(self.candidates.get(from..).unwrap_or_default());
+        let is_possible = self.elsewhere == Elsewhere::Possible && self.edge_probes < u16::MAX;
+        if is_possible && self.asked_beyond < MAX_ASKED_BEYOND {
+            let may = |it: &Candidate| it.may_be_asked_again(rules) && !it.is_asked_about(len);
+            let is_first = |it: &Candidate| {
+                self.contacts.get(usize::from(it.slot)).is_some_and(|contact| contact.hop == 1)
+            };
+            let any = || others().find(|(_, it)| may(it));
+            if let Some((rank, _)) = others().find(|(_, it)| may(it) && is_first(it)).or_else(any) {
+                let ask = CandidateStep::Ask { rank, block: Some(block), edge_probe: true };
+                return Some(if is_full { CandidateStep::Wait } else { ask });
+            }
+        }
+        let is_asked = |it: &Candidate| it.state.occupies_slot() && it.is_asked_about(len);
+        others().any(|(_, it)| is_asked(it)).then_some(CandidateStep::Wait)
+    }
+
+    /// Whom to ask about a part: one in it, or else one farther out, that has answered; else one beyond the region that was not
+    /// asked.
+    fn ask_about(&self, block: Block, at_limit: bool, reach: u64, rules: &LookupRules) -> Option<usize> {
+        if self.edge_probes == u16::MAX {
+            return None; // nobody can be asked about another point than the target
+        }
+        let from = self.candidates.partition_point(|candidate| candidate.distance_prefix < block.first);
+        let mut outward = (from..).zip(self.candidates.get(from..).unwrap_or_default());
+        let mut others = outward.clone();
+        let can = |it: &Candidate| {
+            it.may_be_asked_again(rules)
+                && !it.is_asked_about(block.len)
+                && (self.elsewhere == Elsewhere::Possible || it.distance_prefix <= block.last())
+        };
+        let again = outward.find(|(_, candidate)| can(candidate));
+        let is_new = |it: &Candidate| it.state == State::Heard && it.distance_prefix > reach;
+        let new = || {
+            let may = !at_limit && self.elsewhere == Elsewhere::Possible;
+            others.find(|(_, candidate)| may && is_new(candidate))
+        };
+        again.or_else(new).map(|(rank, _)| rank)
+    }
+}

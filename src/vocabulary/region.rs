@@ -1,0 +1,49 @@
+//! The region of a key: how large the network was taken for, and what was found within it. See
+//! [storing](crate::guide::storing).
+
+/// What the size of the network was based on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
+#[non_exhaustive]
+pub enum SizeBasis {
+    /// The estimate made of lookups: [`NetworkSize`](crate::NetworkSize).
+    Estimate,
+    /// The density of the own routing table around the own key: there is no estimate, or it differs from that by more than
+    /// chance explains.
+    Table,
+    /// What the start of an optimistic broadcast said.
+    Hint,
+}
+
+/// How many nodes the network has, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KnownSize {
+    pub(crate) nodes: u64,
+    pub(crate) basis: SizeBasis,
+}
+
+/// The region of a key, as an operation saw it: all keys up to the distance within which k of the network's nodes are, on
+/// average.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct RegionReport {
+    /// The number of nodes that the network was taken to have.
+    pub nodes: u64,
+    /// Where this number is from.
+    pub basis: SizeBasis,
+    /// The nodes that have answered and were stored with, or were asked: those within the region, but at least the k
+    /// closest, and at most [`region_bound`](crate::QueryConfig::region_bound) times k.
+    pub answered: u32,
+    /// How many of them have stored the record. 0 of a lookup.
+    pub stored: u32,
+    /// How many nodes that can be honest have stored the record: where more nodes have, in a part of the region, than there
+    /// can plausibly be, as many count as there should be. 0 of a lookup.
+    pub credible: u32,
+    /// How probable it is, at most, that so many honest nodes are at least as close to the key as those that have answered: three times
+    /// the least of the [probabilities](crate::SizeEstimate::plausibility) for the k, k/2 and k/4 closest of them, as far as
+    /// there are so many. Of 1,000 honest neighbourhoods, at most one is below 0.001. Of an operation that was cut short, such as a
+    /// search by its quorum, the nodes that have answered are farther than the closest, so an attack may go unseen.
+    /// `None` if fewer than k/4 have answered.
+    pub plausibility: Option<f64>,
+}
