@@ -20,6 +20,7 @@
 //! nearest to it is the next target to look up.
 
 use crate::broadcast::regions::{Coverage, Prefix};
+use crate::lookups::region::Region;
 use crate::vocabulary::config_error::{ConfigError, require};
 use crate::vocabulary::family::Family;
 use crate::vocabulary::key::Key;
@@ -177,6 +178,8 @@ pub struct Sweep<F: Family> {
     lookups: usize,
     /// Consecutive lookups that found nothing new.
     without_news: usize,
+    /// The region of each key, whose nodes store it besides the k closest.
+    region: Option<Region>,
 }
 
 impl<F: Family> Sweep<F> {
@@ -205,7 +208,13 @@ impl<F: Family> Sweep<F> {
             covered_bits: None,
             lookups: 0,
             without_news: 0,
+            region: None,
         }
+    }
+
+    /// The same, where each key is allocated to all nodes found in its region, too.
+    pub(crate) fn in_regions(self, region: Option<Region>) -> Self {
+        Self { region, ..self }
     }
 
     /// The next step. Each call that returns [`SweepStep::LookUp`] begins a lookup: call it once to run one at a
@@ -301,8 +310,14 @@ impl<F: Family> Sweep<F> {
     pub fn into_allocations(self) -> NodeAllocations<F> {
         let mut pairs = Vec::with_capacity(self.keys.len() * self.config.k.min(self.nodes.len()));
         for (key, of) in self.keys.iter().enumerate() {
-            let closest = nearest(&self.nodes, F::key, *of).take(self.config.k);
-            pairs.extend(closest.map(|node| (node, key)));
+            let (reach, most) = self.region.map_or((0, self.config.k), |region| region.width());
+            let distance = |index: &usize| {
+                self.nodes.get(*index).map_or(u64::MAX, |node| F::key(node).distance(of).leading())
+            };
+            let closest = nearest(&self.nodes, F::key, *of).take(most.max(self.config.k)).enumerate();
+            let closest =
+                closest.take_while(|(rank, index)| *rank < self.config.k || distance(index) <= reach);
+            pairs.extend(closest.map(|(_, node)| (node, key)));
         }
         pairs.sort_unstable();
         NodeAllocations::new(self.nodes, self.keys, pairs)

@@ -5,6 +5,7 @@ use crate::broadcast::search_step::SearchStep;
 use crate::broadcast::store_list::StoreList;
 use crate::broadcast::sweep::{Sweep, SweepConfig, SweepEnd, SweepStep};
 use crate::lookups::lookup::Lookup;
+use crate::lookups::region::Region;
 use crate::lookups::rules::LookupRules;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::key::Key;
@@ -42,11 +43,12 @@ impl<F: Family> SweepSearch<F> {
         max_lookups: usize,
         records: &[Record<F>],
         seeds: Vec<F::Node>,
+        region: Option<Region>,
     ) -> Self {
         let mut targets: Vec<_> = records.iter().map(|record| record.target.clone()).collect();
         targets.sort_by_key(Target::key);
         let lookups = (0..max_lookups).map(|_| None).collect();
-        let sweep = Sweep::of(config, targets.iter().map(Target::key));
+        let sweep = Sweep::of(config, targets.iter().map(Target::key)).in_regions(region);
         Self { local: local.clone(), rules, sweep, seeds, targets, lookups, lookups_begun: 0, end: None }
     }
 

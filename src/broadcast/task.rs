@@ -87,8 +87,8 @@ impl<F: Family> BroadcastTask<F> {
         let target = records.first().map_or(&local.target, |record| &record.target).clone();
         let answers = local.family.answers();
         let (estimate, known) = match &strategy {
-            Strategy::Static(_) | Strategy::Sweep => (Err(NotEnoughData::NONE), None),
-            Strategy::FollowUp | Strategy::Optimistic { .. } => size(),
+            Strategy::Static(_) => (Err(NotEnoughData::NONE), None),
+            _ => size(),
         };
         let known = match &strategy {
             Strategy::Optimistic { nodes: Some(nodes) } => {
@@ -98,6 +98,7 @@ impl<F: Family> BroadcastTask<F> {
         };
         let known = known.filter(|_| config.regions);
         let rules = query.rules_for(None, finds, answers, known);
+        let mut region = rules.region;
         let lookup = |seeds| Lookup::new(local, target.clone(), rules, seeds);
         let mut stores = StoreList::new();
         let mut fallback_reason = None;
@@ -123,7 +124,16 @@ impl<F: Family> BroadcastTask<F> {
             Strategy::Sweep => {
                 let sweep = config.sweep_config(query, answers, finds);
                 let rules = query.rules_for(Some(sweep.results), finds, answers, None);
-                NodeSearch::Sweep(SweepSearch::new(local, rules, sweep, config.max_lookups, &records, seeds))
+                let region = region.take();
+                NodeSearch::Sweep(SweepSearch::new(
+                    local,
+                    rules,
+                    sweep,
+                    config.max_lookups,
+                    &records,
+                    seeds,
+                    region,
+                ))
             }
         };
         Self {
@@ -141,7 +151,7 @@ impl<F: Family> BroadcastTask<F> {
             lookup_outcome: None,
             fallback_reason,
             closest: Vec::new(),
-            region: rules.region,
+            region,
             ended_lookups: SmallVec::new(),
         }
     }

@@ -105,6 +105,10 @@ pub(crate) struct CandidateList<F: Family> {
     questions: u128,
     /// How often somebody beyond the region was asked about its outermost part.
     pub(super) asked_beyond: u8,
+    /// How many candidates were asked as others of the region than the k closest.
+    pub(super) region_asked: u16,
+    /// The candidate that is asked next, or was asked last, is one of these.
+    pub(super) asks_in_region: bool,
 }
 
 /// One candidate, in 16 bytes: four to a cache line.
@@ -241,6 +245,8 @@ impl<F: Family> CandidateList<F> {
             admission_distance: u64::MAX,
             questions: 0,
             asked_beyond: 0,
+            region_asked: 0,
+            asks_in_region: false,
         }
     }
 
@@ -324,6 +330,7 @@ impl<F: Family> CandidateList<F> {
         if candidate.state == State::Heard {
             self.num_heard -= 1;
             self.admission_distance = u64::MAX;
+            self.region_asked += u16::from(self.asks_in_region);
         }
         candidate.state = if candidate.state.has_answered() { State::AskedAgain } else { State::Waiting };
         candidate.tries = candidate.tries.saturating_add(1);
@@ -374,6 +381,7 @@ impl<F: Family> CandidateList<F> {
             self.asked_beyond = self.asked_beyond.saturating_sub(u8::from(is_beyond));
         }
         self.num_heard += u16::from(tries == 0);
+        self.region_asked -= u16::from(tries == 0 && self.asks_in_region);
         self.edge_probes -= u16::from(at.edge_probe);
         self.num_waiting -= 1;
         self.pending -= 1;

@@ -41,6 +41,7 @@ impl<F: Family> CandidateList<F> {
     /// lookup has asked `max_nodes` nodes, so no edge probe starts.
     pub(crate) fn step(&mut self, rules: &LookupRules, at_limit: bool, now: Instant) -> CandidateStep {
         self.hold_until = None;
+        self.asks_in_region = false;
         // A round without progress: ask the whole neighbourhood at once, as far as an answer tells of it.
         let is_wide = self.rounds_without_progress >= rules.alpha;
         let num_slots = if is_wide { rules.alpha.max(rules.k.min(rules.answer_size)) } else { rules.alpha };

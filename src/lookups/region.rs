@@ -51,6 +51,11 @@ impl Region {
         if self.is_refuted_by(kth) { self.reach.saturating_mul(2) } else { self.reach }
     }
 
+    /// How far it reaches where the k closest are plausible; and the most nodes in it that are stored with.
+    pub(crate) fn width(&self) -> (u64, usize) {
+        (self.reach, self.most.into())
+    }
+
     /// Whether the k closest are hardly ever as near by chance as this distance of the k-th.
     pub(crate) const fn is_refuted_by(&self, kth: u64) -> bool {
         kth < self.implausible

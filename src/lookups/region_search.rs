@@ -6,7 +6,7 @@
 //! key take up with it. The nodes of a part are nearer to its own points than anybody placed next to the key is. From the
 //! outermost part to the innermost: the nodes known there are asked, and somebody is asked about the part, first one in
 //! it, then one farther out, never one nearer to the key. What is nearer than the innermost part is asked last. And even where the
-//! k closest reach as far as the region, two that are farther than these are asked about the outermost part: they may name each other
+//! k closest reach as far as the region, three that are farther than these are asked about the outermost part: they may name each other
 //! only.
 //!
 
@@ -21,7 +21,10 @@ use smallvec::SmallVec;
 const MAX_QUESTIONS: u8 = 3;
 
 /// How many beyond the region are asked about its outermost part, whatever the others tell.
-const MAX_ASKED_BEYOND: u8 = 2;
+const MAX_ASKED_BEYOND: u8 = 3;
+
+/// How many times farther than the region the nearest of these is; each of the others is twice as far.
+const MUCH_FARTHER: u64 = 4;
 
 impl<F: Family> CandidateList<F> {
     /// The next step towards the nodes of the region, once the k closest have answered, of which the last has this rank.
@@ -37,7 +40,7 @@ impl<F: Family> CandidateList<F> {
         let reach = region.reach(kth);
         let is_full = self.num_waiting >= rules.alpha.max(rules.k.min(rules.answer_size));
         if let Some(step) =
-            self.question_from_beyond(region.parts(reach).start, reach.max(kth), is_full, rules)
+            self.question_from_beyond(region.parts(reach).start, reach.max(kth), (is_full, at_limit), rules)
         {
             return Some(step);
         }
@@ -47,7 +50,7 @@ impl<F: Family> CandidateList<F> {
         let others =
             edge + 1..self.candidates.partition_point(|candidate| candidate.distance_prefix <= reach);
         let within = self.candidates.get(others.clone()).unwrap_or_default();
-        let asked = within.iter().filter(|candidate| candidate.tries > 0).count();
+        let asked = usize::from(self.region_asked);
         let may_ask = !at_limit && asked < region.most_others();
         let distances: SmallVec<[u64; 128]> =
             within.iter().map(|candidate| candidate.distance_prefix).collect();
@@ -71,23 +74,30 @@ impl<F: Family> CandidateList<F> {
         };
         let (mut ask, mut waits) = (None, false);
         let parts = region.parts(reach);
-        for len in parts.clone() {
+        let range = |len: u8| {
             let block = Block { first: 1 << (64 - len), len };
-            let begin = block.first.max(kth.saturating_add(1));
-            let end = block.last().min(reach);
-            if begin > end {
+            (block, block.first.max(kth.saturating_add(1))..=block.last().min(reach))
+        };
+        for (number, len) in (1_u32..).zip(parts.clone()) {
+            let (block, span) = range(len);
+            if span.is_empty() {
                 continue;
             }
-            let here = || picked().filter(|(_, it)| (begin..=end).contains(&it.distance_prefix));
+            let here = || picked().filter(|(_, it)| span.contains(&it.distance_prefix));
+            // At first half of all for the outermost part, a quarter for the next, and so on.
+            let share = region.most_others().checked_shr(number).unwrap_or(0);
+            let so_far =
+                within.iter().filter(|it| it.tries > 0 && span.contains(&it.distance_prefix)).count();
             let about = rules.finds.then_some(block);
-            ask = here().find(|(_, it)| may(it)).map(|(rank, _)| (rank, about, false));
+            let may_now = |it: &Candidate| may(it) && (so_far < share || it.tries > 0);
+            ask = here().find(|(_, it)| may_now(it)).map(|(rank, _)| (rank, about, false));
             if ask.is_some() {
                 break;
             }
             let is_asked = |it: &Candidate| it.state.occupies_slot() && it.is_asked_about(len);
             if here().any(|(_, it)| is_open(it)) || self.candidates.iter().any(is_asked) {
                 waits = true;
-            } else if self.coverage.end_at(begin).is_none_or(|told| told < end)
+            } else if self.coverage.end_at(*span.start()).is_none_or(|told| told < *span.end())
                 && self.questions(len) < MAX_QUESTIONS
             {
                 ask = self.ask_about(block, at_limit, reach, rules).map(|rank| (rank, Some(block), true));
@@ -95,6 +105,14 @@ impl<F: Family> CandidateList<F> {
                     break;
                 }
             }
+        }
+        if ask.is_none() && !waits {
+            // What is left is for all.
+            ask = parts.clone().find_map(|len| {
+                let (block, span) = range(len);
+                let left = picked().find(|(_, it)| span.contains(&it.distance_prefix) && may(it));
+                left.map(|(rank, _)| (rank, rules.finds.then_some(block), false))
+            });
         }
         if ask.is_none() && !waits {
             let innermost = 1_u64.checked_shl(65 - u32::from(parts.end)).unwrap_or(0);
@@ -105,38 +123,41 @@ impl<F: Family> CandidateList<F> {
         if let Some((rank, block, edge_probe)) = ask.filter(|_| !is_full) {
             // The slots of a path without progress.
             self.rounds_without_progress = self.rounds_without_progress.max(rules.alpha);
+            self.asks_in_region = !edge_probe;
             return Some(CandidateStep::Ask { rank, block, edge_probe });
         }
         (waits || ask.is_some()).then_some(CandidateStep::Wait)
     }
 
-    /// Two that have answered and are farther than the region, and than the k closest, are asked about the outermost part, with
-    /// these bits in common: those who are near may name each other only, at plausible distances. First those that the lookup
-    /// began with: the caller knew them before.
+    /// Some that are farther than the region, and than the k closest, are asked about the outermost part, with these bits in common:
+    /// those who are near may name each other only, at plausible distances. The first is the nearest that is some times as far,
+    /// each other one twice as far: far enough to be none of those, and near enough to know others there.
     fn question_from_beyond(
         &self,
         len: u8,
         beyond: u64,
-        is_full: bool,
+        (is_full, at_limit): (bool, bool),
         rules: &LookupRules,
     ) -> Option<CandidateStep> {
         let block = Block { first: 1_u64.checked_shl(64_u32.checked_sub(len.into())?)?, len };
-        let from = self.candidates.partition_point(|candidate| candidate.distance_prefix <= beyond);
-        let others = || (from..).zip(self.candidates.get(from..).unwrap_or_default());
         let is_possible = self.elsewhere == Elsewhere::Possible && self.edge_probes < u16::MAX;
         if is_possible && self.asked_beyond < MAX_ASKED_BEYOND {
-            let may = |it: &Candidate| it.may_be_asked_again(rules) && !it.is_asked_about(len);
-            let is_first = |it: &Candidate| {
-                self.contacts.get(usize::from(it.slot)).is_some_and(|contact| contact.hop == 1)
+            let far = beyond.saturating_mul(MUCH_FARTHER << self.asked_beyond);
+            let from = self.candidates.partition_point(|candidate| candidate.distance_prefix <= far);
+            let mut others = (from..).zip(self.candidates.get(from..).unwrap_or_default());
+            let may = |it: &Candidate| {
+                (it.may_be_asked_again(rules) || it.state == State::Heard && !at_limit)
+                    && !it.is_asked_about(len)
             };
-            let any = || others().find(|(_, it)| may(it));
-            if let Some((rank, _)) = others().find(|(_, it)| may(it) && is_first(it)).or_else(any) {
+            if let Some((rank, _)) = others.find(|(_, it)| may(it)) {
                 let ask = CandidateStep::Ask { rank, block: Some(block), edge_probe: true };
                 return Some(if is_full { CandidateStep::Wait } else { ask });
             }
         }
+        let from = self.candidates.partition_point(|candidate| candidate.distance_prefix <= beyond);
+        let mut others = self.candidates.get(from..).unwrap_or_default().iter();
         let is_asked = |it: &Candidate| it.state.occupies_slot() && it.is_asked_about(len);
-        others().any(|(_, it)| is_asked(it)).then_some(CandidateStep::Wait)
+        others.any(is_asked).then_some(CandidateStep::Wait)
     }
 
     /// Whom to ask about a part: one in it, or else one farther out, that has answered; else one beyond the region that was not

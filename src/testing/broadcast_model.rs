@@ -116,6 +116,8 @@ pub(super) struct BroadcastModel<F: Family> {
     target: F::Key,
     query: QueryConfig,
     config: BroadcastConfig,
+    /// The region of its key, or of each.
+    region: Option<Region>,
     start: StartBroadcast<F>,
     strategy: StrategyState<F>,
     fallback_reason: Option<NotEnoughData>,
@@ -249,6 +251,7 @@ impl<F: Family> BroadcastModel<F> {
             target,
             query,
             config: config.broadcast.clone(),
+            region: terms.region,
             start: start.clone(),
             strategy,
             fallback_reason,
@@ -772,11 +775,15 @@ impl<F: Family> BroadcastModel<F> {
             let target = key_of::<F>(&record.target);
             holders.sort_by_key(|key| key.distance(&target));
             closest.sort_by_key(|key| key.distance(&target));
-            closest.truncate(self.query.k);
+            let (reach, most) = self.region.map_or((0, 0), |region| region.width());
+            let k = self.query.k;
+            let in_region = closest.iter().take(most).filter(|key| key.distance(&target).leading() <= reach);
+            let wanted = in_region.count().max(k);
+            closest.truncate(wanted);
             ensure_eq!(
                 holders,
                 closest,
-                "sweep: each record goes to the k closest of the nodes found: {record:?}"
+                "sweep: each record goes to the k closest of the nodes found, and those of its region: {record:?}"
             );
         }
         Ok(found.len() > self.query.k)

@@ -98,6 +98,8 @@ pub(super) struct CandidateModel<F: Family> {
     most_named: usize,
     /// The region in which it asks all nodes.
     region: Option<Region>,
+    /// Nodes asked in the region besides the k closest.
+    region_asked: usize,
 }
 
 /// What cuts a lookup, and what prolongs it.
@@ -143,6 +145,7 @@ impl<F: Family> CandidateModel<F> {
             edge_probes: 0,
             most_named: 0,
             region: terms.region,
+            region_asked: 0,
             config: QueryConfig { beta: terms.beta, ..query.clone() },
         };
         for seed in seeds {
@@ -182,18 +185,23 @@ impl<F: Family> CandidateModel<F> {
     }
 
     /// A node beyond the k closest that have answered is asked: in the region, at most as many as the bound allows.
-    fn check_region(&self, peer: &F::Node) -> Checked {
+    fn check_region(&mut self, peer: &F::Node) -> Checked {
         let (Some(region), Some(kth)) = (self.region, self.kth_answered()) else { return Ok(()) };
         let is_other = |at: u64| kth < at && at <= region.reach(kth);
         if self.config.paths > 1 || !is_other(self.distance(peer).leading()) {
             return Ok(());
         }
-        let was_asked = |(peer, candidate): &(&F::Node, &Candidate)| {
-            candidate.tries > 0 && is_other(self.distance(peer).leading())
-        };
-        let asked = self.candidates.iter().filter(was_asked).count();
         let most = self.config.k * (self.config.region_bound - 1);
-        ensure!(asked < most, "region: at most {most} nodes besides the k closest: {peer:?} of {self}");
+        // Edge probes, once a node was silent, may be there too.
+        let silent = self.candidates.values().filter(|candidate| !candidate.answered()).count();
+        let answer_size = self.local.family.answers().most().min(self.most_named.max(1)).max(1);
+        let probes = Self::MAX_EDGE_PROBES * self.k.div_ceil(answer_size) + silent;
+        let probes = if self.may_probe_edge() { probes } else { 0 };
+        ensure!(
+            self.region_asked < most + probes,
+            "region: at most {most} nodes besides the k closest: {peer:?} of {self}"
+        );
+        self.region_asked += 1;
         Ok(())
     }
 

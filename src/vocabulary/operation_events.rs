@@ -56,6 +56,9 @@ impl<F: Family> Start<F> {
     /// [carried a value](crate::AnswerExtra::value) that the driver accepts; a [quorum](Start::with_quorum) of
     /// such answers ends the lookup. The driver may also stop the operation earlier. The message is sent to a node
     /// again only after a time-out, so a node may receive it twice.
+    ///
+    /// In a coordinator it asks all nodes of the [region](crate::QueryConfig::regions) of the target, and some
+    /// [for closer nodes](Ask::FindCloser) to other points there.
     pub const fn message(tag: u64, target: F::Target, message: F::Message) -> Self {
         Self { tag, target, ask: Ask::Message(message), num_results: None, quorum: None, seeds: Vec::new() }
     }

@@ -1,0 +1,169 @@
+//! Records in the region of their key: what an attacker who places nodes next to it achieves, and what it costs.
+//!
+//! Each world is run with the contract's checker, which knows the bound of the region.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use kad_proto::sim::{
+    Broadcasts, Censor, End, Handle, Interarrival, Place, Placement, Scenario, Scheme, Sybils, Who, World,
+};
+use kad_proto::{Outcome, RegionReport, SizeBasis};
+use std::sync::Arc;
+use std::time::Duration;
+
+const RECORDS: u32 = 3;
+const K: usize = 20;
+
+/// 2,000 nodes; three of them publish a record each.
+fn scenario(seed: u64, regions: bool) -> Scenario {
+    let mut scenario = Scenario::lossy();
+    scenario.seed = seed;
+    scenario.nodes = 2_000;
+    scenario.workload.lookups = 0;
+    scenario.config.query.regions = regions;
+    scenario.config.broadcast.regions = regions;
+    scenario.broadcasts = Some(Broadcasts {
+        scheme: Scheme::FollowUp,
+        count: RECORDS,
+        pace: Interarrival::Every(Duration::from_secs(10)),
+        warmup_lookups: 20,
+        by: Who::Nodes((100..103).collect()),
+        ..Broadcasts::default()
+    });
+    scenario
+}
+
+/// So many Sybils next to each record, each in a group of its own, as far as there are groups.
+fn besieged(count: u32, truthful: bool, regions: bool) -> Scenario {
+    let sybils = |record| Sybils {
+        near: Place::Record(record),
+        count,
+        groups: Handle::GROUPS,
+        placed: Placement::Nearest,
+        in_tables: true,
+        every: Duration::ZERO,
+        behaviour: Arc::new(Censor { truthful, lies: false }),
+        ..Sybils::default()
+    };
+    Scenario { sybils: (0..RECORDS).map(sybils).collect(), ..scenario(u64::from(count), regions) }
+}
+
+/// What a world with records was like.
+struct Seen {
+    /// How many of the records were found.
+    found: u32,
+    /// Requests of each store: to find nodes, and to store.
+    requests: Vec<u32>,
+    stores: Vec<Option<RegionReport>>,
+    searches: Vec<Option<RegionReport>>,
+    succeeded: usize,
+    /// Which share of the k closest honest nodes hold each record.
+    shares: Vec<f64>,
+}
+
+/// Stores the records, and searches for each from another node that has made lookups before.
+fn run(scenario: Scenario) -> Seen {
+    let mut world = World::new(scenario).unwrap();
+    world.run().unwrap_or_else(|broken| panic!("{broken}"));
+    let (mut found, mut searches) = (0, Vec::new());
+    for record in 0..RECORDS {
+        for number in 0..20 {
+            world.look_up(120 + record, Handle::point(20 * record + number).key());
+        }
+        world.run().unwrap_or_else(|broken| panic!("{broken}"));
+        for enough in [1, 1_000] {
+            let number = world.search(120 + record, record, enough);
+            world.run().unwrap_or_else(|broken| panic!("{broken}"));
+            let ending = world.lookups()[number as usize].ending.unwrap();
+            if enough == 1 {
+                found += u32::from(ending.end == End::Finished(Outcome::Quorum));
+            } else {
+                searches.push(ending.region);
+            }
+        }
+    }
+    let endings: Vec<_> = world.broadcasts().iter().map(|run| run.ending.unwrap()).collect();
+    Seen {
+        found,
+        requests: world.broadcasts().iter().map(|run| run.finds + run.stores).collect(),
+        stores: endings.iter().map(|ending| ending.region).collect(),
+        searches,
+        succeeded: endings.iter().filter(|ending| ending.succeeded).count(),
+        shares: world.broadcasts().iter().map(|run| run.share.unwrap()).collect(),
+    }
+}
+
+/// Whether a finish says that there are more nodes next to the key than there can be.
+fn is_alarmed(region: Option<&RegionReport>) -> bool {
+    region.and_then(|region| region.plausibility).is_some_and(|plausibility| plausibility < 0.001)
+}
+
+#[test]
+fn sybils_next_to_a_key_hide_no_record() {
+    for (count, truthful) in [(5, false), (20, true), (45, false), (200, true), (200, false)] {
+        let seen = run(besieged(count, truthful, true));
+        let what = format!("{count} Sybils, truthful: {truthful}");
+        assert_eq!((seen.found, seen.succeeded), (RECORDS, RECORDS as usize), "{what}");
+        for region in seen.stores.iter().chain(&seen.searches) {
+            let region = region.as_ref().unwrap_or_else(|| panic!("{what}: the size is known"));
+            let answered = region.answered as usize;
+            assert!(answered > K && answered <= 4 * K, "{what}: the region, not the count: {region:?}");
+            assert!(count < 20 || is_alarmed(Some(region)), "{what}: {region:?}");
+        }
+        for region in seen.stores.iter().flatten() {
+            // The honest ones of those within reach: about k, and twice as many where that is more.
+            let credible = region.credible as usize;
+            assert!(credible >= K / 2 && region.credible <= region.stored, "{what}: {region:?}");
+        }
+        assert!(seen.shares.iter().all(|share| *share >= 0.8), "{what}: {:?}", seen.shares);
+    }
+}
+
+/// Two hundred Sybils in the inner half of the region, where ten honest nodes are: more than are stored with or asked.
+#[test]
+fn in_a_crowd_denser_than_the_bound_the_record_is_still_found() {
+    for seed in [1, 2] {
+        let mut scenario = besieged(200, false, true);
+        scenario.seed = seed;
+        for sybils in &mut scenario.sybils {
+            sybils.placed = Placement::Plausible { crowd: 20 };
+            sybils.groups = 200;
+        }
+        let seen = run(scenario);
+        assert_eq!(seen.found, RECORDS);
+        assert!(seen.stores.iter().flatten().all(|region| region.answered as usize <= 4 * K));
+        assert!(seen.shares.iter().all(|share| *share > 0.0), "{:?}", seen.shares);
+    }
+}
+
+#[test]
+fn with_the_k_closest_alone_they_hide_all() {
+    let seen = run(besieged(20, false, false));
+    assert_eq!(seen.found, 0, "twenty Sybils take every place");
+    assert!(seen.stores.iter().chain(&seen.searches).all(Option::is_none), "and nobody says so");
+}
+
+#[test]
+fn with_nobody_lying_the_region_costs_little() {
+    let (plain, in_region) = (run(scenario(1, false)), run(scenario(1, true)));
+    let sum = |seen: &Seen| seen.requests.iter().sum::<u32>();
+    assert_eq!((plain.found, in_region.found), (RECORDS, RECORDS));
+    assert!(sum(&in_region) * 100 <= sum(&plain) * 125, "{:?}, {:?}", in_region.requests, plain.requests);
+    for region in in_region.stores.iter().chain(&in_region.searches) {
+        let region = region.as_ref().unwrap();
+        assert!(!is_alarmed(Some(region)) && region.basis == SizeBasis::Estimate, "{region:?}");
+        assert!(region.nodes.abs_diff(2_000) < 600, "{region:?}");
+    }
+}
+
+#[test]
+fn without_an_estimate_the_own_table_shows_the_size() {
+    let mut scenario = besieged(45, false, true);
+    scenario.config.network_size = None;
+    let seen = run(scenario);
+    assert_eq!(seen.found, RECORDS);
+    for region in seen.stores.iter().chain(&seen.searches) {
+        let region = region.as_ref().unwrap();
+        assert!(region.basis == SizeBasis::Table && (800..5_000).contains(&region.nodes), "{region:?}");
+    }
+}
