@@ -55,6 +55,7 @@ const MAX_SAME_KEY: usize = 8;
 
 /// The candidates of one path; see the [module](self).
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent of each other
 pub(crate) struct CandidateList<F: Family> {
     /// By rank.
     pub(super) candidates: Vec<Candidate>,

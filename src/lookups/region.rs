@@ -77,7 +77,7 @@ impl Region {
     }
 
     /// Marks those of `distances`, in order, that are stored with besides the k first.
-    pub(super) fn pick<F: Family>(
+    pub(super) fn pick(
         &self,
         distances: &[u64],
         group: impl Fn(usize) -> Option<Group>,
@@ -118,7 +118,7 @@ impl Region {
         let end = distances.partition_point(|distance| *distance <= reach).max(k);
         let others = distances.get(k..end).unwrap_or_default();
         let group = |index: usize| contacts.get(k + index).and_then(|contact| F::group(&contact.node));
-        all.extend(self.pick::<F>(others, group, per_group));
+        all.extend(self.pick(others, group, per_group));
         all.resize(contacts.len(), false);
         all
     }
@@ -196,7 +196,7 @@ fn implausible(k: u16) -> u64 {
 
 /// A share of a distance, in 1 of 65,536.
 fn share_of(distance: u64, share: u64) -> u64 {
-    u64::try_from(u128::from(distance) * u128::from(share) >> 16).unwrap_or(u64::MAX)
+    u64::try_from((u128::from(distance) * u128::from(share)) >> 16).unwrap_or(u64::MAX)
 }
 
 /// Whether there are more than chance explains: more than the number expected, three times its deviation, and one.

@@ -61,7 +61,7 @@ impl<F: Family> CandidateList<F> {
             let candidate = within.get(*places.get(index)?)?;
             F::group(&self.contacts.get(usize::from(candidate.slot))?.node)
         };
-        let picked = region.pick::<F>(&distances, group, rules.max_per_group);
+        let picked = region.pick(&distances, group, rules.max_per_group);
         let picked = || {
             let of = places.iter().zip(&picked).filter(|(_, picked)| **picked).map(|(index, _)| *index);
             of.rev().filter_map(|index| Some((others.start + index, within.get(index)?)))
