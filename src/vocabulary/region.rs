@@ -41,7 +41,7 @@ pub struct RegionReport {
     /// can plausibly be, as many count as there should be. 0 of a lookup.
     pub credible: u32,
     /// How probable it is, at most, that so many honest nodes are at least as close to the key as those that have answered: three times
-    /// the least of the [probabilities](crate::SizeEstimate::plausibility) for the k, k/2 and k/4 closest of them, as far as
+    /// the least of the [probabilities](crate::network_size::SizeEstimate::plausibility) for the k, k/2 and k/4 closest of them, as far as
     /// there are so many. Of 1,000 honest neighbourhoods, at most one is below 0.001. Of an operation that was cut short, such as a
     /// search by its quorum, the nodes that have answered are farther than the closest, so an attack may go unseen.
     /// `None` if fewer than k/4 have answered.
