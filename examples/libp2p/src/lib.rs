@@ -18,7 +18,7 @@ use kad_proto_async::{Call, Dht, Reply, TokioTimer, Transport};
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Multiaddr;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::swarm::{DialError, NetworkBehaviour, SwarmEvent};
 use libp2p::{PeerId, Stream, StreamProtocol, SwarmBuilder, identify, noise, tcp, yamux};
 use libp2p_stream::{Control, OpenStreamError};
 use std::collections::HashMap;
@@ -48,19 +48,24 @@ struct Behaviour {
     streams: libp2p_stream::Behaviour,
 }
 
+/// Who waits for a dial to end.
+type Waiter = oneshot::Sender<Result<(), Failure<Ipfs>>>;
+type Waiters = HashMap<PeerId, Vec<Waiter>>;
+
 /// How requests travel: a stream for each message.
 struct Streams {
     connections: Connections,
-    dials: UnboundedSender<(Peer, oneshot::Sender<()>)>,
+    dials: UnboundedSender<(Peer, Waiter)>,
     control: Control,
 }
 
-fn failure(error: &OpenStreamError) -> Failure<Ipfs> {
+fn failure(error: &DialError) -> Failure<Ipfs> {
     match error {
-        OpenStreamError::UnsupportedProtocol(_) => Failure::ConnectionRefused,
-        // The swarm says why a dial failed only in words.
-        OpenStreamError::Io(error) if error.to_string().contains("refused") => Failure::ConnectionRefused,
-        OpenStreamError::Io(error) if error.to_string().contains("peer ID") => Failure::Gone,
+        DialError::WrongPeerId { .. } => Failure::Gone,
+        // It says why in many layers.
+        DialError::Transport(_) if format!("{error:?}").contains("ConnectionRefused") => {
+            Failure::ConnectionRefused
+        }
         _ => Failure::Unreachable,
     }
 }
@@ -70,14 +75,17 @@ impl Transport<Ipfs> for Streams {
         let id = call.node.id;
         let dialed = !lock(&self.connections).contains_key(&id);
         if dialed {
-            // A stream alone would be a dial without addresses. It waits for one that has begun.
-            let (to, begun) = oneshot::channel();
+            // Not left to `libp2p_stream`, which knows no addresses, and forgets to dial where it is to dial many at once.
+            let (to, ended) = oneshot::channel();
             self.dials.send((call.node, to)).map_err(|_| Failure::Failed)?;
-            let _ = begun.await;
+            ended.await.map_err(|_| Failure::Failed)??;
         }
         let mut reply = Reply { dialed, ..Reply::default() };
         for message in wire::Message::requests(&call.target, &call.ask) {
-            let mut stream = self.control.clone().open_stream(id, KAD).await.map_err(|it| failure(&it))?;
+            let mut stream = match self.control.clone().open_stream(id, KAD).await {
+                Err(OpenStreamError::UnsupportedProtocol(_)) => return Err(Failure::ConnectionRefused),
+                opened => opened.map_err(|_| Failure::Failed)?,
+            };
             let exchange = async {
                 message.write(&mut stream).await?;
                 if message.has_answer() {
@@ -148,18 +156,24 @@ impl Node {
         let (handle, known, addresses) = (dht.clone(), connections.clone(), own.clone());
         tokio::spawn(run);
         tokio::spawn(async move {
+            let mut waiters = Waiters::new();
             loop {
                 tokio::select! {
                     dial = to_dial.recv() => {
                         // The transport is gone when the node has ended.
-                        let Some((peer, begun)) = dial else { return };
-                        // It fails where somebody else dials already, and then that dial serves.
+                        let Some((peer, waiter)) = dial else { return };
                         let dial = DialOpts::peer_id(peer.id).addresses(peer.addresses);
-                        let _ = swarm.dial(dial.condition(PeerCondition::DisconnectedAndNotDialing).build());
-                        let _ = begun.send(());
+                        match swarm.dial(dial.condition(PeerCondition::DisconnectedAndNotDialing).build()) {
+                            _ if swarm.is_connected(&peer.id) => drop(waiter.send(Ok(()))),
+                            // There is a dial already.
+                            Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {
+                                waiters.entry(peer.id).or_default().push(waiter);
+                            }
+                            Err(error) => drop(waiter.send(Err(failure(&error)))),
+                        }
                     }
                     event = swarm.select_next_some() => {
-                        on_event(event, &handle, &known);
+                        on_event(event, &handle, &known, &mut waiters);
                         *lock(&addresses) = swarm.listeners().cloned().collect();
                     }
                 }
@@ -194,11 +208,21 @@ impl Node {
     }
 }
 
-fn on_event(event: SwarmEvent<BehaviourEvent>, dht: &Dht<Ipfs>, connections: &Connections) {
+fn on_event(
+    event: SwarmEvent<BehaviourEvent>,
+    dht: &Dht<Ipfs>,
+    connections: &Connections,
+    waiters: &mut Waiters,
+) {
     match event {
         SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
             let at = (endpoint.is_dialer(), endpoint.get_remote_address().clone());
             lock(connections).insert(peer_id, at);
+            waiters.remove(&peer_id).into_iter().flatten().for_each(|it| drop(it.send(Ok(()))));
+        }
+        SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+            let all = waiters.remove(&peer).into_iter().flatten();
+            all.for_each(|it| drop(it.send(Err(failure(&error)))));
         }
         SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
             lock(connections).remove(&peer_id);
