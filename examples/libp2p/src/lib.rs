@@ -21,22 +21,16 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{DialError, NetworkBehaviour, SwarmEvent};
 use libp2p::{PeerId, Stream, StreamProtocol, SwarmBuilder, identify, noise, tcp, yamux};
 use libp2p_stream::{Control, OpenStreamError};
-use std::collections::HashMap;
-use std::error::Error;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::sync::mpsc::{self, UnboundedSender};
-use tokio::sync::oneshot;
+use std::{collections::HashMap, error::Error, io, time::Duration};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 pub use wire::{Ipfs, Peer, Preimage};
 
 const KAD: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
-/// How long a stream of another peer may be idle.
-const IDLE: Duration = Duration::from_secs(10);
 
-/// What the swarm's task knows of connections: by peer, whether we dialled, and the address at the other end.
-type Connections = Arc<Mutex<HashMap<PeerId, (bool, Multiaddr)>>>;
+/// Who is connected, and the address at the other end.
+type Connections = Arc<Mutex<HashMap<PeerId, Multiaddr>>>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -55,7 +49,7 @@ type Waiters = HashMap<PeerId, Vec<Waiter>>;
 /// How requests travel: a stream for each message.
 struct Streams {
     connections: Connections,
-    dials: UnboundedSender<(Peer, Waiter)>,
+    dials: mpsc::UnboundedSender<(Peer, Waiter)>,
     control: Control,
 }
 
@@ -103,9 +97,10 @@ impl Transport<Ipfs> for Streams {
 
 /// Answers what a peer asks on one stream.
 async fn serve(dht: Dht<Ipfs>, connections: Connections, peer: PeerId, mut stream: Stream) -> io::Result<()> {
-    let from = lock(&connections).get(&peer).and_then(|(_, address)| wire::group(address));
+    let from = lock(&connections).get(&peer).and_then(wire::group);
     loop {
-        let read = tokio::time::timeout(IDLE, wire::Message::read(&mut stream)).await;
+        // That is how long a stream may be idle.
+        let read = tokio::time::timeout(Duration::from_secs(10), wire::Message::read(&mut stream)).await;
         let Ok(Some(message)) = read.map_err(io::Error::from)? else { return stream.close().await };
         // What is not understood, or refused, ends the stream: the protocol has no other words for it.
         let Some((target, ask)) = message.ask(peer) else { return Ok(()) };
@@ -139,8 +134,8 @@ impl Node {
             .with_tokio()
             .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
             .with_behaviour(|keys| {
-                let identify = identify::Config::new("ipfs/0.1.0".into(), keys.public());
-                let identify = identify::Behaviour::new(identify.with_push_listen_addr_updates(true));
+                let identify =
+                    identify::Behaviour::new(identify::Config::new("ipfs/0.1.0".into(), keys.public()));
                 Behaviour { identify, streams: libp2p_stream::Behaviour::new() }
             })?
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
@@ -187,7 +182,7 @@ impl Node {
         Peer::new(self.id, lock(&self.own).clone())
     }
 
-    /// Whether it serves others, from now on. Those that are connected are told by identify.
+    /// Whether it serves others, from now on. Others learn it by identify.
     pub fn serve(&self, serves: bool) {
         let mut serving = lock(&self.serving);
         if let Some(task) = serving.take_if(|_| !serves) {
@@ -208,38 +203,23 @@ impl Node {
     }
 }
 
-fn on_event(
-    event: SwarmEvent<BehaviourEvent>,
-    dht: &Dht<Ipfs>,
-    connections: &Connections,
-    waiters: &mut Waiters,
-) {
+fn on_event(event: SwarmEvent<BehaviourEvent>, dht: &Dht<Ipfs>, all: &Connections, waiters: &mut Waiters) {
     match event {
         SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
-            let at = (endpoint.is_dialer(), endpoint.get_remote_address().clone());
-            lock(connections).insert(peer_id, at);
+            lock(all).insert(peer_id, endpoint.get_remote_address().clone());
             waiters.remove(&peer_id).into_iter().flatten().for_each(|it| drop(it.send(Ok(()))));
         }
         SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
-            let all = waiters.remove(&peer).into_iter().flatten();
-            all.for_each(|it| drop(it.send(Err(failure(&error)))));
+            let waiting = waiters.remove(&peer).into_iter().flatten();
+            waiting.for_each(|it| drop(it.send(Err(failure(&error)))));
         }
-        SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
-            lock(connections).remove(&peer_id);
-        }
+        SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => drop(lock(all).remove(&peer_id)),
         SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
             peer_id, info, ..
         })) => {
             let node = Peer::new(peer_id, info.listen_addrs);
-            let dialed = lock(connections).get(&peer_id).is_some_and(|(dialed, _)| *dialed);
-            dht.report(if !info.protocols.contains(&KAD) {
-                RoutingInbound::Client(node)
-            } else if dialed {
-                // Its address is known to be good.
-                RoutingInbound::Connected { node, round_trip: None }
-            } else {
-                RoutingInbound::Server(node)
-            });
+            let serves = info.protocols.contains(&KAD);
+            dht.report(if serves { RoutingInbound::Server(node) } else { RoutingInbound::Client(node) });
         }
         _ => {}
     }

@@ -8,7 +8,6 @@ use libp2p::{PeerId, Stream};
 use prost::Message as _;
 use sha2::{Digest, Sha256};
 use std::hash::{Hash, Hasher};
-use std::io;
 
 /// What is asked for: the bytes that are hashed to a key.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,13 +101,11 @@ impl Family for Ipfs {
 
     fn update(known: &mut Peer, told: &Peer, by: ToldBy) -> bool {
         let before = known.addresses.clone();
-        match by {
-            ToldBy::Itself if !told.addresses.is_empty() => known.addresses.clone_from(&told.addresses),
-            ToldBy::Itself => {}
-            ToldBy::Others => {
-                let news = told.addresses.iter().filter(|at| !before.contains(at)).cloned();
-                known.addresses.extend(news.take(MAX_ADDRESSES.saturating_sub(before.len())));
-            }
+        if by == ToldBy::Itself && !told.addresses.is_empty() {
+            known.addresses.clone_from(&told.addresses);
+        } else {
+            let news = told.addresses.iter().filter(|at| !before.contains(at)).cloned();
+            known.addresses.extend(news.take(MAX_ADDRESSES.saturating_sub(before.len())));
         }
         known.addresses != before
     }
@@ -260,13 +257,13 @@ impl Message {
         Reply { values, providers, ..Reply::naming(from_wire(answer.closer)) }
     }
 
-    pub(crate) async fn write(&self, to: &mut Stream) -> io::Result<()> {
+    pub(crate) async fn write(&self, to: &mut Stream) -> std::io::Result<()> {
         to.write_all(&self.encode_length_delimited_to_vec()).await?;
         to.flush().await
     }
 
     /// `None` where the other side has closed the stream, or sends what is no message.
-    pub(crate) async fn read(from: &mut Stream) -> io::Result<Option<Self>> {
+    pub(crate) async fn read(from: &mut Stream) -> std::io::Result<Option<Self>> {
         let length = match unsigned_varint::aio::read_usize(&mut *from).await {
             Ok(length) if length <= MAX_MESSAGE => length,
             _ => return Ok(None),
