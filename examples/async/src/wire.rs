@@ -34,7 +34,8 @@ pub trait Wire: Family<Message = Payload<Self>, Node: Sync, Target: Sync> + Sync
     /// What is stored under a key: a record.
     type Value: Clone + core::fmt::Debug + PartialEq + Send + Sync + 'static;
     /// Who provides what has a key: a node with its addresses, a peer of a torrent.
-    /// Two that are equal are the same provider.
+    /// Two that are equal are the same provider, which a search yields as it was named first: if addresses are no part of
+    /// equality, they may be missing there, and the node can be looked up.
     type Provider: Clone + core::fmt::Debug + Eq + core::hash::Hash + Send + Sync + 'static;
 
     /// Whether this value may be stored under this target. One that may not is neither accepted from an answer nor
