@@ -167,3 +167,21 @@ fn without_an_estimate_the_own_table_shows_the_size() {
         assert!(region.basis == SizeBasis::Table && (800..5_000).contains(&region.nodes), "{region:?}");
     }
 }
+
+/// Sybils next to a record may stand next to its publisher, too, so that its table looks far denser than the network is.
+#[test]
+fn a_table_among_sybils_does_not_make_the_region_small() {
+    let mut scenario = besieged(20, true, true);
+    (scenario.seed, scenario.known_round_trips) = (1_000, 0);
+    let broadcasts = scenario.broadcasts.as_mut().unwrap();
+    (broadcasts.count, broadcasts.warmup_lookups) = (8, 50);
+    broadcasts.by = Who::Nodes((100..120).collect());
+    let near = |record| Sybils { near: Place::Record(record), ..scenario.sybils[0].clone() };
+    scenario.sybils = (0..8).map(near).collect();
+    let mut world = World::new(scenario).unwrap();
+    world.run().unwrap_or_else(|broken| panic!("{broken}"));
+    for run in world.broadcasts() {
+        let region = run.ending.unwrap().region.unwrap();
+        assert!(region.nodes < 4_000 && run.share.unwrap() > 0.5, "{run:?}");
+    }
+}

@@ -9,8 +9,9 @@ use crate::vocabulary::region::{KnownSize, SizeBasis};
 ///
 /// The table holds the nodes nearest to the own key completely, each of which was checked again and again. So its density
 /// there shows the size of the network as k samples do: within 1 part in √k, one standard deviation. An attacker shapes the
-/// lookups that an estimate is made of more cheaply. So an estimate that differs from the table's by more than two of these
-/// counts as if it differed by two.
+/// lookups that an estimate is made of more cheaply. So an estimate that is more than two of these larger than the table's
+/// counts as if it were two larger. One that is smaller counts as it is: nodes that answer are easily made up and hardly hidden, and
+/// that holds of the own neighbourhood, too.
 pub(crate) fn known_size<F: Family>(
     table: &RoutingTable<F>,
     estimate: Option<u64>,
@@ -22,9 +23,7 @@ pub(crate) fn known_size<F: Family>(
         return estimate.map(|nodes| KnownSize { nodes, basis: SizeBasis::Estimate }).or(by_table);
     };
     let parts = u64::try_from(k.isqrt()).unwrap_or(u64::MAX).max(1);
-    let (least, most) =
-        (around / (parts + 2) * parts, around.saturating_add(around.saturating_mul(2) / parts));
-    let bounded = nodes.clamp(least, most.max(least));
+    let bounded = nodes.min(around.saturating_add(around.saturating_mul(2) / parts));
     let basis = if bounded == nodes { SizeBasis::Estimate } else { SizeBasis::Table };
     Some(KnownSize { nodes: bounded, basis })
 }

@@ -8,8 +8,8 @@
 pub enum SizeBasis {
     /// The estimate made of lookups: [`NetworkSize`](crate::NetworkSize).
     Estimate,
-    /// The density of the own routing table around the own key: there is no estimate, or it differs from that by more than
-    /// chance explains.
+    /// The density of the own routing table around the own key: there is no estimate, or it is larger than that by more
+    /// than chance explains.
     Table,
     /// What the start of an optimistic broadcast said.
     Hint,
