@@ -435,8 +435,11 @@ fn censors_accept_hide_and_lie() {
         };
         // Record 0 is attacked, record 1 is not.
         let broadcasts = Broadcasts { count: 0, warmup_lookups: 0, ..Broadcasts::default() };
-        let scenario =
+        let mut scenario =
             Scenario { nodes: 2_000, sybils: vec![set(0)], broadcasts: Some(broadcasts), ..calm() };
+        // Only the k closest are asked, and they are they.
+        scenario.config.query.regions = false;
+        scenario.config.broadcast.regions = false;
         let mut world = World::new(scenario).unwrap();
         let (attacked, other) = (world.publish(3) as usize, world.publish(3) as usize);
         world.run_for(MINUTE).unwrap();

@@ -168,7 +168,12 @@ impl<F: Family> CandidateModel<F> {
     }
 
     pub(super) fn is_exact(&self) -> bool {
-        self.exact && !self.is_in_region()
+        self.exact && !self.is_in_region() && !self.may_forget_in_region()
+    }
+
+    /// Whether candidates may have been removed within the region, which is not modelled: they may be named again later.
+    fn may_forget_in_region(&self) -> bool {
+        self.region.is_some() && self.candidates.len() > self.config.max_candidates
     }
 
     /// The first 64 bits of the distance of the k-th closest node that has answered.
@@ -386,7 +391,7 @@ impl<F: Family> CandidateModel<F> {
         ensure!(candidate.hops.contains(&request.hop), "hops: {} of {:?}", request.hop, candidate.hops);
         let first_named = candidate.first_hop() == request.hop;
         ensure!(
-            !self.exact || first_named,
+            !self.is_exact() || first_named,
             "hops: one more than that of the answer that first named the node"
         );
         let may_ask = match candidate.state {

@@ -1,5 +1,7 @@
 //! [`Checked`]: stands where a machine stood, and judges both sides, the machine and its driver.
 
+use crate::coordinator::Coordinator;
+use crate::coordinator::config::Config;
 use crate::coordinator::events::{Inbound, Outbound};
 use crate::testing::broken::Broken;
 use crate::testing::checker::ContractChecker;
@@ -11,8 +13,8 @@ use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::machine::{Batch, Machine, Stamped};
 use crate::vocabulary::request_events::{Request, Response};
+use crate::vocabulary::secret::Secret;
 use crate::vocabulary::time::Instant;
-use crate::{Config, Coordinator};
 use core::fmt;
 use core::ops::Deref;
 use core::time::Duration;
@@ -99,7 +101,7 @@ impl<F: Family> Checked<F> {
     pub fn coordinator(
         local: F::Target,
         config: impl Into<Arc<Config>>,
-        secret: &crate::Secret,
+        secret: &Secret,
     ) -> Result<Self, ConfigError> {
         let config = config.into();
         let machine = Coordinator::new(local.clone(), (*config).clone(), secret)?;
@@ -260,7 +262,7 @@ pub enum Fate<F: Family> {
 /// // Whoever is asked names three nodes that do not exist, each later than the one before; every third says nothing.
 /// let mut asked = 0;
 /// let ends = terminates(&mut dht, now, starts, |_, request| {
-///     asked += 1_u8;
+///     asked = u8::wrapping_add(asked, 1);
 ///     let named = [1, 2, 3].map(|more| Key8::new([asked.wrapping_mul(more)])).to_vec();
 ///     match asked % 3 {
 ///         0 => Fate::Lost,
