@@ -29,8 +29,12 @@ pub(crate) fn known_size<F: Family>(
 }
 
 /// The size of a network that is everywhere as dense as it is around the own key, by the distance of the k-th nearest node
-/// that was heard from. `None` if there are fewer.
+/// that was heard from. `None` if there are fewer, or as long as no lookup of the own key has found who is near: a table of a few
+/// nodes from anywhere looks as that of a small network does.
 fn density<F: Family>(table: &RoutingTable<F>, k: usize) -> Option<u64> {
+    if !table.knows_neighbourhood() {
+        return None;
+    }
     let own = table.local();
     let mut verified = table.closest(own).filter(|entry: &&TableEntry<F>| entry.is_verified());
     let farthest = F::key(verified.nth(k.checked_sub(1)?)?.node()).distance(&own).leading();

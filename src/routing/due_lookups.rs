@@ -129,6 +129,11 @@ impl<F: Family> Routing<F> {
         call: &mut CallContext<'_, F, E>,
         ended: EndedLookup<F>,
     ) {
+        if ended.target == self.table.local()
+            && matches!(ended.outcome, Outcome::Converged | Outcome::Unsure | Outcome::AllFound)
+        {
+            self.table.neighbourhood_found();
+        }
         if ended.initiator == Initiator::Explore {
             if let Some(explore) = &mut self.explore {
                 explore.lookup_ended(call.now, &self.table, Some(ended.outcome));

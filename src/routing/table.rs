@@ -248,6 +248,8 @@ pub struct RoutingTable<F: Family> {
     len: usize,
     /// How many of the nodes are not [verified](TableEntry::is_verified).
     unverified: usize,
+    /// A lookup of the own key has found the closest nodes: what is near the own key is known, and how dense it is.
+    knows_neighbourhood: bool,
 }
 
 impl<F: Family> RoutingTable<F> {
@@ -266,12 +268,30 @@ impl<F: Family> RoutingTable<F> {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         let groups = HashMap::with_hasher(SeededHash(seeds.hash));
-        Ok(Self { local: LocalNode::new(local), config, buckets: Vec::new(), groups, len: 0, unverified: 0 })
+        Ok(Self {
+            local: LocalNode::new(local),
+            config,
+            buckets: Vec::new(),
+            groups,
+            len: 0,
+            unverified: 0,
+            knows_neighbourhood: false,
+        })
     }
 
     /// The node's own key.
     pub const fn local(&self) -> F::Key {
         *self.local.key()
+    }
+
+    /// A lookup of the own key has found the closest nodes.
+    pub(super) const fn neighbourhood_found(&mut self) {
+        self.knows_neighbourhood = true;
+    }
+
+    /// Whether the nodes near the own key were looked for, and found: before that, their density says nothing of the network.
+    pub(crate) const fn knows_neighbourhood(&self) -> bool {
+        self.knows_neighbourhood
     }
 
     /// How many nodes a bucket holds at most.
@@ -483,7 +503,7 @@ impl<F: Family> RoutingTable<F> {
         let mut entries: Vec<_> = core::mem::take(&mut self.buckets).into_iter().flatten().collect();
         entries.sort_by_key(TableEntry::added);
         self.groups.clear();
-        (self.len, self.unverified) = (0, 0);
+        (self.len, self.unverified, self.knows_neighbourhood) = (0, 0, false);
         let mut left = Vec::new();
         for entry in entries {
             let cpl = self.local.key().common_prefix_len(&F::key(&entry.node));
@@ -538,6 +558,7 @@ impl<F: Family> RoutingTable<F> {
             bucket.extend(nodes.iter().map(|node| TableEntry::new(node.clone(), now)));
             self.len += nodes.len();
         }
+        self.knows_neighbourhood = true;
     }
 
     /// Releases spare memory of the list of buckets.

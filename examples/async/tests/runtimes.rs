@@ -100,7 +100,9 @@ async fn what_is_stored_is_found<C: Timer + Copy>(timer: C) {
         assert!(stored.succeeded && stored.stores.iter().all(|store| store.end == StoreEnd::Stored));
         let mut at: Vec<_> = stored.stores.iter().map(|store| store.node).collect();
         at.sort_by_key(|id| kad_proto::Key::distance(id, &target));
-        assert_eq!(at, net.closest(&target, 20, &key(1)));
+        // The k closest, and whoever else is in the region of the key.
+        let closest = net.closest(&target, 20, &key(1));
+        assert!(at.starts_with(&closest) && at.len() <= 40, "{at:?}, closest {closest:?}");
 
         let mut found = all[2].get(target).start();
         let mut answers = 0;
