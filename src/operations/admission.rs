@@ -11,8 +11,8 @@
 //! served in order. Whoever would not end by its deadline ends at once, so that its caller knows early:
 //!
 //! * at first, if it would take half as much again as there is time;
-//! * after [`LEARNING`] such times, when it is looked at for the first time, if `n + 3 √n` operations would take longer than there
-//!   is time: the number served in a time varies by about the root of itself, and the faster of two is rather too fast;
+//! * after [`LEARNING`] such times, when it is looked at for the first time, if `n + 2 √n` operations would take longer than there
+//!   is time: the number served in a time varies by about the root of itself;
 //! * later, if it would take a quarter more than there is time: things have become worse.
 
 use crate::collections::indexed_heap::IndexedHeap;
@@ -22,7 +22,7 @@ use core::time::Duration;
 /// The time of so many is measured at least, and of as many as run.
 const MIN_SERVED: u64 = 16;
 /// After so many such times, the speed is known.
-const LEARNING: u32 = 3;
+const LEARNING: u32 = 4;
 
 /// See the [module](self).
 #[derive(Clone, Debug, Default)]
@@ -99,7 +99,7 @@ impl WaitingLine {
             // Four times what is to be served, and four times what can be.
             let (needed, possible) = match (is_known, arrival >= self.unseen_from) {
                 (false, _) => (4 * number, 6),
-                (true, true) => (4 * number + 12 * u128::from((before + 1).isqrt()), 4),
+                (true, true) => (4 * number + 8 * u128::from((before + 1).isqrt()), 4),
                 (true, false) => (4 * number, 5),
             };
             let is_late = needed * elapsed > possible * served * u128::from(nanos(deadline - now));
@@ -152,14 +152,15 @@ mod tests {
         let mut waiting = line(200, at(1_170));
         assert_eq!(serve(&mut waiting, 0, 17), (150..200).collect::<Vec<_>>());
         assert_eq!(serve(&mut waiting, 170, 16), (126..150).collect::<Vec<_>>());
-        // Then those beyond what can be done: 48 and three times their root are 66, and 680 ms are left.
-        assert_eq!(serve(&mut waiting, 330, 16), (48..126).collect::<Vec<_>>());
+        assert_eq!(serve(&mut waiting, 330, 16), (102..126).collect::<Vec<_>>());
+        // Then those beyond what can be done: 40 and twice their root are 52, in the 520 ms that are left.
+        assert_eq!(serve(&mut waiting, 490, 16), (40..102).collect::<Vec<_>>());
         // Who has been looked at stays as long as things do not become worse.
         (0..16).for_each(|slot| assert!(waiting.leave(slot)));
-        assert!(serve(&mut waiting, 490, 16).is_empty());
+        assert!(serve(&mut waiting, 650, 16).is_empty());
         (16..20).for_each(|slot| assert!(waiting.leave(slot)));
-        // 210 ms are left, in which 21 can be done, and a quarter more are left to try.
-        assert_eq!(serve(&mut waiting, 800, 16), (46..48).collect::<Vec<_>>());
+        // 50 ms are left, in which 5 can be done, and a quarter more are left to try.
+        assert_eq!(serve(&mut waiting, 960, 16), (26..40).collect::<Vec<_>>());
     }
 
     #[test]
