@@ -2,6 +2,7 @@
 //!
 //! Each world is run with the contract's checker, which knows the bound of the region.
 
+#![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use kad_proto::sim::{
