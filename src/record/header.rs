@@ -45,6 +45,9 @@ impl<F: Recordable> Header<F> {
         for node in &self.nodes {
             let _ = table.offer(Instant::ORIGIN, node, None);
         }
+        if !self.nodes.is_empty() {
+            table.neighbourhood_found(); // a table to begin with is complete: that of a simulated node
+        }
         let mut coordinator = Coordinator::with_table(table, config, seeds)?;
         for round_trip in &self.round_trips {
             coordinator.observe(*round_trip);

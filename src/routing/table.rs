@@ -285,7 +285,7 @@ impl<F: Family> RoutingTable<F> {
     }
 
     /// A lookup of the own key has found the closest nodes.
-    pub(super) const fn neighbourhood_found(&mut self) {
+    pub(crate) const fn neighbourhood_found(&mut self) {
         self.knows_neighbourhood = true;
     }
 
