@@ -13,8 +13,8 @@ use kad_proto::{
     Batch, Bootstrap, BootstrapConfig, CancelReason, Config, Context, Coordinator, Explore, ExploreConfig,
     Include, IncludeConfig, Initiator, Instant, Key, Machine, Maintenance, NetworkConfig, Outcome, Probe,
     ProbeConfig, QueryConfig, Request, RequestId, Response, RoutingConfig, RoutingInbound, RoutingOutbound,
-    Schedule, Secret, SpanContext, Stamped, Start, maintenance, maintenance::bootstrap, maintenance::explore,
-    routing::include, routing::probe,
+    Schedule, Secret, SpanContext, Stamped, Start, TableConfig, maintenance, maintenance::bootstrap,
+    maintenance::explore, routing::include, routing::probe,
 };
 
 fn network() -> NetworkConfig {
@@ -269,6 +269,32 @@ fn nodes_that_an_answer_names_are_checked_before_they_enter_the_table() {
     let _ = machine.handle(at(1), Stamped::new(Inbound::Stop(id)));
     let _ = machine.handle(at(1), answered(check.event.id, &[1]));
     assert!(machine.table().get(&node(0x80)).is_some());
+}
+
+#[test]
+fn who_found_a_full_bucket_is_checked_when_a_place_is_free() {
+    let table = TableConfig { bucket_size: 2, ..TableConfig::default() };
+    let config = Config { table, ..config(true, true) };
+    let mut machine = Coordinator::<Tiny>::new(LOCAL, config, &Secret::from_seed(0)).unwrap();
+    // The farthest bucket is full with the first two, and nearer ones are many enough that a third is no neighbour.
+    let far: Vec<u8> = (0..=u8::MAX).filter(|key| node(*key).common_prefix_len(&LOCAL) == 0).collect();
+    let near = (0..=u8::MAX).filter(|key| node(*key).common_prefix_len(&LOCAL) == 2);
+    for key in near.take(2).chain(far[..3].iter().copied()) {
+        let _ = machine.handle(at(0), connected(key));
+    }
+    let known = |machine: &Coordinator<Tiny>, key| machine.table().get(&node(key)).is_some();
+    assert!(known(&machine, far[0]) && known(&machine, far[1]) && !known(&machine, far[2]));
+
+    let gone = Stamped::new(Inbound::Routing(RoutingInbound::Gone(node(far[0])))).in_span(span(9));
+    let out = machine.handle(at(1), gone);
+    let [check] = &requests(&out)[..] else { panic!("{out:?}") };
+    assert_eq!((check.event.node, check.event.initiator), (node(far[2]), Initiator::Include));
+    assert_eq!(check.context, Context::Link(span(9)));
+    let _ = machine.handle(at(1), answered(check.event.id, &[far[1]]));
+    assert!(known(&machine, far[2]));
+    // It waits no more.
+    let out = machine.handle(at(2), Stamped::new(Inbound::Routing(RoutingInbound::Gone(node(far[1])))));
+    assert!(requests(&out).is_empty(), "{out:?}");
 }
 
 #[test]

@@ -27,6 +27,7 @@ impl<F: Family> Routing<F> {
         if let Some(include) = &mut self.include {
             include.told_by_itself(node);
         }
+        self.standby.told_by_itself(self.table.cpl(node), node);
         if self.table.local_node().family.admits(node) {
             call.requests.update_waiting(node);
         }
@@ -119,6 +120,7 @@ impl<F: Family> Routing<F> {
         if let Some(bootstrap) = &mut self.bootstrap {
             bootstrap.remembered.forget(node);
         }
+        self.standby.forget(self.table.cpl(node), node);
         self.remove(call, node, context);
     }
 
@@ -153,6 +155,7 @@ impl<F: Family> Routing<F> {
         if let Some(probe) = &mut self.probe {
             probe.set_own_target(target.clone());
         }
+        self.standby.clear();
         call.requests.change_own_key(self.table.local(), target.key());
         let link = context::detached(context);
         for node in self.table.rekey(target) {

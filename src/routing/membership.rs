@@ -7,7 +7,7 @@ use crate::routing::Routing;
 use crate::routing::candidate_list::Origin;
 use crate::routing::checks::CLAIM_INTERVAL;
 use crate::routing::events::{EmitsRouting, RoutingOutbound};
-use crate::routing::table::{Offered, SavedNode, TableEntry};
+use crate::routing::table::{Offered, Rejection, SavedNode, TableEntry};
 use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
@@ -37,7 +37,11 @@ impl<F: Family> Routing<F> {
             include.forget_failures(node);
         }
         self.returned(call.now, node);
-        if self.table.offer(call.now, node, round_trip) == Offered::Admitted {
+        let offered = self.table.offer(call.now, node, round_trip);
+        if offered == Offered::Rejected(Rejection::BucketFull) && self.include.is_some() {
+            self.standby.wait(call.now, self.table.cpl(node), node);
+        }
+        if offered == Offered::Admitted {
             let context = context();
             if let Some(bootstrap) = &mut self.bootstrap {
                 bootstrap.grew();
@@ -137,7 +141,7 @@ impl<F: Family> Routing<F> {
         }
     }
 
-    /// A node was removed from the table: stops probing it and emits the notice.
+    /// A node was removed from the table: stops probing it and emits the notice. Who waits for its place is checked.
     pub(super) fn removed<E: EmitsRouting<F>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
@@ -152,6 +156,10 @@ impl<F: Family> Routing<F> {
         }
         if let Some(include) = &mut self.include {
             include.key_freed(&F::key(&node));
+            let cpl = self.table.cpl(&node);
+            if let Some(next) = self.standby.next(call.now, cpl) {
+                include.offer(call.now, &next, context::source(&context), Origin::Returning);
+            }
         }
         call.emit_detached(RoutingOutbound::Removed(node), context);
     }
@@ -249,6 +257,7 @@ impl<F: Family> Routing<F> {
         node: F::Node,
         context: &Context,
     ) {
+        self.standby.forget(self.table.cpl(&node), &node);
         self.remove(call, &node, || context::detached(context));
         self.clients.insert(node);
     }

@@ -7,7 +7,7 @@
 //! | the same, and another node of the table has its key | the node of the table is checked, at the same bounded rate, 10 s after it was last heard from, and once a minute; it leaves only if its checks fail, and then the claimant is checked at once |
 //! | the check of a candidate is past its [soft limit](crate::NetworkConfig::soft_timeout) | the next candidate is checked; until the deadline an answer counts in full |
 //! | it has no answer | it is checked once more, if two have named it, or if nobody has but there is room |
-//! | a candidate passes its check | it is offered to the table. A full bucket keeps its nodes: one that has failed holds its place until it has failed [as often as removes it](crate::TableConfig::max_failures) |
+//! | a candidate passes its check | it is offered to the table. A full bucket keeps its nodes: one that has failed holds its place until it has failed [as often as removes it](crate::TableConfig::max_failures). Up to four others wait for a place in each full bucket, one of a group: when one is free, the one that answered last, within a quarter of an hour, is checked |
 //! | a node answers a request of this machine, and its answer names a node, or it is a seed of a bootstrap, or the table holds fewer nodes than a lookup searches for: there may be nobody to name | it is offered to the table |
 //! | a node of the table answers a request of this machine | its entry is refreshed, and its [probe](crate::Probe) postponed |
 //! | a request times out, fails, or [could not be sent](crate::Failure::Unreachable) | nothing is removed: the node's probe is due now, and its result decides |
@@ -133,6 +133,7 @@
 //! | `client_list.rs` | nodes known not to serve others |
 //! | `connectivity.rs`, `cut_off.rs` | whether this node is cut off; what follows from that |
 //! | `remembered.rs` | places to come back to |
+//! | `standby.rs` | who waits for a place in a full bucket |
 //! | `config.rs`, `events.rs` | configuration; events in and out |
 
 pub(crate) mod bootstrap_schedule;
@@ -154,6 +155,7 @@ mod membership;
 pub mod probe;
 pub(crate) mod probe_list;
 mod remembered;
+mod standby;
 pub mod table;
 pub(crate) mod table_view;
 #[cfg(test)]
@@ -170,6 +172,7 @@ use crate::routing::connectivity::Connectivity;
 use crate::routing::events::{EmitsRouting, RoutingInbound};
 use crate::routing::explore_schedule::ExploreSchedule;
 use crate::routing::probe_list::ProbeList;
+use crate::routing::standby::Standby;
 use crate::routing::table::{RoutingTable, TableEntry};
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
@@ -188,6 +191,8 @@ pub(crate) struct Routing<F: Family> {
     include: Option<Box<CandidateQueue<F>>>,
     probe: Option<Box<ProbeList<F>>>,
     explore: Option<Box<ExploreSchedule>>,
+    /// Who waits for a place in a full bucket. Only where candidates are checked.
+    standby: Standby<F>,
     clients: ClientList<F>,
     connectivity: Connectivity,
     /// When the machine was last called.
@@ -233,6 +238,7 @@ impl<F: Family> Routing<F> {
                 .map(|explore| ExploreSchedule::new::<F::Key>(explore, true, seeds.choices))
                 .transpose()?
                 .map(Box::new),
+            standby: Standby::new(),
             clients: ClientList::new(config.max_clients, hash),
             connectivity: Connectivity::new(),
             last_call: Instant::ORIGIN,
@@ -341,6 +347,7 @@ impl<F: Family> Routing<F> {
             bootstrap.remembered.visit_nodes(visit);
         }
         self.clients.visit_nodes(visit);
+        self.standby.visit_nodes(visit);
         if let Some(include) = &self.include {
             include.visit_nodes(visit);
         }

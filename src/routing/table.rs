@@ -284,6 +284,11 @@ impl<F: Family> RoutingTable<F> {
         *self.local.key()
     }
 
+    /// How many leading bits the key of a node shares with the own key: the number of its bucket.
+    pub(crate) fn cpl(&self, node: &F::Node) -> u32 {
+        self.local.key().common_prefix_len(&F::key(node))
+    }
+
     /// A lookup of the own key has found the closest nodes.
     pub(crate) const fn neighbourhood_found(&mut self) {
         self.knows_neighbourhood = true;
@@ -343,7 +348,7 @@ impl<F: Family> RoutingTable<F> {
     /// Offers a node that is known to be live at `now`: it answered, after `round_trip` if that was measured.
     /// The limits count the nodes in the table, never those that were merely offered.
     pub fn offer(&mut self, now: Instant, node: &F::Node, round_trip: Option<Duration>) -> Offered {
-        let cpl = self.local.key().common_prefix_len(&F::key(node));
+        let cpl = self.cpl(node);
         match self.placement(cpl, node) {
             Placement::Present(index) => {
                 self.mark_seen(cpl, index, now, round_trip);
@@ -484,7 +489,7 @@ impl<F: Family> RoutingTable<F> {
     /// Whether the group of a node has more nodes in the table, or in its bucket, than it may.
     pub(crate) fn exceeds_group_limits(&self, node: &F::Node) -> bool {
         let Some(group) = F::group(node) else { return false };
-        let bucket = self.bucket(self.local.key().common_prefix_len(&F::key(node)));
+        let bucket = self.bucket(self.cpl(node));
         let in_bucket = bucket.iter().filter(|entry| F::group(&entry.node) == Some(group)).count();
         in_bucket > self.config.max_per_group_in_bucket
             || self.groups.get(&group).is_some_and(|count| *count > self.config.max_per_group)
@@ -612,7 +617,7 @@ impl<F: Family> RoutingTable<F> {
     }
 
     fn find(&self, node: &F::Node) -> Option<(u32, usize)> {
-        let cpl = self.local.key().common_prefix_len(&F::key(node));
+        let cpl = self.cpl(node);
         let index = self.bucket(cpl).iter().position(|entry| entry.node == *node)?;
         Some((cpl, index))
     }
