@@ -193,12 +193,12 @@ pub use vocabulary::key::{Bits, Key, Key8, Key160, Key256, ParseKeyError};
 pub use vocabulary::machine::{Batch, Machine, Stamped};
 pub use vocabulary::operation_events::{
     Contact, Finish, OperationInbound, OperationOutbound, OperationStats, Outcome, Progress, RefusalReason,
-    Refused, Start, Started,
+    Refused, Start, Started, ValueReport,
 };
 pub use vocabulary::region::{RegionReport, SizeBasis};
 pub use vocabulary::request_events::{
     Answer, AnswerExtra, Ask, Cancel, CancelReason, Failure, Initiator, Record, Request, RequestOutcome,
-    Response,
+    Response, Verdict,
 };
 pub use vocabulary::secret::{Secret, WireToken};
 pub use vocabulary::target::Target;

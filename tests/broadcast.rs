@@ -10,7 +10,7 @@ use kad_proto::broadcast::{BroadcastFinish, Inbound, Outbound, StartBroadcast, S
 use kad_proto::{
     AnswerExtra, Ask, Batch, BroadcastConfig, BroadcastPool, CancelReason, Context, Family, Initiator,
     Instant, Key, Key8, Machine, NetworkConfig, Outcome, PoolConfig, QueryConfig, Record, RefusalReason,
-    Request, Response, Secret, SpanContext, Stamped,
+    Request, Response, Secret, SpanContext, Stamped, Verdict,
 };
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,7 +117,7 @@ impl Net {
             }
             _ => self.closest(request.target, 20),
         };
-        let extra = AnswerExtra { value: false, token: Some("token") };
+        let extra = AnswerExtra { value: Verdict::Nothing, token: Some("token") };
         let event = Inbound::Response(Response::answered(request.id, closer).with_extra(extra));
         self.call(Stamped::new(event).in_span(span(request.id.to_u64() + 100)));
         true
@@ -541,7 +541,7 @@ fn nodes_with_the_same_key_keep_their_own_tokens() {
             stores.push((request.node.1, token));
             continue;
         }
-        let extra = AnswerExtra { value: false, token: Some(request.node.1) };
+        let extra = AnswerExtra { value: Verdict::Nothing, token: Some(request.node.1) };
         let event = Inbound::Response(Response::answered(request.id, Vec::new()).with_extra(extra));
         told.extend(machine.handle(at(1), Stamped::new(event)));
     }

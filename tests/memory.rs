@@ -22,6 +22,7 @@ use kad_proto::{
     AnswerExtra, Ask, Batch, BroadcastConfig, BroadcastPool, Config, Coordinator, Crawl, CrawlConfig,
     Instant, Key256, Machine, NetworkConfig, PoolConfig, Query, QueryConfig, QueryPool, Record, Request,
     RequestId, Response, RoutingInbound, RoutingTable, Secret, Stamped, Start, SweepConfig, TableConfig,
+    Verdict,
 };
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -495,7 +496,7 @@ fn broadcast_under_fire(
             return (peak, asked, stores);
         };
         adversary.target = target;
-        let extra = AnswerExtra { value: false, token: Some(7) };
+        let extra = AnswerExtra { value: Verdict::Nothing, token: Some(7) };
         event = match (store, fails) {
             (true, true) => BroadcastInbound::Response(Response::failed(request)),
             (true, false) => BroadcastInbound::Response(Response::answered(request, Vec::new())),

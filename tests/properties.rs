@@ -59,7 +59,7 @@ fn altered_scenarios(
     }
 }
 
-const OF_A_QUERY: [&str; 22] = [
+const OF_A_QUERY: [&str; 27] = [
     "started",
     "refused: full",
     "refused: deadline passed",
@@ -82,6 +82,11 @@ const OF_A_QUERY: [&str; 22] = [
     "outcome: deadline exceeded",
     "outcome: stopped",
     "outcome: quorum",
+    "values: some to correct",
+    "values: older",
+    "values: invalid",
+    "values: valid beside invalid",
+    "values: newer than what the caller holds",
 ];
 const OF_A_POOL: [&str; 4] =
     ["refused: tag in use", "waits for a place to run", "queued", "finish: exact model of several results"];

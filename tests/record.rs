@@ -16,7 +16,7 @@ use kad_proto::record::{Call, Keep, Recordable, Recorder, Recording, ReplayError
 use kad_proto::routing::table::SavedNode;
 use kad_proto::{
     AnswerExtra, Config, ConfigError, Coordinator, Instant, Key8, Key160, Machine, Record, RequestId,
-    Response, RoutingConfig, RoutingInbound, Secret, Stamped, Start,
+    Response, RoutingConfig, RoutingInbound, Secret, Stamped, Start, Verdict,
 };
 use maintenance_contract::Grouped;
 use proptest::prelude::*;
@@ -140,7 +140,10 @@ fn live(machine: &mut Recorder<Eight>, random: &mut Random, calls: usize) {
             0 => Inbound::Start(
                 Start::find(call, key).with_seeds(some(random)).with_num_results(1 + random.below(9)),
             ),
-            1 => Inbound::Start(Start::message(call, key, message).with_seeds(some(random)).with_quorum(2)),
+            1 => {
+                let start = Start::message(call, key, message).with_seeds(some(random)).with_quorum(2);
+                Inbound::Start(start.with_held(random.next()))
+            }
             2 => Inbound::Start(Start::bootstrap(call, machine.coordinator().table().local(), some(random))),
             3 => Inbound::Crawl(StartCrawl::new(call).with_seeds(some(random))),
             4 => Inbound::Broadcast(
@@ -177,7 +180,8 @@ fn live(machine: &mut Recorder<Eight>, random: &mut Random, calls: usize) {
             }
             17 => Inbound::Tick,
             18 => {
-                let extra = AnswerExtra { value: random.below(2) == 0, token: Some(message) };
+                let verdicts = [Verdict::Nothing, Verdict::Valid(random.next()), Verdict::Invalid];
+                let extra = AnswerExtra { value: verdicts[random.below(3)], token: Some(message) };
                 Inbound::Response(Response::answered(request, some(random)).with_extra(extra))
             }
             _ => Inbound::Response(Response::answered(request, some(random))),

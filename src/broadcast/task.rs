@@ -421,7 +421,7 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
                 if let Some(token) = answer.extra.token.take() {
                     self.keep_token(node, token);
                 }
-                let value = answer.extra.value;
+                let value = Some(answer.extra.value).filter(|_| !answer.is_part);
                 self.update_lookup(number, |lookup| {
                     lookup.answered_at(candidate, node);
                     lookup.answered(candidate, elapsed, &answer.closer, value)

@@ -38,7 +38,7 @@ use crate::requests::purpose::Block;
 use crate::requests::purpose::CandidateRef;
 use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::key::Key;
-use crate::vocabulary::operation_events::Contact;
+use crate::vocabulary::operation_events::{Carried, Contact};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
 use smallvec::SmallVec;
@@ -638,7 +638,7 @@ impl<F: Family> CandidateList<F> {
                 };
                 if let (Some(place), Some(contact)) = (place, self.contacts.get_mut(usize::from(slot))) {
                     *place = candidate;
-                    *contact = Contact { node: node(), micros: 0, hop, value: false };
+                    *contact = Contact { node: node(), micros: 0, hop, carried: Carried::Unknown };
                 }
             }
             // Every candidate that could be removed is closer.
@@ -646,7 +646,7 @@ impl<F: Family> CandidateList<F> {
             None => {
                 let Ok(slot) = u16::try_from(self.free_slot()) else { return false };
                 candidate.slot = slot;
-                let contact = Contact { node: node(), micros: 0, hop, value: false };
+                let contact = Contact { node: node(), micros: 0, hop, carried: Carried::Unknown };
                 match self.contacts.get_mut(usize::from(slot)) {
                     Some(free) => *free = contact,
                     None => self.contacts.push(contact),

@@ -9,14 +9,16 @@ use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere};
 use crate::lookups::next_candidate::CandidateStep;
 use crate::lookups::region::Region;
 use crate::lookups::rules::LookupRules;
+use crate::lookups::values::ValueTally;
 use crate::operations::task::NoAnswer;
 use crate::requests::purpose::Block;
 use crate::requests::purpose::CandidateRef;
 use crate::vocabulary::family::{Family, Group};
 use crate::vocabulary::key::Key;
 use crate::vocabulary::local_node::LocalNode;
-use crate::vocabulary::operation_events::{Contact, Outcome};
+use crate::vocabulary::operation_events::{Carried, Contact, Outcome, ValueReport};
 use crate::vocabulary::region::RegionReport;
+use crate::vocabulary::request_events::Verdict;
 use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
@@ -37,6 +39,8 @@ pub(crate) struct Lookup<F: Family> {
     was_given_none: bool,
     /// See [`seeds_wanted`](Self::seeds_wanted).
     seeds_wanted: usize,
+    /// What answers have carried.
+    values: ValueTally,
 }
 
 /// How the paths of a lookup have ended.
@@ -108,7 +112,18 @@ impl<F: Family> Lookup<F> {
             asked: 0,
             was_given_none: false,
             seeds_wanted: 0,
+            values: ValueTally::default(),
         }
+    }
+
+    /// The caller holds a valid value of this version itself, or none.
+    pub(crate) const fn hold(&mut self, version: Option<u64>) {
+        self.values = ValueTally::of_caller(version);
+    }
+
+    /// How many have the newest valid value, the caller included.
+    pub(crate) fn value_holders(&self) -> usize {
+        self.values.holders()
     }
 
     pub(crate) const fn target(&self) -> &F::Target {
@@ -355,14 +370,14 @@ impl<F: Family> Lookup<F> {
         }
     }
 
-    /// The node answered `elapsed` after the request, and named the nodes `closer`. `value`: the answer
-    /// carried a value. Returns the number of other pending requests to it, which are superseded.
+    /// The node answered `elapsed` after the request, and named the nodes `closer`. `value`: what the answer
+    /// carried besides; `None` if it does not tell. Returns the number of other pending requests to it, which are superseded.
     pub(crate) fn answered(
         &mut self,
         at: CandidateRef,
         elapsed: Duration,
         closer: &[F::Node],
-        value: bool,
+        value: Option<Verdict>,
     ) -> u8 {
         let (number, target, is_exact) = (usize::from(at.path), self.key(), self.is_asked_exactly(at));
         let paths = self.paths.as_mut_slice();
@@ -371,10 +386,18 @@ impl<F: Family> Lookup<F> {
         let Some(contact) = path.contacts.get_mut(usize::from(at.slot)) else { return superseded };
         contact.micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
         // A question about another point than the target says nothing of the value.
-        if at.block.is_none() || self.rules.finds {
-            contact.value = value;
+        let is_about_value = at.block.is_none() || self.rules.finds;
+        let mut is_newer = false;
+        if let Some(verdict) = value.filter(|_| is_about_value) {
+            let carried;
+            (carried, is_newer) = self.values.enter(contact.carried, verdict, (at.path, at.slot));
+            contact.carried = carried;
         }
         let hop = contact.hop.saturating_add(1);
+        if is_newer {
+            self.values_are_older(at);
+        }
+        let paths = self.paths.as_mut_slice();
         let target_prefix = target.leading();
         let mut kth = None;
         let mut progress = false;
@@ -443,6 +466,18 @@ impl<F: Family> Lookup<F> {
                 if progress { 0 } else { path.rounds_without_progress.saturating_add(1) };
         }
         superseded
+    }
+
+    /// The answer of this candidate carried a newer value than all others.
+    #[cold]
+    fn values_are_older(&mut self, than: CandidateRef) {
+        for (number, path) in (0..).zip(&mut self.paths) {
+            for (slot, contact) in (0..).zip(&mut path.contacts) {
+                if contact.carried == Carried::Newest && (number, slot) != (than.path, than.slot) {
+                    contact.carried = Carried::Older;
+                }
+            }
+        }
     }
 
     /// A request to the node ended without an answer.
@@ -537,6 +572,23 @@ impl<F: Family> Lookup<F> {
         let chosen = self.chosen(&region);
         let distances = || chosen.iter().map(|contact| F::key(&contact.node).leading() ^ target);
         Some(region.report(distances(), distances().map(|distance| (distance, false))).0)
+    }
+
+    /// What the answers have carried.
+    pub(crate) fn value_report(&self) -> ValueReport<F> {
+        let mut report = ValueReport { newest: self.values.newest(), ..ValueReport::default() };
+        if self.values.is_any() {
+            report.valid = self.values.count();
+            for contact in self.paths.iter().flat_map(|path| &path.contacts) {
+                report.older += u32::from(contact.carried == Carried::Older);
+                report.invalid += u32::from(contact.carried == Carried::Invalid);
+            }
+            report.first = self.values.first().and_then(|(path, slot)| {
+                let contact = self.paths.get(usize::from(path))?.contacts.get(usize::from(slot))?;
+                Some(contact.node.clone())
+            });
+        }
+        report
     }
 
     /// The nodes to store with: the closest that have answered, and others of the region.
@@ -655,7 +707,7 @@ mod tests {
         let (mut lookup, at) = lookup(&QueryConfig { alpha: 20, ..QueryConfig::default() });
         let nodes =
             [(1, 7), (2, 7), (3, 7), (4, 7), (5, 9), (6, 9), (7, 9), (8, 0), (9, 0), (10, 0), (11, 0)];
-        lookup.answered(at, Duration::ZERO, &nodes, false);
+        lookup.answered(at, Duration::ZERO, &nodes, None);
         assert_eq!(asked(&mut lookup), [5, 6, 7, 8, 9, 10, 11], "four of group 7 are too many");
     }
 
@@ -670,7 +722,7 @@ mod tests {
         lookup.begin();
         let LookupStep::Ask { candidate: at, node, .. } = step(&mut lookup) else { panic!("a seed to ask") };
         assert_eq!(node.0, 200);
-        lookup.answered(at, Duration::ZERO, &[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0)], false);
+        lookup.answered(at, Duration::ZERO, &[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0)], None);
         // Each of the made-up nodes fails; the second seed, which is kept, is asked in the end.
         let mut order = Vec::new();
         while let LookupStep::Ask { candidate: at, node, .. } = step(&mut lookup) {

@@ -23,8 +23,8 @@ use opentelemetry::trace::SpanContext;
 pub(crate) struct LookupTask<F: Family> {
     lookup: Lookup<F>,
     ask: Ask<F>,
-    /// How many more answers with a value end the lookup; `None` without a quorum.
-    quorum_left: Option<usize>,
+    /// How many with the newest valid value end the lookup.
+    quorum: Option<usize>,
 }
 
 impl<F: Family> LookupTask<F> {
@@ -37,8 +37,9 @@ impl<F: Family> LookupTask<F> {
         to_the_end: bool,
     ) -> Self {
         let rules = config.rules(&start, local.family.answers(), size, to_the_end);
-        let lookup = Lookup::new(local, start.target, rules, start.seeds);
-        Self { lookup, ask: start.ask, quorum_left: start.quorum }
+        let mut lookup = Lookup::new(local, start.target, rules, start.seeds);
+        lookup.hold(start.held);
+        Self { lookup, ask: start.ask, quorum: start.quorum }
     }
 }
 
@@ -56,7 +57,7 @@ impl<F: Family> Task<F> for LookupTask<F> {
     }
 
     fn next(&mut self, now: Instant) -> TaskStep<F> {
-        if self.quorum_left == Some(0) {
+        if self.quorum.is_some_and(|quorum| self.lookup.value_holders() >= quorum) {
             return TaskStep::Done(Outcome::Quorum);
         }
         match self.lookup.next(now) {
@@ -103,9 +104,8 @@ impl<F: Family> Task<F> for LookupTask<F> {
     ) -> u8 {
         let NodeRef::Lookup { candidate, .. } = node_ref else { return 0 };
         self.lookup.answered_at(candidate, node);
-        // A question about another point says nothing of the value.
-        let value = answer.extra.value && (candidate.block.is_none() || self.ask == Ask::FindCloser);
-        self.quorum_left = self.quorum_left.map(|quorum_left| quorum_left.saturating_sub(usize::from(value)));
+        // What it carries is in the last part, so without that it is not known.
+        let value = Some(answer.extra.value).filter(|_| !answer.is_part);
         self.lookup.answered(candidate, elapsed, &answer.closer, value)
     }
 
@@ -150,8 +150,8 @@ impl<F: Family> Task<F> for LookupTask<F> {
     fn finish(self, end: OperationEnd) -> Finish<F> {
         let OperationEnd { operation, outcome, stats } = end;
         let target = self.lookup.target().clone();
-        let region = self.lookup.region_report();
-        Finish { operation, target, outcome, closest: self.lookup.into_closest(), stats, region }
+        let (region, values) = (self.lookup.region_report(), self.lookup.value_report());
+        Finish { operation, target, outcome, closest: self.lookup.into_closest(), stats, region, values }
     }
 
     fn found(finish: &mut Finish<F>) -> Option<Found<'_, F>> {

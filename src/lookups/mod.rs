@@ -9,6 +9,7 @@
 //! | `coverage.rs` | which distances from the target the answers have told all nodes of |
 //! | `region.rs` | the region of a key, and which of its nodes are stored with or asked |
 //! | `region_search.rs` | how these are found where the k closest are much nearer |
+//! | `values.rs` | which of the values that answers carried is the newest, and how many have it |
 //! | `lookup.rs` | a lookup over one path or several disjoint paths |
 //! | `lookup_task.rs` | a lookup as the task of an operation |
 //! | `query_pool.rs`, `query.rs` | many lookups, and one, as machines |
@@ -29,3 +30,4 @@ pub mod query_pool;
 pub(crate) mod region;
 pub(crate) mod region_search;
 pub(crate) mod rules;
+pub(crate) mod values;

@@ -23,7 +23,7 @@ pub(super) const MAGIC: [u8; 8] = *b"\x89kadrec\n";
 
 /// The number of the format. It must be raised with every change of what a frame contains, including changes to a
 /// field or a variant of a configuration or of an inbound event.
-pub(super) const FORMAT: u8 = 6;
+pub(super) const FORMAT: u8 = 7;
 
 pub(super) const CONSTRUCTION: u8 = 0;
 pub(super) const CALL: u8 = 1;

@@ -636,12 +636,12 @@ impl<F: Family, P> RequestQueue<F, P> {
         }
     }
 
-    /// The answer that consists of the parts that have come.
+    /// The answer that consists of the parts that have come; it counts as a part, as the last is missing.
     #[cold]
     pub(crate) fn take_parts(&mut self, id: RequestId) -> Answer<F> {
         let mut closer = Vec::new();
         self.join_parts(id, &mut closer);
-        Answer { closer, extra: AnswerExtra::NONE, is_part: false }
+        Answer { closer, extra: AnswerExtra::NONE, is_part: true }
     }
 
     /// Records the round trip of an answer.

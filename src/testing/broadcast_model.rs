@@ -207,7 +207,8 @@ impl<F: Family> BroadcastModel<F> {
                 .or_else(|| Some(query.region(KnownSize { nodes: *nodes, basis: SizeBasis::Hint }))),
             _ => node_state.region(&query),
         };
-        let terms = LookupTerms { beta: None, region: region.filter(|_| config.broadcast.regions) };
+        let region = region.filter(|_| config.broadcast.regions);
+        let terms = LookupTerms { beta: None, region, held: None };
         let candidates = || CandidateModel::new(local.clone(), target, config, is_find, None, &seeds, terms);
         let mut fallback_reason = None;
         // An observer cannot see whether a node that timed out is to be asked again while that request waits for
@@ -974,7 +975,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
             if let Some(token) = request_end.extra.and_then(|extra| extra.token.clone()) {
                 self.tokens.insert(node.clone(), token);
             }
-            let value = request_end.extra.is_some_and(|extra| extra.value);
+            let value = request_end.extra.map(|extra| extra.value);
             let most = self.query.max_closer_nodes;
             match &mut self.strategy {
                 StrategyState::Static => broken!("static: has no lookup"),

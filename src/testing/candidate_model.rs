@@ -13,12 +13,13 @@ use crate::testing::broken::{Checked, broken, ensure, ensure_eq, ensure_some};
 use crate::testing::node_map::NodeMap;
 use crate::testing::operation_model::RequestEnd;
 use crate::testing::target::{is_edge_of, key_of};
+use crate::testing::value_model::ValueModel;
 use crate::vocabulary::family::{AnswerScope, Family};
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::key::Key;
 use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::operation_events::{Contact, Outcome};
-use crate::vocabulary::request_events::{Ask, Request};
+use crate::vocabulary::request_events::{Ask, Request, Verdict};
 use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
 use core::fmt;
@@ -36,7 +37,6 @@ enum CandidateState {
     Answered {
         elapsed: Duration,
         hop: u32,
-        value: bool,
     },
     Failed,
 }
@@ -100,6 +100,8 @@ pub(super) struct CandidateModel<F: Family> {
     region: Option<Region>,
     /// Nodes asked in the region besides the k closest.
     region_asked: usize,
+    /// What the answers have carried.
+    values: ValueModel<F>,
 }
 
 /// What cuts a lookup, and what prolongs it.
@@ -109,6 +111,8 @@ pub(super) struct LookupTerms {
     pub(super) beta: Option<usize>,
     /// It asks all nodes of this region.
     pub(super) region: Option<Region>,
+    /// The version of the value that the caller holds.
+    pub(super) held: Option<u64>,
 }
 
 impl<F: Family> CandidateModel<F> {
@@ -146,6 +150,7 @@ impl<F: Family> CandidateModel<F> {
             most_named: 0,
             region: terms.region,
             region_asked: 0,
+            values: ValueModel::new(terms.held),
             config: QueryConfig { beta: terms.beta, ..query.clone() },
         };
         for seed in seeds {
@@ -165,6 +170,11 @@ impl<F: Family> CandidateModel<F> {
             }
         }
         self.exact = false;
+    }
+
+    /// What the answers have carried.
+    pub(super) const fn values(&self) -> &ValueModel<F> {
+        &self.values
     }
 
     pub(super) fn is_exact(&self) -> bool {
@@ -537,17 +547,16 @@ impl<F: Family> CandidateModel<F> {
         &mut self,
         request_end: &RequestEnd<'_, F>,
         closer: &[F::Node],
-        value: bool,
+        value: Option<Verdict>,
     ) -> Checked<Vec<RequestId>> {
         let (hop, elapsed) = (request_end.sent.hop, request_end.elapsed);
         // A question about another point says nothing of the value.
         let is_about_value = self.is_find || request_end.sent.target == self.target;
+        if let Some(verdict) = value.filter(|_| is_about_value) {
+            self.values.answered(&request_end.sent.node, verdict);
+        }
         let candidate = self.candidate_mut(&request_end.sent.node)?;
-        let value = match candidate.state {
-            CandidateState::Answered { value, .. } if !is_about_value => value,
-            _ => value && is_about_value,
-        };
-        candidate.state = CandidateState::Answered { elapsed, hop, value };
+        candidate.state = CandidateState::Answered { elapsed, hop };
         candidate.again_until = None;
         let mut superseded = core::mem::take(&mut candidate.pending);
         superseded.retain(|other| *other != request_end.id);
@@ -718,7 +727,7 @@ impl<F: Family> CandidateModel<F> {
         ensure_eq!(found, expected, "closest: the closest nodes that answered, in order");
         for (place, contact) in closest.iter().enumerate() {
             let state = self.candidates.get(&contact.node).map(|candidate| candidate.state);
-            let Some(CandidateState::Answered { elapsed, hop, value }) = state else {
+            let Some(CandidateState::Answered { elapsed, hop }) = state else {
                 broken!("closest: only nodes that answered: {contact:?}")
             };
             let double = closest.iter().take(place).any(|other| other.node == contact.node);
@@ -726,7 +735,12 @@ impl<F: Family> CandidateModel<F> {
             let whole = u128::from(u32::MAX).min(elapsed.as_micros());
             let (round_trip, found_by) = (contact.round_trip().as_micros(), contact.hop());
             ensure_eq!((round_trip, found_by), (whole, hop), "closest: round trip and hop of each node");
-            ensure_eq!(contact.has_value(), value, "closest: has_value is set for nodes that had the value");
+            let has_newest = self.values.has_newest(&contact.node);
+            ensure_eq!(
+                contact.has_value(),
+                has_newest,
+                "closest: has_value is set for nodes with the newest value"
+            );
         }
         let required = self.required();
         if matches!(outcome, Outcome::Converged | Outcome::StoppedEarly | Outcome::Unsure) {

@@ -24,8 +24,6 @@ pub(super) struct LookupModel<F: Family> {
     start: Start<F>,
     paths: usize,
     candidates: CandidateModel<F>,
-    /// Answers that carried a value.
-    values: usize,
     /// Requests cancelled by the end of the lookup whose nodes might still have answered.
     abandoned: u32,
 }
@@ -59,10 +57,10 @@ impl<F: Family> LookupModel<F> {
         let beta = query.beta.filter(|_| !matches!(node.size, Err(few) if few != NotEnoughData::NONE));
         let in_region = query.regions && !is_find && (beta.is_none() || start.quorum.is_some());
         let region = node.region(query).filter(|_| in_region);
-        let terms = LookupTerms { beta: beta.filter(|_| region.is_none()), region };
+        let terms = LookupTerms { beta: beta.filter(|_| region.is_none()), region, held: start.held };
         let candidates =
             CandidateModel::new(local, target, config, is_find, start.num_results, &start.seeds, terms);
-        Self { local: own, target, start, paths: query.paths, candidates, values: 0, abandoned: 0 }
+        Self { local: own, target, start, paths: query.paths, candidates, abandoned: 0 }
     }
 }
 
@@ -102,9 +100,7 @@ impl<F: Family> OperationModel<F> for LookupModel<F> {
         let RequestOutcome::Answered { closer } = request_end.outcome else {
             broken!("progress: not an answer: {:?}", request_end.outcome)
         };
-        let value = request_end.extra.is_some_and(|extra| extra.value);
-        let is_about_value = request_end.sent.target == self.target || self.start.ask == Ask::FindCloser;
-        self.values += usize::from(value && is_about_value);
+        let value = request_end.extra.map(|extra| extra.value);
         self.candidates.request_answered(request_end, closer, value)
     }
 
@@ -140,8 +136,8 @@ impl<F: Family> OperationModel<F> for LookupModel<F> {
         ensure!(finish.outcome != Outcome::Complete, "outcome: complete is not of a lookup");
         ensure_eq!(
             finish.outcome == Outcome::Quorum,
-            self.start.quorum.is_some_and(|quorum| self.values >= quorum),
-            "quorum: the outcome exactly if enough answers carried a value"
+            self.start.quorum.is_some_and(|quorum| self.candidates.values().holders() >= quorum),
+            "quorum: the outcome exactly if enough have the newest valid value"
         );
         self.candidates.check_finish(finish.outcome, &finish.closest)?;
         // At the node limit, a path that has converged does not wait for its requests in flight.
@@ -155,8 +151,10 @@ impl<F: Family> OperationModel<F> for LookupModel<F> {
             "outcome: {:?} only when no node may still answer",
             finish.outcome
         );
+        let mut counts = self.candidates.values().check_finish(finish)?;
         let exact = self.candidates.is_exact() && finish.closest.len() > 2;
-        Ok(exact.then_some("finish: exact model of several results").into_iter().collect())
+        counts.extend(exact.then_some("finish: exact model of several results"));
+        Ok(counts)
     }
 
     fn check_not_idle(&self, now: Instant, busy: &[F::Key]) -> Checked {

@@ -119,6 +119,7 @@ mod target;
 #[cfg(test)]
 #[allow(clippy::indexing_slicing)] // a test may fail so
 mod tests;
+mod value_model;
 
 pub use broken::Broken;
 pub use checked::{Checked, Fate, Fault, terminates};

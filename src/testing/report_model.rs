@@ -15,7 +15,7 @@ use crate::testing::target::{is_edge_of, key_of};
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::key::Key;
-use crate::vocabulary::operation_events::{Contact, Outcome, Start};
+use crate::vocabulary::operation_events::{Contact, Outcome, Start, ValueReport};
 use crate::vocabulary::request_events::{Ask, CancelReason, Request, RequestOutcome};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
@@ -278,6 +278,13 @@ impl<F: Family> OperationModel<F> for ReportModel<F> {
         match (self.kind, event) {
             (OperationKind::Lookup, Outbound::Finished(finish)) => {
                 self.check_closest(&finish.target, &finish.closest)?;
+                let ValueReport { first, valid, .. } = &finish.values;
+                ensure!(
+                    first.is_some() == (*valid > 0) && first.iter().all(|node| self.answered.contains(node)),
+                    "values: the first with the newest value has answered: {first:?} of {valid}"
+                );
+                let had = finish.closest.iter().filter(|contact| contact.has_value()).count();
+                ensure!(had <= *valid as usize, "values: at least as many as of the closest");
             }
             (OperationKind::Broadcast, Outbound::BroadcastFinished(finish)) => {
                 self.check_closest(&finish.target, &finish.closest)?;

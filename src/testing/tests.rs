@@ -15,7 +15,7 @@ use crate::testing::machine_under_test::MachineUnderTest;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::key::Key8;
 use crate::vocabulary::machine::{Machine, Stamped};
-use crate::vocabulary::operation_events::{Contact, Progress, Start};
+use crate::vocabulary::operation_events::{Carried, Contact, Progress, Start};
 use crate::vocabulary::request_events::{RequestOutcome, Response};
 use crate::vocabulary::secret::Secret;
 use crate::vocabulary::time::Instant;
@@ -315,7 +315,7 @@ fn a_request_to_the_node_itself_is_found() {
 #[test]
 fn a_finish_that_lists_a_node_without_an_answer_is_found() {
     found("closest", At::Stop, |seen| {
-        let contact = Contact { node: node(1), micros: 0, hop: 1, value: false };
+        let contact = Contact { node: node(1), micros: 0, hop: 1, carried: Carried::Unknown };
         last_finish(seen).closest.push(contact);
     });
     found("closest", At::Stop, |seen| last_finish(seen).target = node(1));

@@ -35,32 +35,50 @@ pub struct Start<F: Family> {
     /// converge on as many nodes. 1 to `query.max_candidates`, else the start is
     /// [refused](RefusalReason::NumResults).
     pub num_results: Option<usize>,
-    /// Ends the lookup, with the outcome [`Quorum`](Outcome::Quorum), once this many answers have
-    /// [carried a value](crate::AnswerExtra::value); `None` is never. At least 1, else the start is
-    /// [refused](RefusalReason::Quorum).
+    /// Ends the lookup, with the outcome [`Quorum`](Outcome::Quorum), once this many nodes have answered with a [valid
+    /// value](crate::Verdict::Valid) of the newest version so far; `None` is never. At least 1, else the start is
+    /// [refused](RefusalReason::Quorum). Older values do not count, so where a newer one comes, the count begins anew.
     pub quorum: Option<usize>,
     /// The nodes to begin with. The coordinator adds the closest nodes of its routing table.
     pub seeds: Vec<F::Node>,
+    /// The version of the valid value that the caller holds itself, if it holds one. It counts like the answer of one node.
+    pub held: Option<u64>,
 }
 
 impl<F: Family> Start<F> {
     /// A lookup of the nodes closest to `target`.
     pub const fn find(tag: u64, target: F::Target) -> Self {
-        Self { tag, target, ask: Ask::FindCloser, num_results: None, quorum: None, seeds: Vec::new() }
+        Self {
+            tag,
+            target,
+            ask: Ask::FindCloser,
+            num_results: None,
+            quorum: None,
+            seeds: Vec::new(),
+            held: None,
+        }
     }
 
     /// A lookup that sends `message` to each node it visits.
     ///
     /// The driver keeps what the nodes answer besides closer nodes (values, providers): [`Request::initiator`]
-    /// identifies the operation that a request belongs to. With each answer the driver reports whether it
-    /// [carried a value](crate::AnswerExtra::value) that the driver accepts; a [quorum](Start::with_quorum) of
-    /// such answers ends the lookup. The driver may also stop the operation earlier. The message is sent to a node
+    /// identifies the operation that a request belongs to. With each answer comes the driver's
+    /// [verdict](crate::Verdict) on what it carried; a [quorum](Start::with_quorum) of valid ones ends the lookup, and the
+    /// finish tells [how many there were](Finish::values). The driver may also stop the operation earlier. The message is sent to a node
     /// again only after a time-out, so a node may receive it twice.
     ///
     /// In a coordinator it asks all nodes of the [region](crate::QueryConfig::regions) of the target, and some
     /// [for closer nodes](Ask::FindCloser) to other points there.
     pub const fn message(tag: u64, target: F::Target, message: F::Message) -> Self {
-        Self { tag, target, ask: Ask::Message(message), num_results: None, quorum: None, seeds: Vec::new() }
+        Self {
+            tag,
+            target,
+            ask: Ask::Message(message),
+            num_results: None,
+            quorum: None,
+            seeds: Vec::new(),
+            held: None,
+        }
     }
 
     /// A bootstrap: a lookup of the node's own target, `local`, by which a node joins the network (Kademlia paper,
@@ -68,7 +86,7 @@ impl<F: Family> Start<F> {
     /// farther away and emits [`Bootstrapped`](crate::Bootstrapped). A bootstrap that the coordinator began by
     /// itself, because the table was nearly empty, is stopped when this one starts.
     pub const fn bootstrap(tag: u64, local: F::Target, seeds: Vec<F::Node>) -> Self {
-        Self { tag, target: local, ask: Ask::FindCloser, num_results: None, quorum: None, seeds }
+        Self { tag, target: local, ask: Ask::FindCloser, num_results: None, quorum: None, seeds, held: None }
     }
 
     /// Sets the [seeds](Start::seeds).
@@ -94,6 +112,16 @@ impl<F: Family> Start<F> {
     #[must_use]
     pub fn with_quorum(mut self, quorum: usize) -> Self {
         self.quorum = Some(quorum);
+        self
+    }
+
+    /// The caller [holds](Start::held) a valid value of this version itself: it counts towards the quorum like the answer
+    /// of one node, and nodes with an older one are to be [corrected](Finish::to_correct). A search whose quorum it meets
+    /// ends in the call in which it begins, and asks nobody; a caller that wants to hear of others asks for a larger quorum,
+    /// or none.
+    #[must_use]
+    pub const fn with_held(mut self, version: u64) -> Self {
+        self.held = Some(version);
         self
     }
 }
@@ -140,13 +168,46 @@ pub struct Finish<F: Family> {
     /// What was found in the region of the target. `None` if the lookup has [asked in no region](crate::QueryConfig::regions):
     /// it carries no message, or the size of the network is not known.
     pub region: Option<RegionReport>,
+    /// The values that answers carried.
+    pub values: ValueReport<F>,
 }
 
 impl<F: Family> Finish<F> {
-    /// Those of the closest nodes whose answers [carried no value](crate::AnswerExtra::value). If other answers
-    /// carried one, the driver may store the value with these nodes.
-    pub fn without_value(&self) -> impl Iterator<Item = &Contact<F>> {
-        self.closest.iter().filter(|contact| !contact.value)
+    /// Those of the closest nodes that lack the newest valid value, closest first: they were asked for it, and answered
+    /// with none, or with an [older](crate::Verdict::Valid) one. The driver may store the newest with them (libp2p's
+    /// corrective put), or with the first of them only (Kademlia paper, section 2.3).
+    ///
+    /// Empty if no valid value is known. Nodes whose value was [invalid](crate::Verdict::Invalid) are left out, and so are
+    /// those that were silent, or were asked about other points only. After an end by a [quorum](Start::quorum) the closest
+    /// that have answered may be far from the target.
+    pub fn to_correct(&self) -> impl Iterator<Item = &Contact<F>> {
+        let is_known = self.values.newest.is_some();
+        self.closest.iter().filter(move |contact| is_known && contact.carried.lacks_newest())
+    }
+}
+
+/// The values that the answers of a lookup carried, by the [verdicts](crate::Verdict) of the driver. Answers are those of all
+/// nodes, not of the closest only. Which value it was the driver knows: it has judged it.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize), serde(bound = "F: Recordable"))]
+#[non_exhaustive]
+pub struct ValueReport<F: Family> {
+    /// The newest version, that which the caller [holds](Start::held) included; `None` if no valid value is known.
+    pub newest: Option<u64>,
+    /// The node that was the first to answer with it; `None` if none has: nobody has a valid one, or the caller only.
+    pub first: Option<F::Node>,
+    /// Nodes that have answered with it.
+    pub valid: u32,
+    /// Nodes that have answered with an older one.
+    pub older: u32,
+    /// Nodes that have answered with an invalid one, and with no valid one.
+    pub invalid: u32,
+}
+
+impl<F: Family> Default for ValueReport<F> {
+    /// No answer has carried anything.
+    fn default() -> Self {
+        Self { newest: None, first: None, valid: 0, older: 0, invalid: 0 }
     }
 }
 
@@ -184,7 +245,7 @@ pub enum Outcome {
     /// The lookup asked as many nodes as `query.max_nodes` allows before the k closest had answered; or the crawl
     /// asked as many nodes as it has room for, and further nodes were named.
     NodeLimit,
-    /// As many answers as the [quorum](Start::quorum) of the start carried a value.
+    /// As many nodes as the [quorum](Start::quorum) of the start have the newest valid value.
     Quorum,
     /// A crawl or a broadcast has done all its work.
     Complete,
@@ -205,7 +266,7 @@ pub struct Contact<F: Family> {
     pub node: F::Node,
     pub(crate) micros: u32,
     pub(crate) hop: u16,
-    pub(crate) value: bool,
+    pub(crate) carried: Carried,
 }
 
 impl<F: Family> Contact<F> {
@@ -219,9 +280,31 @@ impl<F: Family> Contact<F> {
         u32::from(self.hop)
     }
 
-    /// Whether the node's answer [carried a value](crate::AnswerExtra::value).
+    /// Whether the node has answered with a [valid value](crate::Verdict::Valid) of the newest version.
     pub const fn has_value(&self) -> bool {
-        self.value
+        matches!(self.carried, Carried::Newest)
+    }
+}
+
+/// What the answers of a node have carried, from the least to the best.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "record", derive(serde::Serialize))]
+pub(crate) enum Carried {
+    /// It has answered no question about the value.
+    #[default]
+    Unknown,
+    Nothing,
+    Invalid,
+    /// A valid value, and there is a newer one.
+    Older,
+    /// A valid value of the newest version so far.
+    Newest,
+}
+
+impl Carried {
+    /// Whether the node is known to have none of the newest version, and has told no lie.
+    pub(crate) const fn lacks_newest(self) -> bool {
+        matches!(self, Self::Nothing | Self::Older)
     }
 }
 

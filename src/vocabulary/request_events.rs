@@ -49,10 +49,8 @@ pub struct Record<F: Family> {
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize), serde(bound = "F: Recordable"))]
 pub struct AnswerExtra<F: Family> {
-    /// Whether the answer carried a value that the driver accepts. It counts towards the
-    /// [quorum](crate::Start::quorum), and the node is not among those that [lack](crate::Finish::without_value) the
-    /// value.
-    pub value: bool,
+    /// The value that the answer carried, as the driver judges it.
+    pub value: Verdict,
     /// A token that the node expects in a store request. The engine returns it to the driver in the
     /// [store request](Ask::Store) to this node. (BEP 5 and BEP 44 have such tokens.)
     pub token: Option<F::Message>,
@@ -66,7 +64,33 @@ impl<F: Family> Default for AnswerExtra<F> {
 
 impl<F: Family> AnswerExtra<F> {
     /// No value and no token.
-    pub const NONE: Self = Self { value: false, token: None };
+    pub const NONE: Self = Self { value: Verdict::Nothing, token: None };
+}
+
+/// What the driver says of the value that an answer carried. It comes with the answer, as the driver has the value before
+/// the engine has the answer: it validates first. The engine never sees the value.
+///
+/// A lookup compares the versions, and nothing else: a higher one is newer, so those with a lower one are older, and of the
+/// same version all are as good as each other. What the version is depends on the wire:
+///
+/// * Values with a sequence number (BEP 44, IPNS): the number. One that is signed, `seq`, is `seq as u64 ^ 1 << 63`.
+/// * Values of which a selector chooses the better (libp2p's `Validator` and `Selector`): the driver keeps the best value of
+///   the search, and counts. The first is version 1; one that the selector prefers to the best has one more than the best;
+///   one that equals the best has the same; any other has 0.
+/// * Values without an order (providers, peers of a torrent, items that are named by their hash): always 0.
+///
+/// A node counts once, by the best of its answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+pub enum Verdict {
+    /// It carried none.
+    #[default]
+    Nothing,
+    /// It carried a valid one, of this version.
+    Valid(u64),
+    /// It carried one that is not valid: the node lies, or is broken. That counts as neither an answer with a value nor as
+    /// one without.
+    Invalid,
 }
 
 /// An answer to a request.
@@ -227,11 +251,18 @@ impl<F: Family> Response<F> {
         self
     }
 
-    /// Marks that the answer carried a [value](AnswerExtra::value). No effect on a failure.
+    /// Marks that the answer carried a valid value, of those without an order: the [verdict](Self::with_verdict) is
+    /// [`Valid(0)`](Verdict::Valid). No effect on a failure.
     #[must_use]
-    pub fn with_value(mut self) -> Self {
+    pub fn with_value(self) -> Self {
+        self.with_verdict(Verdict::Valid(0))
+    }
+
+    /// Sets the [verdict](AnswerExtra::value) on the value that the answer carried. No effect on a failure.
+    #[must_use]
+    pub fn with_verdict(mut self, verdict: Verdict) -> Self {
         if let Ok(answer) = &mut self.result {
-            answer.extra.value = true;
+            answer.extra.value = verdict;
         }
         self
     }

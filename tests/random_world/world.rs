@@ -9,7 +9,7 @@ use kad_proto::crawl::StartCrawl;
 use kad_proto::testing::{ContractChecker, RequestInFlight};
 use kad_proto::{
     Answer, AnswerExtra, Bits, BroadcastPool, Config, Coordinator, Crawl, Failure, Instant, Key, OperationId,
-    Query, QueryPool, Record, RequestId, Response, RoutingInbound, Stamped, Start,
+    Query, QueryPool, Record, RequestId, Response, RoutingInbound, Stamped, Start, Verdict,
 };
 use std::time::Duration;
 
@@ -327,6 +327,7 @@ impl<const N: usize, S: Build<N>> World<N, S> {
         start.tag = u64::from(tag);
         start.num_results = num_results;
         start.quorum = quorum;
+        start.held = (first % 8 == 3).then(|| u64::from(first / 8 % 4));
         self.submit_start(Inbound::Start(start.with_seeds(nodes)), deadline);
     }
 
@@ -461,7 +462,7 @@ impl<const N: usize, S: Build<N>> World<N, S> {
             Behaviour::Liar => self.lie(sent, all),
         };
         let extra = AnswerExtra {
-            value: carries >= 192,
+            value: verdict(carries),
             token: (carries % 2 == 1).then_some(self.spans << 8 | u64::from(carries)),
         };
         let event = match carries {
@@ -508,6 +509,17 @@ impl<const N: usize, S: Build<N>> World<N, S> {
                 (0..many).map(made_up).collect()
             }
         }
+    }
+}
+
+/// Mostly values of one version; some are older or newer than others, or invalid.
+fn verdict(carries: u8) -> Verdict {
+    match carries {
+        0..160 => Verdict::Nothing,
+        160..192 if carries % 4 < 2 => Verdict::Invalid,
+        160..192 => Verdict::Nothing,
+        192..232 => Verdict::Valid(1),
+        232.. => Verdict::Valid(u64::from(carries % 4)),
     }
 }
 

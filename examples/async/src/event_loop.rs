@@ -18,6 +18,7 @@ use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::{
     Ask, Batch, ConfigError, Coordinator, Failure, Instant, Machine, Record, RefusalReason, Request,
     RequestId, Response, RoutingInbound, RoutingOutbound, SpanContext, Stamped, StartBroadcast, Target,
+    Verdict,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -53,6 +54,8 @@ struct Live<W: Wire> {
     _permit: Option<SemaphoreGuardArc>,
     /// The providers that it has yielded.
     providers: HashSet<W::Provider>,
+    /// The best value so far, and its version: how often a better one came.
+    best: Option<(W::Value, u64)>,
 }
 
 impl<W: Wire> Live<W> {
@@ -65,6 +68,19 @@ impl<W: Wire> Live<W> {
         } else if self.providers.insert(provider.clone()) {
             self.ticket.push(Item::Provider(Found { item: provider, from: from.cloned() }));
         }
+    }
+
+    /// The verdict on a valid value: whether it is better than all before, as good as the best, or worse.
+    fn judge(&mut self, value: &W::Value) -> Verdict {
+        let version = match &self.best {
+            None => 1,
+            Some((best, _)) if !W::replaces(best, value) => return Verdict::Valid(0),
+            // Each may take the place of the other: they are alike.
+            Some((best, version)) if W::replaces(value, best) => return Verdict::Valid(*version),
+            Some((_, version)) => version + 1,
+        };
+        self.best = Some((value.clone(), version));
+        Verdict::Valid(version)
     }
 
     /// Whether it has as many providers as its caller wants.
@@ -100,26 +116,37 @@ impl<W: Wire, M> Debug for EventLoop<W, M> {
     }
 }
 
-/// One request: what its future does. What may not be stored is taken out of the answer.
-async fn request<W: Wire>(
-    transport: &impl Transport<W>,
-    call: Call<W>,
-) -> (RequestId, Result<Reply<W>, Failure<W>>) {
+/// What the future of a request brings. Values that are not valid were taken out of the answer; `Verdict::Invalid` if none is
+/// left.
+type Ended<W> = (RequestId, Result<Reply<W>, Failure<W>>, Verdict);
+
+/// The better of two verdicts on values of one answer.
+const fn better(one: Verdict, other: Verdict) -> Verdict {
+    match (one, other) {
+        (Verdict::Valid(one), Verdict::Valid(other)) if one > other => Verdict::Valid(one),
+        _ => other,
+    }
+}
+
+/// One request: what its future does.
+async fn request<W: Wire>(transport: &impl Transport<W>, call: Call<W>) -> Ended<W> {
     let id = call.id;
     let target = matches!(call.ask, Ask::Message(Payload::Get)).then(|| call.target.clone());
     let mut result = transport.request(call).await;
+    let mut verdict = Verdict::Nothing;
     if let Ok(reply) = &mut result {
+        let is_any = target.is_some() && !reply.values.is_empty();
         reply.values.retain(|value| target.as_ref().is_some_and(|target| W::accepts(target, value)));
+        if is_any && reply.values.is_empty() {
+            verdict = Verdict::Invalid;
+        }
     }
-    (id, result)
+    (id, result, verdict)
 }
 
 /// The same within its span, if it has one.
 #[cfg(feature = "telemetry")]
-fn spanned<W: Wire>(
-    transport: &impl Transport<W>,
-    call: Call<W>,
-) -> impl Future<Output = (RequestId, Result<Reply<W>, Failure<W>>)> + Send {
+fn spanned<W: Wire>(transport: &impl Transport<W>, call: Call<W>) -> impl Future<Output = Ended<W>> + Send {
     use futures_util::future::Either;
     use opentelemetry::trace::{FutureExt as _, TraceContextExt};
 
@@ -223,17 +250,17 @@ where
         left: &mut usize,
     ) -> bool
     where
-        Io: Future<Output = (RequestId, Result<Reply<W>, Failure<W>>)>,
+        Io: Future<Output = Ended<W>>,
     {
         let before = *left;
         while *left > 0
             && let Poll::Ready(Some(ended)) = requests.poll_next_unpin(cx)
         {
             // One that was aborted is known to be.
-            if let Ok((id, result)) = ended {
+            if let Ok((id, result, verdict)) = ended {
                 let arrived = result.as_ref().ok().and_then(|reply| reply.arrived);
                 let now = timer.now();
-                self.answer(arrived.map_or(now, |at| at.min(now)), id, result);
+                self.answer(arrived.map_or(now, |at| at.min(now)), id, result, verdict);
                 self.dispatch(requests, send);
                 *left -= 1;
             }
@@ -320,24 +347,24 @@ where
         if repeat && let Err(most) = self.repeat_record(now, &event) {
             return ticket.end(Err(Error::Refused(RefusalReason::Records { most })));
         }
-        let mut live = Live { ticket, _permit: permit, providers: HashSet::new() };
+        let mut live = Live { ticket, _permit: permit, providers: HashSet::new(), best: None };
         let mut is_enough = false;
         if let Inbound::Start(start) = &mut event {
             let key = start.target.key();
             match live.ticket.reads {
                 Reads::Values(enough) => {
                     let own = self.shared.store().value(&key, now);
-                    start.quorum = enough.map(|enough| enough.saturating_sub(usize::from(own.is_some())));
-                    is_enough = start.quorum == Some(0);
-                    if is_enough {
-                        start.quorum = None;
-                    }
+                    start.quorum = enough;
                     if let Some(item) = own {
+                        if let Verdict::Valid(version) = live.judge(&item) {
+                            start.held = Some(version);
+                        }
                         live.ticket.push(Item::Value(Found { item, from: None }));
                     }
                 }
                 Reads::Providers(_) => {
                     let own = self.shared.store().providers(&key, now);
+                    start.held = (!own.is_empty()).then_some(0);
                     for provider in own {
                         live.offer(provider, None);
                     }
@@ -370,16 +397,19 @@ where
     }
 
     /// Hands over an answer, after what it carries has been passed on to the caller.
-    fn answer(&mut self, now: Instant, id: RequestId, result: Result<Reply<W>, Failure<W>>) {
+    fn answer(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        result: Result<Reply<W>, Failure<W>>,
+        mut verdict: Verdict,
+    ) {
         let Some(InFlight { reader, .. }) = self.in_flight.remove(&id) else { return };
         let Reply { closer, values, providers, token, dialed, arrived } = match result {
             Ok(reply) => reply,
             Err(failure) => return self.handle(now, Stamped::new(Response::new(id, Err(failure)).into())),
         };
         let mut response = Response::answered(id, closer);
-        if !values.is_empty() || !providers.is_empty() {
-            response = response.with_value();
-        }
         if let Some(token) = token {
             response = response.with_token(Payload::Token(token));
         }
@@ -394,10 +424,16 @@ where
             && let Some(live) = self.live.get_mut(&tag)
         {
             match live.ticket.reads {
-                Reads::Values(_) => values.into_iter().for_each(|item| {
-                    live.ticket.push(Item::Value(Found { item, from: Some(node.clone()) }));
-                }),
+                Reads::Values(_) => {
+                    for item in values {
+                        verdict = better(verdict, live.judge(&item));
+                        live.ticket.push(Item::Value(Found { item, from: Some(node.clone()) }));
+                    }
+                }
                 Reads::Providers(_) => {
+                    if !providers.is_empty() {
+                        verdict = Verdict::Valid(0);
+                    }
                     for provider in providers {
                         live.offer(provider, Some(&node));
                     }
@@ -406,7 +442,7 @@ where
                 Reads::Finish | Reads::Progress => {}
             }
         }
-        self.handle(now, Stamped::new(response.into()));
+        self.handle(now, Stamped::new(response.with_verdict(verdict).into()));
         if let Some(tag) = enough {
             self.stop(now, tag);
         }

@@ -14,7 +14,7 @@ use futures_channel::oneshot;
 use futures_util::future::BoxFuture;
 use kad_proto::coordinator::Inbound;
 use kad_proto::{
-    AnswerScope, Ask, Coordinator, Group, Instant, RoutingInbound, Start, StartBroadcast, StartCrawl,
+    AnswerScope, Ask, Coordinator, Finish, Group, Instant, RoutingInbound, Start, StartBroadcast, StartCrawl,
     TableView, Target,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -143,6 +143,12 @@ impl<W: Wire> Dht<W> {
     /// Stores a value with the nodes closest to its target.
     pub fn put(&self, target: W::Target, value: W::Value) -> Operation<W, Broadcast> {
         self.operation(StartBroadcast::follow_up(0, target, Payload::Put(value)), Reads::Finish)
+    }
+
+    /// Stores the newest value that a [search](Self::get) has found with the nodes [that lack it](Finish::to_correct).
+    pub fn correct(&self, finish: &Finish<W>, value: W::Value) -> Operation<W, Broadcast> {
+        let nodes = finish.to_correct().map(|contact| contact.node.clone()).collect();
+        self.put(finish.target.clone(), value).with_nodes(nodes)
     }
 
     /// Tells the nodes closest to a target who provides it.

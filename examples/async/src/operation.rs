@@ -162,8 +162,8 @@ impl<W: Wire> Operation<W, Lookup> {
 }
 
 impl<W: Wire> Operation<W, Values> {
-    /// Ends once so many answers have carried a value (the own store's counts as one). Without, it asks all of the
-    /// closest nodes.
+    /// Ends once so many nodes have the best value so far, as the wire [chooses](Wire::replaces) (the own store counts as one).
+    /// Without, it asks all of the closest nodes. At least 1, else it is refused.
     pub const fn enough(mut self, answers: usize) -> Self {
         self.reads = Reads::Values(Some(answers));
         self
@@ -180,6 +180,22 @@ impl<W: Wire> Operation<W, Values> {
             running.finish().await?;
         }
         Ok(found)
+    }
+
+    /// The best of all values that turn up, as the wire [chooses](Wire::replaces). `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error`] says why the search did not take place.
+    pub async fn newest(self) -> Result<Option<W::Value>, Error> {
+        let mut running = self.start();
+        let mut newest = None;
+        while let Some(Found { item, .. }) = running.next().await {
+            if newest.as_ref().is_none_or(|best| W::replaces(best, &item)) {
+                newest = Some(item);
+            }
+        }
+        running.finish().await?;
+        Ok(newest)
     }
 }
 

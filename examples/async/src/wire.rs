@@ -47,7 +47,7 @@ pub trait Wire: Family<Message = Payload<Self>, Node: Sync, Target: Sync> + Sync
     }
 
     /// Whether this value may take the place of that which is stored under the same key: a sequence number is not
-    /// lower. The default is that it may.
+    /// lower. The default is that it may. In a search, of two values that may take each other's place none is better.
     fn replaces(old: &Self::Value, new: &Self::Value) -> bool {
         let _ = (old, new);
         true

@@ -8,7 +8,9 @@ mod support;
 use futures_util::future::{join_all, poll_immediate};
 use kad_proto::broadcast::StoreEnd;
 use kad_proto::crawl::Reach;
-use kad_proto::{Config, Finish, Key160, NetworkConfig, Outcome, ReprovideConfig, RoutingConfig};
+use kad_proto::{
+    Config, Finish, Key160, NetworkConfig, Outcome, ReprovideConfig, RoutingConfig, ValueReport,
+};
 use kad_proto_async::{Dht, Error, Limits, Timer};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -52,6 +54,7 @@ under_both! {
     progress_is_a_stream_that_waits_for_nobody
     a_crawl_maps_the_network
     what_is_not_valid_is_taken_out
+    the_newest_value_is_found_and_given_to_those_that_lack_it
     records_are_stored_again
     the_last_handle_ends_the_node
 }
@@ -108,14 +111,12 @@ async fn what_is_stored_is_found<C: Timer + Copy>(timer: C) {
         let mut answers = 0;
         while let Some(value) = found.next().await {
             assert_eq!(value.item, "a value");
-            answers += 1;
+            answers += u32::from(value.from.is_some());
         }
         let finish = found.finish().await.unwrap();
         assert!(answers >= 19, "{answers} of 20, without itself");
-        assert_eq!(
-            finish.without_value().count(),
-            finish.closest.iter().filter(|it| !it.has_value()).count()
-        );
+        assert_eq!(finish.to_correct().count(), finish.closest.iter().filter(|it| !it.has_value()).count());
+        assert_eq!(finish.values.valid, answers);
         assert_eq!(all[3].get(target).first().await, Ok(Some("a value".into())));
         assert_eq!(all[3].get(key(2_001)).first().await, Ok(None));
 
@@ -154,7 +155,8 @@ async fn the_own_store_is_searched<C: Timer + Copy>(timer: C) {
         let found = dht.get_providers(key(5)).enough(1).start().next().await.unwrap();
         assert_eq!((found.item, found.from), (key(7), None));
         // Nobody was asked for what is here.
-        dht.get(key(5)).with_seeds(vec![key(1)]).enough(1).await.unwrap();
+        let finish = dht.get(key(5)).with_seeds(vec![key(1)]).enough(1).await.unwrap();
+        assert_eq!((finish.outcome, finish.values.newest), (Outcome::Quorum, Some(1)));
         assert_eq!(net.sent.load(Ordering::Relaxed), 0);
     })
     .await;
@@ -199,6 +201,42 @@ async fn what_is_not_valid_is_taken_out<C: Timer + Copy>(timer: C) {
         // Nobody who looks up nodes is told of values.
         let lookup = dht.find_node(key(5)).with_seeds(vec![key(1)]).await.unwrap();
         assert!(!lookup.closest[0].has_value());
+    })
+    .await;
+}
+
+async fn the_newest_value_is_found_and_given_to_those_that_lack_it<C: Timer + Copy>(timer: C) {
+    let net = Net::new(timer, Duration::ZERO);
+    let manner = |seed| if seed == 4 { Manner::OnlyLies } else { Manner::Answers };
+    let add = |seed| net.add(key(seed), quiet(), Limits::default(), manner(seed));
+    let (all, runs): (Vec<_>, Vec<_>) = (0..6).map(add).unzip();
+    beside(runs, async {
+        let put = |value: &str| kad_proto::Ask::Store {
+            message: kad_proto_async::Payload::Put(value.into()),
+            token: None,
+        };
+        for (seed, value) in [(0, "2"), (1, "1"), (2, "3"), (5, "3")] {
+            all[seed].serve(&key(77), &put(value), None).unwrap();
+        }
+        let search = || all[0].get(key(77)).with_seeds((1..6).map(key).collect());
+        assert_eq!(search().newest().await, Ok(Some("3".into())));
+        let finish = search().await.unwrap();
+        let ValueReport { valid, older, invalid, .. } = finish.values;
+        assert_eq!((valid, older, invalid), (2, 1, 1));
+        let mut lacking = nodes(finish.to_correct());
+        lacking.sort_unstable();
+        let mut expected = [1, 3].map(key).to_vec();
+        expected.sort_unstable();
+        assert_eq!(lacking, expected, "neither the liar nor those that have it");
+        let corrected = all[0].correct(&finish, "3".into()).await.unwrap();
+        assert_eq!((corrected.succeeded, corrected.stores.len()), (true, 2));
+        let again = search().enough(4).await.unwrap();
+        assert_eq!((again.outcome, again.values.valid, again.to_correct().count()), (Outcome::Quorum, 4, 0));
+        // The own value is older than theirs, and does not count.
+        let short = search().enough(5).await.unwrap();
+        assert_ne!(short.outcome, Outcome::Quorum);
+        all[0].serve(&key(77), &put("3"), None).unwrap();
+        assert_eq!(search().enough(5).await.unwrap().outcome, Outcome::Quorum);
     })
     .await;
 }

@@ -20,9 +20,9 @@ use kad_proto::network_size::NotEnoughData;
 use kad_proto::routing::table::{SavedNode, TableEntry};
 use kad_proto::telemetry::{Metrics, Spans, Traced};
 use kad_proto::{
-    AnswerExtra, Config, Context, Family, Finish, Initiator, Instant, Key160, Machine, OperationId,
-    OperationStats, Request, RequestId, RequestStats, Response, RoutingCounts, RoutingInbound, RoutingTable,
-    Stamped, Start, WireToken,
+    AnswerExtra, Config, Context, Family, Finish, Initiator, Instant, Key160, Machine, OperationId, Request,
+    RequestId, RequestStats, Response, RoutingCounts, RoutingInbound, RoutingTable, Stamped, Start, Verdict,
+    WireToken,
 };
 use opentelemetry::KeyValue;
 use opentelemetry::trace::Span;
@@ -321,27 +321,19 @@ impl Driver {
     }
 
     /// Starts an operation, as a new trace, to end within `time`. What it searches for is searched for in the own
-    /// store first, which counts as one node that has it; where no other has to be asked, it has ended at once, and
-    /// there is no trace.
+    /// store first, which counts as one node that has it; where no other has to be asked, it has ended at once.
     pub fn begin(&mut self, goal: Goal, target: Key160, time: Duration) {
         let now = self.now();
         let found = self.found_in_store(&goal, target);
-        let mut asked = Some(goal.clone());
-        if found.item.is_some() || !found.peers.is_empty() {
-            asked = goal.beside_own();
-        }
         let tag = self.begun;
-        let start = self.start(asked.as_ref().unwrap_or(&goal).clone(), target, now);
+        let mut start = self.start(goal, target, now);
+        if let Inbound::Start(start) = &mut start.event {
+            start.held = (found.item.is_some() || !found.peers.is_empty()).then_some(0);
+        }
         if let Some(operation) = self.operations.get_mut(&tag) {
-            (operation.goal, operation.found) = (goal, found);
+            operation.found = found;
         }
-        if asked.is_some() {
-            self.tell(start.with_deadline(now + time));
-            return;
-        }
-        let mut stats = OperationStats::default();
-        (stats.started, stats.ended) = (now, Some(now));
-        self.end(tag, End::Own(stats));
+        self.tell(start.with_deadline(now + time));
     }
 
     /// What this node keeps itself of what an operation searches for.
@@ -475,7 +467,7 @@ impl Driver {
         let item = operation.found.item.clone()?;
         let token = |node: &Node| Some((*node, operation.found.tokens.get(node)?.clone()));
         // A node that has given no token accepts no store.
-        let tokens: Vec<_> = finish.without_value().filter_map(|contact| token(&contact.node)).collect();
+        let tokens: Vec<_> = finish.to_correct().filter_map(|contact| token(&contact.node)).collect();
         if tokens.is_empty() {
             return None;
         }
@@ -637,20 +629,23 @@ impl Driver {
         let mut closer = nodes.unwrap_or_default();
         // Some nodes admit any sender to their tables, and name this node: it must not send requests to itself.
         closer.retain(|named| !self.is_own_address(named.1) && can_know(node.1, named.1));
-        let mut value = false;
+        let mut value = Verdict::Nothing;
         match (asks, item, peers) {
             (Asks::Item, Some(item), _) if store::target(&item) == target => {
                 self.note(request, trace::HAD, "the item");
                 self.found(initiator, |found| found.item = Some(item));
-                value = true;
+                value = Verdict::Valid(0);
             }
-            (Asks::Item, Some(_), _) => self.note(request, trace::HAD, "another item than that asked for"),
+            (Asks::Item, Some(_), _) => {
+                self.note(request, trace::HAD, "another item than that asked for");
+                value = Verdict::Invalid;
+            }
             (Asks::Peers, _, Some(peers)) => {
                 let mut peers: Vec<_> = peers.into_iter().filter(|peer| is_peer(node.1, *peer)).collect();
                 peers.sort_unstable();
                 peers.dedup();
-                value = !peers.is_empty();
-                if value {
+                if !peers.is_empty() {
+                    value = Verdict::Valid(0);
                     let plural = if peers.len() == 1 { "" } else { "s" };
                     self.note(request, trace::HAD, format!("{} peer{plural}", peers.len()));
                 }

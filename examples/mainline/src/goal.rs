@@ -120,16 +120,6 @@ impl Goal {
         }
     }
 
-    /// The same, where the own store has what is searched for and counts as one node that has it. `None` where no
-    /// other has to be asked for that.
-    pub fn beside_own(&self) -> Option<Self> {
-        let mut goal = self.clone();
-        if let Self::Get { quorum: Some(quorum), .. } | Self::Peers { quorum: Some(quorum) } = &mut goal {
-            *quorum = quorum.checked_sub(1).filter(|left| *left > 0)?;
-        }
-        Some(goal)
-    }
-
     /// The token that a node gave us outside of this operation.
     fn token(&self, of: Node) -> Option<Vec<u8>> {
         let Self::Correct { tokens, .. } = self else { return None };

@@ -37,8 +37,6 @@ pub enum End {
     Broadcast(BroadcastFinish<Mainline>),
     Crawl(CrawlFinish<Mainline>),
     Refused(RefusalReason),
-    /// It was in the own store, and nobody had to be asked.
-    Own(OperationStats),
 }
 
 impl End {
@@ -51,7 +49,6 @@ impl End {
             Self::Lookup(finish) => Ok((finish.outcome, &finish.stats)),
             Self::Broadcast(finish) => Ok((finish.outcome, &finish.stats)),
             Self::Crawl(finish) => Ok((finish.outcome, &finish.stats)),
-            Self::Own(stats) => Ok((Outcome::Quorum, stats)),
             Self::Refused(reason) => Err(*reason),
         }
     }

@@ -15,7 +15,7 @@ use kad_mainline::waterfall::Waterfall;
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::record::{Call, Recording};
 use kad_proto::telemetry::{Spans, Traced};
-use kad_proto::{Context, Failure, Instant, Machine, RequestId, Response, Stamped};
+use kad_proto::{Context, Failure, Instant, Machine, RequestId, Response, Stamped, Verdict};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span as _, SpanContext, SpanId, TraceId, TracerProvider};
 use opentelemetry_sdk::trace::{IdGenerator, SdkTracer, SdkTracerProvider};
@@ -159,7 +159,7 @@ impl Again {
         let Inbound::Response(Response { request, result, .. }) = event else { return };
         let asked = self.asked.remove(request);
         match result {
-            Ok(answer) if answer.extra.value => {
+            Ok(answer) if matches!(answer.extra.value, Verdict::Valid(_)) => {
                 let had = match asked {
                     Some(Asks::Item) => "the item",
                     Some(Asks::Peers) => "peers",

@@ -63,7 +63,6 @@ impl<'a> Report<'a> {
             Some(End::Crawl(finish)) => {
                 (finish.outcome, completes(finish.outcome) && finish.counts.reachable > 0, 2)
             }
-            Some(End::Own(_)) => (Outcome::Quorum, true, 0),
             Some(End::Refused(_)) | None => return 1,
         };
         match outcome {
@@ -178,7 +177,6 @@ impl<'a> Report<'a> {
                         End::Lookup(finish) => self.lookup_json(finish),
                         End::Broadcast(finish) => self.broadcast_json(finish),
                         End::Crawl(crawl) => Map { crawl, local: self.local }.json(),
-                        End::Own(_) => self.found_json(),
                         End::Refused(_) => Value::Null,
                     },
                 )
@@ -273,6 +271,9 @@ impl<'a> Report<'a> {
     fn write_lookup(&self, f: &mut fmt::Formatter<'_>, finish: &Finish<Mainline>) -> fmt::Result {
         let had = finish.closest.iter().filter(|contact| contact.has_value()).count();
         self.write_found(f)?;
+        if finish.stats.sent == 0 && finish.outcome == Outcome::Quorum {
+            return Ok(()); // nobody had to be asked
+        }
         let searches = self.operation.goal != Goal::Find;
         if searches {
             writeln!(f, "  {had} of the {} closest nodes that answered had it", finish.closest.len())?;
@@ -336,7 +337,6 @@ impl fmt::Display for Report<'_> {
                     End::Lookup(finish) => self.write_lookup(f, finish)?,
                     End::Broadcast(finish) => self.write_broadcast(f, finish)?,
                     End::Crawl(crawl) => write!(f, "{}", Map { crawl, local: self.local })?,
-                    End::Own(_) => self.write_found(f)?,
                     End::Refused(_) => {}
                 }
                 write!(f, "  {} requests: {} answered, {} failed, ", s.sent, s.answered, s.failed)?;

@@ -14,7 +14,7 @@ use crate::sim::world::action::Action;
 use crate::sim::world::sent_request::{Payload, SentRequest};
 use crate::vocabulary::key::Key;
 use crate::vocabulary::machine::Stamped;
-use crate::vocabulary::request_events::Response;
+use crate::vocabulary::request_events::{Response, Verdict};
 use core::time::Duration;
 
 impl World {
@@ -195,6 +195,7 @@ impl World {
                 response = response.with_value();
             } else {
                 lookup.lies += 1;
+                response = response.with_verdict(Verdict::Invalid);
             }
         }
         let stamped = Stamped::new(Inbound::Response(response)).in_span(self.answer_span(sent));

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// 160-bit keys; a node is its key, and a provider a node. Values are texts, of which those that begin with `!` are invalid.
+/// 160-bit keys; a node is its key, and a provider a node. Values are texts, of which those that begin with `!` are invalid, and
+/// those later in the alphabet are newer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Mem;
 
@@ -33,6 +34,10 @@ impl Wire for Mem {
         !value.starts_with('!')
     }
 
+    fn replaces(old: &String, new: &String) -> bool {
+        new >= old
+    }
+
     fn size(value: &String) -> usize {
         value.len()
     }
@@ -46,6 +51,8 @@ pub(crate) enum Manner {
     Fails,
     /// At once, with a value that is not valid, and one that is.
     Lies,
+    /// At once, with a value that is not valid.
+    OnlyLies,
     Silent,
 }
 
@@ -87,6 +94,7 @@ impl<C: Timer> Transport<Mem> for Link<C> {
         let result = match known {
             None => Err(Failure::Unreachable),
             Some((_, Manner::Fails)) => Err(Failure::Failed),
+            Some((_, Manner::OnlyLies)) => Ok(Reply { values: vec!["!".into()], ..Reply::default() }),
             Some((_, Manner::Lies)) => {
                 let values = vec!["!".into(), "valid".into()];
                 Ok(Reply { values, ..Reply::default() })
