@@ -8,8 +8,8 @@ mod tiny;
 
 use kad_proto::lookups::query::{Inbound, Outbound};
 use kad_proto::{
-    Batch, Contact, Finish, Instant, Key8, Machine, NetworkConfig, Outcome, Query, QueryConfig, Response,
-    Secret, Stamped, Start, ValueReport, Verdict,
+    Batch, Contact, Finish, Instant, Key8, Machine, NetworkConfig, Outcome, PoolConfig, Query, QueryConfig,
+    QueryPool, Response, Secret, Stamped, Start, ValueReport, Verdict,
 };
 use tiny::Tiny;
 
@@ -104,6 +104,23 @@ fn what_the_caller_holds_counts_as_one() {
         (finish.values.newest, finish.values.first.is_none(), to_correct(&finish)),
         (Some(5), true, vec![1, 2])
     );
+}
+
+#[test]
+fn who_holds_it_waits_for_nobody() {
+    let pool = PoolConfig { max_running: 1, max_waiting: 8, ..PoolConfig::default() };
+    let (config, network) = (QueryConfig::default(), NetworkConfig::default());
+    let mut machine =
+        QueryPool::<Tiny>::new(node(0xff), config, pool, network, &Secret::from_seed(0)).unwrap();
+    let start = |tag| Start::message(tag, node(0), ()).with_seeds(vec![node(1)]).with_quorum(1);
+    let mut tell = |start| machine.handle(Instant::ORIGIN, Stamped::new(Inbound::Start(start)));
+    assert_eq!((tell(start(1)).len(), tell(start(2)).len()), (2, 1), "one runs, and one waits");
+    let out = tell(start(3).with_held(7));
+    let [Outbound::Started(_), Outbound::Finished(finish)] = [&out[0].event, &out[1].event] else {
+        panic!("{out:?}")
+    };
+    assert_eq!((out.len(), finish.outcome, finish.values.newest), (2, Outcome::Quorum, Some(7)));
+    assert_eq!((machine.operations(), machine.running()), (2, 1));
 }
 
 #[test]

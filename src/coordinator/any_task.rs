@@ -8,7 +8,7 @@ use crate::lookups::lookup_task::LookupTask;
 use crate::operations::task::{Found, NoAnswer, OperationEnd, Task, TaskStep};
 use crate::requests::purpose::NodeRef;
 use crate::vocabulary::family::Family;
-use crate::vocabulary::operation_events::{Finish, Progress};
+use crate::vocabulary::operation_events::{Finish, Outcome, Progress};
 use crate::vocabulary::request_events::{Answer, Ask};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
@@ -121,6 +121,10 @@ impl<F: Family> Task<F> for AnyTask<F> {
 
     fn is_crawl(&self) -> bool {
         delegate!(self, task => task.is_crawl())
+    }
+
+    fn ends_at_once(&self) -> Option<Outcome> {
+        delegate!(self, task => task.ends_at_once())
     }
 
     fn listens_on(&self) -> bool {

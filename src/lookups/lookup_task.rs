@@ -41,6 +41,11 @@ impl<F: Family> LookupTask<F> {
         lookup.hold(start.held);
         Self { lookup, ask: start.ask, quorum: start.quorum }
     }
+
+    /// Whether as many as the quorum have the newest valid value.
+    fn has_quorum(&self) -> bool {
+        self.quorum.is_some_and(|quorum| self.lookup.value_holders() >= quorum)
+    }
 }
 
 /// Tasks of which a lookup is one kind.
@@ -57,7 +62,7 @@ impl<F: Family> Task<F> for LookupTask<F> {
     }
 
     fn next(&mut self, now: Instant) -> TaskStep<F> {
-        if self.quorum.is_some_and(|quorum| self.lookup.value_holders() >= quorum) {
+        if self.has_quorum() {
             return TaskStep::Done(Outcome::Quorum);
         }
         match self.lookup.next(now) {
@@ -125,6 +130,10 @@ impl<F: Family> Task<F> for LookupTask<F> {
         if let NodeRef::Lookup { candidate, .. } = node_ref {
             self.lookup.slow(candidate, may_repeat);
         }
+    }
+
+    fn ends_at_once(&self) -> Option<Outcome> {
+        self.has_quorum().then_some(Outcome::Quorum)
     }
 
     fn listens_on(&self) -> bool {

@@ -155,6 +155,7 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
             }
         };
         let task = task(self);
+        let end = task.ends_at_once();
         self.crawls += usize::from(task.is_crawl());
         let handle = self.operations.next_handle();
         let id = OperationId::new(tag, handle);
@@ -168,6 +169,9 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         self.operations.insert(operation);
         self.waiting.join(handle.slot(), deadline, self.arrivals);
         self.arrivals += 1;
+        if let Some(outcome) = end {
+            self.end_operation(call, id, outcome);
+        }
     }
 
     /// Begins an operation that is a side effect: it has no tag, does not wait for others, and does not count as

@@ -112,6 +112,11 @@ pub(crate) trait Task<F: Family>: Sized {
         false
     }
 
+    /// Whether it has all that it wants before it begins, and how it ends then: it waits for no other operation.
+    fn ends_at_once(&self) -> Option<Outcome> {
+        None
+    }
+
     /// Whether its slow requests are listened to after its end.
     fn listens_on(&self) -> bool {
         false

@@ -18,6 +18,7 @@ impl<F: Family> ContractChecker<F> {
         let mut begun = core::mem::take(&mut call.ran_and_ended);
         let mut known = 0;
         for op in self.operations.values_mut() {
+            ensure!(!op.model.needs_nothing(), "pool: what is done at its start waits for nobody");
             // It has sent requests in this call.
             if op.has_begun && !op.running {
                 op.running = true;

@@ -37,6 +37,11 @@ pub(super) fn refusal_reason<F: Family>(start: &Start<F>, config: &Config) -> Op
     (start.quorum == Some(0)).then_some(RefusalReason::Quorum)
 }
 
+/// Whether what the caller holds meets the quorum.
+pub(super) fn needs_nothing<F: Family>(start: &Start<F>) -> bool {
+    start.held.is_some() && start.quorum == Some(1)
+}
+
 impl<F: Family> LookupModel<F> {
     pub(super) fn new(
         local: LocalNode<F>,
@@ -159,6 +164,10 @@ impl<F: Family> OperationModel<F> for LookupModel<F> {
 
     fn check_not_idle(&self, now: Instant, busy: &[F::Key]) -> Checked {
         self.candidates.check_not_idle(now, busy)
+    }
+
+    fn needs_nothing(&self) -> bool {
+        needs_nothing(&self.start)
     }
 
     fn is_bootstrap(&self) -> bool {

@@ -188,6 +188,11 @@ pub(super) trait OperationModel<F: Family>: Send {
     /// wait. `busy` lists the nodes with as many requests in flight as the limit allows.
     fn check_not_idle(&self, now: Instant, busy: &[F::Key]) -> Checked;
 
+    /// Whether it had all that it wanted at its start: then it ends in that call, and waits for no other operation.
+    fn needs_nothing(&self) -> bool {
+        false
+    }
+
     /// Whether its finish must be followed by a `Bootstrapped` event.
     fn is_bootstrap(&self) -> bool {
         false

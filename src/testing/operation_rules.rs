@@ -172,7 +172,10 @@ impl<F: Family> ContractChecker<F> {
         );
         if outcome == Outcome::Overloaded {
             ensure!(!op.running && op.stats.sent == 0, "outcome: overloaded only if it has not begun");
-        } else if !op.running && !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped) {
+        } else if !op.running
+            && !op.model.needs_nothing()
+            && !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped)
+        {
             call.ran_and_ended.push((op.deadline, op.arrival));
             op.begin(now)?;
         }

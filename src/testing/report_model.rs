@@ -6,6 +6,7 @@ use crate::coordinator::config::Config;
 use crate::coordinator::events::Outbound;
 use crate::testing::broadcast_model::lookup_share_end;
 use crate::testing::broken::{Checked, broken, ensure, ensure_eq};
+use crate::testing::lookup_model::needs_nothing;
 use crate::testing::node_map::NodeSet;
 use crate::testing::operation_model::{
     Counts, OperationKind, OperationModel, RequestEnd, RequestSent, Timer, is_store_request,
@@ -44,6 +45,8 @@ pub(super) struct ReportModel<F: Family> {
     target: Option<F::Key>,
     /// It asks for closer nodes: a lookup with the node's own key is a bootstrap.
     is_find: bool,
+    /// What the caller holds meets the quorum.
+    needs_nothing: bool,
     record: Option<OneRecord<F>>,
     strategy: StrategyKind,
     /// What a broadcast reserves for storing; `None`: half of its time.
@@ -72,6 +75,7 @@ impl<F: Family> ReportModel<F> {
             local,
             target,
             is_find: false,
+            needs_nothing: false,
             record: None,
             strategy: StrategyKind::WithoutLookup,
             store_reserve: None,
@@ -88,7 +92,11 @@ impl<F: Family> ReportModel<F> {
 
     pub(super) fn lookup(local: F::Key, start: &Start<F>) -> Self {
         let target = Some(key_of::<F>(&start.target));
-        Self { is_find: start.ask == Ask::FindCloser, ..Self::new(OperationKind::Lookup, local, target) }
+        Self {
+            is_find: start.ask == Ask::FindCloser,
+            needs_nothing: needs_nothing(start),
+            ..Self::new(OperationKind::Lookup, local, target)
+        }
     }
 
     pub(super) fn crawl(local: F::Key) -> Self {
@@ -308,6 +316,10 @@ impl<F: Family> OperationModel<F> for ReportModel<F> {
 
     fn check_not_idle(&self, _now: Instant, _busy: &[F::Key]) -> Checked {
         Ok(())
+    }
+
+    fn needs_nothing(&self) -> bool {
+        self.needs_nothing
     }
 
     fn is_bootstrap(&self) -> bool {

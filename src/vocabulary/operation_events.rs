@@ -117,7 +117,7 @@ impl<F: Family> Start<F> {
 
     /// The caller [holds](Start::held) a valid value of this version itself: it counts towards the quorum like the answer
     /// of one node, and nodes with an older one are to be [corrected](Finish::to_correct). A search whose quorum it meets
-    /// ends in the call in which it begins, and asks nobody; a caller that wants to hear of others asks for a larger quorum,
+    /// ends in the call of its start, waits for no other operation, and asks nobody; a caller that wants to hear of others asks for a larger quorum,
     /// or none.
     #[must_use]
     pub const fn with_held(mut self, version: u64) -> Self {
