@@ -234,6 +234,9 @@ fn each_store_reports_how_it_ended() {
     let (_, finish) = net.finish();
     let ends: Vec<_> = finish.stores.iter().map(|stored| stored.end.clone()).collect();
     assert_eq!(ends, [StoreEnd::Failed, StoreEnd::Rejected("full"), StoreEnd::Cancelled]);
+    let counts = finish.counts();
+    let sums = (counts.nodes, counts.stored, counts.failed, counts.refused, counts.silent);
+    assert_eq!(sums, (3, 0, 2, 1, 0));
     assert_eq!((finish.outcome, finish.succeeded), (Outcome::Stopped, false));
 }
 

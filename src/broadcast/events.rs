@@ -171,8 +171,23 @@ pub struct StoreCounts {
     pub nodes: u32,
     /// Nodes that have stored.
     pub stored: u32,
-    /// Nodes whose store has failed, was rejected, or timed out.
+    /// Nodes whose store has failed, was rejected, or timed out: the next two included.
     pub failed: u32,
+    /// Nodes that are alive and [refused](StoreEnd::Rejected) to store.
+    pub refused: u32,
+    /// Nodes that were [silent](StoreEnd::TimedOut) until the time-out.
+    pub silent: u32,
+}
+
+impl StoreCounts {
+    /// Counts a store that has ended in this way; the others have not ended.
+    pub(super) fn count<F: Family>(&mut self, end: &StoreEnd<F>) {
+        let has_ended = !matches!(end, StoreEnd::Cancelled | StoreEnd::Unsent | StoreEnd::Background);
+        self.stored += u32::from(*end == StoreEnd::Stored);
+        self.failed += u32::from(has_ended && *end != StoreEnd::Stored);
+        self.refused += u32::from(matches!(end, StoreEnd::Rejected(_)));
+        self.silent += u32::from(*end == StoreEnd::TimedOut);
+    }
 }
 
 /// The last event of a broadcast.
@@ -216,6 +231,17 @@ pub struct BroadcastFinish<F: Family> {
     /// What was seen of the region of the key, and how many of its nodes have stored the record. `None` if the size of the
     /// network is not known, then the record goes to the k closest; and for static broadcasts and sweeps.
     pub region: Option<RegionReport>,
+}
+
+impl<F: Family> BroadcastFinish<F> {
+    /// How many have stored, refused, and were silent. Those that are neither stored nor failed were not asked, or not awaited
+    /// any more. Who they are, and why they refused, is in the [list of the stores](Self::stores).
+    pub fn counts(&self) -> StoreCounts {
+        let nodes = u32::try_from(self.stores.len()).unwrap_or(u32::MAX);
+        let mut counts = StoreCounts { nodes, ..StoreCounts::default() };
+        self.stores.iter().for_each(|stored| counts.count(&stored.end));
+        counts
+    }
 }
 
 /// A store with one node, and how it ended.

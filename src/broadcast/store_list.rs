@@ -53,13 +53,14 @@ pub(crate) struct StoreList<F: Family> {
     again: Vec<u32>,
     /// Submitted and not ended: queued or sent.
     in_flight: usize,
-    stored: usize,
-    failed: usize,
+    /// Of the entries that have ended; `nodes` is not kept.
+    ended: StoreCounts,
 }
 
 impl<F: Family> StoreList<F> {
     pub(crate) const fn new() -> Self {
-        Self { entries: Vec::new(), next: 0, again: Vec::new(), in_flight: 0, stored: 0, failed: 0 }
+        let ended = StoreCounts { nodes: 0, stored: 0, failed: 0, refused: 0, silent: 0 };
+        Self { entries: Vec::new(), next: 0, again: Vec::new(), in_flight: 0, ended }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &StoreEntry<F>> {
@@ -87,21 +88,17 @@ impl<F: Family> StoreList<F> {
     }
 
     pub(crate) const fn stored(&self) -> usize {
-        self.stored
+        self.ended.stored as usize
     }
 
     /// How many have not ended: due, queued or sent.
     pub(crate) fn remaining(&self) -> usize {
-        self.entries.len() - self.stored - self.failed
+        self.entries.len() - self.ended.stored as usize - self.ended.failed as usize
     }
 
     pub(crate) fn counts(&self) -> StoreCounts {
-        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        StoreCounts {
-            nodes: number(self.entries.len()),
-            stored: number(self.stored),
-            failed: number(self.failed),
-        }
+        let nodes = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        StoreCounts { nodes, ..self.ended }
     }
 
     /// Returns the next entry that is due, and its index. From now on it counts as submitted.
@@ -149,7 +146,7 @@ impl<F: Family> StoreList<F> {
     pub(crate) fn mark_ended(&mut self, index: u32, end: StoreEnd<F>) {
         if let Some(entry) = self.entries.get_mut(index as usize) {
             self.in_flight -= 1;
-            *(if end == StoreEnd::Stored { &mut self.stored } else { &mut self.failed }) += 1;
+            self.ended.count(&end);
             entry.state = StoreState::Ended(end);
         }
     }
@@ -176,7 +173,7 @@ impl<F: Family> StoreList<F> {
     /// How many of the `records` records are stored with fewer nodes than `success` asks for.
     pub(crate) fn records_short(&self, records: usize, success: Success) -> usize {
         if records <= 1 && self.entries.iter().all(|entry| entry.records.is_empty()) {
-            return usize::from(!success.is_met(self.stored, self.entries.len()));
+            return usize::from(!success.is_met(self.stored(), self.entries.len()));
         }
         let mut sums = vec![(0, 0); records];
         for entry in &self.entries {

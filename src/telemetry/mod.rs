@@ -41,7 +41,7 @@
 //! | `kad.sent`, `kad.answered`, `kad.failed`, `kad.timed_out`, `kad.cancelled`, `kad.hops` | operations | its statistics |
 //! | `kad.closest` | lookups | the closest nodes that answered: partial, if the outcome says so |
 //! | `kad.nodes`, `kad.reachable`, `kad.unreachable`, `kad.edges` | crawls | what was found |
-//! | `kad.stores`, `kad.stored`, `kad.succeeded` | broadcasts | with how many nodes it was to store, how many have stored, and whether that was enough |
+//! | `kad.stores`, `kad.stored`, `kad.refused`, `kad.succeeded` | broadcasts | with how many nodes it was to store, how many have stored, how many have refused to, and whether it is stored with enough |
 //!
 //! Attributes that begin with `rpc`, `error` or `network` are OpenTelemetry's semantic conventions. Samplers see
 //! `rpc.system.name`, `rpc.method`, `kad.operation` and `kad.initiator`: a sampler that drops spans with

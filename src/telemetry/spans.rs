@@ -1,6 +1,6 @@
 //! [`Spans`]: starts and ends the spans of operations and requests.
 
-use crate::broadcast::events::{BroadcastFinish, StartBroadcast, StoreEnd};
+use crate::broadcast::events::{BroadcastFinish, StartBroadcast};
 use crate::context::Context;
 use crate::coordinator::events::Inbound;
 use crate::crawl::events::{CrawlFinish, StartCrawl};
@@ -293,10 +293,11 @@ impl<F: Family, T: Tracer> Spans<F, T> {
 
     /// Ends the span of a broadcast. It is an error where the broadcast has not succeeded, whatever its time.
     pub fn broadcast_ended(&self, now: Instant, mut span: T::Span, finish: &BroadcastFinish<F>) {
-        let stored = finish.stores.iter().filter(|stored| stored.end == StoreEnd::Stored).count();
+        let counts = finish.counts();
         span.set_attributes([
             KeyValue::new("kad.stores", as_i64(finish.stores.len())),
-            KeyValue::new("kad.stored", as_i64(stored)),
+            KeyValue::new("kad.stored", i64::from(counts.stored)),
+            KeyValue::new("kad.refused", i64::from(counts.refused)),
             KeyValue::new("kad.succeeded", finish.succeeded),
         ]);
         let error = (!finish.succeeded).then(|| error_of(finish.outcome).unwrap_or("unsuccessful"));

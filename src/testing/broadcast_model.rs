@@ -1122,6 +1122,15 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
             (self.stored(), self.failed()),
             "counts: stored and failed agree with the events"
         );
+        let ended = |of: fn(&StoreEnd<F>) -> bool| {
+            self.stores.iter().filter(|store| store.end.as_ref().is_some_and(of)).count()
+        };
+        let (refused, silent) = (progress.counts.refused as usize, progress.counts.silent as usize);
+        ensure_eq!(
+            (refused, silent),
+            (ended(|end| matches!(end, StoreEnd::Rejected(_))), ended(|end| *end == StoreEnd::TimedOut)),
+            "counts: refused and silent agree with the events"
+        );
         let nodes = progress.counts.nodes;
         let tracked = u32::try_from(self.stores.len()).unwrap_or(u32::MAX);
         if self.exact {
