@@ -173,7 +173,7 @@ where
     ) -> Result<Self, ConfigError> {
         let local = engine.as_ref().table().local();
         let repeated = shared.store().repeated();
-        let repeat = Repeat::new(local, &shared.limits, repeated, now)?;
+        let repeat = Repeat::new(local, &shared.limits.reprovide, repeated, now)?;
         Ok(Self {
             engine,
             shared,
@@ -327,11 +327,12 @@ where
         }
         for keys in self.repeat.due(now) {
             let store = self.shared.store();
-            let records: Vec<_> = keys.iter().filter_map(|key| store.record(key)).collect();
+            let known = |key: W::Key| Some((key, store.record(&key)?));
+            let (keys, records): (Vec<_>, Vec<_>) = keys.into_iter().filter_map(known).unzip();
             drop(store);
             if !records.is_empty() {
                 let tag = self.shared.next_tag();
-                self.repeat.began(now, tag, keys);
+                self.repeat.began(tag, keys);
                 let start = StartBroadcast::sweep(tag, records);
                 self.handle(now, Stamped::new(start.into()));
             }
@@ -344,7 +345,7 @@ where
         if ticket.is_abandoned() {
             return;
         }
-        if repeat && let Err(most) = self.repeat_record(now, &event) {
+        if repeat && let Err(most) = self.repeat_record(now, tag, &event) {
             return ticket.end(Err(Error::Refused(RefusalReason::Records { most })));
         }
         let mut live = Live { ticket, _permit: permit, providers: HashSet::new(), best: None };
@@ -381,12 +382,13 @@ where
     }
 
     /// Has a record stored again and again, if there is room; else the error is how many there may be.
-    fn repeat_record(&mut self, now: Instant, event: &Inbound<W>) -> Result<(), usize> {
+    fn repeat_record(&mut self, now: Instant, tag: u64, event: &Inbound<W>) -> Result<(), usize> {
         let Inbound::Broadcast(StartBroadcast { records, .. }) = event else { return Ok(()) };
         for Record { target, message } in records {
             self.repeat.add(now, target.key())?;
             self.shared.store().repeat(Record { target: target.clone(), message: message.clone() });
         }
+        self.repeat.began(tag, records.iter().map(|record| record.target.key()).collect());
         Ok(())
     }
 
@@ -480,12 +482,12 @@ where
                 }
                 Outbound::Finished(it) => self.end(it.operation.tag(), Ok(End::Lookup(it))),
                 Outbound::BroadcastFinished(it) => {
-                    self.repeat.ended(it.operation.tag(), it.stats.ended, it.records_short > 0);
+                    self.repeat.ended(it.stats.ended.unwrap_or_default(), &it);
                     self.end(it.operation.tag(), Ok(End::Broadcast(it)));
                 }
                 Outbound::CrawlFinished(it) => self.end(it.operation.tag(), Ok(End::Crawl(it))),
                 Outbound::Refused(it) => {
-                    self.repeat.ended(it.tag, None, true);
+                    self.repeat.refused(it.tag);
                     self.end(it.tag, Err(Error::Refused(it.reason)));
                 }
                 Outbound::Routing(

@@ -6,7 +6,6 @@ use crate::store::{MemoryStore, Store, StoreLimits};
 use crate::transport::{Timer, Transport};
 use crate::wire::Wire;
 use core::future::Future;
-use core::time::Duration;
 use futures_channel::mpsc;
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::{Config, ConfigError, Coordinator, Machine, ReprovideConfig, Secret};
@@ -26,11 +25,10 @@ pub struct Limits {
     pub unread: usize,
     /// How many events the event loop handles before it lets other tasks of its thread run. Default: 256.
     pub events_at_once: usize,
-    /// When records that are [repeated](crate::Operation::repeated) are stored again.
+    /// When records that are [repeated](crate::Operation::repeated) are stored again, and how long after a broadcast has
+    /// ended those that it has stored with nobody, the first time or again, are
+    /// [tried again](kad_proto::ReprovideConfig::retry_interval): later each time.
     pub reprovide: ReprovideConfig,
-    /// How long after it ended a broadcast of theirs is tried again that could not store all of them: with nobody, as a rule
-    /// because this node was cut off. Default: 10 min.
-    pub retry: Duration,
 }
 
 impl Default for Limits {
@@ -41,7 +39,6 @@ impl Default for Limits {
             unread: 4_096,
             events_at_once: 256,
             reprovide: ReprovideConfig::default(),
-            retry: Duration::from_secs(600),
         }
     }
 }

@@ -1,11 +1,10 @@
 //! [`Repeat`]: the schedule of the records that are stored again and again.
 
-use crate::node::Limits;
 use crate::wire::Wire;
-use core::time::Duration;
 use kad_proto::broadcast::reprovide::{Inbound, Outbound};
-use kad_proto::{Batch, ConfigError, Instant, Machine, Reprovide, Stamped, SweepConfig};
-use std::collections::{HashMap, VecDeque};
+use kad_proto::broadcast::{BroadcastFinish, StoreEnd};
+use kad_proto::{Batch, ConfigError, Instant, Machine, Reprovide, ReprovideConfig, Stamped, SweepConfig};
+use std::collections::HashMap;
 
 /// How many records one broadcast stores. The engine takes no more than its
 /// [`max_records`](kad_proto::BroadcastConfig::max_records).
@@ -18,18 +17,15 @@ pub(crate) struct Repeat<W: Wire> {
     most: usize,
     size: Option<u64>,
     batch: Batch<Outbound<W::Key>>,
-    /// By tag, the broadcasts that run: since when, and what they store.
-    running: HashMap<u64, (Instant, Vec<W::Key>)>,
-    /// What could not be stored, and when it is tried again, in order.
-    again: VecDeque<(Instant, Vec<W::Key>)>,
-    retry: Duration,
+    /// By tag, the broadcasts that run, and what they store.
+    running: HashMap<u64, Vec<W::Key>>,
 }
 
 impl<W: Wire> Repeat<W> {
     /// The schedule of these records, of the node whose key is `local`.
     pub(crate) fn new(
         local: W::Key,
-        Limits { reprovide: config, retry, .. }: &Limits,
+        config: &ReprovideConfig,
         keys: Vec<W::Key>,
         now: Instant,
     ) -> Result<Self, ConfigError> {
@@ -38,15 +34,7 @@ impl<W: Wire> Repeat<W> {
         let mut batch = Batch::new();
         schedule.handle_into(now, Stamped::new(Inbound::Add(keys)), &mut batch);
         batch.clear();
-        Ok(Self {
-            schedule,
-            most,
-            size: None,
-            batch,
-            running: HashMap::new(),
-            again: VecDeque::new(),
-            retry: *retry,
-        })
+        Ok(Self { schedule, most, size: None, batch, running: HashMap::new() })
     }
 
     /// Adds a record. If there are as many as there may be, the error is their number.
@@ -59,10 +47,6 @@ impl<W: Wire> Repeat<W> {
     }
 
     pub(crate) fn remove(&mut self, now: Instant, key: W::Key) {
-        self.again.retain_mut(|(_, keys)| {
-            keys.retain(|known| *known != key);
-            !keys.is_empty()
-        });
         self.handle(now, Inbound::Remove(key));
     }
 
@@ -72,25 +56,46 @@ impl<W: Wire> Repeat<W> {
     }
 
     /// A broadcast of these records has begun.
-    pub(crate) fn began(&mut self, now: Instant, tag: u64, keys: Vec<W::Key>) {
-        self.running.insert(tag, (now, keys));
+    pub(crate) fn began(&mut self, tag: u64, keys: Vec<W::Key>) {
+        self.running.insert(tag, keys);
     }
 
-    /// A broadcast has ended, or (at no time) was refused. What it could not store is tried again.
-    pub(crate) fn ended(&mut self, tag: u64, at: Option<Instant>, is_short: bool) {
-        if let Some((began, keys)) = self.running.remove(&tag)
-            && is_short
-        {
-            self.again.push_back((at.unwrap_or(began) + self.retry, keys));
+    /// A broadcast has ended. What it could not store is tried again, after a back-off.
+    pub(crate) fn ended(&mut self, now: Instant, finish: &BroadcastFinish<W>) {
+        let Some(mut keys) = self.running.remove(&finish.operation.tag()) else { return };
+        if keys.len() > 1 {
+            let mut is_stored = vec![false; keys.len()];
+            for stored in finish.stores.iter().filter(|stored| stored.end == StoreEnd::Stored) {
+                for record in &stored.records {
+                    if let Some(is_stored) = is_stored.get_mut(*record as usize) {
+                        *is_stored = true;
+                    }
+                }
+            }
+            let mut is_stored = is_stored.into_iter();
+            keys.retain(|_| is_stored.next() == Some(false));
+        } else if finish.succeeded {
+            return;
+        }
+        self.failed(now, keys);
+    }
+
+    /// A broadcast was refused, as soon as it began.
+    pub(crate) fn refused(&mut self, tag: u64) {
+        if let Some(keys) = self.running.remove(&tag) {
+            // No time has passed since the latest call of the schedule, which knows that.
+            self.failed(Instant::ORIGIN, keys);
+        }
+    }
+
+    fn failed(&mut self, now: Instant, keys: Vec<W::Key>) {
+        if !keys.is_empty() {
+            self.handle(now, Inbound::Failed(keys));
         }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if !self.batch.is_empty() {
-            return Some(Instant::ORIGIN);
-        }
-        let again = self.again.front().map(|(at, _)| *at);
-        [self.schedule.poll_timeout(), again].into_iter().flatten().min()
+        if self.batch.is_empty() { self.schedule.poll_timeout() } else { Some(Instant::ORIGIN) }
     }
 
     /// What is due by now, in portions of what one broadcast stores.
@@ -109,12 +114,7 @@ impl<W: Wire> Repeat<W> {
             Outbound::Due { keys, .. } => Some(keys),
             Outbound::Refused { .. } => None,
         });
-        let mut due: Vec<_> = due.collect();
-        while self.again.front().is_some_and(|(at, _)| *at <= now)
-            && let Some((_, keys)) = self.again.pop_front()
-        {
-            due.push(keys.into_iter().filter(|key| self.schedule.contains(key)).collect());
-        }
+        let due: Vec<_> = due.collect();
         due.iter().flat_map(|keys| keys.chunks(RECORDS_AT_ONCE)).map(<[_]>::to_vec).collect()
     }
 

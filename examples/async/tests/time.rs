@@ -115,42 +115,44 @@ fn the_timer_follows_what_is_due_next() {
 }
 
 #[test]
-fn what_could_not_be_stored_again_is_tried_again() {
+fn what_could_not_be_stored_is_tried_again_ever_later() {
     let clock = Hand::default();
     let config = Config { routing: RoutingConfig::off(), ..Config::default() };
     let mut limits = Limits::default();
-    limits.reprovide.interval = Duration::from_secs(1_000);
-    limits.retry = Duration::from_secs(10);
+    limits.reprovide.interval = Duration::from_secs(1_000_000);
+    limits.reprovide.retry_interval = Duration::from_secs(10);
     let node = Node::<Mem>::new(key(0), config, &Secret::from_seed(1)).unwrap().with_limits(limits);
     let (dht, run) = node.run(Held::default(), clock.clone()).unwrap();
     let mut run = pin!(run);
     let mut cx = Context::from_waker(Waker::noop());
     let mut poll = || assert!(run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     let wakes = || clock.0.1.lock().unwrap().unwrap();
-    // Nobody is known, so nobody stores it. It is due in this round or the next.
+    // Nobody is known, so nobody stores it: neither the first time nor later.
     let mut provide = pin!(dht.provide(key(5), key(0)).repeated().into_future());
     assert!(provide.as_mut().poll(&mut cx).is_pending());
     poll();
     let Poll::Ready(Ok(finish)) = provide.as_mut().poll(&mut cx) else { panic!() };
     assert!(!finish.succeeded);
-    let due = wakes();
-    assert!(due <= Instant::from_secs(1_000));
-    for round in 0..3 {
-        clock.0.0.store(due.as_nanos() / 1_000_000 + 1 + round * 10_000, Ordering::Relaxed);
+    for back_off in [10, 20, 40, 80, 120, 120] {
+        // From three quarters to five quarters of it.
+        let wait = wakes() - clock.now();
+        let (least, most) = (Duration::from_millis(back_off * 750), Duration::from_millis(back_off * 1_250));
+        assert!((least..=most + Duration::from_millis(1)).contains(&wait), "{back_off}: {wait:?}");
+        clock.0.0.store(wakes().as_nanos() / 1_000_000 + 1, Ordering::Relaxed);
         poll();
-        assert_eq!(wakes(), clock.now() + Duration::from_secs(10));
     }
     let other = Key160::new([0; 20]);
+    let before = wakes();
     let mut forget = pin!(dht.forget(&other));
     assert!(forget.as_mut().poll(&mut cx).is_ready());
     poll();
-    assert_eq!(wakes(), clock.now() + Duration::from_secs(10), "that was another one");
+    assert_eq!(wakes(), before, "that was another one");
     let target = key(5);
     let mut forget = pin!(dht.forget(&target));
     assert!(forget.as_mut().poll(&mut cx).is_ready());
     *clock.0.1.lock().unwrap() = None;
     poll();
-    clock.0.0.fetch_add(20_000, Ordering::Relaxed);
+    clock.0.0.fetch_add(200_000, Ordering::Relaxed);
     poll();
     assert_eq!(*clock.0.1.lock().unwrap(), None, "nothing is due any more");
 }
