@@ -51,7 +51,7 @@ const MAX_TRIES_WITH_NEWS: u8 = 4;
 const MAX_TRIES_AGAIN: u16 = 2;
 
 /// How many candidates with the same key a path holds: a bound on answers that name one key under many addresses.
-const MAX_SAME_KEY: usize = 8;
+pub(super) const MAX_SAME_KEY: usize = 8;
 
 /// The candidates of one path; see the [module](self).
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@
 //! two of them, and the results are merged in the end. A node that several paths have heard of belongs to the one that asks
 //! it first: a path that has been captured, and has spent its share of the node limit, keeps nothing from the others.
 
-use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere};
+use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere, MAX_SAME_KEY};
 use crate::lookups::next_candidate::CandidateStep;
 use crate::lookups::region::Region;
 use crate::lookups::rules::LookupRules;
@@ -179,11 +179,19 @@ impl<F: Family> Lookup<F> {
         let most = usize::from(self.rules.max_candidates);
         let mut seeds = core::mem::take(&mut self.seeds);
         if seeds.len() > most {
-            let target = self.key().leading();
+            let target = self.key();
             seeds.retain(|node| F::key(node) != self.local && self.family.admits(node));
-            seeds.sort_unstable_by_key(|node| F::key(node).leading() ^ target);
-            seeds.dedup();
-            self.seeds = seeds.split_off(most.min(seeds.len()));
+            // By the whole distance, as anybody may claim keys that begin alike.
+            seeds.sort_by_key(|node| F::key(node).distance(&target));
+            let mut once: Vec<F::Node> = Vec::with_capacity(seeds.len());
+            for node in seeds {
+                let mut alike = once.iter().rev().take_while(|other| F::key(other) == F::key(&node));
+                if alike.by_ref().take(MAX_SAME_KEY).all(|other| *other != node) {
+                    once.push(node);
+                }
+            }
+            self.seeds = once.split_off(most.min(once.len()));
+            seeds = once;
         }
         seeds
     }
@@ -709,6 +717,19 @@ mod tests {
             [(1, 7), (2, 7), (3, 7), (4, 7), (5, 9), (6, 9), (7, 9), (8, 0), (9, 0), (10, 0), (11, 0)];
         lookup.answered(at, Duration::ZERO, &nodes, None);
         assert_eq!(asked(&mut lookup), [5, 6, 7, 8, 9, 10, 11], "four of group 7 are too many");
+    }
+
+    #[test]
+    fn nodes_to_begin_with_that_are_given_twice_take_one_place() {
+        let config = QueryConfig { k: 2, max_candidates: 4, alpha: 10, ..QueryConfig::default() };
+        let rules = config.rules::<Grouped>(&Start::find(1, Key8::new([0])), Grouped.answers(), None, false);
+        // Two at one key, of which one is given twice.
+        let seeds = vec![(9, 1), (5, 0), (9, 2), (9, 1), (7, 0), (5, 0)];
+        let mut lookup =
+            Lookup::<Grouped>::new(&LocalNode::new(Key8::new([0xaa])), Key8::new([0]), rules, seeds);
+        lookup.begin();
+        assert!(lookup.seeds.is_empty(), "there is room for all: {:?}", lookup.seeds);
+        assert_eq!(lookup.paths[0].candidates.len(), 4);
     }
 
     #[test]
