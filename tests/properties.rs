@@ -5,6 +5,7 @@
 
 mod random_world;
 
+use kad_proto::NetworkSizeConfig;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use random_world::scenario::Scenario;
@@ -250,6 +251,35 @@ fn machines_without_progress_keep_the_contract() {
     let stores =
         ["store: stored", "store: failed", "store: timed out", "sweep: allotted", "background: response"];
     altered_scenarios(MachineKind::Broadcast, 300, bytes::<BROADCAST_HEADER>(), silent, &stores);
+}
+
+/// Sybils stand next to the target of each operation: they hide, lie, replay old values, refuse, or are silent. None of their
+/// values ends a search or counts, none of them is to be corrected for a lie, and no bound is exceeded.
+#[test]
+fn the_contract_holds_under_attack() {
+    let attacked = |scenario: &mut Scenario| {
+        scenario.sybils = 2 + scenario.seed as usize % 24;
+        scenario.config.network_size.get_or_insert_with(|| NetworkSizeConfig {
+            k: scenario.config.query.k.min(3),
+            min_samples: 2,
+            ..NetworkSizeConfig::default()
+        });
+    };
+    let searches = [
+        "values: some to correct",
+        "values: older",
+        "values: invalid",
+        "values: valid beside invalid",
+        "outcome: quorum",
+        "outcome: converged",
+        "outcome: node limit",
+        "progress: rejected",
+    ];
+    altered_scenarios(MachineKind::Query, 400, bytes::<HEADER>(), attacked, &searches);
+    let seen = [&searches[..], &["network size"]].concat();
+    altered_scenarios(MachineKind::Coordinator, 400, bytes::<HEADER>(), attacked, &seen);
+    let stores = ["store: stored", "store: rejected", "store: timed out", "sweep: allotted", "network size"];
+    altered_scenarios(MachineKind::Broadcast, 400, bytes::<BROADCAST_HEADER>(), attacked, &stores);
 }
 
 /// Without models, as the simulator has it, every scenario passes as well.

@@ -58,6 +58,8 @@ struct Seen {
     stores: Vec<Option<RegionReport>>,
     searches: Vec<Option<RegionReport>>,
     succeeded: usize,
+    /// How often something else than the record was shown.
+    lies: u32,
     /// Which share of the k closest honest nodes hold each record.
     shares: Vec<f64>,
     /// How many honest nodes hold each record, and how many there are, in each of four parts of twice the region, from the key
@@ -78,9 +80,10 @@ fn run(scenario: Scenario) -> Seen {
         for enough in [1, 1_000] {
             let number = world.search(120 + record, record, enough);
             world.run().unwrap_or_else(|broken| panic!("{broken}"));
-            let ending = world.lookups()[number as usize].ending.unwrap();
+            let lookup = &world.lookups()[number as usize];
+            let ending = lookup.ending.unwrap();
             if enough == 1 {
-                found += u32::from(ending.end == End::Finished(Outcome::Quorum));
+                found += u32::from(ending.end == End::Finished(Outcome::Quorum) && lookup.shown > 0);
             } else {
                 searches.push(ending.region);
             }
@@ -103,6 +106,7 @@ fn run(scenario: Scenario) -> Seen {
         requests: world.broadcasts().iter().map(|run| run.finds + run.stores).collect(),
         stores: endings.iter().map(|ending| ending.region).collect(),
         searches,
+        lies: world.lookups().iter().map(|lookup| lookup.lies).sum(),
         succeeded: endings.iter().filter(|ending| ending.succeeded).count(),
         shares: world.broadcasts().iter().map(|run| run.share.unwrap()).collect(),
         parts: (0..RECORDS).map(parts).collect(),
@@ -132,6 +136,20 @@ fn sybils_next_to_a_key_hide_no_record() {
             assert!(credible >= K / 2 && region.credible <= region.stored, "{what}: {region:?}");
         }
         assert!(seen.shares.iter().all(|share| *share >= 0.8), "{what}: {:?}", seen.shares);
+    }
+}
+
+/// Sybils that show something else, which the driver tells from the record: no lie ends a search.
+#[test]
+fn liars_next_to_a_key_end_no_search() {
+    for count in [20, 200] {
+        let mut scenario = besieged(count, false, true);
+        for sybils in &mut scenario.sybils {
+            sybils.behaviour = Arc::new(Censor { truthful: false, lies: true });
+        }
+        let seen = run(scenario);
+        assert_eq!((seen.found, seen.succeeded), (RECORDS, RECORDS as usize), "{count} liars");
+        assert!(seen.lies >= RECORDS * 20, "{count}: they were asked: {}", seen.lies);
     }
 }
 

@@ -9,7 +9,8 @@
 //!
 //! - [`scenario`]: decodes any bytes into a scenario: a header, then steps of four bytes, so that a shrunk input
 //!   stays similar.
-//! - [`world`]: nodes that are honest, dead, or lie, and the order and time of their answers.
+//! - [`world`]: nodes that are honest, dead, or lie, Sybils next to the targets where a test wants them, and the order and
+//!   time of their answers.
 //! - [`contract`]: the types of the network, and how each machine is constructed.
 
 #![allow(dead_code)] // each test binary uses a part of it

@@ -45,6 +45,8 @@ pub(crate) struct Scenario {
     pub(crate) population: usize,
     /// How nodes behave, one [`Behaviour`](super::world) in each pair of bits; zero is the healthiest network.
     pub(crate) behaviours: u8,
+    /// So many Sybils stand next to the target of each operation. No bytes decode to any, so that the mapping is as it was.
+    pub(crate) sybils: usize,
     pub(crate) steps: Vec<Step>,
     /// The checker has models. Without them, sweeps may have edge probes.
     pub(crate) models: bool,
@@ -199,7 +201,7 @@ pub(crate) fn decode(kind: MachineKind, bytes: &[u8]) -> Scenario {
             step => step,
         });
     }
-    Scenario { kind, crawls, width, config, seed, population, behaviours, steps, models: true }
+    Scenario { kind, crawls, width, config, seed, population, behaviours, sybils: 0, steps, models: true }
 }
 
 /// Completes the configuration of a scenario with crawls. Returns the machine it is for.

@@ -50,7 +50,39 @@ enum Behaviour {
     /// With made-up nodes ever closer to the target, with itself, with the asking node, with one node repeated,
     /// with far too many nodes, or with none.
     Liar,
+    /// As a node that was placed next to the target of an operation.
+    Sybil(Manner),
 }
+
+/// What a Sybil does. It names other Sybils only, unless it is truthful.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// Accepts what it is to store, and has nothing.
+    Hides,
+    /// The same, and names all nodes that there are.
+    HidesTruthfully,
+    /// Has a value that is not valid, and is first to say so.
+    Lies,
+    /// Has an old value.
+    Replays,
+    /// Refuses whatever it is asked.
+    Refuses,
+}
+
+/// What one Sybil after the other does; `None` is silent.
+const MANNERS: [Option<Manner>; 8] = [
+    Some(Manner::Hides),
+    Some(Manner::Lies),
+    Some(Manner::Replays),
+    Some(Manner::HidesTruthfully),
+    Some(Manner::Lies),
+    Some(Manner::Refuses),
+    None,
+    Some(Manner::Hides),
+];
+
+/// So many Sybils there are at most in a world.
+const MOST_SYBILS: usize = 60;
 
 struct World<const N: usize, S> {
     machine: S,
@@ -59,6 +91,8 @@ struct World<const N: usize, S> {
     models: bool,
     local: Bits<N>,
     nodes: Vec<(Peer<N>, Behaviour)>,
+    /// How many Sybils there are next to each target, and how many in all.
+    sybils: (usize, usize),
     random: Random,
     now: Instant,
     /// By how many nanoseconds the caller's clock is behind for the next event.
@@ -98,6 +132,7 @@ impl<const N: usize, S: Build<N>> World<N, S> {
             config: scenario.config.clone(),
             local,
             nodes,
+            sybils: (scenario.sybils, 0),
             random,
             now: Instant::ORIGIN,
             behind: 0,
@@ -307,6 +342,7 @@ impl<const N: usize, S: Build<N>> World<N, S> {
             6 => Bits::new([0xff; N]),
             _ => self.some_node(target).key,
         };
+        self.besiege(target);
         let (k, most) = (self.config.query.k, self.config.query.max_candidates);
         let num_results = match results {
             0..=2 => None,
@@ -356,6 +392,7 @@ impl<const N: usize, S: Build<N>> World<N, S> {
             30 => Bits::new([0; N]),
             _ => Bits::new([0xff; N]),
         };
+        self.besiege(target);
         // No message is used twice.
         self.spans += 1;
         let message = self.spans * 1_000;
@@ -411,6 +448,22 @@ impl<const N: usize, S: Build<N>> World<N, S> {
         self.call(event);
     }
 
+    /// Places Sybils next to a target: some nearer than any other node can be, some at distances at which honest nodes are.
+    fn besiege(&mut self, target: Bits<N>) {
+        let (count, so_far) = self.sybils;
+        for number in so_far..(so_far + count).min(MOST_SYBILS) {
+            let mut bytes = *target.as_bytes();
+            bytes[N - 1] ^= u8::try_from(number % 32 + 1).unwrap_or(1);
+            if number % 3 == 2 {
+                bytes[0] ^= self.random.byte() >> (1 + number % 5);
+            }
+            let peer = Peer { key: Bits::new(bytes), address: self.random.byte() % 8 };
+            let behaviour = MANNERS[number % MANNERS.len()].map_or(Behaviour::Dead, Behaviour::Sybil);
+            self.nodes.push((peer, behaviour));
+            self.sybils.1 += 1;
+        }
+    }
+
     fn respond(&mut self, id: RequestId, failed: bool) {
         let closer = vec![self.some_node(0)];
         let event = if failed {
@@ -460,6 +513,7 @@ impl<const N: usize, S: Build<N>> World<N, S> {
                 all
             }
             Behaviour::Liar => self.lie(sent, all),
+            Behaviour::Sybil(manner) => return self.answer_as_sybil(request, manner, all),
         };
         let extra = AnswerExtra {
             value: verdict(carries),
@@ -483,6 +537,21 @@ impl<const N: usize, S: Build<N>> World<N, S> {
             _ => Inbound::Response(Response::answered(request, closer).with_extra(extra)),
         };
         let event = self.stamp(event);
+        self.call(event);
+    }
+
+    fn answer_as_sybil(&mut self, request: RequestId, manner: Manner, mut closer: Vec<Peer<N>>) {
+        if manner != Manner::HidesTruthfully {
+            closer.retain(|peer| matches!(self.behaviour(peer), Behaviour::Sybil(_)));
+        }
+        closer.truncate(20);
+        let response = match manner {
+            Manner::Refuses => Response::rejected(request, 0),
+            Manner::Hides | Manner::HidesTruthfully => Response::answered(request, closer),
+            Manner::Lies => Response::answered(request, closer).with_verdict(Verdict::Invalid),
+            Manner::Replays => Response::answered(request, closer).with_verdict(Verdict::Valid(0)),
+        };
+        let event = self.stamp(Inbound::Response(response.with_token(self.spans)));
         self.call(event);
     }
 
