@@ -93,7 +93,8 @@ fn run(scenario: Scenario) -> Seen {
         let (key, half) = (world.record_key(record).leading(), u64::MAX / 2_001 * 10);
         let mut parts = [(0, 0); 4];
         for node in (0..2_000).map(|index| world.handle(index)) {
-            if let Some((held, all)) = parts.get_mut(((node.key().leading() ^ key) / half) as usize) {
+            let part = usize::try_from((node.key().leading() ^ key) / half).unwrap_or(usize::MAX);
+            if let Some((held, all)) = parts.get_mut(part) {
                 *held += u32::from(world.holds(node, record));
                 *all += 1;
             }

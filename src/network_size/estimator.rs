@@ -944,7 +944,7 @@ mod tests {
             assert!(spread < 1.4 / (20.0 * lookups as f64).sqrt(), "too wide: {what}");
             assert!(spread < 1.1 * spread_of_all, "wider than all lookups: {what}");
             let most = REPEATS * lookups / 100;
-            assert!(rejected as usize <= most, "{rejected} rejected: {what}");
+            assert!(rejected <= most, "{rejected} rejected: {what}");
         }
     }
 
