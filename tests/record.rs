@@ -400,8 +400,8 @@ fn what_cannot_be_replayed_gives_the_reason() {
     let mut newer = bytes.clone();
     newer[8] += 1;
     let error = replay::<Eight>(&newer).unwrap_err();
-    assert_eq!(error, ReplayError::Format { found: 7, known: 6 });
-    assert_eq!(error.to_string(), "recorded in format 7, where this version knows 6");
+    assert_eq!(error, ReplayError::Format { found: 8, known: 7 });
+    assert_eq!(error.to_string(), "recorded in format 8, where this version knows 7");
 
     let wide = replay::<Net<20>>(&bytes).unwrap_err();
     assert_eq!(wide, ReplayError::KeyBits { found: 8, expected: 160 });
