@@ -20,6 +20,7 @@ use crate::lookups::region::Region;
 use crate::network_size::NotEnoughData;
 use crate::network_size::thresholds::Thresholds;
 use crate::operations::task::{Found, NoAnswer, OperationEnd, Task, TaskStep};
+use crate::operations::work::{Work, WorkKind};
 use crate::requests::purpose::NodeRef;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::key::Key;
@@ -470,6 +471,16 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
         if let NodeRef::Lookup { number, candidate } = node_ref {
             self.update_lookup(number, |lookup| lookup.slow(candidate, may_repeat));
         }
+    }
+
+    fn work(&self) -> Work {
+        let (kind, size) = match &self.search {
+            NodeSearch::None => (WorkKind::Static, self.stores.iter().count()),
+            NodeSearch::FollowUp(_) => (WorkKind::FollowUp, 0),
+            NodeSearch::Optimistic(_) => (WorkKind::Optimistic, 0),
+            NodeSearch::Sweep(_) => (WorkKind::Sweep, self.records.len()),
+        };
+        Work { kind, size }
     }
 
     fn timer(&self) -> Option<Instant> {

@@ -6,6 +6,7 @@ use crate::crawl::events::{CrawlFinish, CrawlProgress};
 use crate::crawl::task::CrawlTask;
 use crate::lookups::lookup_task::LookupTask;
 use crate::operations::task::{Found, NoAnswer, OperationEnd, Task, TaskStep};
+use crate::operations::work::Work;
 use crate::requests::purpose::NodeRef;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::operation_events::{Finish, Outcome, Progress};
@@ -117,6 +118,10 @@ impl<F: Family> Task<F> for AnyTask<F> {
 
     fn slow(&mut self, node_ref: NodeRef, may_repeat: bool) {
         delegate!(self, task => task.slow(node_ref, may_repeat));
+    }
+
+    fn work(&self) -> Work {
+        delegate!(self, task => task.work())
     }
 
     fn is_crawl(&self) -> bool {

@@ -4,6 +4,7 @@ use crate::collections::seeded_hash::SeededHash;
 use crate::crawl::config::CrawlConfig;
 use crate::crawl::events::{CrawlCounts, CrawlFinish, CrawlProgress, Crawled, Reach};
 use crate::operations::task::{Found, NoAnswer, OperationEnd, Task, TaskStep};
+use crate::operations::work::{Work, WorkKind};
 use crate::requests::purpose::NodeRef;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::key::Key;
@@ -323,6 +324,10 @@ impl<F: Family> Task<F> for CrawlTask<F> {
     }
 
     fn slow(&mut self, _node_ref: NodeRef, _may_repeat: bool) {}
+
+    fn work(&self) -> Work {
+        Work { kind: WorkKind::Crawl, size: 0 }
+    }
 
     fn is_crawl(&self) -> bool {
         true

@@ -4,6 +4,7 @@ use crate::lookups::config::QueryConfig;
 use crate::lookups::lookup::{Lookup, LookupStep};
 use crate::operations::pool::{OperationPool, StartTerms};
 use crate::operations::task::{EmitsOperation, Found, NoAnswer, OperationEnd, Task, TaskStep};
+use crate::operations::work::{Work, WorkKind};
 use crate::requests::call_context::CallContext;
 use crate::requests::purpose::NodeRef;
 use crate::vocabulary::family::Family;
@@ -134,6 +135,11 @@ impl<F: Family> Task<F> for LookupTask<F> {
 
     fn ends_at_once(&self) -> Option<Outcome> {
         self.has_quorum().then_some(Outcome::Quorum)
+    }
+
+    fn work(&self) -> Work {
+        let kind = if self.ask == Ask::FindCloser { WorkKind::Lookup } else { WorkKind::Search };
+        Work { kind, size: 0 }
     }
 
     fn listens_on(&self) -> bool {

@@ -5,53 +5,111 @@
 //! ([`RequestQueue::is_backlogged`](crate::requests::request_queue::RequestQueue::is_backlogged)), and those that have begun come
 //! to their end. The others wait, in order of deadline, then of arrival.
 //!
-//! While some wait, the line learns how fast operations are served: the time that the latest so many took to end by themselves,
-//! or those before them, whichever was faster, so that one pause is no reason to give up. By that, the n-th from now ends
-//! `n · elapsed / served` from now. Before the first of the line, the running ones count one and a half times, as they are not
-//! served in order. Whoever would not end by its deadline ends at once, so that its caller knows early:
+//! While some wait, two things are learnt: what operations of each kind cost, in requests and in time
+//! ([`WorkCosts`]), and how fast requests are sent, as the fastest of the latest [`RATES`] measurements, so that one pause is no
+//! reason to give up. Nothing is asked of operations that end by themselves: where all run into their deadlines, that teaches
+//! too. Two things follow:
 //!
-//! * at first, if it would take half as much again as there is time;
-//! * after [`LEARNING`] such times, when it is looked at for the first time, if `n + 2 √n` operations would take longer than there
-//!   is time: the number served in a time varies by about the root of itself;
-//! * later, if it would take a quarter more than there is time: things have become worse.
+//! * **Who comes to the head of the line too late does not begin**: there is less time left than half as much again as half of its
+//!   kind take, and others wait for what it would use up in vain. Who finds nobody waiting begins in any case.
+//! * **Who would come too late is told early.** From time to time the line is looked through. Before each are those that run, with
+//!   what they still need, and those that go before it. If the requests of all of these take longer than there is time, or if it
+//!   takes longer by itself, it ends, but not before a quarter of its time has passed ([`PATIENCE`]), as things may become better:
+//!   at first, if it would take half as much again as there is time; when it is looked at for the first time after
+//!   [`LEARNING`] measurements, also if it would take longer with 1.5 times the root of the sum of squares, as the sum of the costs
+//!   before it varies by about that root; later, if it would take a quarter more: things have become worse.
 
 use crate::collections::indexed_heap::IndexedHeap;
+use crate::operations::work::{Ran, WorkClass, WorkCosts};
 use crate::vocabulary::time::{Instant, nanos};
-use core::time::Duration;
 
-/// The time of so many is measured at least, and of as many as run.
-const MIN_SERVED: u64 = 16;
-/// After so many such times, the speed is known.
-const LEARNING: u32 = 4;
+/// The rate is measured over so many requests at least, and as many as are in flight.
+const MIN_REQUESTS: u64 = 64;
+/// The fastest of the latest so many measurements counts.
+const RATES: usize = 4;
+/// After so many measurements, the rate is known.
+const LEARNING: u32 = 3;
+/// Nobody is told before this part of its time has passed: 1 in 4.
+const PATIENCE: u32 = 4;
 
 /// See the [module](self).
 #[derive(Clone, Debug, Default)]
 pub(super) struct WaitingLine {
     /// By slot: deadline and arrival.
     places: IndexedHeap<(Instant, u64)>,
-    /// Since when time is measured, and how many were served in it. It begins with the first that is served while others wait.
-    since: Option<Instant>,
-    served: u64,
-    /// The time measured before this one, and how many were served in it.
-    before: Option<(Duration, u64)>,
-    /// How many such times there were since somebody waits.
-    measured: u32,
-    /// Those that arrived from here on have not been looked at while the speed was known.
-    unseen_from: u64,
-    /// The greatest number of an arrival so far, plus one.
-    arrivals: u64,
+    costs: WorkCosts,
+    rate: RequestRate,
+    /// The line is looked through when so many requests have been sent; `None`: that is not decided yet.
+    next_look: Option<u64>,
+    /// By slot: whether it has been looked at while the rate was known.
+    seen: Vec<bool>,
     /// In order of deadline and arrival, for one look; empty otherwise.
     sorted: Vec<((Instant, u64), u32)>,
+}
+
+/// How fast the requests of operations are sent while some wait.
+#[derive(Clone, Debug, Default)]
+struct RequestRate {
+    /// The requests of operations that have ended.
+    ended: u64,
+    /// The beginning of this measurement, and how many requests had been sent by then.
+    since: Option<(Instant, u64)>,
+    /// Times in nanoseconds, and how many requests were sent in them; the latest last.
+    latest: [Option<(u64, u64)>; RATES],
+    measured: u32,
+}
+
+impl RequestRate {
+    /// So many requests of those that run have been sent by now. Begins the next measurement.
+    fn measure(&mut self, now: Instant, of_running: u64) {
+        let total = self.ended + of_running;
+        if let Some((since, before)) = self.since.replace((now, total)) {
+            self.latest.rotate_left(1);
+            if let Some(last) = self.latest.last_mut() {
+                *last = Some((nanos(now - since), total.saturating_sub(before)));
+            }
+            self.measured = self.measured.saturating_add(1);
+        }
+    }
+
+    /// The mean of what was measured: a time in nanoseconds, and how many requests were sent in it.
+    fn mean(&self) -> Option<(u64, u64)> {
+        let sum = |(time, all): (u64, u64), &(elapsed, sent): &(u64, u64)| (time + elapsed, all + sent);
+        Some(self.latest.iter().flatten().fold((0, 0), sum)).filter(|(_, sent)| *sent > 0)
+    }
+
+    /// The fastest measured: a time in nanoseconds, and how many requests were sent in it.
+    fn fastest(&self) -> Option<(u64, u64)> {
+        let faster = |a: &(u64, u64), b: &(u64, u64)| {
+            (u128::from(a.1) * u128::from(b.0)).cmp(&(u128::from(b.1) * u128::from(a.0)))
+        };
+        self.latest.iter().flatten().copied().max_by(faster).filter(|(_, sent)| *sent > 0)
+    }
+}
+
+/// How long it takes to send so many sixteenths of a request, in nanoseconds.
+fn time_of(sixteenths: u128, (elapsed, sent): (u64, u64)) -> u128 {
+    sixteenths * u128::from(elapsed) / (16 * u128::from(sent))
+}
+
+/// What the line cannot know by itself, for one look.
+pub(super) struct Look<R, C> {
+    /// The class of each operation that runs, and how many requests it has sent.
+    pub(super) running: R,
+    /// The class of the operation in a slot, and when it was started.
+    pub(super) waiting: C,
 }
 
 impl WaitingLine {
     /// An operation waits from now on. `arrival`, ever greater, orders those with one deadline.
     pub(super) fn join(&mut self, slot: u32, deadline: Instant, arrival: u64) {
-        if self.places.len() == 0 {
-            (self.since, self.served, self.before, self.measured) = (None, 0, None, 0);
+        if self.is_empty() {
+            (self.rate, self.next_look) = (RequestRate::default(), None);
         }
         self.places.set(slot, (deadline, arrival));
-        self.arrivals = arrival + 1;
+        if let Some(seen) = self.seen.get_mut(slot as usize) {
+            *seen = false;
+        }
     }
 
     /// An operation waits no more. Returns whether it did.
@@ -59,57 +117,111 @@ impl WaitingLine {
         self.places.clear(slot)
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.len() == 0
+    }
+
     /// The first in the line, and its deadline.
     pub(super) fn first(&self) -> Option<(Instant, u32)> {
         self.places.peek().map(|((deadline, _), slot)| (deadline, slot))
     }
 
-    /// An operation that ran has ended by itself, and `running` still run. If it is time to look through the line, returns the
-    /// slots of those that cannot be done in time.
-    pub(super) fn served(&mut self, now: Instant, running: usize) -> Vec<u32> {
-        if self.places.len() == 0 {
-            return Vec::new();
+    /// Whether the first in the line, of this class and with this deadline, has come too late: there is less time left than half
+    /// as much again as it takes. One that has not waited, and that nobody else waits for, begins in any case.
+    pub(super) fn is_too_late(
+        &self,
+        now: Instant,
+        (class, started): (WorkClass, Instant),
+        deadline: Instant,
+    ) -> bool {
+        let left = u128::from(nanos(deadline - now));
+        let has_waited = self.places.len() > 1 || started < now;
+        has_waited && self.time_alone(now, class).is_some_and(|time| left < time)
+    }
+
+    /// How long an operation of this class takes if it begins now, in nanoseconds, if that is known: as long as half of its class
+    /// did, or until all is sent that those that run and it need, if that is less; and half as much again. (Large ones share the rate, and each takes
+    /// longer the more of them run.)
+    fn time_alone(&self, now: Instant, class: WorkClass) -> Option<u128> {
+        let time = u128::from(nanos(self.costs.time(now, class)?));
+        let requests = self.costs.requests(now, class)? + self.costs.requests_of_running(now);
+        let time = self.rate.mean().map_or(time, |rate| time.min(time_of(u128::from(requests), rate)));
+        Some(time + time / 2)
+    }
+
+    /// The first in the line begins.
+    pub(super) fn begin(&mut self, slot: u32, class: WorkClass) {
+        self.leave(slot);
+        self.costs.begins(class);
+    }
+
+    /// An operation that ran has ended, or goes on in the background.
+    pub(super) fn ended(&mut self, now: Instant, ran: Ran) {
+        self.costs.ends(ran.class);
+        if !self.is_empty() {
+            self.rate.ended += u64::from(ran.sent);
+            self.costs.observe(now, ran);
         }
-        let Some(since) = self.since else {
-            self.since = Some(now);
-            return Vec::new();
-        };
-        self.served += 1;
-        let (waiting, running) = (self.places.len() as u64, running as u64);
-        // A look costs as much as the line is long: it pays for itself over a share of that.
-        if self.served < MIN_SERVED.max(running).max(waiting / 64) {
-            return Vec::new();
+    }
+
+    /// Whether it is time to look through the line, when so many requests have been sent, and so many operations run or
+    /// requests are in flight. A look costs as much as both are long: it pays for itself over a share of that.
+    pub(super) fn is_look_due(&mut self, sent: u64, live: u64) -> bool {
+        sent >= *self.next_look.get_or_insert(sent + MIN_REQUESTS.max(live) / 4)
+    }
+
+    /// Looks through the line, when so many requests have been sent. Returns the slots of those that cannot be done in time.
+    pub(super) fn look<R: Iterator<Item = (WorkClass, u32)>, C: Fn(u32) -> Option<(WorkClass, Instant)>>(
+        &mut self,
+        now: Instant,
+        (sent, live): (u64, u64),
+        look: Look<R, C>,
+    ) -> Vec<u32> {
+        self.next_look = Some(sent + MIN_REQUESTS.max(live).max(self.places.len() as u64 / 64));
+        let (mut of_running, mut before) = (0, 0);
+        for (class, sent) in look.running {
+            of_running += u64::from(sent);
+            if let Some(whole) = self.costs.requests(now, class) {
+                before += whole.saturating_sub(16 * u64::from(sent)).max(whole / 2);
+            }
         }
-        let latest = (now - since, self.served);
-        let is_slower = |(elapsed, served): &(Duration, u64)| {
-            u128::from(nanos(latest.0)) * u128::from(*served)
-                > u128::from(nanos(*elapsed)) * u128::from(latest.1)
-        };
-        let (elapsed, served) = self.before.filter(is_slower).unwrap_or(latest);
-        let (elapsed, served) = (u128::from(nanos(elapsed)), u128::from(served));
-        self.measured = self.measured.saturating_add(1);
-        let is_known = self.measured >= LEARNING;
-        (self.since, self.served, self.before) = (Some(now), 0, Some(latest));
+        self.rate.measure(now, of_running);
+        let Some(rate) = self.rate.fastest() else { return Vec::new() };
+        let is_known = self.rate.measured >= LEARNING;
         let mut sorted = core::mem::take(&mut self.sorted);
         sorted.extend(self.places.iter());
         sorted.sort_unstable();
-        let mut before = running + running.div_ceil(2);
-        let too_late = sorted.drain(..).filter_map(|((deadline, arrival), slot)| {
-            let number = u128::from(before + 1);
-            // Four times what is to be served, and four times what can be.
-            let (needed, possible) = match (is_known, arrival >= self.unseen_from) {
-                (false, _) => (4 * number, 6),
-                (true, true) => (4 * number + 8 * u128::from((before + 1).isqrt()), 4),
-                (true, false) => (4 * number, 5),
+        let mut seen = core::mem::take(&mut self.seen);
+        let mut squares: u128 = 0;
+        let too_late = sorted.drain(..).filter_map(|((deadline, _), slot)| {
+            let (class, started) = (look.waiting)(slot)?;
+            let requests = self.costs.requests(now, class)?;
+            let (work, square) = (u128::from(before + requests), squares + u128::from(requests).pow(2));
+            let needed = time_of(work, rate).max(self.time_alone(now, class).unwrap_or(0));
+            let was_seen = seen.get(slot as usize).copied().unwrap_or(false);
+            let (needed, possible) = match (is_known, was_seen) {
+                (false, _) => (4 * needed, 6),
+                (true, false) => (4 * needed + 6 * time_of(square.isqrt(), rate), 4),
+                (true, true) => (4 * needed, 5),
             };
-            let is_late = needed * elapsed > possible * served * u128::from(nanos(deadline - now));
-            before += u64::from(!is_late);
-            is_late.then_some(slot)
+            let is_late = needed > possible * u128::from(nanos(deadline - now));
+            let is_judged = now - started >= (deadline - started) / PATIENCE;
+            if is_judged && is_known {
+                if seen.len() <= slot as usize {
+                    seen.resize(slot as usize + 1, false);
+                }
+                if let Some(seen) = seen.get_mut(slot as usize) {
+                    *seen = true;
+                }
+            }
+            if !is_late {
+                (before, squares) = (before + requests, square);
+            }
+            (is_late && is_judged).then_some(slot)
         });
         let too_late = too_late.collect();
-        if is_known {
-            self.unseen_from = self.arrivals;
-        }
+        self.seen = seen;
         self.sorted = sorted;
         too_late
     }
@@ -117,7 +229,8 @@ impl WaitingLine {
 
 #[cfg(test)]
 mod tests {
-    use super::{MIN_SERVED, WaitingLine};
+    use super::{Look, PATIENCE, WaitingLine};
+    use crate::operations::work::{Ran, Work, WorkClass, WorkKind};
     use crate::vocabulary::time::Instant;
     use core::time::Duration;
 
@@ -127,68 +240,135 @@ mod tests {
         Instant::from_secs(1) + MS * milliseconds
     }
 
-    /// A line of so many with this deadline.
-    fn line(waiting: u32, deadline: Instant) -> WaitingLine {
+    fn lookups() -> WorkClass {
+        Work { kind: WorkKind::Lookup, size: 0 }.into()
+    }
+
+    fn ran(took: u32, is_complete: bool) -> Ran {
+        Ran { class: lookups(), sent: 10, took: MS * took, is_complete }
+    }
+
+    /// A line of so many with this deadline, all of which came at 0.
+    fn line(waiting: u32, deadline: u32) -> WaitingLine {
         let mut line = WaitingLine::default();
         for slot in 0..waiting {
-            line.join(slot, deadline, u64::from(slot));
+            line.join(slot, at(deadline), u64::from(slot));
         }
         line
     }
 
-    /// One is served each 10 ms from `from` on, with nobody running: those that are told to end, until `number` were served.
-    fn serve(line: &mut WaitingLine, from: u32, number: u32) -> Vec<u32> {
+    /// The first in the line is served each so many milliseconds, with ten requests, and the line is looked through each 100 ms:
+    /// those that are told.
+    fn serve(line: &mut WaitingLine, from: u32, until: u32, each: usize) -> Vec<u32> {
         let mut told = Vec::new();
-        for one in 1..=number {
-            told.extend(line.served(at(from + one * 10), 0));
+        for now in (from + 10..=until).step_by(10) {
+            if (now as usize).is_multiple_of(each) {
+                let first = line.first().map(|(_, slot)| slot);
+                first.map(|slot| line.leave(slot));
+                line.ended(at(now), ran(10, true));
+            }
+            if now.is_multiple_of(100) {
+                told.extend(look(line, now, lookups()));
+            }
         }
+        told
+    }
+
+    fn look(line: &mut WaitingLine, now: u32, class: WorkClass) -> Vec<u32> {
+        let look = Look { running: core::iter::empty(), waiting: |_| Some((class, at(0))) };
+        let told = line.look(at(now), (u64::from(now), 1), look);
         assert!(told.iter().all(|slot| line.leave(*slot)));
         told
     }
 
     #[test]
     fn those_for_whom_there_is_no_time_end_the_last_to_arrive_first() {
-        // A hundred are served in a second. At first only what is out of the question ends, half as much again.
-        let mut waiting = line(200, at(1_170));
-        assert_eq!(serve(&mut waiting, 0, 17), (150..200).collect::<Vec<_>>());
-        assert_eq!(serve(&mut waiting, 170, 16), (126..150).collect::<Vec<_>>());
-        assert_eq!(serve(&mut waiting, 330, 16), (102..126).collect::<Vec<_>>());
-        // Then those beyond what can be done: 40 and twice their root are 52, in the 520 ms that are left.
-        assert_eq!(serve(&mut waiting, 490, 16), (40..102).collect::<Vec<_>>());
+        let mut waiting = line(400, 2_000);
+        // Nobody before a quarter of its time has passed, whatever is known.
+        assert!(serve(&mut waiting, 0, 490, 10).is_empty());
+        // 50 were served. A hundred are served in a second: 150 in what is left, and 1.5 times the root of that is 18.
+        assert_eq!(serve(&mut waiting, 490, 500, 10), (182..400).collect::<Vec<_>>());
         // Who has been looked at stays as long as things do not become worse.
-        (0..16).for_each(|slot| assert!(waiting.leave(slot)));
-        assert!(serve(&mut waiting, 650, 16).is_empty());
-        (16..20).for_each(|slot| assert!(waiting.leave(slot)));
-        // 50 ms are left, in which 5 can be done, and a quarter more are left to try.
-        assert_eq!(serve(&mut waiting, 960, 16), (26..40).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_pause_is_no_reason_to_give_up() {
-        let mut waiting = line(50, at(60_000));
-        assert!(serve(&mut waiting, 0, 100).is_empty());
-        // 58 s later: there are 900 ms left, in which 50 can be done as fast as before the pause, but not as it looks.
-        assert!(waiting.served(at(59_000), 0).is_empty());
-        assert!(serve(&mut waiting, 59_000, u32::try_from(MIN_SERVED).unwrap()).is_empty());
-        // Who is that slow again and again is slow.
-        let mut waiting = line(50, at(60_000));
-        let _ = serve(&mut waiting, 0, 17);
-        for _ in 0..16 {
-            assert!(waiting.served(at(30_000), 0).is_empty());
-        }
-        let told: Vec<u32> = (0..16).flat_map(|_| waiting.served(at(59_000), 0)).collect();
-        assert!(!told.is_empty(), "{waiting:?}");
+        assert!(serve(&mut waiting, 500, 1_000, 10).is_empty());
+        // They become worse: half as fast, which shows when all of the latest looks say so.
+        assert!(serve(&mut waiting, 1_000, 1_300, 20).is_empty());
+        // 120 were served, and 62 wait. 30 can be done in the 600 ms that are left, and a quarter more are left to try.
+        assert_eq!(serve(&mut waiting, 1_300, 1_400, 20), (157..182).collect::<Vec<_>>());
     }
 
     #[test]
     fn earlier_deadlines_go_first_and_do_not_end_for_later_ones() {
-        let mut waiting = line(100, at(10_000));
-        for slot in 100..110 {
+        let mut waiting = line(400, 10_000);
+        for slot in 400..410 {
             waiting.join(slot, at(1_000), u64::from(slot));
         }
-        assert_eq!(waiting.first(), Some((at(1_000), 100)));
-        assert!(serve(&mut waiting, 0, 80).is_empty());
-        assert!(waiting.leave(100) && !waiting.leave(100));
-        assert_eq!(waiting.first(), Some((at(1_000), 101)));
+        assert_eq!(waiting.first(), Some((at(1_000), 400)));
+        assert!(serve(&mut waiting, 0, 50, 100).is_empty());
+        assert!(waiting.leave(400) && !waiting.leave(400));
+        assert_eq!(waiting.first(), Some((at(1_000), 401)));
+    }
+
+    #[test]
+    fn one_pause_is_no_reason_to_give_up_and_four_are() {
+        let mut waiting = line(100, 4_000);
+        assert!(serve(&mut waiting, 0, 900, 20).is_empty());
+        // Three looks at a tenth of the speed: as fast as before, there is time for all.
+        for now in [1_000, 2_000] {
+            (0..10).for_each(|_| waiting.ended(at(now), ran(10, true)));
+            assert!(look(&mut waiting, now, lookups()).is_empty());
+        }
+        for now in [2_200, 2_400, 2_600] {
+            (0..2).for_each(|_| waiting.ended(at(now), ran(10, true)));
+            let told = look(&mut waiting, now, lookups());
+            assert_eq!(!told.is_empty(), now == 2_600, "{now}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn who_comes_to_the_head_too_late_does_not_begin_unless_it_is_alone() {
+        let mut waiting = line(2, 1_000);
+        let is_too_late =
+            |line: &WaitingLine, now| line.is_too_late(at(now), (lookups(), at(999)), at(1_000));
+        assert!(!is_too_late(&waiting, 999), "nothing is known");
+        // None ends by itself: that teaches too.
+        for _ in 0..4 {
+            waiting.ended(at(0), ran(400, false));
+        }
+        assert!(!is_too_late(&waiting, 400) && is_too_late(&waiting, 401));
+        waiting.leave(1);
+        assert!(!is_too_late(&waiting, 999));
+        assert!(waiting.is_too_late(at(999), (lookups(), at(0)), at(1_000)), "it has waited");
+    }
+
+    #[test]
+    fn large_ones_that_shared_the_rate_do_not_keep_the_next_from_beginning_alone() {
+        let mut waiting = line(9, 20_000);
+        for slot in 0..6 {
+            waiting.begin(slot, lookups());
+        }
+        let _ = look(&mut waiting, 0, lookups());
+        // Six ran together for 12 s, 10 requests each: alone one takes 2 s, and half as much again is 3 s.
+        for _ in 0..6 {
+            waiting.ended(at(12_000), ran(12_000, true));
+        }
+        let _ = look(&mut waiting, 12_000, lookups());
+        assert!(!waiting.is_too_late(at(17_000), (lookups(), at(0)), at(20_000)));
+        assert!(waiting.is_too_late(at(17_001), (lookups(), at(0)), at(20_000)));
+        waiting.begin(6, lookups());
+        assert!(waiting.is_too_late(at(14_001), (lookups(), at(0)), at(20_000)));
+    }
+
+    #[test]
+    fn what_given_nodes_cost_is_known_before_one_has_ended() {
+        let stores: WorkClass = Work { kind: WorkKind::Static, size: 1_024 }.into();
+        let mut waiting = line(10, 40_000);
+        for second in 0..=10 {
+            waiting.ended(at(1_000 * second), Ran { sent: 100, ..ran(10, true) });
+            let told = look(&mut waiting, 1_000 * second, stores);
+            // A hundred requests a second: three of a thousand in 30 s.
+            let expected = if second == 10 { (1..10).collect() } else { Vec::new() };
+            assert_eq!(told, expected, "{second}");
+        }
+        assert_eq!(PATIENCE, 4);
     }
 }

@@ -4,8 +4,8 @@
 //! context, a deadline and statistics, according to the rules of [`context`](crate::context) and
 //! [`deadline`](crate::deadline). Its [`Task`](task::Task) decides which nodes to ask and evaluates the answers.
 //! The [`OperationPool`](pool::OperationPool) contains all operations, bounds how many run, and runs those whose
-//! timers are due. Those that wait to begin are in its [`WaitingLine`](admission::WaitingLine), which ends those for which there
-//! is no time.
+//! timers are due. Those that wait to begin are in its [`WaitingLine`](admission::WaitingLine), which learns what
+//! operations [cost](work::WorkCosts), and ends those for which there is no time.
 //!
 //! This module uses neither the routing table nor any kind of task. The pool returns what it learns about
 //! nodes (a time-out, for example) to its caller as plain values.
@@ -18,3 +18,4 @@ pub(crate) mod machine;
 pub(crate) mod operation;
 pub(crate) mod pool;
 pub(crate) mod task;
+pub(crate) mod work;

@@ -7,6 +7,7 @@
 use crate::context::Context;
 use crate::operations::listener::Listener;
 use crate::operations::task::{EmitsOperation, Found, NoAnswer, OperationEnd, Task, TaskStep};
+use crate::operations::work::{Ran, WorkClass};
 use crate::requests::call_context::{CallContext, OperationCause};
 use crate::requests::in_flight_table::RequestList;
 use crate::requests::purpose::{NodeRef, OperationRequest, Purpose};
@@ -79,6 +80,9 @@ pub(crate) struct Operation<F: Family, T> {
     pub(crate) granted_requests: usize,
     /// The span context that it was started with (context rule 5).
     context: SpanContext,
+    /// When it began; `None` while it waits.
+    begun: Option<Instant>,
+    class: WorkClass,
     task: T,
     own_requests: RequestList,
     stats: OperationStats,
@@ -100,6 +104,8 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
             armed_timer: task.timer().map_or(deadline, |at| at.min(deadline)),
             granted_requests: 0,
             context,
+            begun: None,
+            class: task.work().into(),
             task,
             own_requests: RequestList::EMPTY,
             stats,
@@ -122,6 +128,7 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         &mut self,
         call: &mut CallContext<'_, F, E>,
     ) -> Status<F::Key> {
+        self.begun = Some(call.now);
         self.task.begin(call.now, self.deadline);
         self.advance(call)
     }
@@ -393,6 +400,29 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
             self.cancel_request(call, id, CancelReason::OperationEnded);
             self.task.missed(asked.node, miss);
         }
+    }
+
+    /// What class of work it is.
+    pub(super) const fn class(&self) -> WorkClass {
+        self.class
+    }
+
+    /// When its start was accepted.
+    pub(super) const fn started(&self) -> Instant {
+        self.stats.started
+    }
+
+    /// Of an operation of the caller's that runs: its class, and how many requests it has sent.
+    pub(super) fn sent_so_far(&self) -> Option<(WorkClass, u32)> {
+        let runs = self.begun.is_some() && matches!(self.initiator, Initiator::Operation(_));
+        runs.then_some((self.class, self.stats.sent))
+    }
+
+    /// What it has cost, if it began.
+    pub(super) fn ran(&self, now: Instant, outcome: Outcome) -> Option<Ran> {
+        let is_complete = !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped);
+        let ran = |begun| Ran { class: self.class, sent: self.stats.sent, took: now - begun, is_complete };
+        self.begun.map(ran)
     }
 
     /// See [`Task::is_crawl`].

@@ -9,7 +9,7 @@ use crate::collections::generational_slab::GenerationalSlab;
 use crate::collections::indexed_heap::IndexedHeap;
 use crate::collections::seeded_hash::SeededHash;
 use crate::context::{Cause, Context};
-use crate::operations::admission::WaitingLine;
+use crate::operations::admission::{Look, WaitingLine};
 use crate::operations::blocked::BlockedOperations;
 use crate::operations::config::PoolConfig;
 use crate::operations::listener::Listener;
@@ -483,9 +483,7 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
                 && let Some((deadline, slot)) = self.waiting.first()
                 && (self.running == 0 || !call.requests.is_backlogged(deadline))
             {
-                self.waiting.leave(slot);
-                self.running += 1;
-                self.resume(call, slot, Operation::begin);
+                self.begin_first(call, deadline, slot);
             } else if let Some((request, deadline)) = call.requests.release(call.now) {
                 match call.requests.get(request)?.purpose {
                     Purpose::Operation(OperationRequest { operation, .. }) => {
@@ -497,11 +495,54 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
                     // Never released: it was sent long ago.
                     Purpose::Listening(_) => {}
                 }
-            } else {
-                let slot = self.blocked.next_ready(call.requests)?;
+            } else if let Some(slot) = self.blocked.next_ready(call.requests) {
                 self.resume(call, slot, Operation::advance);
+            } else if self.waiting.is_empty() || !self.look_through_line(call) {
+                return None;
             }
         }
+    }
+
+    /// The first in the line begins, unless it has come too late.
+    fn begin_first<E: EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        deadline: Instant,
+        slot: u32,
+    ) {
+        let first = self
+            .operations
+            .at(slot)
+            .map(|(_, operation)| (operation.id, operation.class(), operation.started()));
+        let Some((id, class, started)) = first else { return };
+        if self.waiting.is_too_late(call.now, (class, started), deadline) {
+            return self.end_operation(call, id, Outcome::Overloaded);
+        }
+        self.waiting.begin(slot, class);
+        self.running += 1;
+        self.resume(call, slot, Operation::begin);
+    }
+
+    /// If it is time to, looks through the line of those that wait, and ends those that cannot be done in time. Returns whether
+    /// there were any.
+    fn look_through_line<E: EmitsOperation<F, T>>(&mut self, call: &mut CallContext<'_, F, E>) -> bool {
+        let stats = call.requests.stats();
+        let live = stats.in_flight - stats.listening + self.running as u64;
+        if !self.waiting.is_look_due(stats.sent, live) {
+            return false;
+        }
+        let operations = &self.operations;
+        let look = Look {
+            running: operations.iter().filter_map(Operation::sent_so_far),
+            waiting: |slot| operations.at(slot).map(|(_, waiting)| (waiting.class(), waiting.started())),
+        };
+        let too_late = self.waiting.look(call.now, (stats.sent, live), look);
+        for slot in &too_late {
+            if let Some(id) = self.operations.at(*slot).map(|(_, operation)| operation.id) {
+                self.end_operation(call, id, Outcome::Overloaded);
+            }
+        }
+        !too_late.is_empty()
     }
 
     /// Calls an operation that may submit requests, and applies its status.
@@ -648,6 +689,9 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         else {
             return self.end_operation(call, id, Outcome::Complete);
         };
+        if let Some(ran) = operation.ran(call.now, Outcome::Complete) {
+            self.waiting.ended(call.now, ran);
+        }
         operation.enter_background(call, Outcome::Complete, deadline);
         self.background.granted_requests += remaining;
         self.tags.remove(&id.tag());
@@ -665,7 +709,6 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
     ) {
         let slot = id.handle().slot();
         let Some(mut operation) = self.operations.remove(id.handle()) else { return };
-        let mut too_late = Vec::new();
         self.timers.clear(slot);
         self.blocked.remove(slot, call.requests);
         match operation.initiator {
@@ -673,8 +716,8 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
                 self.tags.remove(&id.tag());
                 if !self.waiting.leave(slot) {
                     self.running -= 1;
-                    if !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped) {
-                        too_late = self.waiting.served(call.now, self.running);
+                    if let Some(ran) = operation.ran(call.now, outcome) {
+                        self.waiting.ended(call.now, ran);
                     }
                 }
             }
@@ -688,10 +731,5 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
             self.listeners.insert(listener);
         }
         self.ended.extend(operation.finish(call, outcome));
-        for slot in too_late {
-            if let Some(id) = self.operations.at(slot).map(|(_, operation)| operation.id) {
-                self.end_operation(call, id, Outcome::Overloaded);
-            }
-        }
     }
 }

@@ -5,6 +5,7 @@
 //! [operation](crate::operations::operation), which is the same for all tasks, so that the rules of contexts and
 //! deadlines are implemented once.
 
+use crate::operations::work::Work;
 use crate::requests::purpose::NodeRef;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::OperationId;
@@ -106,6 +107,9 @@ pub(crate) trait Task<F: Family>: Sized {
     /// answered. `may_repeat`: from now on the node may be asked again; then this is called a second time, unless it
     /// was so the first time.
     fn slow(&mut self, node_ref: NodeRef, may_repeat: bool);
+
+    /// What it does, before it begins.
+    fn work(&self) -> Work;
 
     /// Whether it counts towards the limit on crawls, which take far more memory than other operations.
     fn is_crawl(&self) -> bool {
