@@ -65,6 +65,7 @@ impl<F: Family> Store<F> {
 }
 
 /// The lookup of an optimistic broadcast, which stores while it looks.
+#[derive(Clone)]
 struct OptimisticState<F: Family> {
     candidates: CandidateModel<F>,
     thresholds: Thresholds,
@@ -82,6 +83,7 @@ struct OptimisticState<F: Family> {
 }
 
 /// One lookup of a sweep.
+#[derive(Clone)]
 struct SweepLookup<F: Family> {
     pending: Vec<(RequestId, F::Node)>,
     asked: NodeSet<F>,
@@ -94,6 +96,7 @@ impl<F: Family> Default for SweepLookup<F> {
     }
 }
 
+#[derive(Clone)]
 struct SweepState<F: Family> {
     /// The nodes that were named, and the possible hops of each.
     named: NodeMap<F, BTreeSet<u32>>,
@@ -102,6 +105,7 @@ struct SweepState<F: Family> {
 }
 
 #[allow(clippy::large_enum_variant)]
+#[derive(Clone)]
 enum StrategyState<F: Family> {
     Static,
     FollowUp(CandidateModel<F>),
@@ -110,6 +114,7 @@ enum StrategyState<F: Family> {
 }
 
 #[allow(clippy::struct_excessive_bools)] // independent facts
+#[derive(Clone)]
 pub(super) struct BroadcastModel<F: Family> {
     /// The first record, the only one unless it is a sweep, and its key.
     record: Record<F>,
@@ -830,6 +835,10 @@ impl<F: Family> BroadcastModel<F> {
 }
 
 impl<F: Family> OperationModel<F> for BroadcastModel<F> {
+    fn boxed(&self) -> Box<dyn OperationModel<F>> {
+        Box::new(self.clone())
+    }
+
     fn kind(&self) -> OperationKind {
         OperationKind::Broadcast
     }

@@ -61,6 +61,7 @@ use std::sync::Arc;
 /// assert!(matches!(dht.faults(), [Fault::Driver(DriverFault::AnsweredTwice { .. })]));
 /// # Ok::<(), kad_proto::ConfigError>(())
 /// ```
+#[derive(Clone)]
 pub struct Checked<F: Family, M = Coordinator<F>> {
     machine: M,
     /// `None` once the machine has broken a rule: from then on it is of no more use.

@@ -32,6 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A live operation, or one that goes on in the background after its finish.
+#[derive(Clone)]
 pub(super) struct TrackedOperation<F: Family> {
     /// The span context of its start.
     pub(super) start_context: SpanContext,
@@ -52,6 +53,7 @@ pub(super) struct TrackedOperation<F: Family> {
 
 /// Follows one machine from its construction on, and checks that it keeps the contract: see
 /// [the module](crate::testing).
+#[derive(Clone)]
 pub struct ContractChecker<F: Family> {
     pub(super) config: Arc<Config>,
     /// The limits on operations, as the machine applies them.

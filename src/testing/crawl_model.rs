@@ -40,6 +40,7 @@ struct CrawledNode<F: Family> {
     round_trip: Option<Duration>,
 }
 
+#[derive(Clone)]
 pub(super) struct CrawlModel<F: Family> {
     local: LocalNode<F>,
     config: CrawlConfig,
@@ -183,6 +184,10 @@ impl<F: Family> CrawlModel<F> {
 }
 
 impl<F: Family> OperationModel<F> for CrawlModel<F> {
+    fn boxed(&self) -> Box<dyn OperationModel<F>> {
+        Box::new(self.clone())
+    }
+
     fn kind(&self) -> OperationKind {
         OperationKind::Crawl
     }

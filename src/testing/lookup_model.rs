@@ -17,6 +17,7 @@ use crate::vocabulary::operation_events::{Outcome, RefusalReason, Start};
 use crate::vocabulary::request_events::{Ask, CancelReason, RequestOutcome};
 use crate::vocabulary::time::Instant;
 
+#[derive(Clone)]
 pub(super) struct LookupModel<F: Family> {
     local: F::Key,
     /// The key of its target.
@@ -70,6 +71,10 @@ impl<F: Family> LookupModel<F> {
 }
 
 impl<F: Family> OperationModel<F> for LookupModel<F> {
+    fn boxed(&self) -> Box<dyn OperationModel<F>> {
+        Box::new(self.clone())
+    }
+
     fn kind(&self) -> OperationKind {
         OperationKind::Lookup
     }

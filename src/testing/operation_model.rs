@@ -79,6 +79,9 @@ pub(super) type Counts = Vec<&'static str>;
 pub(super) trait OperationModel<F: Family>: Send {
     fn kind(&self) -> OperationKind;
 
+    /// A copy of it.
+    fn boxed(&self) -> Box<dyn OperationModel<F>>;
+
     /// Time has passed, up to `now`.
     fn time_passes(&mut self, now: Instant) {
         let _ = now;
@@ -196,6 +199,12 @@ pub(super) trait OperationModel<F: Family>: Send {
     /// Whether its finish must be followed by a `Bootstrapped` event.
     fn is_bootstrap(&self) -> bool {
         false
+    }
+}
+
+impl<F: Family> Clone for Box<dyn OperationModel<F>> {
+    fn clone(&self) -> Self {
+        (**self).boxed()
     }
 }
 

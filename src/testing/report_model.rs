@@ -22,6 +22,7 @@ use crate::vocabulary::time::Instant;
 use core::time::Duration;
 
 /// What a broadcast of one record asks and stores; a sweep has none.
+#[derive(Clone)]
 struct OneRecord<F: Family> {
     key: F::Key,
     message: F::Message,
@@ -38,6 +39,7 @@ enum StrategyKind {
     Sweep,
 }
 
+#[derive(Clone)]
 pub(super) struct ReportModel<F: Family> {
     kind: OperationKind,
     local: F::Key,
@@ -167,6 +169,10 @@ impl<F: Family> ReportModel<F> {
 }
 
 impl<F: Family> OperationModel<F> for ReportModel<F> {
+    fn boxed(&self) -> Box<dyn OperationModel<F>> {
+        Box::new(self.clone())
+    }
+
     fn kind(&self) -> OperationKind {
         self.kind
     }
