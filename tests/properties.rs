@@ -1,56 +1,31 @@
 //! The contract as properties over random scenarios: see [`random_world`].
 
-#![cfg(feature = "testing")]
+#![cfg(feature = "proptest")]
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod random_world;
 
 use kad_proto::NetworkSizeConfig;
-use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use random_world::scenario::Scenario;
-use random_world::{BROADCAST_HEADER, CRAWL_HEADER, HEADER, MachineKind, STEP, Tally, decode, run};
-
-/// Bytes that shrink step by step, and each step towards the simplest.
-fn bytes<const LENGTH: usize>() -> impl Strategy<Value = Vec<u8>> {
-    let header = proptest::array::uniform::<_, LENGTH>(prop_oneof![1 => Just(0), 2 => any::<u8>()]);
-    let steps = proptest::collection::vec(any::<[u8; STEP]>(), 0..120);
-    (header, steps).prop_map(|(header, steps)| [&header[..], &steps.concat()].concat())
-}
+use kad_proto::testing::strategies::explore;
+use random_world::{MachineKind, Scenario, run};
 
 /// How many times fewer cases an unoptimised build runs; `.ci/deep` runs all of them.
 const FEWER: u32 = if cfg!(debug_assertions) { 3 } else { 1 };
 
 /// Runs random but fixed scenarios, and checks that each expected situation occurs at least ten times, or three times in
 /// an unoptimised build.
-fn scenarios(kind: MachineKind, cases: u32, bytes: impl Strategy<Value = Vec<u8>>, expected: &[&str]) {
-    altered_scenarios(kind, cases, bytes, |_| {}, expected);
+fn scenarios(kind: MachineKind, cases: u32, expected: &[&str]) {
+    altered_scenarios(kind, cases, |_| {}, expected);
 }
 
 /// The same with scenarios that are altered.
-fn altered_scenarios(
-    kind: MachineKind,
-    cases: u32,
-    bytes: impl Strategy<Value = Vec<u8>>,
-    alter: impl Fn(&mut Scenario),
-    expected: &[&str],
-) {
-    let tally = std::cell::RefCell::new(Tally::new());
-    let cases = cases / FEWER;
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[kind as u8; 32]);
-    let result = TestRunner::new_with_rng(config, rng).run(&bytes, |bytes| {
-        let mut scenario = decode(kind, &bytes);
+fn altered_scenarios(kind: MachineKind, cases: u32, alter: impl Fn(&mut Scenario), expected: &[&str]) {
+    let tally = explore(kind, cases / FEWER, |scenario| {
+        let mut scenario = scenario.clone();
         alter(&mut scenario);
-        for (what, count) in run(&scenario) {
-            *tally.borrow_mut().entry(what).or_insert(0) += count;
-        }
-        Ok(())
+        run(&scenario)
     });
-    let tally = tally.into_inner();
-    if let Err(error) = result {
-        panic!("{error}");
-    }
+    let tally = tally.unwrap_or_else(|error| panic!("{error}"));
     println!("{tally:#?}");
     for what in expected {
         assert!(
@@ -95,22 +70,17 @@ const OF_A_COORDINATOR: [&str; 2] = ["admitted", "removed"];
 
 #[test]
 fn a_query_keeps_the_contract() {
-    scenarios(MachineKind::Query, 400, bytes::<HEADER>(), &OF_A_QUERY);
+    scenarios(MachineKind::Query, 400, &OF_A_QUERY);
 }
 
 #[test]
 fn a_pool_keeps_the_contract() {
-    scenarios(MachineKind::Pool, 400, bytes::<HEADER>(), &[&OF_A_QUERY[..], &OF_A_POOL].concat());
+    scenarios(MachineKind::Pool, 400, &[&OF_A_QUERY[..], &OF_A_POOL].concat());
 }
 
 #[test]
 fn a_coordinator_keeps_the_contract() {
-    scenarios(
-        MachineKind::Coordinator,
-        400,
-        bytes::<HEADER>(),
-        &[&OF_A_QUERY[..], &OF_A_POOL, &OF_A_COORDINATOR].concat(),
-    );
+    scenarios(MachineKind::Coordinator, 400, &[&OF_A_QUERY[..], &OF_A_POOL, &OF_A_COORDINATOR].concat());
 }
 
 const OF_A_CRAWL: [&str; 31] = [
@@ -160,7 +130,7 @@ const BESIDE_A_CRAWL: [&str; 8] = [
 
 #[test]
 fn a_crawl_keeps_the_contract() {
-    scenarios(MachineKind::Crawl, 500, bytes::<CRAWL_HEADER>(), &[&OF_A_CRAWL[..], &BESIDE_A_CRAWL].concat());
+    scenarios(MachineKind::Crawl, 500, &[&OF_A_CRAWL[..], &BESIDE_A_CRAWL].concat());
 }
 
 const OF_A_BROADCAST: [&str; 53] = [
@@ -233,12 +203,7 @@ const BESIDE_A_BROADCAST: [&str; 9] = [
 
 #[test]
 fn a_broadcast_keeps_the_contract() {
-    scenarios(
-        MachineKind::Broadcast,
-        800,
-        bytes::<BROADCAST_HEADER>(),
-        &[&OF_A_BROADCAST[..], &BESIDE_A_BROADCAST].concat(),
-    );
+    scenarios(MachineKind::Broadcast, 800, &[&OF_A_BROADCAST[..], &BESIDE_A_BROADCAST].concat());
 }
 
 /// Without progress events the checker sees the ends of requests by their responses and cancels alone.
@@ -247,10 +212,10 @@ fn machines_without_progress_keep_the_contract() {
     let silent = |scenario: &mut Scenario| scenario.config.pool.progress = false;
     let lookups =
         ["started", "outcome: converged", "outcome: quorum", "cancel: timed out", "admitted", "removed"];
-    altered_scenarios(MachineKind::Coordinator, 200, bytes::<HEADER>(), silent, &lookups);
+    altered_scenarios(MachineKind::Coordinator, 200, silent, &lookups);
     let stores =
         ["store: stored", "store: failed", "store: timed out", "sweep: allotted", "background: response"];
-    altered_scenarios(MachineKind::Broadcast, 300, bytes::<BROADCAST_HEADER>(), silent, &stores);
+    altered_scenarios(MachineKind::Broadcast, 300, silent, &stores);
 }
 
 /// Sybils stand next to the target of each operation: they hide, lie, replay old values, refuse, or are silent. None of their
@@ -275,11 +240,11 @@ fn the_contract_holds_under_attack() {
         "outcome: node limit",
         "progress: rejected",
     ];
-    altered_scenarios(MachineKind::Query, 400, bytes::<HEADER>(), attacked, &searches);
+    altered_scenarios(MachineKind::Query, 400, attacked, &searches);
     let seen = [&searches[..], &["network size"]].concat();
-    altered_scenarios(MachineKind::Coordinator, 400, bytes::<HEADER>(), attacked, &seen);
+    altered_scenarios(MachineKind::Coordinator, 400, attacked, &seen);
     let stores = ["store: stored", "store: rejected", "store: timed out", "sweep: allotted", "network size"];
-    altered_scenarios(MachineKind::Broadcast, 400, bytes::<BROADCAST_HEADER>(), attacked, &stores);
+    altered_scenarios(MachineKind::Broadcast, 400, attacked, &stores);
 }
 
 /// Without models, as the simulator has it, every scenario passes as well.
@@ -288,10 +253,10 @@ fn the_contract_without_models_allows_what_machines_do() {
     let bare = |scenario: &mut Scenario| scenario.models = false;
     let both = |scenario: &mut Scenario| (scenario.models, scenario.config.pool.progress) = (false, false);
     let ends = ["started", "cancel: operation ended", "cancel: timed out"];
-    altered_scenarios(MachineKind::Coordinator, 100, bytes::<HEADER>(), bare, &ends);
-    altered_scenarios(MachineKind::Crawl, 50, bytes::<CRAWL_HEADER>(), bare, &ends);
-    altered_scenarios(MachineKind::Broadcast, 150, bytes::<BROADCAST_HEADER>(), bare, &ends);
-    altered_scenarios(MachineKind::Broadcast, 150, bytes::<BROADCAST_HEADER>(), both, &ends);
+    altered_scenarios(MachineKind::Coordinator, 100, bare, &ends);
+    altered_scenarios(MachineKind::Crawl, 50, bare, &ends);
+    altered_scenarios(MachineKind::Broadcast, 150, bare, &ends);
+    altered_scenarios(MachineKind::Broadcast, 150, both, &ends);
 }
 
 /// The network machine against the simplest model of it: a list that is searched.

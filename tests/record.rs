@@ -14,14 +14,14 @@ use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::crawl::StartCrawl;
 use kad_proto::record::{Call, Keep, Recordable, Recorder, Recording, ReplayError, replay};
 use kad_proto::routing::table::SavedNode;
+use kad_proto::testing::Draw;
 use kad_proto::{
     AnswerExtra, Config, ConfigError, Coordinator, Instant, Key8, Key160, Machine, Record, RequestId,
     Response, RoutingConfig, RoutingInbound, Secret, Stamped, Start, Verdict,
 };
 use maintenance_contract::Grouped;
 use proptest::prelude::*;
-use random_world::contract::test_family::context;
-use random_world::{MachineKind, Net, Peer, Random, decode, run_on};
+use random_world::{MachineKind, Net, Peer, Scenario, run_on};
 use recording::{Eight, again, begins, check};
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Error, Serialize, Serializer};
@@ -96,7 +96,7 @@ wrapper_under_test!(Taped);
 
 /// The recording of a small node that receives every kind of event, at random.
 fn life(seed: u64, calls: usize, text: bool) -> Recorder<Eight> {
-    let mut random = Random(seed);
+    let mut random = Draw::new(seed);
     let mut recorder =
         Recorder::new(Key8::new([random.byte()]), config(&mut random), &Secret::from_seed(seed), Keep::All)
             .unwrap();
@@ -107,13 +107,13 @@ fn life(seed: u64, calls: usize, text: bool) -> Recorder<Eight> {
     recorder
 }
 
-fn config(random: &mut Random) -> Config {
+fn config(random: &mut Draw) -> Config {
     let mut config = Config::default();
     config.query.k = 1 + random.below(5);
     config.query.alpha = 1 + random.below(4);
     config.pool.max_running = 1 + random.below(3);
     config.network.max_in_flight = 1 + random.below(8);
-    config.network.request_timeout = Duration::from_secs(1 + random.next() % 4);
+    config.network.request_timeout = Duration::from_secs(1 + random.number() % 4);
     config.table.bucket_size = 1 + random.below(3);
     if random.below(3) == 0 {
         config.routing = RoutingConfig::off();
@@ -124,16 +124,16 @@ fn config(random: &mut Random) -> Config {
     config
 }
 
-fn live(machine: &mut Recorder<Eight>, random: &mut Random, calls: usize) {
+fn live(machine: &mut Recorder<Eight>, random: &mut Draw, calls: usize) {
     let (mut open, mut operations, mut now) = (Vec::<RequestId>::new(), Vec::new(), Instant::ORIGIN);
-    let node = |random: &mut Random| (Key8::new([random.byte()]), random.byte() % 16);
+    let node = |random: &mut Draw| (Key8::new([random.byte()]), random.byte() % 16);
     for call in 0..calls as u64 {
-        let some = |random: &mut Random| -> Vec<_> { (0..random.below(6)).map(|_| node(random)).collect() };
+        let some = |random: &mut Draw| -> Vec<_> { (0..random.below(6)).map(|_| node(random)).collect() };
         let key = Key8::new([random.byte()]);
         let message = vec![random.byte(); random.below(4)];
         // A request in flight, or an id that was never issued.
         let request = match open.len() {
-            0 => RequestId::from_u64(random.next() >> random.below(64)),
+            0 => RequestId::from_u64(random.number() >> random.below(64)),
             many => open.swap_remove(random.below(many)),
         };
         let event = match random.below(24) {
@@ -157,7 +157,7 @@ fn live(machine: &mut Recorder<Eight>, random: &mut Random, calls: usize) {
             6 => Inbound::Broadcast(StartBroadcast::optimistic(call, key, message).with_seeds(some(random))),
             7 => {
                 let record =
-                    |random: &mut Random| Record { target: node(random).0, message: vec![random.byte()] };
+                    |random: &mut Draw| Record { target: node(random).0, message: vec![random.byte()] };
                 let records = (0..random.below(5)).map(|_| record(random)).collect();
                 Inbound::Broadcast(StartBroadcast::sweep(call, records).with_seeds(some(random)))
             }
@@ -186,8 +186,8 @@ fn live(machine: &mut Recorder<Eight>, random: &mut Random, calls: usize) {
             }
             _ => Inbound::Response(Response::answered(request, some(random))),
         };
-        let deadline = (random.below(4) == 0).then(|| now + Duration::from_secs(random.next() % 9));
-        let context = context(random.byte(), random.next().into(), random.next());
+        let deadline = (random.below(4) == 0).then(|| now + Duration::from_secs(random.number() % 9));
+        let context = Draw::context(random.byte(), random.number().into(), random.number());
         for out in machine.handle(now, Stamped { event, context, deadline }) {
             match out.event {
                 Outbound::Request(request) => open.push(request.id),
@@ -197,7 +197,7 @@ fn live(machine: &mut Recorder<Eight>, random: &mut Random, calls: usize) {
         }
         now = match random.below(4) {
             0 => machine.poll_timeout().unwrap_or(now).max(now),
-            1 => now + Duration::from_millis(random.next() % 900),
+            1 => now + Duration::from_millis(random.number() % 900),
             _ => now,
         };
     }
@@ -208,7 +208,7 @@ proptest! {
 
     #[test]
     fn lookups_and_crawls_replay(bytes in prop::collection::vec(any::<u8>(), 0..400), crawls: bool) {
-        let scenario = decode(if crawls { MachineKind::Crawl } else { MachineKind::Coordinator }, &bytes);
+        let scenario = Scenario::decode(if crawls { MachineKind::Crawl } else { MachineKind::Coordinator }, &bytes);
         // Scenarios for a `Crawl` alone have no coordinator to record.
         if scenario.kind == MachineKind::Coordinator {
             match scenario.width {
@@ -308,7 +308,7 @@ proptest! {
 
     #[test]
     fn a_ring_keeps_the_latest_calls(seed: u64, bytes in 0..6_000_usize, taken in 0..100_usize) {
-        let mut random = Random(seed);
+        let mut random = Draw::new(seed);
         let (local, config) = (Key8::new([random.byte()]), config(&mut random));
         let mut ring = Recorder::<Eight>::new(local, config.clone(), &Secret::from_seed(0), Keep::Last { bytes }).unwrap();
         let mut full = Recorder::<Eight>::new(local, config, &Secret::from_seed(0), Keep::All).unwrap();
@@ -332,7 +332,7 @@ proptest! {
         }
 
         // A recording that is taken in pieces.
-        let mut random = Random(seed);
+        let mut random = Draw::new(seed);
         let (local, config) = (Key8::new([random.byte()]), self::config(&mut random));
         let mut pieces = Recorder::<Eight>::new(local, config, &Secret::from_seed(0), Keep::All).unwrap();
         live(&mut pieces, &mut random.clone(), taken);
@@ -387,7 +387,7 @@ fn frames(bytes: &[u8]) -> Vec<usize> {
 fn the_scenarios_compare_many_calls() {
     let bytes: Vec<_> = (0..=255).map(|byte: u8| byte.wrapping_mul(31)).collect();
     maintenance_contract::run_scenario::<Taped<Grouped>>(&bytes);
-    run_on::<1, Taped<Net<1>>>(&decode(MachineKind::Coordinator, &[&[0; 28], &bytes[..]].concat()));
+    run_on::<1, Taped<Net<1>>>(&Scenario::decode(MachineKind::Coordinator, &[&[0; 28], &bytes[..]].concat()));
     assert!(JUDGED.with_borrow(|judged| *judged) > 200);
 }
 

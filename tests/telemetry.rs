@@ -33,7 +33,7 @@ use opentelemetry_sdk::trace::{
     ShouldSample, SpanData,
 };
 use proptest::prelude::*;
-use random_world::{MachineKind, decode, run_on};
+use random_world::{MachineKind, run_on};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -609,7 +609,7 @@ proptest! {
 
     #[test]
     fn spans_follow_the_stamps_of_the_engine(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let scenario = decode(MachineKind::Coordinator, &bytes);
+        let scenario = random_world::Scenario::decode(MachineKind::Coordinator, &bytes);
         match scenario.width {
             1 => run_on::<1, Watched<random_world::Net<1>>>(&scenario),
             20 => run_on::<20, Watched<random_world::Net<20>>>(&scenario),
@@ -628,7 +628,7 @@ fn the_scenarios_compare_many_calls() {
     for factor in (1..64).step_by(2) {
         let bytes: Vec<_> = (0..=255).map(|byte: u8| byte.wrapping_mul(factor)).collect();
         maintenance_contract::run_scenario::<Watched<Grouped>>(&bytes);
-        run_on::<1, Watched<random_world::Net<1>>>(&decode(
+        run_on::<1, Watched<random_world::Net<1>>>(&random_world::Scenario::decode(
             MachineKind::Coordinator,
             &[&[0; 28], &bytes[..]].concat(),
         ));

@@ -85,6 +85,8 @@ pub(super) struct CandidateModel<F: Family> {
     candidates: NodeMap<F, Candidate>,
     /// Answers and failures since the last answer that brought a closer node.
     without_progress: usize,
+    /// Slow nodes may have counted as rounds without progress, and no answer has brought progress since.
+    counted_slow: bool,
     /// Soft limits are as configured, not adapted.
     fixed_timeouts: bool,
     exact: bool,
@@ -142,6 +144,7 @@ impl<F: Family> CandidateModel<F> {
             max_candidates: query.max_candidates.max(2 * num_results),
             candidates: NodeMap::default(),
             without_progress: 0,
+            counted_slow: false,
             fixed_timeouts,
             exact: fixed_timeouts && query.paths == 1,
             slow_or_failed: false,
@@ -354,14 +357,17 @@ impl<F: Family> CandidateModel<F> {
         if self.without_progress >= alpha { self.wide() } else { alpha }
     }
 
-    /// The slots that the lookup may use, at most: if many were asked and nobody has answered, slow nodes may count as
-    /// rounds without progress.
-    fn most_parallelism(&self) -> usize {
-        let alpha = self.config.alpha;
+    /// Many were asked and nobody has answered: slow nodes may count as rounds without progress.
+    fn may_count_slow(&self) -> bool {
         let nobody = !self.candidates.values().any(Candidate::answered);
         let reached =
             self.candidates.values().filter(|candidate| candidate.state != CandidateState::NotAsked).count();
-        if nobody && self.slow_or_failed && reached > 2 * alpha { self.wide() } else { self.parallelism() }
+        nobody && self.slow_or_failed && reached > 2 * self.config.alpha
+    }
+
+    /// The slots that the lookup may use, at most.
+    fn most_parallelism(&self) -> usize {
+        if self.counted_slow || self.may_count_slow() { self.wide() } else { self.parallelism() }
     }
 
     /// A part of the answer to this request has come: its candidate becomes slow no more, if it is the latest to it.
@@ -552,6 +558,7 @@ impl<F: Family> CandidateModel<F> {
         let (hop, elapsed) = (request_end.sent.hop, request_end.elapsed);
         // A question about another point says nothing of the value.
         let is_about_value = self.is_find || request_end.sent.target == self.target;
+        self.counted_slow |= self.may_count_slow();
         if let Some(verdict) = value.filter(|_| is_about_value) {
             self.values.answered(&request_end.sent.node, verdict);
         }
@@ -578,6 +585,7 @@ impl<F: Family> CandidateModel<F> {
             progress |= news && near;
         }
         self.without_progress = if progress { 0 } else { self.without_progress + 1 };
+        self.counted_slow &= !progress;
         Ok(superseded)
     }
 

@@ -145,6 +145,11 @@ impl<F: Family, M: MachineUnderTest<F>> Checked<F, M> {
         if lines.is_empty() { Ok(()) } else { Err(lines.join("\n")) }
     }
 
+    /// How often each situation occurred so far: see [`ContractChecker::tally`]. Empty once the machine has broken a rule.
+    pub fn tally(&self) -> BTreeMap<&'static str, u64> {
+        self.checker.as_ref().map(|checker| checker.tally().clone()).unwrap_or_default()
+    }
+
     /// The machine itself.
     pub fn into_machine(self) -> M {
         self.machine

@@ -71,6 +71,12 @@
 //! an answer twice, an answer outside of its request's trace, a late wake-up, a tick without need. [`terminates`] is a whole driver
 //! under virtual time, for a network that you make up: it runs operations to their ends.
 //!
+//! # Scenarios
+//!
+//! [`check`] makes a [`Scenario`] of any bytes and plays it against a machine, for any family that is a [`Sample`]: a fuzz target is one
+//! call. With the feature `proptest`, the module `strategies` draws scenarios and their parts. See
+//! [the guide](crate::guide::testing#property-test-your-own-network).
+//!
 //! # Beside a driver
 //!
 //! Who drives a machine already, as the simulator does, has each call checked by [`ContractChecker::check`]. It
@@ -84,6 +90,8 @@
 //! | --- | --- |
 //! | `checker.rs` | the stamps, and that each event may come now; what is called by tests |
 //! | `checked.rs`, `driver_fault.rs` | a machine and its driver, from between them |
+//! | `scenario.rs`, `world.rs`, `sample.rs`, `draw.rs` | nothing itself: random worlds, for any family |
+//! | `small_network.rs`, `strategies.rs` | nothing itself: what a property test draws |
 //! | `operation_rules.rs`, `request_rules.rs` | starts, refusals, finishes; requests and their endings |
 //! | `side_effects.rs`, `table_rules.rs` | the stamps of side effects; the routing table |
 //! | `call_invariants.rs` | what holds between calls: the order of running, counters, limits, the wake-up |
@@ -103,6 +111,7 @@ mod checked;
 pub(crate) mod checker;
 mod common_parts;
 mod crawl_model;
+mod draw;
 mod driver_fault;
 mod expected_start;
 mod lookup_model;
@@ -113,17 +122,28 @@ mod operation_rules;
 mod report_model;
 mod request_in_flight;
 mod request_rules;
+mod sample;
+mod scenario;
 mod side_effects;
+mod small_network;
+#[cfg(feature = "proptest")]
+pub mod strategies;
 mod table_rules;
 mod target;
 #[cfg(test)]
 #[allow(clippy::indexing_slicing)] // a test may fail so
 mod tests;
 mod value_model;
+mod world;
 
 pub use broken::Broken;
 pub use checked::{Checked, Fate, Fault, terminates};
 pub use checker::ContractChecker;
+pub use draw::Draw;
 pub use driver_fault::DriverFault;
 pub use machine_under_test::MachineUnderTest;
 pub use request_in_flight::RequestInFlight;
+pub use sample::{REFUSED, Sample};
+pub use scenario::{MachineKind, Scenario};
+pub use small_network::{Manner, SmallNetwork};
+pub use world::{Tally, check};

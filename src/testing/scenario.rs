@@ -1,60 +1,85 @@
-//! Scenarios decoded from bytes. Any bytes are valid: where they run out, zeros follow.
+//! [`Scenario`]: decoded from bytes, of a proptest or of a fuzzer. Any bytes are valid: where they run out, zeros follow.
 //!
 //! The corpora of the fuzz targets are such bytes: the mapping must not change.
 
-use kad_proto::{
-    BroadcastConfig, Config, CrawlConfig, IncludeConfig, NetworkConfig, NetworkSizeConfig, PoolConfig,
-    ProbeConfig, QueryConfig, RoutingConfig, SweepConfig, TableConfig,
-};
-use std::time::Duration;
+use crate::broadcast::BroadcastConfig;
+use crate::broadcast::sweep::SweepConfig;
+use crate::coordinator::config::Config;
+use crate::crawl::CrawlConfig;
+use crate::lookups::config::QueryConfig;
+use crate::network_size::NetworkSizeConfig;
+use crate::operations::config::PoolConfig;
+use crate::requests::config::NetworkConfig;
+use crate::routing::candidate_queue::IncludeConfig;
+use crate::routing::config::RoutingConfig;
+use crate::routing::probe_list::ProbeConfig;
+use crate::routing::table::TableConfig;
+use core::time::Duration;
 
 /// The kind of machine that a scenario is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MachineKind {
+pub enum MachineKind {
+    /// A [`Query`](crate::Query).
     Query,
+    /// A [`QueryPool`](crate::QueryPool).
     Pool,
+    /// A [`Coordinator`](crate::Coordinator), whose table is not maintained.
     Coordinator,
-    /// Crawls: in [`Crawl`](kad_proto::Crawl), or among lookups in a coordinator, as the scenario selects.
+    /// Crawls: in a [`Crawl`](crate::Crawl), or among lookups in a coordinator, as the bytes say.
     Crawl,
-    /// Broadcasts: in [`BroadcastPool`](kad_proto::BroadcastPool) or in a coordinator, likewise.
+    /// Broadcasts: in a [`BroadcastPool`](crate::BroadcastPool) or in a coordinator, likewise.
     Broadcast,
 }
 
-/// Bytes before the first step; some are unused.
-pub(crate) const HEADER: usize = 28;
-/// The same in scenarios with crawls.
-pub(crate) const CRAWL_HEADER: usize = HEADER + 12;
-/// The same in scenarios with broadcasts.
-pub(crate) const BROADCAST_HEADER: usize = HEADER + 16;
+impl MachineKind {
+    /// Bytes before the first step of a scenario; some are unused.
+    pub const fn header(self) -> usize {
+        match self {
+            Self::Query | Self::Pool | Self::Coordinator => 28,
+            Self::Crawl => 28 + 12,
+            Self::Broadcast => 28 + 16,
+        }
+    }
+}
+
 /// Bytes of a step.
-pub(crate) const STEP: usize = 4;
+pub(super) const STEP: usize = 4;
 /// Later steps are not played, so that every scenario is short.
 const MOST_STEPS: usize = 200;
 
+/// A small network of honest, dead and lying nodes, and what happens to a machine in it: starts, answers in any order, failures,
+/// late and forged answers, stops, and time that passes, also backwards.
+///
+/// [`check`](crate::testing::check) decodes one from bytes and plays it; this type is for tests that choose the machine or alter the
+/// configuration.
 #[derive(Clone, Debug)]
-pub(crate) struct Scenario {
-    pub(crate) kind: MachineKind,
+#[non_exhaustive]
+pub struct Scenario {
+    /// The machine it is for: a scenario of crawls or broadcasts may be for a coordinator.
+    pub kind: MachineKind,
     /// Starts are crawls, mostly.
-    pub(crate) crawls: bool,
-    /// Bytes of a key: 1, 20 or 32.
-    pub(crate) width: usize,
-    pub(crate) config: Config,
+    pub(super) crawls: bool,
+    /// How many bytes a key should have: 1, 20 or 32. For tests over several families.
+    pub width: usize,
+    /// The configuration, with times of some microseconds.
+    pub config: Config,
     /// The seed of all random numbers in the world.
-    pub(crate) seed: u64,
+    pub(super) seed: u64,
     /// The number of nodes.
-    pub(crate) population: usize,
-    /// How nodes behave, one [`Behaviour`](super::world) in each pair of bits; zero is the healthiest network.
-    pub(crate) behaviours: u8,
-    /// So many Sybils stand next to the target of each operation. No bytes decode to any, so that the mapping is as it was.
-    pub(crate) sybils: usize,
-    pub(crate) steps: Vec<Step>,
-    /// The checker has models. Without them, sweeps may have edge probes.
-    pub(crate) models: bool,
+    pub(super) population: usize,
+    /// How nodes behave, one `Behaviour` in each pair of bits; zero is the healthiest network.
+    pub(super) behaviours: u8,
+    /// So many Sybils stand next to the target of each operation. No bytes decode to any: a test sets it.
+    pub sybils: usize,
+    pub(super) steps: Vec<Step>,
+    /// Whether the checker has models, as it has to begin with: see
+    /// [`ContractChecker::without_models`](crate::testing::ContractChecker::without_models).
+    pub models: bool,
 }
 
 /// A step. Numbers are indices modulo the length of the list they select from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
+pub(super) enum Step {
     Start {
         tag: u8,
         target: u8,
@@ -147,8 +172,8 @@ const TIMES: [u64; 16] = [
     u64::MAX,
 ];
 
-pub(crate) fn time(index: u8) -> u64 {
-    TIMES[usize::from(index) % TIMES.len()]
+pub(super) fn time(index: u8) -> u64 {
+    TIMES.get(usize::from(index) % TIMES.len()).copied().unwrap_or_default()
 }
 
 struct Bytes<'a>(&'a [u8]);
@@ -160,48 +185,49 @@ impl Bytes<'_> {
         *first
     }
 
+    fn one_of<T: Copy + Default>(&mut self, choices: &[T]) -> T {
+        let place = usize::from(self.byte()).checked_rem(choices.len()).unwrap_or_default();
+        choices.get(place).copied().unwrap_or_default()
+    }
+
     /// One of these, selected by a byte.
     fn pick(&mut self, choices: &[usize]) -> usize {
-        choices[usize::from(self.byte()) % choices.len()]
+        self.one_of(choices)
     }
 
     fn duration(&mut self, choices: &[u8]) -> Duration {
-        Duration::from_nanos(time(choices[usize::from(self.byte()) % choices.len()]))
+        Duration::from_nanos(time(self.one_of(choices)))
     }
 }
 
-pub(crate) fn decode(kind: MachineKind, bytes: &[u8]) -> Scenario {
-    let (crawls, broadcasts) = (kind == MachineKind::Crawl, kind == MachineKind::Broadcast);
-    let header = if crawls {
-        CRAWL_HEADER
-    } else if broadcasts {
-        BROADCAST_HEADER
-    } else {
-        HEADER
-    };
-    let (header, steps) = bytes.split_at(bytes.len().min(header));
-    let (mut bytes, mut rest) = (Bytes(header), Bytes(steps));
-    let widths = if crawls { [1, 1, 20, 1] } else { [1, 1, 32, 20] };
-    let width = bytes.pick(&widths);
-    let seed = u64::from(bytes.byte()) << 8 | u64::from(bytes.byte());
-    let population = bytes.pick(&[8, 0, 1, 2, 3, 5, 12, 20, 30, 50]);
-    let behaviours = bytes.byte();
-    let mut config = config(kind, &mut bytes);
-    let kind = match kind {
-        MachineKind::Crawl => crawl_config(&mut config, &mut bytes),
-        MachineKind::Broadcast => broadcast_config(&mut config, &mut bytes),
-        kind => kind,
-    };
-    let mut steps = Vec::new();
-    while !rest.0.is_empty() && steps.len() < MOST_STEPS {
-        let step = step(&mut rest);
-        steps.push(match step {
-            step if crawls => as_crawl_step(kind, step),
-            step if broadcasts => as_broadcast_step(kind, step),
-            step => step,
-        });
+impl Scenario {
+    /// The scenario that these bytes say. A header, then steps of four bytes, so that with fewer or smaller bytes it stays similar.
+    pub fn decode(kind: MachineKind, bytes: &[u8]) -> Self {
+        let (crawls, broadcasts) = (kind == MachineKind::Crawl, kind == MachineKind::Broadcast);
+        let (header, steps) = bytes.split_at(bytes.len().min(kind.header()));
+        let (mut bytes, mut rest) = (Bytes(header), Bytes(steps));
+        let widths = if crawls { [1, 1, 20, 1] } else { [1, 1, 32, 20] };
+        let width = bytes.pick(&widths);
+        let seed = u64::from(bytes.byte()) << 8 | u64::from(bytes.byte());
+        let population = bytes.pick(&[8, 0, 1, 2, 3, 5, 12, 20, 30, 50]);
+        let behaviours = bytes.byte();
+        let mut config = config(kind, &mut bytes);
+        let kind = match kind {
+            MachineKind::Crawl => crawl_config(&mut config, &mut bytes),
+            MachineKind::Broadcast => broadcast_config(&mut config, &mut bytes),
+            kind => kind,
+        };
+        let mut steps = Vec::new();
+        while !rest.0.is_empty() && steps.len() < MOST_STEPS {
+            let step = step(&mut rest);
+            steps.push(match step {
+                step if crawls => as_crawl_step(kind, step),
+                step if broadcasts => as_broadcast_step(kind, step),
+                step => step,
+            });
+        }
+        Self { kind, crawls, width, config, seed, population, behaviours, sybils: 0, steps, models: true }
     }
-    Scenario { kind, crawls, width, config, seed, population, behaviours, sybils: 0, steps, models: true }
 }
 
 /// Completes the configuration of a scenario with crawls. Returns the machine it is for.
@@ -336,7 +362,11 @@ fn config(kind: MachineKind, bytes: &mut Bytes<'_>) -> Config {
     query.max_per_group = 1 + usize::from(seed / 2 % 4);
     query.edge_probing = seed % 8 != 7;
     query.regions = seed % 16 != 6;
-    query.region_bound = [4, 4, 2, 1][usize::from(seed / 32 % 4)];
+    query.region_bound = match seed / 32 % 4 {
+        0 | 1 => 4,
+        2 => 2,
+        _ => 1,
+    };
     Config {
         query,
         pool: PoolConfig { max_running, max_waiting, ..PoolConfig::default() },
@@ -363,7 +393,7 @@ fn config(kind: MachineKind, bytes: &mut Bytes<'_>) -> Config {
 }
 
 fn step(bytes: &mut Bytes<'_>) -> Step {
-    let [kind, a, b, c] = [bytes.byte(), bytes.byte(), bytes.byte(), bytes.byte()];
+    let [kind, a, b, c]: [u8; STEP] = core::array::from_fn(|_| bytes.byte());
     match kind % 32 {
         0..=6 => Step::Start {
             tag: a % 8,
