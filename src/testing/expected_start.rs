@@ -9,7 +9,10 @@ use crate::testing::lookup_model::{self, LookupModel};
 use crate::testing::operation_model::{NodeState, OperationKind, OperationModel};
 use crate::testing::report_model::ReportModel;
 use crate::vocabulary::family::Family;
+use crate::vocabulary::key::Key;
+use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::operation_events::RefusalReason;
+use crate::vocabulary::target::Target;
 use core::time::Duration;
 
 /// A start, as the checker expects it to be handled.
@@ -58,9 +61,10 @@ pub(super) fn expected_start<F: Family>(event: &Inbound<F>, config: &Config) -> 
 /// The model of the operation that a start begins: that of its kind, if `by_kind` is set, else one of what it
 /// reports.
 ///
-/// Two kinds of operations have the latter in any case, as the events do not show all: a sweep with edge probes,
-/// because its lookups are told apart by their targets; and a bootstrap of a machine with automatic bootstraps,
-/// because it may begin from remembered seeds.
+/// Three kinds of operations have the latter in any case, as the events do not show all: a sweep with edge probes,
+/// because its lookups are told apart by their targets; a bootstrap of a machine with automatic bootstraps,
+/// because it may begin from remembered seeds; and a crawl of a family that cannot name a target in each bucket, because
+/// which nodes stand for one depends on all that are known.
 pub(super) fn model_of<F: Family>(
     event: &Inbound<F>,
     config: &Config,
@@ -76,7 +80,7 @@ pub(super) fn model_of<F: Family>(
         {
             Some(Box::new(LookupModel::new(node.local.clone(), config, start, node)))
         }
-        Inbound::Crawl(start) if by_kind => {
+        Inbound::Crawl(start) if by_kind && names_all_targets(&node.local) => {
             let seeds = crawl_model::seeds(start, node.table);
             Some(Box::new(CrawlModel::new(node.local.clone(), config.crawl.clone(), seeds)))
         }
@@ -92,4 +96,10 @@ pub(super) fn model_of<F: Family>(
         }
         Inbound::Stop(_) | Inbound::Response(_) | Inbound::Routing(_) | Inbound::Tick => None,
     }
+}
+
+/// Whether the family knows the target at any point.
+fn names_all_targets<F: Family>(local: &LocalNode<F>) -> bool {
+    let point = local.key().with_flipped(0);
+    local.family.target_near(point, F::Key::BITS).is_some_and(|target| target.key() == point)
 }
