@@ -75,7 +75,7 @@
 //!
 //! [`check`] makes a [`Scenario`] of any bytes and plays it against a machine, for any family that is a [`Sample`]: a fuzz target is one
 //! call. With the feature `proptest`, the module `strategies` draws scenarios and their parts. See
-//! [the guide](crate::guide::testing#property-test-your-own-network).
+//! [the guide](crate::guide::testing#property-test-your-own-dht-in-twenty-lines).
 //!
 //! # Beside a driver
 //!

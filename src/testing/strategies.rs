@@ -171,7 +171,12 @@ pub fn starts<F: Sample>(
 pub fn answer<F: Sample>(nodes: Vec<F::Node>) -> impl Strategy<Value = Result<Answer<F>, Failure<F>>> {
     let most = nodes.len().min(20);
     let named = proptest::sample::subsequence(nodes, 0..=most);
-    let extra = (any::<bool>(), proptest::option::of(any::<u8>()));
+    let verdict = prop_oneof![
+        6 => Just(Verdict::Nothing),
+        4 => (0..4_u64).prop_map(Verdict::Valid),
+        1 => Just(Verdict::Invalid),
+    ];
+    let extra = (verdict, proptest::option::of(any::<u8>()));
     let answered = (named, extra, prop_oneof![7 => Just(false), 1 => Just(true)]).prop_map(
         |(closer, (value, token), is_part)| {
             let token = token.map(|token| F::message(u64::from(token)));
