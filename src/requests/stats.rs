@@ -9,7 +9,8 @@ pub struct RequestStats {
     pub sent: u64,
     /// Requests that were answered in time.
     pub answered: u64,
-    /// Requests that the driver reported as failed or rejected.
+    /// Requests that the driver reported as failed, for whatever reason. Those that a node
+    /// [rejected](crate::Failure::Rejected) are among them, though it is alive; only the events tell them apart.
     pub failed: u64,
     /// Requests that ran into their own timeout.
     pub timed_out: u64,

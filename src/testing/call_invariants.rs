@@ -3,6 +3,9 @@
 
 use crate::coordinator::events::{Inbound, Outbound};
 use crate::requests::stats::RequestStats;
+use crate::routing::config::RoutingConfig;
+use crate::routing::explore_schedule::Schedule;
+use crate::routing::table::RoutingTable;
 use crate::testing::broken::{Checked, ensure, ensure_eq};
 use crate::testing::checker::{CheckedCall, ContractChecker, TrackedOperation};
 use crate::testing::machine_under_test::MachineUnderTest;
@@ -10,6 +13,10 @@ use crate::testing::operation_model::Timer;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::machine::Stamped;
 use crate::vocabulary::time::Instant;
+use core::time::Duration;
+
+/// So many wake-ups in a row may say nothing, and twice as many more as a machine has requests, operations and nodes.
+const MAX_SILENT: usize = 4;
 
 impl<F: Family> ContractChecker<F> {
     /// Waiting operations have begun in this call, earliest deadline first, then in order of arrival: so many that `running` run
@@ -176,6 +183,39 @@ impl<F: Family> ContractChecker<F> {
         Ok(())
     }
 
+    /// A wake-up may say nothing: a soft limit passes, and there is nobody to ask instead. But what the machine has in hand passes so a
+    /// few times only, and its maintenance tries again no sooner than it is configured to: it does not wake up on and on. Called before
+    /// the new wake-up is noted.
+    pub(super) fn check_silence<M: MachineUnderTest<F>>(
+        &mut self,
+        event: &Stamped<Inbound<F>>,
+        outbound: &[Stamped<Outbound<F>>],
+        machine: &M,
+    ) -> Checked {
+        let begins_anew = pace(&self.config.routing).is_some_and(|pace| self.now - self.silent_since >= pace);
+        if !matches!(event.event, Inbound::Tick) || !outbound.is_empty() || begins_anew {
+            (self.silent_wake_ups, self.silent_since) = (0, self.now);
+        }
+        if !matches!(event.event, Inbound::Tick) || self.wake.is_none_or(|wake| wake > self.now) {
+            return Ok(());
+        }
+        self.count("wake-up");
+        if outbound.is_empty() {
+            self.count("wake-up: silent");
+            self.silent_wake_ups += 1;
+        }
+        let queued = usize::try_from(machine.request_stats().queued).unwrap_or(usize::MAX);
+        let operations = self.operations.len() + self.background.len();
+        let nodes = machine.table().map_or(0, RoutingTable::len);
+        let in_hand = self.requests.len().saturating_add(queued).saturating_add(operations + nodes);
+        ensure!(
+            self.silent_wake_ups <= MAX_SILENT + in_hand.saturating_mul(2),
+            "wake-up: {} in a row said nothing, with {in_hand} requests, operations and nodes in hand",
+            self.silent_wake_ups
+        );
+        Ok(())
+    }
+
     /// The wake-up is exact: a tick one nanosecond earlier does nothing, and one at that time does something.
     pub(super) fn check_exact_wake_up<M: MachineUnderTest<F>>(machine: &M) -> Checked {
         let wake = machine.poll_timeout();
@@ -205,4 +245,16 @@ impl<F: Family> ContractChecker<F> {
         let same = keys.chunk_by(|a, b| a == b).filter(|same| same.len() >= self.config.network.max_per_node);
         same.filter_map(|same| same.first().copied()).collect()
     }
+}
+
+/// How soon the maintenance may try again what did not succeed: the shortest time of its configuration.
+fn pace(routing: &RoutingConfig) -> Option<Duration> {
+    let bootstrap = routing.bootstrap.as_ref().map(|it| [it.retry_interval, it.return_interval, it.timeout]);
+    let include = routing.include.as_ref().map(|it| [it.unsolicited_interval, it.retry_interval, it.timeout]);
+    let probe = routing.probe.as_ref().map(|it| [it.interval, it.retry_interval, it.timeout]);
+    let explore = routing.explore.as_ref().map(|it| match it.schedule {
+        Schedule::Dynamic { interval, .. } => [interval, it.timeout, it.timeout],
+        Schedule::NoWait => [it.timeout; 3],
+    });
+    [bootstrap, include, probe, explore].into_iter().flatten().flatten().filter(|it| !it.is_zero()).min()
 }

@@ -75,6 +75,10 @@ pub struct ContractChecker<F: Family> {
     pub(super) request_stats: RequestStats,
     /// When the machine wanted to be called next, after the last call.
     pub(super) wake: Option<Instant>,
+    /// Wake-ups in a row at which nothing came out, without any other event.
+    pub(super) silent_wake_ups: usize,
+    /// Since when they are counted.
+    pub(super) silent_since: Instant,
     /// Operations have the models of their kinds.
     pub(super) checks_models: bool,
     /// No routing maintenance is configured, or the machine has no table.
@@ -175,6 +179,8 @@ impl<F: Family> ContractChecker<F> {
             issued: BTreeSet::new(),
             request_stats: RequestStats::default(),
             wake: None,
+            silent_wake_ups: 0,
+            silent_since: Instant::ORIGIN,
             checks_models: true,
             maintenance_off,
             predicts_table: maintenance_off,
@@ -364,6 +370,7 @@ impl<F: Family> ContractChecker<F> {
         self.time_has_passed(&call)?;
         self.check_running(outbound, machine)?;
         self.check_between_calls(machine)?;
+        self.check_silence(event, outbound, machine)?;
         self.request_stats.queued = queued;
         self.wake = machine.poll_timeout();
         Ok(())

@@ -88,7 +88,11 @@ mod tests {
         for byte in 0..=255 {
             assert_eq!(key_of::<Key8>(&[byte]), Key8::new([byte]));
         }
-        let bytes: [u8; 20] = core::array::from_fn(|at| 0x11_u8.wrapping_mul(at as u8).wrapping_add(0x70));
+        let mut next = 0x70_u8;
+        let bytes = [0; 20].map(|_: u8| {
+            next = next.wrapping_add(0x11);
+            next
+        });
         assert_eq!(key_of::<Key160>(&bytes), Key160::new(bytes));
     }
 }

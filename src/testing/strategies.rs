@@ -55,7 +55,7 @@ use crate::testing::world::Tally;
 use crate::vocabulary::key::Key;
 use crate::vocabulary::machine::Stamped;
 use crate::vocabulary::operation_events::Start;
-use crate::vocabulary::request_events::{Answer, AnswerExtra, Failure};
+use crate::vocabulary::request_events::{Answer, AnswerExtra, Failure, Verdict};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
 use proptest::prelude::*;
@@ -154,6 +154,7 @@ pub fn start<F: Sample>(
 }
 
 /// Starts with the tags from 1 on, at `now`, from some of these nodes: up to so many.
+#[allow(clippy::needless_pass_by_value)] // as the others
 pub fn starts<F: Sample>(
     most: usize,
     now: Instant,

@@ -337,3 +337,19 @@ fn an_event_before_what_was_due_is_refused() {
     let result = forgery.checker.check(late, &event, &outbound, &forgery.engine);
     assert_eq!(result.map_err(|broken| broken.rule().to_owned()), Err("order".to_owned()));
 }
+
+/// With two requests and an operation in hand, ten wake-ups in a row may say nothing.
+#[test]
+fn a_machine_that_wakes_up_on_and_on_is_found() {
+    let Forgery { mut engine, mut checker } = Forgery::new(false);
+    let mut wake_up = |now: Instant, event| {
+        let event = Stamped::new(event);
+        let out: Vec<_> = Machine::handle(&mut engine, now, event.clone()).into_iter().collect();
+        let (engine, stats) = (engine.clone(), engine.request_stats());
+        let machine = Forged { engine, stats, wake: Some(now + Duration::from_millis(1)) };
+        checker.check(now, &event, &out, &machine)
+    };
+    assert_eq!(wake_up(NOW, Forgery::lookup()), Ok(()));
+    let found = (1..100).find(|more| wake_up(NOW + Duration::from_millis(*more), Inbound::Tick).is_err());
+    assert_eq!(found, Some(11));
+}

@@ -128,6 +128,9 @@ const MANNERS: [Option<Manner>; 8] = [
 /// So many Sybils there are at most in a world.
 const MOST_SYBILS: usize = 60;
 
+/// A call of the machine, and what it returned.
+type Call<F> = (Instant, Stamped<Inbound<F>>, Vec<Stamped<Outbound<F>>>);
+
 struct World<F: Sample, M> {
     machine: M,
     checker: ContractChecker<F>,
@@ -149,7 +152,7 @@ struct World<F: Sample, M> {
     operations: Vec<OperationId>,
     /// Ids of operations of another machine.
     foreign_ids: Vec<OperationId>,
-    calls: Vec<(Instant, Stamped<Inbound<F>>, Vec<Stamped<Outbound<F>>>)>,
+    calls: Vec<Call<F>>,
 }
 
 impl<F: Sample, M: MachineUnderTest<F>> World<F, M> {

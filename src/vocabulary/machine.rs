@@ -26,7 +26,18 @@ pub trait Machine {
     fn handle_into(&mut self, now: Instant, event: Stamped<Self::Inbound>, out: &mut Batch<Self::Outbound>);
 
     /// The earliest instant at which a tick would do something, exactly; `None` if only an event can make the
-    /// machine do something.
+    /// machine do something. That is:
+    ///
+    /// * *In the future.* After a call it is later than the time of that call: who ticks at each wake-up never does so twice at one
+    ///   time, and each such tick moves the wake-up on.
+    /// * *Never too late.* Whatever is due at a time, a deadline above all, is due by the wake-up.
+    /// * *Never too early.* A tick before it emits nothing, and leaves the wake-up where it is.
+    /// * *Seldom for nothing.* A tick at it mostly emits something. It need not: a request has been slow and there is nobody to ask
+    ///   instead, or a check had to wait for capacity, and its time is over. Without other events, so many wake-ups in a row may say
+    ///   nothing as the machine has requests, operations and nodes in hand, twice, and four more; with [maintenance](crate::routing), so
+    ///   many within the shortest time of its configuration. It does not wake up on and on.
+    ///
+    /// The checker of the feature `testing` holds every machine to all four.
     fn poll_timeout(&self) -> Option<Instant>;
 
     /// [`handle_into`](Machine::handle_into) with a new batch. A caller that uses `handle_into` with one batch,

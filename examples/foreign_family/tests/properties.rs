@@ -1,5 +1,7 @@
 //! The family and the driver under proptest and under a fuzzer's bytes; each fault of the driver is found by both.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use kad_foreign_family::{Driver, Fault, Foreign, Hashed, fuzz};
 use kad_proto::testing::{Checked, Draw, MachineKind, Scenario, strategies, terminates};
 use kad_proto::{Config, Instant};

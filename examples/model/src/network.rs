@@ -278,7 +278,7 @@ impl<M: MachineUnderTest<Tiny>> Model<M> {
             copies: 0,
             stops: 0,
         };
-        let mut model = Self { begin, scenario };
+        let mut model = Self { scenario, begin };
         let mut state = model.begin.clone();
         for (who, whom) in &model.scenario.knows {
             if let Some((node, _)) = model.scenario.nodes.get(*whom) {

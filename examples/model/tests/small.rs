@@ -1,5 +1,7 @@
 //! The small form of each scenario, whole; and machines with a planted fault, which is found. `.ci/deep model` runs the large form.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use kad_model::{Bounds, CONTRACT, DEADLINES, Machine, Model, ONCE, QUIET, REACHED, Scenario, Tiny};
 use kad_proto::coordinator::{Inbound, Outbound};
 use kad_proto::testing::MachineUnderTest;
