@@ -63,7 +63,7 @@ fn each_fault_is_found_by_proptest_and_by_a_fuzzer() {
     for (fault, rule) in planted {
         let error = explored(fault).unwrap_err();
         assert!(error.contains(rule), "{fault:?}: {error}");
-        // What is left of the scenario is small: two steps in most cases.
+        // Of the simplest scenario, the steps that do something.
         let steps = error.matches("Start {").count() + error.matches("Drive {").count();
         println!("{fault:?}: {} of {steps} steps", error.lines().next().unwrap_or_default());
         let error = fuzzed(fault).unwrap();
