@@ -1,4 +1,4 @@
-//! A libp2p node (TCP, noise, yamux, identify, `/ipfs/kad/1.0.0`) whose DHT is kad-proto, on the kit for async runtimes.
+//! A libp2p node (TCP, noise, yamux, identify, ping, `/ipfs/kad/1.0.0`) whose DHT is kad-proto, on the kit for async runtimes.
 //!
 //! Each request is a stream of its own. The swarm dials whom a stream is opened to, once, by the addresses that the engine
 //! has handed out with the request; dropping the request's future resets the stream.
@@ -8,7 +8,8 @@
 //! It could be one: a behaviour that owns the engine, says `Dial` and `NotifyHandler` where a request comes out, arms a timer with
 //! `poll_timeout`, and has a connection handler of its own that opens, reads, times and closes streams. The handler is the long
 //! part, and the swarm's task would run the engine between polls of the sockets. `libp2p-stream` has the handler already; so the
-//! behaviour of this node is `identify` and `streams`, and any other can stand beside them.
+//! behaviour of this node is `identify`, `ping` (js-libp2p pings whom it has heard of before it admits them to its table) and
+//! `streams`, and any other can stand beside them.
 
 mod wire;
 
@@ -19,7 +20,7 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Multiaddr;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{DialError, NetworkBehaviour, SwarmEvent};
-use libp2p::{PeerId, Stream, StreamProtocol, SwarmBuilder, identify, noise, tcp, yamux};
+use libp2p::{PeerId, Stream, StreamProtocol, SwarmBuilder, identify, noise, ping, tcp, yamux};
 use libp2p_stream::{Control, OpenStreamError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{collections::HashMap, error::Error, io, time::Duration};
@@ -39,6 +40,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(NetworkBehaviour)]
 struct Behaviour {
     identify: identify::Behaviour,
+    ping: ping::Behaviour,
     streams: libp2p_stream::Behaviour,
 }
 
@@ -136,7 +138,11 @@ impl Node {
             .with_behaviour(|keys| {
                 let identify =
                     identify::Behaviour::new(identify::Config::new("ipfs/0.1.0".into(), keys.public()));
-                Behaviour { identify, streams: libp2p_stream::Behaviour::new() }
+                Behaviour {
+                    identify,
+                    ping: ping::Behaviour::default(),
+                    streams: libp2p_stream::Behaviour::new(),
+                }
             })?
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
             .build();
