@@ -42,6 +42,7 @@ type Begin = Box<dyn FnOnce(&mut kad::Behaviour<MemoryStore>) -> QueryId + Send>
 
 /// A node of `libp2p::kad`, in a task of its own.
 struct Other {
+    keys: Keypair,
     id: PeerId,
     address: Multiaddr,
     queries: mpsc::UnboundedSender<(Begin, oneshot::Sender<Found>)>,
@@ -54,7 +55,11 @@ fn listen() -> Multiaddr {
 
 impl Other {
     async fn start(known: Option<(PeerId, Multiaddr)>) -> Self {
-        let mut swarm = SwarmBuilder::with_new_identity()
+        Self::start_as(Keypair::generate_ed25519(), known).await
+    }
+
+    async fn start_as(keys: Keypair, known: Option<(PeerId, Multiaddr)>) -> Self {
+        let mut swarm = SwarmBuilder::with_existing_identity(keys.clone())
             .with_tokio()
             .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
             .unwrap()
@@ -81,7 +86,7 @@ impl Other {
             swarm.behaviour_mut().kad.bootstrap().unwrap();
         }
         let task = tokio::spawn(run(swarm, inbox)).abort_handle();
-        Self { id, address, queries, task }
+        Self { keys, id, address, queries, task }
     }
 
     async fn query(
@@ -95,6 +100,16 @@ impl Other {
 
     async fn closest(&self, target: Vec<u8>) -> Found {
         self.query(|kad| kad.get_closest_peers(target)).await
+    }
+
+    /// Whether it serves others, from now on.
+    async fn serve(&self, serves: bool) {
+        let mode = if serves { kad::Mode::Server } else { kad::Mode::Client };
+        self.query(move |kad| {
+            kad.set_mode(Some(mode));
+            kad.get_closest_peers(target(900))
+        })
+        .await;
     }
 }
 
@@ -325,6 +340,126 @@ async fn among_twenty_nodes_of_libp2p() {
     assert_eq!(node.dht.get(Preimage::new(target(701))).first().await.unwrap().unwrap(), b"to us alone");
     node.dht.shutdown().await;
     assert!(node.dht.find_node(Preimage::new(*b"later")).await.is_err());
+}
+
+/// 12 others and our node, which all know all.
+async fn small_network() -> (Vec<Other>, Node) {
+    let first = Other::start(None).await;
+    let known = (first.id, first.address.clone());
+    let mut others = vec![first];
+    for _ in 1..12 {
+        others.push(Other::start(Some(known.clone())).await);
+    }
+    let node = Node::start(Keypair::generate_ed25519(), listen(), Config::default()).unwrap();
+    node.serve(true);
+    node.dht.bootstrap(vec![Peer::new(known.0, [known.1])]).await.unwrap();
+    for other in &others {
+        other.closest(other.id.to_bytes()).await;
+    }
+    exact("joined", &node, &others, 0..20).await;
+    (others, node)
+}
+
+/// Lookups of these targets, one after the other, find all others in the true order.
+async fn exact(what: &str, node: &Node, others: &[Other], targets: std::ops::Range<usize>) {
+    let all: Vec<_> = others.iter().map(|other| other.id).collect();
+    for number in targets {
+        let found = node.dht.find_node(Preimage::new(target(number))).await.unwrap();
+        assert_eq!(
+            ids(&found),
+            truth(&all, &target(number), 20),
+            "{what}, target {number}: {:?}",
+            found.stats
+        );
+    }
+}
+
+async fn patiently(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..1_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{what}: not so");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_move() {
+    let (mut others, node) = small_network().await;
+    // Two others come back elsewhere, and join by somebody who is not ours.
+    for number in [3, 8] {
+        let moved = others.remove(number);
+        moved.task.abort();
+        let by = (others[5].id, others[5].address.clone());
+        others.insert(number, Other::start_as(moved.keys, Some(by)).await);
+        assert_ne!(others[number].address, moved.address);
+        // It has joined: the others that it has asked know where it is.
+        others[number].closest(moved.id.to_bytes()).await;
+    }
+    exact("two moved", &node, &others, 20..40).await;
+    for number in [3, 8] {
+        let (id, address) = (others[number].id, &others[number].address);
+        let found = node.dht.find_node(Preimage::new(id.to_bytes())).await.unwrap();
+        assert_eq!(found.closest[0].node.id, id);
+        assert!(found.closest[0].node.addresses.contains(address), "{:?}", found.closest[0].node);
+        // What it says itself takes the place of the old, which others may add again.
+        patiently("the table has the new address first", || {
+            let view = node.dht.view();
+            view.nodes().iter().any(|peer| peer.id == id && peer.addresses.first() == Some(address))
+        })
+        .await;
+    }
+
+    // So does ours: who is asked for it names its new address.
+    let (keys, old) = (Keypair::generate_ed25519(), node);
+    old.dht.shutdown().await;
+    let start = || Node::start(keys.clone(), listen(), Config::default()).unwrap();
+    let first = others[0].address.clone();
+    let seeds = || vec![Peer::new(others[0].id, [first.clone()])];
+    let before = start();
+    before.serve(true);
+    before.dht.bootstrap(seeds()).await.unwrap();
+    let stale = before.peer().addresses;
+    assert!(!stale.is_empty());
+    before.dht.shutdown().await;
+    let after = start();
+    after.serve(true);
+    after.dht.bootstrap(seeds()).await.unwrap();
+    exact("ours moved", &after, &others, 40..50).await;
+    assert_ne!(after.peer().addresses, stale);
+    let id = after.peer().id;
+    let record = || Record::new(target(800), b"found again".to_vec());
+    let mut tries = 0;
+    while !others[7]
+        .query(move |kad| kad.put_record_to(record(), [id].into_iter(), Quorum::One))
+        .await
+        .succeeded
+    {
+        others[7].closest(id.to_bytes()).await;
+        tries += 1;
+        assert!(tries < 100, "it is reached where it is now");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    after.dht.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn modes_change_there_and_back() {
+    let (mut others, node) = small_network().await;
+    for round in 0..2 {
+        let client = others.remove(4);
+        client.serve(false).await;
+        let knows = || node.dht.view().nodes().iter().any(|peer| peer.id == client.id);
+        patiently("a client leaves the table", || !knows()).await;
+        // Others may still name it; but it answers nobody.
+        exact("one is a client", &node, &others, 100 * round + 100..100 * round + 110).await;
+        client.serve(true).await;
+        patiently("a server is admitted again", knows).await;
+        others.insert(4, client);
+        exact("it serves again", &node, &others, 100 * round + 110..100 * round + 120).await;
+    }
+    node.dht.shutdown().await;
 }
 
 #[tokio::test]
