@@ -8,7 +8,7 @@ use enr::k256::ecdsa::SigningKey;
 use enr::{CombinedKey, NodeId};
 use futures::future::join_all;
 use kad_discv5::{Node, Record, config};
-use kad_proto::{Key, Key256, Outcome};
+use kad_proto::{Key, Key256, Outcome, RequestOutcome};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -185,6 +185,7 @@ async fn a_network_that_begins_with_ours() {
     }
     formed(&others).await;
     exact("first", &node, &others, 20).await;
+    whole_answer(&node, &others).await;
     // What a newcomer knows it has from our answers, some of which take several packets.
     for other in &others {
         let target = target();
@@ -197,6 +198,27 @@ async fn a_network_that_begins_with_ours() {
         assert_eq!(found, truth);
     }
     node.shutdown().await;
+}
+
+/// An answer of several packets is not there before the last of them: a newcomer that knows our node alone is told of all at
+/// the distances that it asks for.
+async fn whole_answer(node: &Node, others: &[Other]) {
+    // It is asked for the two greatest distances.
+    let (own, known) = (node.record().key(), || node.dht.view());
+    let far = |record: &Record| own.common_prefix_len(&record.key()) <= 1;
+    let there: Vec<_> = others.iter().map(Other::record).filter(far).collect();
+    patiently("all are known", || there.iter().all(|record| known().nodes().contains(record))).await;
+    let newcomer = Node::start(signing_key(), loopback(), 1, config()).await.unwrap();
+    let mut lookup = newcomer.dht.find_node(own.with_flipped(0)).with_seeds(vec![node.record()]).start();
+    let RequestOutcome::Answered { closer, .. } = lookup.next().await.unwrap().outcome else {
+        panic!("no answer")
+    };
+    assert!(closer.iter().all(|record| there.contains(record)));
+    assert_eq!(closer.len(), there.len().min(K));
+    assert!(closer.len() > 3, "one packet has room for three");
+    println!("an answer named {} nodes", closer.len());
+    drop(lookup);
+    newcomer.shutdown().await;
 }
 
 /// A record that changes while the session lasts: a ping tells its number, and our node asks for it.
