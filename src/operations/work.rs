@@ -50,6 +50,11 @@ impl From<Work> for WorkClass {
 }
 
 impl WorkClass {
+    /// Whether it sends one request to each of given nodes.
+    pub(super) fn has_given_nodes(self) -> bool {
+        self.expected_requests().is_some()
+    }
+
     /// How many requests one needs if none has been seen: known only where the nodes were given.
     fn expected_requests(self) -> Option<u64> {
         let size = self.0.checked_sub(5).filter(|size| *size < SIZES)?;
@@ -119,9 +124,9 @@ impl WorkCosts {
         if cost.seen < KNOWN {
             cost.time = cost.time.max(ran.took);
         } else if ran.took > cost.time {
-            cost.time += (cost.time / 8).min(ran.took - cost.time);
+            cost.time += (cost.time / 8).min(ran.took.saturating_sub(cost.time));
         } else if ran.is_complete {
-            cost.time -= (cost.time / 8).min(cost.time - ran.took);
+            cost.time -= (cost.time / 8).min(cost.time.saturating_sub(ran.took));
         }
         cost.seen = cost.seen.saturating_add(1);
     }
@@ -255,7 +260,9 @@ mod tests {
         assert_eq!(costs.requests(NOW, class(WorkKind::Static, 16)), Some(16 * SIXTEENTHS));
         assert_eq!(costs.requests(NOW, class(WorkKind::Sweep, 16)), None);
         // What runs, as far as it is known.
-        all.iter().for_each(|one| costs.begins(*one));
+        for one in all {
+            costs.begins(one);
+        }
         costs.ends(class(WorkKind::Static, usize::MAX));
         assert_eq!(costs.requests_of_running(NOW), (8 + 16) * SIXTEENTHS);
     }

@@ -64,7 +64,7 @@ pub struct Scenario {
     /// The configuration, with times of some microseconds.
     pub config: Config,
     /// The seed of all random numbers in the world.
-    pub(super) seed: u64,
+    pub seed: u64,
     /// The number of nodes.
     pub(super) population: usize,
     /// How nodes behave, one `Behaviour` in each pair of bits; zero is the healthiest network.

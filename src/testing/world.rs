@@ -635,9 +635,8 @@ impl<F: Sample, M: MachineUnderTest<F>> World<F, M> {
 /// Mostly values of one version; some are older or newer than others, or invalid.
 fn verdict(carries: u8) -> Verdict {
     match carries {
-        0..160 => Verdict::Nothing,
         160..192 if carries % 4 < 2 => Verdict::Invalid,
-        160..192 => Verdict::Nothing,
+        0..192 => Verdict::Nothing,
         192..232 => Verdict::Valid(1),
         232.. => Verdict::Valid(u64::from(carries % 4)),
     }
