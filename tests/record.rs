@@ -142,7 +142,7 @@ fn live(machine: &mut Recorder<Eight>, random: &mut Draw, calls: usize) {
             ),
             1 => {
                 let start = Start::message(call, key, message).with_seeds(some(random)).with_quorum(2);
-                Inbound::Start(start.with_held(random.next()))
+                Inbound::Start(start.with_held(random.number()))
             }
             2 => Inbound::Start(Start::bootstrap(call, machine.coordinator().table().local(), some(random))),
             3 => Inbound::Crawl(StartCrawl::new(call).with_seeds(some(random))),
@@ -180,7 +180,7 @@ fn live(machine: &mut Recorder<Eight>, random: &mut Draw, calls: usize) {
             }
             17 => Inbound::Tick,
             18 => {
-                let verdicts = [Verdict::Nothing, Verdict::Valid(random.next()), Verdict::Invalid];
+                let verdicts = [Verdict::Nothing, Verdict::Valid(random.number()), Verdict::Invalid];
                 let extra = AnswerExtra { value: verdicts[random.below(3)], token: Some(message) };
                 Inbound::Response(Response::answered(request, some(random)).with_extra(extra))
             }
