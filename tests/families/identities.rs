@@ -468,7 +468,7 @@ fn another_id<F: Wire>(kind: &Kind<F>) {
         let engine = network.hosts[host].engine();
         for lost in before.iter().filter(|node| !after.contains(node)) {
             let bucket = engine.table().bucket(engine.table().local().common_prefix_len(&F::key(lost)));
-            assert_eq!(bucket.len(), F::BUCKET, "{}: there was room for {lost:?}", kind.name);
+            assert!(bucket.len() >= F::BUCKET, "{}: there was room for {lost:?}", kind.name);
         }
         assert_eq!(engine.table().local(), own.key());
         let log = network.hosts[host].log.clone().unwrap();
