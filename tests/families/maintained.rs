@@ -7,7 +7,9 @@ use crate::figures::{Spread, size};
 use crate::libp2p::{Asked, Libp2p, Peer, Preimages};
 use crate::network::{Link, Network, Random, Wire};
 use kad_proto::broadcast::Strategy;
-use kad_proto::{BroadcastConfig, Config, QueryConfig, Record, StartBroadcast, TableConfig, Target};
+use kad_proto::{
+    BroadcastConfig, Config, QueryConfig, Record, RegionReport, StartBroadcast, TableConfig, Target,
+};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -141,7 +143,9 @@ fn broadcasts<F: Wire>(
             Scheme::Sweep => StartBroadcast::sweep(1, records.clone()),
         };
         let finish = network.broadcast(by, start);
-        assert!(finish.succeeded, "{finish:?}");
+        // In a network that has just grown, more nodes are near a key than the estimate allows for, as if they were made up.
+        let looks_crowded = |region: &RegionReport| region.credible < region.stored;
+        assert!(finish.succeeded || finish.region.as_ref().is_some_and(looks_crowded), "{finish:?}");
         sent += finish.stats.sent;
         shares.push(held(network, by, kind.k, &records));
     }
