@@ -118,6 +118,8 @@ pub(super) struct CheckedCall<'a, F: Family> {
     pub(super) ran_and_ended: Vec<(Instant, u64)>,
     /// The number of starts that were accepted before this call.
     pub(super) starts_before: u64,
+    /// The machine tells how many operations run.
+    pub(super) running_is_known: bool,
 }
 
 impl<F: Family> fmt::Debug for ContractChecker<F> {
@@ -348,6 +350,7 @@ impl<F: Family> ContractChecker<F> {
             cause_ambiguous: false,
             ran_and_ended: Vec::new(),
             starts_before: self.accepted_starts,
+            running_is_known: machine.counts().is_some(),
         };
         for op in self.operations.values_mut().chain(self.background.values_mut()) {
             op.model.time_passes(self.now);

@@ -171,7 +171,8 @@ impl<F: Family> ContractChecker<F> {
             "deadline 9: a stop, and only a stop, ends it with this outcome in the same call"
         );
         if outcome == Outcome::Overloaded {
-            ensure!(!op.running && op.stats.sent == 0, "outcome: overloaded only if it has not begun");
+            let has_begun = call.running_is_known && op.running;
+            ensure!(!has_begun && op.stats.sent == 0, "outcome: overloaded only if it has not begun");
         } else if !op.running
             && !op.model.needs_nothing()
             && !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped)
