@@ -6,7 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use kad_proto::sim::{
-    Broadcasts, Censor, End, Handle, Interarrival, Place, Placement, Scenario, Scheme, Sybils, Who, World,
+    Answer, AskedFor, Behaviour, Broadcasts, Censor, End, Handle, Interarrival, Place, Placement, Question,
+    Scenario, Scheme, Sybils, Who, World,
 };
 use kad_proto::{Key, Outcome, RegionReport, SizeBasis};
 use std::sync::Arc;
@@ -55,6 +56,10 @@ struct Seen {
     found: u32,
     /// Requests of each store: to find nodes, and to store.
     requests: Vec<u32>,
+    /// Of these, to store.
+    stored: Vec<u32>,
+    /// Requests of each search that no quorum ends.
+    searched: Vec<u32>,
     stores: Vec<Option<RegionReport>>,
     searches: Vec<Option<RegionReport>>,
     succeeded: usize,
@@ -71,7 +76,7 @@ struct Seen {
 fn run(scenario: Scenario) -> Seen {
     let mut world = World::new(scenario).unwrap();
     world.run().unwrap_or_else(|broken| panic!("{broken}"));
-    let (mut found, mut searches) = (0, Vec::new());
+    let (mut found, mut searches, mut searched) = (0, Vec::new(), Vec::new());
     for record in 0..RECORDS {
         for number in 0..20 {
             world.look_up(120 + record, Handle::point(20 * record + number).key());
@@ -86,6 +91,7 @@ fn run(scenario: Scenario) -> Seen {
                 found += u32::from(ending.end == End::Finished(Outcome::Quorum) && lookup.shown > 0);
             } else {
                 searches.push(ending.region);
+                searched.push(ending.stats.sent);
             }
         }
     }
@@ -105,6 +111,8 @@ fn run(scenario: Scenario) -> Seen {
     Seen {
         found,
         requests: world.broadcasts().iter().map(|run| run.finds + run.stores).collect(),
+        stored: world.broadcasts().iter().map(|run| run.stores).collect(),
+        searched,
         stores: endings.iter().map(|ending| ending.region).collect(),
         searches,
         lies: world.lookups().iter().map(|lookup| lookup.lies).sum(),
@@ -178,6 +186,76 @@ fn in_a_crowd_denser_than_the_bound_the_outer_parts_hold_the_record() {
     assert!(all > 80 && held * 4 >= all * 3, "{held} of {all} in the outermost quarter");
 }
 
+/// A Sybil that names its accomplices, and may be slow, or silent to the messages of searches.
+#[derive(Clone, Debug)]
+struct Obstacle {
+    after: Duration,
+    is_silent: bool,
+}
+
+impl Behaviour for Obstacle {
+    fn answer(&self, question: Question<'_>) -> Option<Answer> {
+        if self.is_silent && !matches!(question.asked, AskedFor::Nodes) {
+            return None;
+        }
+        let closer = question.members.iter().take(question.k).copied().collect();
+        Some(Answer { closer, after: self.after, keeps: false, shows: None })
+    }
+}
+
+fn obstructed(count: u32, after: Duration, is_silent: bool) -> Scenario {
+    let mut scenario = besieged(count, false, true);
+    for sybils in &mut scenario.sybils {
+        sybils.behaviour = Arc::new(Obstacle { after, is_silent });
+    }
+    scenario.known_round_trips = 0;
+    scenario
+}
+
+#[test]
+fn slow_sybils_do_not_keep_a_store_with_a_deadline_from_the_region() {
+    for (count, seconds) in [(200, 10), (45, 5)] {
+        let mut scenario = obstructed(count, Duration::from_millis(1_900), false);
+        scenario.broadcasts.as_mut().unwrap().deadline = Some(Duration::from_secs(seconds));
+        let seen = run(scenario);
+        assert_eq!(seen.found, RECORDS, "{count} Sybils, {seconds} s: {:?}", seen.stores);
+    }
+}
+
+/// Whatever the nodes of a region do, there are at most 6k + 8 requests to the nearest, 4k to others; and k stores are repeated.
+#[test]
+fn silent_sybils_amplify_a_search_by_no_more_than_is_stated() {
+    let seen = run(obstructed(200, Duration::ZERO, true));
+    // On the way there, and beyond the region.
+    const OTHERS: usize = 40;
+    for sent in &seen.searched {
+        assert!(*sent as usize <= 10 * K + 8 + OTHERS, "{:?}", seen.searched);
+    }
+    assert!(seen.searched.iter().all(|sent| *sent as usize > 3 * K), "the bound is put to the test");
+    assert!(seen.stored.iter().all(|stores| *stores as usize <= 5 * K), "{:?}", seen.stored);
+}
+
+/// What an optimistic broadcast has stored by guess takes nothing from what it stores in the region.
+#[test]
+fn a_hint_that_is_too_small_hides_nothing_among_sybils() {
+    let mut scenario = besieged(20, false, true);
+    scenario.broadcasts.as_mut().unwrap().scheme = Scheme::Optimistic { nodes: Some(20) };
+    let seen = run(scenario);
+    assert_eq!(seen.found, RECORDS, "{:?}", seen.shares);
+}
+
+/// Eight Sybils for each honest node, everywhere in the region: nothing shows that enough of the honest have the record.
+#[test]
+fn success_is_not_told_of_what_a_crowd_has_stored() {
+    let mut scenario = besieged(200, false, true);
+    for sybils in &mut scenario.sybils {
+        sybils.placed = Placement::Plausible { crowd: 8 };
+    }
+    let seen = run(scenario);
+    assert!(seen.stores.iter().flatten().all(|region| region.stored as usize > 3 * K), "{:?}", seen.stores);
+    assert_eq!(seen.succeeded, 0, "{:?}", seen.stores);
+}
+
 #[test]
 fn with_the_k_closest_alone_they_hide_all() {
     let seen = run(besieged(20, false, false));
@@ -186,11 +264,26 @@ fn with_the_k_closest_alone_they_hide_all() {
 }
 
 #[test]
-fn with_nobody_lying_the_region_costs_little() {
-    let (plain, in_region) = (run(scenario(1, false)), run(scenario(1, true)));
-    let sum = |seen: &Seen| seen.requests.iter().sum::<u32>();
-    assert_eq!((plain.found, in_region.found), (RECORDS, RECORDS));
-    assert!(sum(&in_region) * 100 <= sum(&plain) * 125, "{:?}, {:?}", in_region.requests, plain.requests);
+fn with_nobody_lying_the_region_costs_little_for_every_k() {
+    for k in [3, 8, 20] {
+        let of = |seed, regions| {
+            let mut scenario = scenario(seed, regions);
+            (scenario.k, scenario.config.query.k) = (k, k);
+            let seen = run(scenario);
+            [seen.requests.iter().sum::<u32>(), seen.searched.iter().sum()]
+        };
+        let sum =
+            |regions| (1..=4).map(|seed| of(seed, regions)).fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
+        let (plain, in_region) = (sum(false), sum(true));
+        let is_cheap = plain.iter().zip(in_region).all(|(plain, in_region)| in_region * 100 <= plain * 120);
+        assert!(is_cheap, "k {k}: {in_region:?} with regions, {plain:?} without");
+    }
+}
+
+#[test]
+fn an_honest_region_is_reported_as_it_is() {
+    let in_region = run(scenario(1, true));
+    assert_eq!((in_region.found, in_region.succeeded), (RECORDS, RECORDS as usize));
     for region in in_region.stores.iter().chain(&in_region.searches) {
         let region = region.as_ref().unwrap();
         assert!(!is_alarmed(Some(region)) && region.basis == SizeBasis::Estimate, "{region:?}");

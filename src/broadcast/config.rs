@@ -19,8 +19,8 @@ use core::time::Duration;
 ///   that was asked.
 ///
 /// A broadcast stores with at most [`region_bound`](QueryConfig::region_bound) times k nodes, without regions with k; a static
-/// one with at most `max_nodes`; a sweep with all nodes that it finds; an optimistic one with at most 2k, because nodes that
-/// fail are replaced. Vectors and tables
+/// one with at most `max_nodes`; a sweep with all nodes that it finds; an optimistic one with at most 2k during its lookup,
+/// because nodes that fail are replaced, and, with regions, with as many as the follow-up in all (but 3k at least). Vectors and tables
 /// grow by doubling. At most `max_background` stores go on in the background.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
@@ -54,9 +54,9 @@ pub struct BroadcastConfig {
     pub regions: bool,
     /// The maximum number of stores in the background, of all optimistic broadcasts together that have
     /// returned. A broadcast that would exceed it cancels its remaining stores when it returns. Each is
-    /// granted the stores that it may still need, so that dead nodes can be replaced: 2k less those that have
-    /// ended. With the defaults, some ten broadcasts can be in the background at once. At most 65,536.
-    /// Default: 256.
+    /// granted the stores that it may still need, so that dead nodes can be replaced: 2k, or with regions 4k, less
+    /// those that have ended. With the defaults, some 15 broadcasts can be in the background at once. At most 65,536.
+    /// Default: 1,024.
     pub max_background: usize,
     /// The maximum duration of a broadcast's background work. Longer than zero. Default: 10 s.
     pub background_timeout: Duration,
@@ -82,7 +82,7 @@ impl Default for BroadcastConfig {
             early_return_percent: 75,
             store_before_response: true,
             regions: true,
-            max_background: 256,
+            max_background: 1_024,
             background_timeout: Duration::from_secs(10),
             sweep: SweepConfig { max_lookups: 1_024, ..SweepConfig::default() },
             max_lookups: 3,

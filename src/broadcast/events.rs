@@ -203,8 +203,8 @@ pub struct BroadcastFinish<F: Family> {
     /// rest goes on in the background.
     pub outcome: Outcome,
     /// Whether each record is stored with as many nodes as the start's [`Success`] asks for, so that it can be found. Where there
-    /// are more nodes than can plausibly be, in a part of the [region](crate::BroadcastConfig::regions) of the key, only as many of
-    /// these count as there should be: stores with a crowd next to the key are none.
+    /// are more nodes than can plausibly be, in a part of the [region](crate::BroadcastConfig::regions) of the key, none of them counts,
+    /// and at least k/2 others must have stored it: see [storing](crate::guide::storing#the-region-not-the-count).
     pub succeeded: bool,
     /// The number of records that are stored with fewer nodes than that.
     pub records_short: usize,

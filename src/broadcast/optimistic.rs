@@ -19,12 +19,13 @@
 //! The size of the network may be wrong: a caller has said so, or others have lied. The lookup shows that. The set threshold
 //! does not stop it before a node of the window has answered, which knows whether there are nearer ones. Where the window is
 //! far denser than the size says, no more is stored before the lookup has ended by itself, with the nodes of the
-//! [region](crate::lookups::region) of the key. go-libp2p-kad-dht neither replaces nodes nor continues
+//! [region](crate::lookups::region) of the key. What was stored by guess until then takes nothing of the number of nodes that may be
+//! stored with from then on. go-libp2p-kad-dht neither replaces nodes nor continues
 //! the lookup.
 
 use crate::broadcast::config::BroadcastConfig;
 use crate::broadcast::search_step::SearchStep;
-use crate::broadcast::store_list::{StoreEntry, StoreList};
+use crate::broadcast::store_list::{StoreEntry, StoreList, from_both_ends};
 use crate::lookups::lookup::Lookup;
 use crate::lookups::region::Region;
 use crate::network_size::thresholds::Thresholds;
@@ -49,8 +50,12 @@ pub(crate) struct OptimisticSearch<F: Family> {
     pub(crate) stores_to_return: usize,
     pub(crate) has_returned: bool,
     /// How many more nodes may be added to the stores.
-    pub(crate) store_budget: usize,
-    pub(crate) lookup_ended: bool,
+    store_budget: usize,
+    /// How many more it will be once the lookup has ended: what was guessed before takes nothing of it.
+    budget_when_known: usize,
+    lookup_ended: bool,
+    /// Its share of the time ran out.
+    was_cut: bool,
     /// The set threshold has stopped the lookup.
     stopped_by_set: bool,
     /// A store has failed: the set threshold stops the lookup no more.
@@ -76,7 +81,9 @@ impl<F: Family> OptimisticSearch<F> {
             stores_to_return: (k * usize::from(config.early_return_percent)).div_ceil(100).max(1),
             has_returned: false,
             store_budget: 2 * k,
+            budget_when_known: if config.regions { expected.most_when_known() } else { 0 },
             lookup_ended: false,
+            was_cut: false,
             stopped_by_set: false,
             had_failed_store: false,
             window_changed: true,
@@ -89,7 +96,7 @@ impl<F: Family> OptimisticSearch<F> {
 
     /// The lookup's next step; `None` if none is needed.
     pub(crate) fn step(&mut self, now: Instant) -> Option<SearchStep<F>> {
-        if self.stopped_by_set || self.store_budget == 0 {
+        if self.stopped_by_set || self.store_budget + self.budget_when_known == 0 {
             return None;
         }
         let step = SearchStep::of_lookup(0, self.lookup.next_of_seeds(now));
@@ -111,7 +118,13 @@ impl<F: Family> OptimisticSearch<F> {
     /// How many more stores there may be, those that have not ended included: as each of them may fail and be
     /// replaced, all that is left of the budget.
     pub(crate) fn max_remaining_stores(&self, stores: &StoreList<F>) -> usize {
-        self.store_budget + stores.remaining()
+        self.store_budget + self.budget_when_known + stores.remaining()
+    }
+
+    /// The lookup has ended; `was_cut`: because its share of the time ran out.
+    pub(crate) fn end_lookup(&mut self, was_cut: bool) {
+        (self.lookup_ended, self.was_cut, self.window_changed) = (true, was_cut, true);
+        self.store_budget += core::mem::take(&mut self.budget_when_known);
     }
 
     /// Recomputes the window if it may have changed, and adds the nodes to store with now.
@@ -154,13 +167,18 @@ impl<F: Family> OptimisticSearch<F> {
             window.peek().is_some()
         });
         if self.lookup_ended {
-            // The k closest are in the window. Of the others in the region, those farthest from the key are first.
-            let others = self.lookup.stores().into_iter().rev();
+            // The k closest are in the window.
+            let closest = due.len();
+            let unanswered = self.was_cut && self.store_before_response;
+            let others = self.lookup.stores(unanswered);
             let is_new = |node: &F::Node| stores.find(node).is_none();
-            for Contact { node, hop, .. } in others.filter(|contact| is_new(&contact.node)) {
+            for Contact { node, hop, .. } in others.into_iter().filter(|contact| is_new(&contact.node)) {
                 if due.iter().all(|(other, _)| *other != node) {
                     due.push((node, hop.saturating_add(1)));
                 }
+            }
+            if due.len() > closest {
+                due = from_both_ends(due.into_iter()).collect();
             }
         }
         for (node, hop) in due {

@@ -3,6 +3,16 @@
 use crate::broadcast::events::{StoreCounts, StoreEnd, Stored, Success};
 use crate::vocabulary::family::Family;
 
+/// The last, the first, the last but one, and so on: those nearest to the key may be slow, and must not take all the places
+/// there are at once from the others of its region.
+pub(crate) fn from_both_ends<T>(mut nodes: impl DoubleEndedIterator<Item = T>) -> impl Iterator<Item = T> {
+    let mut is_last = false;
+    core::iter::from_fn(move || {
+        is_last = !is_last;
+        if is_last { nodes.next_back() } else { nodes.next() }
+    })
+}
+
 /// A node to store with, and the state of that store.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreEntry<F: Family> {
@@ -51,6 +61,8 @@ pub(crate) struct StoreList<F: Family> {
     next: usize,
     /// Indices of entries that are due again.
     again: Vec<u32>,
+    /// How many were sent a second time, or are due again.
+    repeated: usize,
     /// Submitted and not ended: queued or sent.
     in_flight: usize,
     /// Of the entries that have ended; `nodes` is not kept.
@@ -60,7 +72,7 @@ pub(crate) struct StoreList<F: Family> {
 impl<F: Family> StoreList<F> {
     pub(crate) const fn new() -> Self {
         let ended = StoreCounts { nodes: 0, stored: 0, failed: 0, refused: 0, silent: 0 };
-        Self { entries: Vec::new(), next: 0, again: Vec::new(), in_flight: 0, ended }
+        Self { entries: Vec::new(), next: 0, again: Vec::new(), repeated: 0, in_flight: 0, ended }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &StoreEntry<F>> {
@@ -85,6 +97,11 @@ impl<F: Family> StoreList<F> {
 
     pub(crate) const fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// How many stores were repeated.
+    pub(crate) const fn repeated(&self) -> usize {
+        self.repeated
     }
 
     pub(crate) const fn stored(&self) -> usize {
@@ -134,6 +151,7 @@ impl<F: Family> StoreList<F> {
         (entry.timed_out, entry.state) = (true, StoreState::Due);
         self.in_flight -= 1;
         self.again.push(index);
+        self.repeated += 1;
         true
     }
 

@@ -10,7 +10,7 @@ use crate::broadcast::events::{
 };
 use crate::broadcast::optimistic::OptimisticSearch;
 use crate::broadcast::search_step::SearchStep;
-use crate::broadcast::store_list::StoreList;
+use crate::broadcast::store_list::{StoreList, from_both_ends};
 use crate::broadcast::sweep_search::SweepSearch;
 use crate::collections::seeded_hash::SeededHash;
 use crate::deadline;
@@ -61,6 +61,8 @@ pub(crate) struct BroadcastTask<F: Family> {
     /// Sent back with the stores. Never iterated.
     tokens: Tokens<F>,
     store_reserve: Duration,
+    /// Whether nodes that have not answered may be stored with.
+    store_before_response: bool,
     max_in_flight: usize,
     /// When the search ends at the latest; `None` once it has ended.
     search_until: Option<Instant>,
@@ -70,6 +72,8 @@ pub(crate) struct BroadcastTask<F: Family> {
     closest: Vec<Contact<F>>,
     /// The region of the key, if the record is stored in one.
     region: Option<Region>,
+    /// The distances of all nodes known in the region when the search ended; empty of an optimistic one.
+    known: Vec<u64>,
     /// Lookups that have ended, and whose requests are to be cancelled.
     ended_lookups: SmallVec<[u16; 2]>,
 }
@@ -146,6 +150,7 @@ impl<F: Family> BroadcastTask<F> {
             stores,
             tokens: HashMap::with_hasher(hash),
             store_reserve: config.store_reserve,
+            store_before_response: config.store_before_response,
             max_in_flight: config.max_in_flight,
             search_until: None,
             lookups_begun: 0,
@@ -153,6 +158,7 @@ impl<F: Family> BroadcastTask<F> {
             fallback_reason,
             closest: Vec::new(),
             region,
+            known: Vec::new(),
             ended_lookups: SmallVec::new(),
         }
     }
@@ -184,19 +190,26 @@ impl<F: Family> BroadcastTask<F> {
             NodeSearch::FollowUp(lookup) => {
                 self.lookup_outcome = Some(outcome);
                 self.ended_lookups.push(0);
-                let in_region = self.region.map(|_| lookup.stores());
+                // The time is over: those known in the region are stored with, though some have not answered yet.
+                let unanswered = outcome == Outcome::DeadlineExceeded && self.store_before_response;
+                let in_region = self.region.map(|_| lookup.stores(unanswered));
+                self.known = lookup.known_in_region();
                 self.closest = lookup.into_closest();
                 let nodes = in_region.as_ref().unwrap_or(&self.closest);
                 self.stores.reserve(nodes.len());
-                for Contact { node, hop, .. } in nodes {
+                let push = |Contact { node, hop, .. }: &Contact<F>| {
                     self.stores.push(node.clone(), hop.saturating_add(1), Vec::new());
+                };
+                if nodes.len() > self.closest.len() {
+                    from_both_ends(nodes.iter()).for_each(push);
+                } else {
+                    nodes.iter().for_each(push);
                 }
             }
             NodeSearch::Optimistic(mut search) => {
                 self.lookup_outcome = Some(outcome);
                 self.ended_lookups.push(0);
-                search.lookup_ended = true;
-                search.window_changed = true;
+                search.end_lookup(outcome == Outcome::DeadlineExceeded);
                 self.search = NodeSearch::Optimistic(search);
             }
             NodeSearch::Sweep(mut search) => {
@@ -276,11 +289,17 @@ impl<F: Family> BroadcastTask<F> {
             let target = self.target.key().leading();
             let distance = |node: &F::Node| F::key(node).leading() ^ target;
             let stores = self.stores.iter().map(|entry| (distance(&entry.node), entry.is_stored()));
-            region.report(closest.iter().map(|contact| distance(&contact.node)), stores)
+            let known = match &self.search {
+                NodeSearch::Optimistic(search) => search.lookup.known_in_region(),
+                _ => self.known.clone(),
+            };
+            region.report(closest.iter().map(|contact| distance(&contact.node)), stores, known.into_iter())
         });
         let plain = self.stores.records_short(self.records.len(), self.success);
-        let is_credible =
-            region.is_none_or(|(report, most)| self.success.is_met(report.credible as usize, most));
+        let is_credible = region.as_ref().is_none_or(|(report, doubts)| {
+            let (credible, all) = (report.credible as usize, doubts.all);
+            self.success.is_met(credible, all) && credible >= doubts.least
+        });
         let records_short = plain.max(usize::from(!is_credible));
         // A lookup that is still running was cut off, unless the broadcast is complete without its end.
         let is_cut_off = outcome != Outcome::Complete && self.search_until.is_some() && !is_sweep;
@@ -443,7 +462,8 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
                 self.update_lookup(number, |lookup| lookup.missed(candidate, miss));
             }
             NodeRef::Store(index) if miss == NoAnswer::TimedOut => {
-                if self.stores.repeat(index) {
+                let may = self.region.is_none_or(|region| self.stores.repeated() < region.most_repeats());
+                if may && self.stores.repeat(index) {
                     self.store_failed(index, true);
                 } else {
                     self.end_store(index, StoreEnd::TimedOut);
@@ -530,10 +550,6 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
         };
         let finish = self.report(end, &StoreEnd::Background, &StoreEnd::Background, closest);
         let now = end.stats.ended.unwrap_or(deadline);
-        if let NodeSearch::Optimistic(search) = &mut self.search {
-            search.store_budget =
-                search.max_remaining_stores(&self.stores).saturating_sub(self.stores.remaining());
-        }
         if self.search_until.is_some() {
             self.search_until = self.search_deadline(now, deadline);
             if self.search_until.is_none() {

@@ -101,13 +101,17 @@ pub(crate) struct CandidateList<F: Family> {
     pub(super) last_silent: Instant,
     /// New candidates beyond this distance prefix are dropped: the list is full of closer ones.
     pub(crate) admission_distance: u64,
-    /// How often somebody was asked about a [part](crate::lookups::region) of the region: two bits for each length of its
-    /// common prefix, from 1 on.
+    /// How often somebody was asked about a [part](crate::lookups::region) of the region: four bits for each length of its
+    /// common prefix. There are fewer than 32 parts, so each has its own.
     questions: u128,
+    /// The part of the region that the candidate is asked about that is asked next, or was asked last; 0 if it is none.
+    pub(super) part_asked: u8,
     /// How often somebody beyond the region was asked about its outermost part.
     pub(super) asked_beyond: u8,
     /// How many candidates were asked as others of the region than the k closest.
     pub(super) region_asked: u16,
+    /// Candidates beyond this distance prefix are others of the region than the nearest; `u64::MAX` until they are asked.
+    pub(super) region_from: u64,
     /// The candidate that is asked next, or was asked last, is one of these.
     pub(super) asks_in_region: bool,
 }
@@ -245,19 +249,21 @@ impl<F: Family> CandidateList<F> {
             last_silent: Instant::ORIGIN,
             admission_distance: u64::MAX,
             questions: 0,
+            part_asked: 0,
             asked_beyond: 0,
             region_asked: 0,
+            region_from: u64::MAX,
             asks_in_region: false,
         }
     }
 
-    /// How often somebody was asked about the part of the region whose distances have so many bits in common; at most 3.
+    /// How often somebody was asked about the part of the region whose distances have so many bits in common; at most 15.
     pub(super) fn questions(&self, len: u8) -> u8 {
-        u8::try_from(self.questions >> Self::question_bits(len) & 3).unwrap_or_default()
+        u8::try_from(self.questions >> Self::question_bits(len) & 15).unwrap_or_default()
     }
 
     fn question_bits(len: u8) -> u32 {
-        2 * u32::from(len.saturating_sub(1)).min(63)
+        4 * (u32::from(len) % 32)
     }
 
     fn reset_settled(&mut self) {
@@ -347,12 +353,11 @@ impl<F: Family> CandidateList<F> {
         self.pending += 1;
         self.unchanged = true;
         let candidate = *candidate;
-        let part = block.filter(|block| edge_probe && block.is_part());
-        if let Some(Block { len, .. }) = part.filter(|block| self.questions(block.len) < 3) {
-            self.questions += 1 << Self::question_bits(len);
+        if self.part_asked > 0 && self.questions(self.part_asked) < 15 {
+            self.questions += 1 << Self::question_bits(self.part_asked);
+            let is_beyond = candidate.distance_prefix > Block::part(self.part_asked).last();
+            self.asked_beyond = self.asked_beyond.saturating_add(u8::from(is_beyond));
         }
-        let is_beyond = part.is_some_and(|block| candidate.distance_prefix > block.last());
-        self.asked_beyond = self.asked_beyond.saturating_add(u8::from(is_beyond));
         Some(candidate)
     }
 
@@ -374,11 +379,9 @@ impl<F: Family> CandidateList<F> {
             _ => State::Late,
         };
         candidate.block_len = 0;
-        if let Some(block) = at.block.filter(|block| at.edge_probe && block.is_part())
-            && self.questions(block.len) > 0
-        {
-            self.questions -= 1 << Self::question_bits(block.len);
-            let is_beyond = at.distance_prefix > block.last();
+        if self.part_asked > 0 && self.questions(self.part_asked) > 0 {
+            self.questions -= 1 << Self::question_bits(self.part_asked);
+            let is_beyond = at.distance_prefix > Block::part(self.part_asked).last();
             self.asked_beyond = self.asked_beyond.saturating_sub(u8::from(is_beyond));
         }
         self.num_heard += u16::from(tries == 0);

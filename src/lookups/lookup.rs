@@ -268,8 +268,8 @@ impl<F: Family> Lookup<F> {
                         return LookupStep::Ask { candidate: at, node, hop, is_hedge };
                     }
                 }
-                CandidateStep::Ask { .. } if path.is_idle() => ends.node_limit = true,
-                CandidateStep::Ask { .. } | CandidateStep::Wait => waits = true,
+                CandidateStep::Ask { .. } | CandidateStep::Spent if path.is_idle() => ends.node_limit = true,
+                CandidateStep::Ask { .. } | CandidateStep::Spent | CandidateStep::Wait => waits = true,
                 CandidateStep::Listening => (waits, starves) = (true, true),
                 CandidateStep::Converged { unsure } => {
                     ends.unsure |= unsure;
@@ -577,9 +577,9 @@ impl<F: Family> Lookup<F> {
     pub(crate) fn region_report(&self) -> Option<RegionReport> {
         let region = self.rules.region?;
         let target = self.key().leading();
-        let chosen = self.chosen(&region);
+        let chosen = self.chosen(&region, false);
         let distances = || chosen.iter().map(|contact| F::key(&contact.node).leading() ^ target);
-        Some(region.report(distances(), distances().map(|distance| (distance, false))).0)
+        Some(region.report(distances(), distances().map(|distance| (distance, false)), core::iter::empty()).0)
     }
 
     /// What the answers have carried.
@@ -599,22 +599,40 @@ impl<F: Family> Lookup<F> {
         report
     }
 
-    /// The nodes to store with: the closest that have answered, and others of the region.
-    pub(crate) fn stores(&self) -> Vec<Contact<F>> {
-        self.rules.region.map_or_else(|| self.closest(), |region| self.chosen(&region))
+    /// The distances of the nodes that are known within the region, or up to twice as far, and have not failed.
+    pub(crate) fn known_in_region(&self) -> Vec<u64> {
+        let Some(region) = self.rules.region else { return Vec::new() };
+        let (target, mut known) = (self.key().leading(), Vec::new());
+        self.visit_live(|_, contact, _| {
+            let distance = F::key(&contact.node).leading() ^ target;
+            let is_within = distance <= region.reach(0);
+            known.extend(is_within.then_some(distance));
+            is_within
+        });
+        known
+    }
+
+    /// The nodes to store with: the closest that have answered, and others of the region. `unanswered`: there too those that
+    /// are known and have not answered yet, as if they had.
+    pub(crate) fn stores(&self, unanswered: bool) -> Vec<Contact<F>> {
+        self.rules.region.map_or_else(|| self.closest(), |region| self.chosen(&region, unanswered))
     }
 
     /// The nodes of the region that have answered, as many as the bound allows, and at least the k closest.
-    fn chosen(&self, region: &Region) -> Vec<Contact<F>> {
-        let mut answered = Vec::new();
+    fn chosen(&self, region: &Region, unanswered: bool) -> Vec<Contact<F>> {
+        let mut nodes = Vec::new();
+        let mut answered: SmallVec<[bool; 128]> = SmallVec::new();
         self.visit_live(|_, contact, has_answered| {
-            answered.extend(has_answered.then(|| contact.clone()));
+            if has_answered || unanswered {
+                nodes.push(contact.clone());
+                answered.push(has_answered);
+            }
             true
         });
-        let picked = region.select(self.key().leading(), &answered, self.rules.max_per_group);
+        let picked = region.select(self.key().leading(), &nodes, &answered, self.rules.max_per_group);
         let mut picked = picked.into_iter();
-        answered.retain(|_| picked.next().unwrap_or(false));
-        answered
+        nodes.retain(|_| picked.next().unwrap_or(false));
+        nodes
     }
 
     /// The [closest](Self::closest), of a lookup that is over. With one path nothing is allocated: the lookup's own memory is

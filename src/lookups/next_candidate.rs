@@ -23,29 +23,47 @@ const MIN_LATE_ANSWERS: u16 = 2;
 /// `edge_probe` if only to explore the edge of the neighbourhood. `Converged`: the k (or beta)
 /// closest that have not failed have answered; `unsure` if so many did not answer that others may be closer.
 /// `Listening`: nothing is left to ask, but silent nodes may still answer. `Exhausted`: neither, and fewer than k (or
-/// beta) have answered.
+/// beta) have answered. `Spent`: so many requests were sent to the nearest nodes of the [region](crate::lookups::region) that
+/// no more are asked.
 pub(crate) enum CandidateStep {
     Ask { rank: usize, block: Option<Block>, edge_probe: bool },
     Wait,
     Listening,
     Converged { unsure: bool },
     Exhausted,
+    Spent,
 }
 
 impl<F: Family> CandidateList<F> {
-    /// Decides what the path does next, from the k closest candidates that have not failed: ask one, wait, or
-    /// end.
+    /// Decides what the path does next: ask a candidate, wait, or end. The [region](crate::lookups::region) is searched while
+    /// the nearest are waited for, so that these do not delay it, however slow they are.
+    pub(super) fn step(&mut self, rules: &LookupRules, at_limit: bool, now: Instant) -> CandidateStep {
+        let step = self.nearest_step(rules, at_limit, now);
+        match step {
+            CandidateStep::Converged { .. } => {
+                self.region_step(self.settled_edge, at_limit, rules).unwrap_or(step)
+            }
+            CandidateStep::Spent => {
+                let edge = self.nearest_known(rules.k).unwrap_or(0);
+                self.region_step(edge, at_limit, rules).unwrap_or(step)
+            }
+            CandidateStep::Wait => self.region_step_meanwhile(at_limit, rules).unwrap_or(step),
+            step => step,
+        }
+    }
+
+    /// What the path does next towards the k closest candidates that have not failed: it asks one, waits, or has converged.
     ///
     /// A slow candidate does not count towards the k, so one more candidate is asked for it, but none farther
     /// than that: a path that waits for silent nodes does not move away from the target. `at_limit`: the
     /// lookup has asked `max_nodes` nodes, so no edge probe starts.
-    pub(crate) fn step(&mut self, rules: &LookupRules, at_limit: bool, now: Instant) -> CandidateStep {
+    fn nearest_step(&mut self, rules: &LookupRules, at_limit: bool, now: Instant) -> CandidateStep {
         self.hold_until = None;
-        self.asks_in_region = false;
+        (self.asks_in_region, self.part_asked) = (false, 0);
         // A round without progress: ask the whole neighbourhood at once, as far as an answer tells of it.
         let is_wide = self.rounds_without_progress >= rules.alpha;
         let num_slots = if is_wide { rules.alpha.max(rules.k.min(rules.answer_size)) } else { rules.alpha };
-        let slots_full = self.num_waiting >= num_slots;
+        let slots_full = self.num_waiting.saturating_sub(self.waiting_in_region()) >= num_slots;
         if slots_full && self.unchanged {
             return CandidateStep::Wait;
         }
@@ -59,10 +77,14 @@ impl<F: Family> CandidateList<F> {
         let mut max_tries = rules.retries + u16::from(rules.retries > 0 && self.settled_answered == 0);
         let mut converged = self.settled_answered == rules.beta;
         let from = usize::from(self.settled_prefix);
+        let (mut sent, mut is_spent) = (self.sent_before(from, rules), false);
         for (rank, candidate) in (from..).zip(self.candidates.get(from..).unwrap_or_default()) {
             if converged || num_expected == rules.k {
                 break;
             }
+            sent += usize::from(candidate.tries);
+            let may_ask =
+                || rules.region.is_none_or(|region| region.may_ask(candidate.distance_prefix, sent, rules.k));
             match candidate.state {
                 State::Answered | State::AskedAgain => {
                     num_expected += 1;
@@ -83,6 +105,10 @@ impl<F: Family> CandidateList<F> {
                     self.settled_prefix += u16::from(all_answered);
                     continue;
                 }
+                State::Heard | State::Missed if !may_ask() => {
+                    is_spent = true;
+                    break;
+                }
                 State::Heard | State::Missed if slots_full => return CandidateStep::Wait,
                 State::Heard | State::Missed => {
                     return CandidateStep::Ask {
@@ -95,6 +121,7 @@ impl<F: Family> CandidateList<F> {
                     if rules.hedges
                         && u16::from(candidate.tries) <= max_tries
                         && !slots_full
+                        && may_ask()
                         && (self.answers > 0 || self.num_heard == 0) =>
                 {
                     return CandidateStep::Ask {
@@ -114,17 +141,19 @@ impl<F: Family> CandidateList<F> {
             }
             converged = all_answered && num_live == rules.beta;
         }
-        if self.probes_edge(rules)
+        if is_spent {
+            return CandidateStep::Spent;
+        }
+        let may_probe = rules.region.is_none_or(|region| region.may_ask(0, sent, rules.k));
+        if may_probe
+            && self.probes_edge(rules)
             && let Some(edge_probe) = self.edge_probe(edge, slots_full, at_limit, rules)
         {
             return edge_probe;
         }
         match (converged, all_answered) {
             (true, _) if self.holds(edge, now) => CandidateStep::Wait,
-            (true, _) => match self.region_step(edge, at_limit, rules) {
-                Some(step) => step,
-                None => CandidateStep::Converged { unsure: self.is_unsure(edge, rules) },
-            },
+            (true, _) => CandidateStep::Converged { unsure: self.is_unsure(edge, rules) },
             // A silent node may still answer, and name others.
             (false, true) if self.candidates.iter().any(Candidate::is_listened_to) => {
                 CandidateStep::Listening

@@ -16,6 +16,9 @@ use crate::vocabulary::operation_events::Contact;
 use crate::vocabulary::region::{KnownSize, RegionReport, SizeBasis};
 use smallvec::SmallVec;
 
+/// So many requests more than a multiple of k may be sent: where k is small, one dead node must not use them up.
+const FEW_REQUESTS: usize = 8;
+
 /// See the [module](self).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region {
@@ -56,9 +59,42 @@ impl Region {
         (self.reach, self.most.into())
     }
 
+    /// How many nodes an optimistic broadcast may store with once its lookup has ended, besides the 2k of before.
+    pub(crate) fn most_when_known(&self) -> usize {
+        let (k, most) = (usize::from(self.k), usize::from(self.most));
+        most.saturating_sub(2 * k).max(k)
+    }
+
     /// Whether the k closest are hardly ever as near by chance as this distance of the k-th.
     pub(crate) const fn is_refuted_by(&self, kth: u64) -> bool {
         kth < self.implausible
+    }
+
+    /// Whether one more request may be sent to a node at this distance as one of the `k` nearest, after so many to those up to
+    /// it: all of these may be made up. An honest neighbourhood takes fewer, though half of its nodes are dead; one that is denser than
+    /// is plausible gets less still.
+    pub(super) fn may_ask(&self, distance: u64, sent: usize, k: u16) -> bool {
+        let per_node = usize::from(self.most / self.k.max(1));
+        let per_node = if self.is_refuted_by(distance) { per_node } else { per_node + 2 };
+        distance > self.reach(0) || sent < usize::from(k) * per_node + FEW_REQUESTS
+    }
+
+    /// Whether one more request may be sent to a node of the region besides the nearest, after so many to those, and to all.
+    pub(super) fn may_ask_others(&self, to_others: usize, to_all: usize) -> bool {
+        let most = usize::from(self.most);
+        to_others < most && to_all < 2 * most + FEW_REQUESTS
+    }
+
+    /// The most requests of one lookup for the `k` nearest to nodes of the region, all together.
+    #[cfg(feature = "testing")]
+    pub(crate) fn most_requests(&self, k: usize) -> usize {
+        let per_node = usize::from(self.most / self.k.max(1));
+        k * (per_node + 2) + FEW_REQUESTS + usize::from(self.most)
+    }
+
+    /// How many stores are repeated at most.
+    pub(crate) fn most_repeats(&self) -> usize {
+        self.k.into()
     }
 
     /// How many nodes there may be besides the k closest.
@@ -101,36 +137,48 @@ impl Region {
         spread.picked
     }
 
-    /// Which of these contacts, in order of distance, are stored with: the k closest, and others of the region.
+    /// Which of these contacts, in order of distance, are stored with: the k closest of those that have `answered`, and
+    /// others of the region.
     pub(crate) fn select<F: Family>(
         &self,
         target: u64,
         contacts: &[Contact<F>],
+        answered: &[bool],
         per_group: usize,
-    ) -> SmallVec<[bool; 128]> {
+    ) -> Picked {
         use crate::vocabulary::key::Key;
-        let distances: SmallVec<[u64; 128]> =
-            contacts.iter().map(|contact| F::key(&contact.node).leading() ^ target).collect();
-        let k = usize::from(self.k).min(contacts.len());
-        let mut all: SmallVec<[bool; 128]> = SmallVec::from_elem(true, k);
-        let kth = k.checked_sub(1).and_then(|last| distances.get(last)).copied().unwrap_or(0);
-        let reach = self.reach(kth);
-        let end = distances.partition_point(|distance| *distance <= reach).max(k);
-        let others = distances.get(k..end).unwrap_or_default();
-        let group = |index: usize| contacts.get(k + index).and_then(|contact| F::group(&contact.node));
-        all.extend(self.pick(others, group, per_group));
-        all.resize(contacts.len(), false);
+        let distance = |contact: &Contact<F>| F::key(&contact.node).leading() ^ target;
+        let mut all: Picked = SmallVec::from_elem(false, contacts.len());
+        let (mut left, mut kth) = (self.k, 0);
+        for (place, (contact, _)) in all.iter_mut().zip(contacts.iter().zip(answered)).filter(|it| *it.1.1) {
+            if left == 0 {
+                break;
+            }
+            (*place, kth, left) = (true, distance(contact), left - 1);
+        }
+        let reach = self.reach(if left == 0 { kth } else { u64::MAX });
+        let within = contacts.iter().take_while(|contact| distance(contact) <= reach);
+        let others = within.zip(&mut all).filter(|(_, is_closest)| !**is_closest);
+        let (others, places): (SmallVec<[&Contact<F>; 128]>, SmallVec<[&mut bool; 128]>) = others.unzip();
+        let distances: SmallVec<[u64; 128]> = others.iter().map(|contact| distance(contact)).collect();
+        let group = |index: usize| others.get(index).and_then(|contact| F::group(&contact.node));
+        let picked = self.pick(&distances, group, per_group);
+        places.into_iter().zip(picked).for_each(|(place, picked)| *place = picked);
         all
     }
 
-    /// What is reported of a region in which these nodes were stored with, in order of distance: the distance of each, and
-    /// whether it has stored the record. `closest`: the distances of the closest that answered. Also returns how many nodes can
-    /// be credible.
+    /// What is reported of a region in which these nodes were stored with: the distance of each, and whether it has stored the
+    /// record. `closest`: the distances of the closest that answered, in order. `known`: those of all that are known within reach
+    /// and have not failed, though they are more than are stored with.
+    ///
+    /// From the outermost part to the innermost, a part counts as a crowd if there are more nodes in it than chance explains, or
+    /// in it and the parts before it that are none. Nothing tells the honest of a crowd from others, so no store there is credible.
     pub(crate) fn report(
         &self,
         closest: impl Iterator<Item = u64>,
         stores: impl Iterator<Item = (u64, bool)>,
-    ) -> (RegionReport, usize) {
+        known: impl Iterator<Item = u64>,
+    ) -> (RegionReport, Doubts) {
         let k = usize::from(self.k.clamp(1, 1_024));
         let mut report = RegionReport {
             nodes: self.nodes,
@@ -152,28 +200,60 @@ impl Region {
         }
         report.plausibility = least.is_finite().then_some((3.0 * least).min(1.0));
         let mut parts = [(0_u64, 0_u64); 66];
-        let core = self.parts(self.reach).end;
+        let (core, mut cover) = (self.parts(self.reach).end, self.reach);
+        // The part, or what is nearer than the innermost.
+        let part_of = |distance: u64| (distance.leading_zeros() + 1).min(u32::from(core)) as usize;
         for (distance, is_stored) in stores {
-            // The part, or what is nearer than the innermost.
-            let part = (distance.leading_zeros() + 1).min(u32::from(core)) as usize;
+            let part = part_of(distance);
+            cover = cover.max(distance);
             if let Some((all, stored)) = parts.get_mut(part) {
                 *all += 1;
                 *stored += u64::from(is_stored);
             }
         }
+        let mut all_known = [0_u64; 66];
+        for distance in known.filter(|distance| *distance <= cover) {
+            if let Some(known) = all_known.get_mut(part_of(distance)) {
+                *known += 1;
+            }
+        }
         let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-        let mut most = 0_u64;
+        let is_implausible = report.plausibility.is_some_and(|plausibility| plausibility < 0.001);
+        // Where so much is known, less is left to chance.
+        let half_deviations = if is_implausible { 3 } else { 6 };
+        let (mut most, mut is_crowded_somewhere, mut outer) = (0_u64, false, (0_u64, 0_u64));
+        let mut credible = SmallVec::<[(u64, u64); 64]>::new();
         for (len, (all, stored)) in (0_u32..).zip(parts) {
+            let here = all_known.get(len as usize).copied().unwrap_or(0).max(all);
             report.answered = report.answered.saturating_add(number(all));
             report.stored = report.stored.saturating_add(number(stored));
-            // A part with so many bits in common is 1 of 2^len of the key space; the core is as large as the last part.
+            // A part with so many bits in common is 1 of 2^len of the key space, as far as it was searched; the core is as large as
+            // the last part.
             let width = u64::MAX.checked_shr(len.min(u32::from(core).saturating_sub(1))).unwrap_or(1);
-            let expected = self.expected_sixteenths(width);
-            let there = if is_crowded(all, expected) { expected / 16 } else { all };
-            most += there;
-            report.credible = report.credible.saturating_add(number(stored * there / all.max(1)));
+            let expected = self.expected_sixteenths(if len < u32::from(core) {
+                width.min(cover.saturating_sub(width))
+            } else {
+                width
+            });
+            let (far, far_expected) = (outer.0 + here, outer.1 + expected);
+            if is_crowded(here, expected, half_deviations) || is_crowded(far, far_expected, half_deviations) {
+                is_crowded_somewhere = true;
+                most += expected / 16;
+            } else {
+                outer = (far, far_expected);
+                most += all;
+                credible.push((stored, expected.div_ceil(16)));
+            }
         }
-        (report, usize::try_from(most).unwrap_or(usize::MAX))
+        let is_doubted = is_crowded_somewhere || is_implausible;
+        // Where some are a crowd, the others may be mixed with them: as many count as there should be.
+        let counts =
+            |(stored, expected): &(u64, u64)| if is_doubted { (*stored).min(*expected) } else { *stored };
+        report.credible = number(credible.iter().map(counts).sum());
+        // Of the nodes up to there that an honest network has: three eighths, and half of k.
+        let there = usize::try_from(self.expected_sixteenths(cover) / 16).unwrap_or(usize::MAX);
+        let least = if is_doubted { (k / 2).max(there.saturating_mul(3) / 8) } else { 0 };
+        (report, Doubts { all: usize::try_from(most).unwrap_or(usize::MAX), least })
     }
 
     /// How many honest nodes are within so much of the key space, on average, in sixteenths.
@@ -181,6 +261,15 @@ impl Region {
         let expected = u128::from(self.k) * 16 * u128::from(width) / u128::from(self.reach.max(1));
         u64::try_from(expected).unwrap_or(u64::MAX)
     }
+}
+
+/// What is to be doubted of the stores in a region.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doubts {
+    /// How many nodes there can be that are honest.
+    pub(crate) all: usize,
+    /// So many credible stores are wanted, whatever the caller asks for: none where there is no crowd, else at least k/2.
+    pub(crate) least: usize,
 }
 
 /// Which share of its average distance the k-th closest of an honest neighbourhood falls below in 1 of 1,000 cases, in 1 of
@@ -199,14 +288,15 @@ fn share_of(distance: u64, share: u64) -> u64 {
     u64::try_from((u128::from(distance) * u128::from(share)) >> 16).unwrap_or(u64::MAX)
 }
 
-/// Whether there are more than chance explains: more than the number expected, three times its deviation, and one.
-fn is_crowded(found: u64, expected_sixteenths: u64) -> bool {
+/// Whether there are more than chance explains: more than the number expected, so many halves of its deviation, and one.
+fn is_crowded(found: u64, expected_sixteenths: u64, half_deviations: u64) -> bool {
     let over = (found * 16).saturating_sub(expected_sixteenths).saturating_sub(16);
-    // (over / 16)² > 9 · expected / 16
-    u128::from(over) * u128::from(over) > 9 * 16 * u128::from(expected_sixteenths)
+    // (over / 16)² > (half_deviations / 2)² · expected / 16
+    4 * u128::from(over) * u128::from(over)
+        > u128::from(half_deviations * half_deviations) * 16 * u128::from(expected_sixteenths)
 }
 
-pub(super) type Picked = SmallVec<[bool; 128]>;
+pub(crate) type Picked = SmallVec<[bool; 128]>;
 
 /// Which of some nodes are of groups with more than `limit` nodes among them, beyond that number, the farthest first.
 fn crowded(count: usize, group: impl Fn(usize) -> Option<Group>, limit: usize) -> Picked {
@@ -316,21 +406,29 @@ mod tests {
         let part = region.reach / 20;
         // The honest neighbourhood.
         let honest: Vec<_> = (1..=20).map(|at| at * part).collect();
-        let (report, _) = region.report(honest.iter().copied(), honest.iter().map(|at| (*at, true)));
+        let (report, _) = region.report(
+            honest.iter().copied(),
+            honest.iter().map(|at| (*at, true)),
+            honest.iter().copied(),
+        );
         assert_eq!((report.answered, report.stored, report.credible), (20, 20, 20));
         assert!(report.plausibility.unwrap() > 0.3);
         // Twenty next to the key, and nobody else.
         let sybils = 1..=20;
-        let (report, _) = region.report(sybils.clone(), sybils.clone().map(|at| (at, true)));
+        let (report, _) = region.report(sybils.clone(), sybils.clone().map(|at| (at, true)), sybils.clone());
         assert_eq!((report.answered, report.stored, report.credible), (20, 20, 0));
         assert!(report.plausibility.unwrap() < 1e-9);
         // And with the honest.
         let all = sybils.chain(honest);
-        let (report, _) = region.report(all.clone(), all.map(|at| (at, true)));
+        let (report, _) = region.report(all.clone(), all.clone().map(|at| (at, true)), all);
         assert!(
             (report.answered, report.stored) == (40, 40) && (18..=20).contains(&report.credible),
             "{report:?}"
         );
-        assert_eq!(region.report(1..=4, core::iter::empty()).0.plausibility, None, "too few");
+        assert_eq!(
+            region.report(1..=4, core::iter::empty(), core::iter::empty()).0.plausibility,
+            None,
+            "too few"
+        );
     }
 }

@@ -9,24 +9,85 @@
 //! k closest reach as far as the region, three that are farther than these are asked about the outermost part: they may name each other
 //! only.
 //!
+//! This goes on while the nearest are asked: those who are nearest may be slow, and each may name the next.
 
 use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere, State};
 use crate::lookups::next_candidate::CandidateStep;
 use crate::lookups::rules::LookupRules;
 use crate::requests::purpose::Block;
 use crate::vocabulary::family::Family;
+use crate::vocabulary::key::Key;
 use smallvec::SmallVec;
 
-/// How often somebody is asked about a part of which not all nodes are told.
-const MAX_QUESTIONS: u8 = 3;
+/// How often somebody is asked about a part of which not all nodes are told; once more where the k closest are implausible.
+const MAX_QUESTIONS: u8 = 2;
 
-/// How many beyond the region are asked about its outermost part, whatever the others tell.
-const MAX_ASKED_BEYOND: u8 = 3;
+/// How many beyond the region are asked about its outermost part at most, whatever the others tell.
+const MAX_ASKED_BEYOND: u16 = 3;
 
-/// How many times farther than the region the nearest of these is; each of the others is twice as far.
+/// One is asked for so many nodes of the region: so the cost, as a share of all, is about the same for every k.
+const NODES_FOR_ONE_BEYOND: u16 = 8;
+
+/// How many times farther than the region the nearest of these is, and each of the others than the one before it.
 const MUCH_FARTHER: u64 = 4;
 
+/// How many bits the distances of a piece have in common of a part with so many: few enough that an answer names all that are
+/// known there.
+#[allow(clippy::cast_possible_truncation)] // at most 64
+fn piece_len<F: Family>(len: u8, known: usize, answer_size: u16) -> u8 {
+    let pieces = known.div_ceil(usize::from(answer_size.max(1))).max(1).next_power_of_two();
+    (len + pieces.ilog2() as u8).min((F::Key::BITS.min(64) as u8).max(len))
+}
+
 impl<F: Family> CandidateList<F> {
+    /// How many requests to others of the region than the nearest occupy concurrency slots: they have slots of their own.
+    pub(super) fn waiting_in_region(&self) -> u16 {
+        let from = self.candidates.partition_point(|candidate| candidate.distance_prefix <= self.region_from);
+        let others = self.candidates.get(from..).unwrap_or_default().iter();
+        let waiting = others.filter(|candidate| candidate.state.occupies_slot()).count();
+        u16::try_from(waiting).unwrap_or(u16::MAX)
+    }
+
+    /// How many requests were sent to the candidates before this rank; 0 where that does not matter.
+    pub(super) fn sent_before(&self, rank: usize, rules: &LookupRules) -> usize {
+        if rules.region.is_none() {
+            return 0;
+        }
+        self.candidates.iter().take(rank).map(|candidate| usize::from(candidate.tries)).sum()
+    }
+
+    /// The rank of the k-th closest candidate that has not failed.
+    pub(super) fn nearest_known(&self, k: u16) -> Option<usize> {
+        let mut known = (0..).zip(&self.candidates).filter(|(_, candidate)| candidate.state != State::Failed);
+        known.nth(usize::from(k).checked_sub(1)?).map(|(rank, _)| rank)
+    }
+
+    /// The same as [`region_step`](Self::region_step) while the nearest are waited for: from when on k nodes are known nearer than
+    /// the region reaches, and some of them were asked long enough to have told who else is there.
+    pub(super) fn region_step_meanwhile(
+        &mut self,
+        at_limit: bool,
+        rules: &LookupRules,
+    ) -> Option<CandidateStep> {
+        let region = rules.region?;
+        if self.num_asked() < usize::from(rules.alpha) {
+            return None;
+        }
+        let edge = self.nearest_known(rules.k)?;
+        let kth = self.candidates.get(edge)?.distance_prefix;
+        if kth >= region.reach(kth) {
+            return None;
+        }
+        let was_asked = |it: &&Candidate| it.tries > 0 && it.state != State::Waiting;
+        let asked = self.candidates.iter().take(edge + 1).filter(was_asked).count();
+        // Where nobody is slow, half of them tell of others soon.
+        let wanted = if self.edge_unsure { rules.alpha.min(rules.k) } else { rules.k.div_ceil(2) };
+        if asked < usize::from(wanted) {
+            return None;
+        }
+        self.region_step(edge, at_limit, rules)
+    }
+
     /// The next step towards the nodes of the region, once the k closest have answered, of which the last has this rank.
     /// `None` if there is nothing left to do. `at_limit`: no candidate may be asked that was not asked before.
     pub(super) fn region_step(
@@ -38,7 +99,8 @@ impl<F: Family> CandidateList<F> {
         let region = rules.region?;
         let kth = self.candidates.get(edge)?.distance_prefix;
         let reach = region.reach(kth);
-        let is_full = self.num_waiting >= rules.alpha.max(rules.k.min(rules.answer_size));
+        self.region_from = kth;
+        let is_full = self.waiting_in_region() >= rules.alpha.max(rules.k.min(rules.answer_size));
         if let Some(step) =
             self.question_from_beyond(region.parts(reach).start, reach.max(kth), (is_full, at_limit), rules)
         {
@@ -51,6 +113,10 @@ impl<F: Family> CandidateList<F> {
             edge + 1..self.candidates.partition_point(|candidate| candidate.distance_prefix <= reach);
         let within = self.candidates.get(others.clone()).unwrap_or_default();
         let asked = usize::from(self.region_asked);
+        let sent: usize = within.iter().map(|candidate| usize::from(candidate.tries)).sum();
+        let all = self.sent_before(others.end, rules);
+        let most_questions = MAX_QUESTIONS + u8::from(region.is_refuted_by(kth));
+        let is_spent = !region.may_ask_others(sent, all);
         let may_ask = !at_limit && asked < region.most_others();
         let distances: SmallVec<[u64; 128]> =
             within.iter().map(|candidate| candidate.distance_prefix).collect();
@@ -67,15 +133,17 @@ impl<F: Family> CandidateList<F> {
             of.rev().filter_map(|index| Some((others.start + index, within.get(index)?)))
         };
         let may = |candidate: &Candidate| {
-            matches!(candidate.state, State::Heard | State::Missed) && (may_ask || candidate.tries > 0)
+            matches!(candidate.state, State::Heard | State::Missed)
+                && !is_spent
+                && (may_ask || candidate.tries > 0)
         };
         let is_open = |candidate: &Candidate| {
             matches!(candidate.state, State::Waiting | State::Slow | State::Late | State::AskedAgain)
         };
-        let (mut ask, mut waits) = (None, false);
+        let (mut ask, mut waits, mut part_asked) = (None, false, 0);
         let parts = region.parts(reach);
         let range = |len: u8| {
-            let block = Block { first: 1 << (64 - len), len };
+            let block = Block::part(len);
             (block, block.first.max(kth.saturating_add(1))..=block.last().min(reach))
         };
         for (number, len) in (1_u32..).zip(parts.clone()) {
@@ -88,20 +156,26 @@ impl<F: Family> CandidateList<F> {
             let share = region.most_others().checked_shr(number).unwrap_or(0);
             let so_far =
                 within.iter().filter(|it| it.tries > 0 && span.contains(&it.distance_prefix)).count();
-            let about = rules.finds.then_some(block);
+            // Where more are known than an answer names, each is asked about a piece of the part, in which it lies.
+            let known = within.iter().filter(|it| span.contains(&it.distance_prefix)).count();
+            let piece_len = piece_len::<F>(len, known, rules.answer_size);
             let may_now = |it: &Candidate| may(it) && (so_far < share || it.tries > 0);
-            ask = here().find(|(_, it)| may_now(it)).map(|(rank, _)| (rank, about, false));
+            let about = |it: &Candidate| rules.finds.then(|| Block::around(it.distance_prefix, piece_len));
+            ask = here().find(|(_, it)| may_now(it)).map(|(rank, it)| (rank, about(it), false));
             if ask.is_some() {
                 break;
             }
-            let is_asked = |it: &Candidate| it.state.occupies_slot() && it.is_asked_about(len);
+            let is_asked = |it: &Candidate| it.state.occupies_slot() && it.is_asked_about(piece_len);
             if here().any(|(_, it)| is_open(it)) || self.candidates.iter().any(is_asked) {
                 waits = true;
-            } else if self.coverage.end_at(*span.start()).is_none_or(|told| told < *span.end())
-                && self.questions(len) < MAX_QUESTIONS
+            } else if let Some(gap) = self.gap_within(&span)
+                && self.questions(len) < most_questions.saturating_mul(piece_len - len + 1)
+                && !is_spent
             {
-                ask = self.ask_about(block, at_limit, reach, rules).map(|rank| (rank, Some(block), true));
+                let piece = if piece_len > len { Block::around(gap, piece_len) } else { block };
+                ask = self.ask_about(piece, at_limit, reach, rules).map(|rank| (rank, Some(piece), true));
                 if ask.is_some() {
+                    part_asked = len;
                     break;
                 }
             }
@@ -121,9 +195,7 @@ impl<F: Family> CandidateList<F> {
             waits = core().any(|(_, it)| is_open(it));
         }
         if let Some((rank, block, edge_probe)) = ask.filter(|_| !is_full) {
-            // The slots of a path without progress.
-            self.rounds_without_progress = self.rounds_without_progress.max(rules.alpha);
-            self.asks_in_region = !edge_probe;
+            (self.asks_in_region, self.part_asked) = (!edge_probe, part_asked);
             return Some(CandidateStep::Ask { rank, block, edge_probe });
         }
         (waits || ask.is_some()).then_some(CandidateStep::Wait)
@@ -133,16 +205,17 @@ impl<F: Family> CandidateList<F> {
     /// those who are near may name each other only, at plausible distances. The first is the nearest that is some times as far,
     /// each other one twice as far: far enough to be none of those, and near enough to know others there.
     fn question_from_beyond(
-        &self,
+        &mut self,
         len: u8,
         beyond: u64,
         (is_full, at_limit): (bool, bool),
         rules: &LookupRules,
     ) -> Option<CandidateStep> {
-        let block = Block { first: 1_u64.checked_shl(64_u32.checked_sub(len.into())?)?, len };
+        let block = Block::part(len);
         let is_possible = self.elsewhere == Elsewhere::Possible && self.edge_probes < u16::MAX;
-        if is_possible && self.asked_beyond < MAX_ASKED_BEYOND {
-            let far = beyond.saturating_mul(MUCH_FARTHER << self.asked_beyond);
+        let most = MAX_ASKED_BEYOND.min(rules.k / NODES_FOR_ONE_BEYOND);
+        if is_possible && u16::from(self.asked_beyond) < most {
+            let far = beyond.saturating_mul(MUCH_FARTHER.pow(u32::from(self.asked_beyond) + 1));
             let from = self.candidates.partition_point(|candidate| candidate.distance_prefix <= far);
             let mut others = (from..).zip(self.candidates.get(from..).unwrap_or_default());
             let may = |it: &Candidate| {
@@ -150,6 +223,7 @@ impl<F: Family> CandidateList<F> {
                     && !it.is_asked_about(len)
             };
             if let Some((rank, _)) = others.find(|(_, it)| may(it)) {
+                self.part_asked = len;
                 let ask = CandidateStep::Ask { rank, block: Some(block), edge_probe: true };
                 return Some(if is_full { CandidateStep::Wait } else { ask });
             }
@@ -160,7 +234,13 @@ impl<F: Family> CandidateList<F> {
         others.any(is_asked).then_some(CandidateStep::Wait)
     }
 
-    /// Whom to ask about a part: one in it, or else one farther out, that has answered; else one beyond the region that was not
+    /// The first distance of this range of which no answer has told; `None` if there is none.
+    fn gap_within(&self, span: &core::ops::RangeInclusive<u64>) -> Option<u64> {
+        let Some(told) = self.coverage.end_at(*span.start()) else { return Some(*span.start()) };
+        told.checked_add(1).filter(|gap| gap <= span.end())
+    }
+
+    /// Whom to ask about a part, or a piece of it: one in it, or else one farther out, that has answered; else one beyond the region that was not
     /// asked.
     fn ask_about(&self, block: Block, at_limit: bool, reach: u64, rules: &LookupRules) -> Option<usize> {
         if self.edge_probes == u16::MAX {

@@ -139,9 +139,18 @@ impl Block {
         bits.fold(*target, |point, bit| point.with_flipped(bit))
     }
 
-    /// Whether it is the subtree of all keys that differ from the target first at one bit.
-    pub(crate) const fn is_part(self) -> bool {
-        self.len > 0 && self.len <= 64 && self.first == 1 << (64 - self.len)
+    /// The subtree of all keys that differ from the target first at bit `len`, from 1 to 64.
+    pub(crate) const fn part(len: u8) -> Self {
+        let first = 1
+            << (64
+                - if len > 64 {
+                    64
+                } else if len == 0 {
+                    1
+                } else {
+                    len
+                });
+        Self { first, len }
     }
 
     pub(crate) const fn last(self) -> u64 {

@@ -73,6 +73,8 @@ struct OptimisticState<F: Family> {
     expected: Region,
     /// How many more nodes may be stored with.
     budget: usize,
+    /// How many more it will be once the lookup has ended.
+    budget_when_known: usize,
     early_return_at: usize,
     /// The k closest nodes are within the set threshold: the lookup asks no further.
     paused: bool,
@@ -185,6 +187,11 @@ fn required_stores(success: Success, all: usize) -> usize {
     wanted.max(1)
 }
 
+/// How many nodes an optimistic broadcast may store with once its lookup has ended, besides 2k.
+fn most_when_known(query: &QueryConfig) -> usize {
+    (query.k * query.region_bound).saturating_sub(2 * query.k).max(query.k)
+}
+
 impl<F: Family> BroadcastModel<F> {
     /// `None` if there is nothing to store: such a start is refused.
     pub(super) fn new(
@@ -222,6 +229,7 @@ impl<F: Family> BroadcastModel<F> {
         let optimistic = matches!(start.strategy, Strategy::Optimistic { .. });
         let predictable = never_full || query.retries == 0 && !optimistic;
         let mut exact = config.network.max_queued >= 1_000 && predictable;
+        let when_known = if config.broadcast.regions { most_when_known(&query) } else { 0 };
         let strategy = match &start.strategy {
             Strategy::Static(_) => StrategyState::Static,
             Strategy::FollowUp => StrategyState::FollowUp(candidates()),
@@ -235,6 +243,7 @@ impl<F: Family> BroadcastModel<F> {
                     thresholds: Thresholds::new(query.k, nodes),
                     expected: query.region(KnownSize { nodes, basis: SizeBasis::Hint }),
                     budget: 2 * query.k,
+                    budget_when_known: when_known,
                     early_return_at: (query.k * usize::from(config.broadcast.early_return_percent))
                         .div_ceil(100)
                         .max(1),
@@ -361,6 +370,7 @@ impl<F: Family> BroadcastModel<F> {
             }
             StrategyState::Optimistic(optimistic) => {
                 optimistic.stale = true;
+                optimistic.budget += core::mem::take(&mut optimistic.budget_when_known);
                 self.update_window(now);
             }
             StrategyState::Sweep(sweep) => {
@@ -394,7 +404,9 @@ impl<F: Family> BroadcastModel<F> {
 
     /// Whether the lookup goes on; that of an optimistic broadcast may be paused.
     fn is_looking(&self) -> bool {
-        let pauses = |optimistic: &OptimisticState<F>| optimistic.paused || optimistic.budget == 0;
+        let pauses = |optimistic: &OptimisticState<F>| {
+            optimistic.paused || optimistic.budget + optimistic.budget_when_known == 0
+        };
         self.lookup_ended_at.is_none()
             && !matches!(&self.strategy, StrategyState::Optimistic(optimistic) if pauses(optimistic))
     }
@@ -711,6 +723,11 @@ impl<F: Family> BroadcastModel<F> {
         self.check_success(finish)
     }
 
+    /// How many nodes an optimistic broadcast stores with at most: 2k by guess, and others once its lookup has ended.
+    fn most_optimistic(&self) -> usize {
+        2 * self.query.k + if self.config.regions { most_when_known(&self.query) } else { 0 }
+    }
+
     fn check_success(&self, finish: &BroadcastFinish<F>) -> Checked {
         let met = |of: Vec<&StoreEnd<F>>| {
             let stored = of.iter().filter(|end| ***end == StoreEnd::Stored).count();
@@ -738,7 +755,10 @@ impl<F: Family> BroadcastModel<F> {
                 "region: only what was acknowledged counts as stored"
             );
         }
-        let is_doubted = report.is_some_and(|report| (report.credible as usize) < stored);
+        let is_doubted = report.is_some_and(|report| {
+            let credible = report.credible as usize;
+            credible < stored || credible < self.query.k / 2
+        });
         let short = if is_doubted && finish.records_short > 0 { 1 } else { short };
         ensure_eq!(
             (finish.records_short, finish.succeeded),
@@ -747,7 +767,7 @@ impl<F: Family> BroadcastModel<F> {
         );
         let most = match &self.strategy {
             StrategyState::FollowUp(_) => self.query.k * self.query.region_bound,
-            StrategyState::Optimistic(_) => 2 * self.query.k,
+            StrategyState::Optimistic(_) => self.most_optimistic(),
             StrategyState::Static | StrategyState::Sweep(_) => usize::MAX,
         };
         ensure!(finish.stores.len() <= most, "region: stores with at most {most} nodes");
@@ -1190,7 +1210,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         let left =
             |end: &StoreEnd<F>| matches!(end, StoreEnd::Background | StoreEnd::Cancelled | StoreEnd::Unsent);
         let open = finish.stores.iter().filter(|stored| left(&stored.end)).count();
-        let background_budget = (2 * self.query.k).saturating_sub(finish.stores.len()) + open;
+        let background_budget = self.most_optimistic().saturating_sub(finish.stores.len()) + open;
         let unseen = open == 0
             && background_budget > 0
             && background_budget <= self.config.max_background
@@ -1238,7 +1258,8 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         if let StrategyState::Optimistic(optimistic) = &mut self.strategy
             && self.background
         {
-            optimistic.budget = self.background_budget - open;
+            let left = self.background_budget - open;
+            optimistic.budget = left.saturating_sub(optimistic.budget_when_known);
         }
         let mut counts = self.situations(finish, exact);
         let dropped = self.drops_rest;

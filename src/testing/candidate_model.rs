@@ -100,8 +100,8 @@ pub(super) struct CandidateModel<F: Family> {
     most_named: usize,
     /// The region in which it asks all nodes.
     region: Option<Region>,
-    /// Nodes asked in the region besides the k closest.
-    region_asked: usize,
+    /// Requests sent to nodes of the region.
+    region_requests: usize,
     /// What the answers have carried.
     values: ValueModel<F>,
 }
@@ -152,7 +152,7 @@ impl<F: Family> CandidateModel<F> {
             edge_probes: 0,
             most_named: 0,
             region: terms.region,
-            region_asked: 0,
+            region_requests: 0,
             values: ValueModel::new(terms.held),
             config: QueryConfig { beta: terms.beta, ..query.clone() },
         };
@@ -197,29 +197,33 @@ impl<F: Family> CandidateModel<F> {
         distances.get(self.k.checked_sub(1)?).copied()
     }
 
-    /// Whether the k closest have answered, and it asks in the region: whom, is not modelled.
+    /// Whether it may ask in the region: whom, is not modelled. So it is once the k closest have answered, or once k are known
+    /// within it, some of which were asked.
     fn is_in_region(&self) -> bool {
-        self.region.is_some() && self.kth_answered().is_some()
+        let Some(region) = self.region else { return false };
+        let known = || {
+            let mut known: Vec<_> =
+                self.not_failed().iter().map(|(peer, _)| self.distance(peer).leading()).collect();
+            known.sort_unstable();
+            let kth = self.k.checked_sub(1).and_then(|last| known.get(last));
+            kth.is_some_and(|kth| *kth < region.reach(0))
+                && self.asked_nodes() >= self.config.alpha.min(self.k)
+        };
+        self.kth_answered().is_some() || known()
     }
 
-    /// A node beyond the k closest that have answered is asked: in the region, at most as many as the bound allows.
+    /// A node of the region is asked: there are at most as many requests as the bound allows, with those that are repeated.
     fn check_region(&mut self, peer: &F::Node) -> Checked {
-        let (Some(region), Some(kth)) = (self.region, self.kth_answered()) else { return Ok(()) };
-        let is_other = |at: u64| kth < at && at <= region.reach(kth);
-        if self.config.paths > 1 || !is_other(self.distance(peer).leading()) {
+        let Some(region) = self.region else { return Ok(()) };
+        if self.config.paths > 1 || self.distance(peer).leading() > region.width().0 {
             return Ok(());
         }
-        let most = self.config.k * (self.config.region_bound - 1);
-        // Edge probes, once a node was silent, may be there too.
-        let silent = self.candidates.values().filter(|candidate| !candidate.answered()).count();
-        let answer_size = self.local.family.answers().most().min(self.most_named.max(1)).max(1);
-        let probes = Self::MAX_EDGE_PROBES * self.k.div_ceil(answer_size) + silent;
-        let probes = if self.may_probe_edge() { probes } else { 0 };
+        let most = region.most_requests(self.k);
         ensure!(
-            self.region_asked < most + probes,
-            "region: at most {most} nodes besides the k closest: {peer:?} of {self}"
+            self.region_requests < most,
+            "region: at most {most} requests to its nodes: {peer:?} of {self}"
         );
-        self.region_asked += 1;
+        self.region_requests += 1;
         Ok(())
     }
 
@@ -449,7 +453,7 @@ impl<F: Family> CandidateModel<F> {
             counts && self.distance(other) < self.distance(peer)
         });
         let closer = closer.count();
-        if first && nothing_queued {
+        if nothing_queued {
             self.check_region(peer)?;
         }
         let beyond = self.is_exact() && nothing_queued && closer >= self.k;

@@ -37,8 +37,8 @@ pub struct RegionReport {
     pub answered: u32,
     /// How many of them have stored the record. 0 of a lookup.
     pub stored: u32,
-    /// How many nodes that can be honest have stored the record: where more nodes have, in a part of the region, than there
-    /// can plausibly be, as many count as there should be. 0 of a lookup.
+    /// How many nodes that can be honest have stored the record: where more nodes are known, in a part of the region, than there
+    /// can plausibly be, none there counts, and in the other parts as many as there should be. 0 of a lookup.
     pub credible: u32,
     /// How probable it is, at most, that so many honest nodes are at least as close to the key as those that have answered: three times
     /// the least of the [probabilities](crate::network_size::SizeEstimate::plausibility) for the k, k/2 and k/4 closest of them, as far as
