@@ -595,7 +595,7 @@ fn background_places_are_released() {
     let background_timeout = Duration::from_nanos(1);
     let config = BroadcastConfig {
         early_return_percent: 1,
-        max_background: 16,
+        max_background: 32,
         background_timeout,
         ..BroadcastConfig::default()
     };

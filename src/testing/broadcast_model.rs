@@ -723,6 +723,13 @@ impl<F: Family> BroadcastModel<F> {
         self.check_success(finish)
     }
 
+    /// Whether one more store is sent a second time: in a region, k are.
+    fn may_repeat_store(&self) -> bool {
+        let is_in_region = self.region.is_some() && self.candidates().is_some();
+        let repeated = self.stores.iter().filter(|store| store.timed_out).count();
+        !is_in_region || repeated < self.query.k
+    }
+
     /// How many nodes an optimistic broadcast stores with at most: 2k by guess, and others once its lookup has ended.
     fn most_optimistic(&self) -> usize {
         2 * self.query.k + if self.config.regions { most_when_known(&self.query) } else { 0 }
@@ -1045,10 +1052,13 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         }
         let mut quiet = true;
         let background = usize::from(self.background);
+        let may_repeat = self.may_repeat_store();
         if let Some(store) = self.store_mut(id) {
             match request_end.outcome {
                 RequestOutcome::Rejected(why) => store.end = Some(StoreEnd::Rejected(why.clone())),
-                RequestOutcome::TimedOut if store.timed_out => store.end = Some(StoreEnd::TimedOut),
+                RequestOutcome::TimedOut if store.timed_out || !may_repeat => {
+                    store.end = Some(StoreEnd::TimedOut);
+                }
                 RequestOutcome::TimedOut => (store.timed_out, store.due) = (true, true),
                 _ => store.end = Some(StoreEnd::Failed),
             }
@@ -1120,8 +1130,9 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
             }
             CancelReason::LookupEnded | CancelReason::OperationEnded if !cut_off => {}
             CancelReason::OperationEnded => {
+                let may_repeat = self.may_repeat_store();
                 if let Some(store) = self.store_mut(id) {
-                    if store.timed_out {
+                    if store.timed_out || !may_repeat {
                         store.end = Some(StoreEnd::TimedOut);
                     } else {
                         (store.timed_out, store.due) = (true, true);
