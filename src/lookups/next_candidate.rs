@@ -62,8 +62,10 @@ impl<F: Family> CandidateList<F> {
         (self.asks_in_region, self.part_asked) = (false, 0);
         // A round without progress: ask the whole neighbourhood at once, as far as an answer tells of it.
         let is_wide = self.rounds_without_progress >= rules.alpha;
-        let num_slots = if is_wide { rules.alpha.max(rules.k.min(rules.answer_size)) } else { rules.alpha };
-        let slots_full = self.num_waiting.saturating_sub(self.waiting_in_region()) >= num_slots;
+        let wide = rules.alpha.max(rules.k.min(rules.answer_size));
+        let num_slots = if is_wide { wide } else { rules.alpha };
+        let slots_full = self.num_waiting.saturating_sub(self.waiting_in_region()) >= num_slots
+            || self.num_waiting >= wide.saturating_mul(2);
         if slots_full && self.unchanged {
             return CandidateStep::Wait;
         }

@@ -235,13 +235,13 @@ impl Region {
             } else {
                 width
             });
-            let (far, far_expected) = (outer.0 + here, outer.1 + expected);
+            let (far, far_expected) = (outer.0 + here, outer.1.saturating_add(expected));
             if is_crowded(here, expected, half_deviations) || is_crowded(far, far_expected, half_deviations) {
                 is_crowded_somewhere = true;
-                most += expected / 16;
+                most = most.saturating_add(expected / 16);
             } else {
                 outer = (far, far_expected);
-                most += all;
+                most = most.saturating_add(all);
                 credible.push((stored, expected.div_ceil(16)));
             }
         }

@@ -100,7 +100,8 @@ impl<F: Family> CandidateList<F> {
         let kth = self.candidates.get(edge)?.distance_prefix;
         let reach = region.reach(kth);
         self.region_from = kth;
-        let is_full = self.waiting_in_region() >= rules.alpha.max(rules.k.min(rules.answer_size));
+        let wide = rules.alpha.max(rules.k.min(rules.answer_size));
+        let is_full = self.waiting_in_region() >= wide || self.num_waiting >= wide.saturating_mul(2);
         if let Some(step) =
             self.question_from_beyond(region.parts(reach).start, reach.max(kth), (is_full, at_limit), rules)
         {

@@ -485,10 +485,11 @@ impl<F: Family> CandidateModel<F> {
             candidate.state = CandidateState::Waiting { slow_at };
         }
         ensure!(self.asked_nodes() <= self.max_nodes(), "lookup: at most max_nodes nodes");
-        let most = self.config.paths * self.wide();
+        // Others of the region than the nearest have slots of their own.
+        let most = self.config.paths * self.wide() * if self.region.is_some() { 2 } else { 1 };
         ensure!(
             !self.fixed_timeouts || self.occupied_slots(now) <= most,
-            "lookup: at most max(alpha, min(k, what an answer names)) slots per path"
+            "lookup: at most max(alpha, min(k, what an answer names)) slots per path, twice as many with a region"
         );
         if self.is_exact() && nothing_queued {
             ensure!(
