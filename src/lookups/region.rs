@@ -257,7 +257,7 @@ impl Region {
     }
 
     /// How many honest nodes are within so much of the key space, on average, in sixteenths.
-    fn expected_sixteenths(&self, width: u64) -> u64 {
+    pub(crate) fn expected_sixteenths(&self, width: u64) -> u64 {
         let expected = u128::from(self.k) * 16 * u128::from(width) / u128::from(self.reach.max(1));
         u64::try_from(expected).unwrap_or(u64::MAX)
     }

@@ -25,6 +25,7 @@ use crate::vocabulary::key::Key;
 use crate::vocabulary::operation_events::{Outcome, RefusalReason};
 use crate::vocabulary::region::{KnownSize, SizeBasis};
 use crate::vocabulary::request_events::{Ask, CancelReason, Record, Request, RequestOutcome};
+use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,6 +133,8 @@ pub(super) struct BroadcastModel<F: Family> {
     schedule: Option<(Instant, Option<Instant>)>,
     /// When its lookup ended, as far as the model knows.
     lookup_ended_at: Option<Instant>,
+    /// Its share of the time ran out before it had ended.
+    lookup_was_cut: bool,
     /// The lookup certainly ended because its share of the time ran out.
     share_ran_out: bool,
     /// The nodes to store with: all of them, in order, where the model is exact; otherwise those that stores were
@@ -272,6 +275,7 @@ impl<F: Family> BroadcastModel<F> {
             fallback_reason,
             schedule: None,
             lookup_ended_at: None,
+            lookup_was_cut: false,
             share_ran_out: false,
             stores: Vec::new(),
             exact,
@@ -358,6 +362,7 @@ impl<F: Family> BroadcastModel<F> {
         if self.lookup_ended_at.is_some() || matches!(self.strategy, StrategyState::Static) {
             return Ok(());
         }
+        self.lookup_was_cut = self.share_is_over(now);
         self.lookup_ended_at = Some(now);
         match &mut self.strategy {
             StrategyState::FollowUp(candidates) => {
@@ -572,7 +577,13 @@ impl<F: Family> BroadcastModel<F> {
         match &self.strategy {
             StrategyState::Static => {}
             StrategyState::FollowUp(candidates) => {
-                ensure!(candidates.has_answered(node), "follow-up: stores only with nodes that answered");
+                // When its time for the search is over, also with those of the region that have not.
+                let is_cut_off = self.region.is_some() && (self.lookup_was_cut || self.share_is_over(now));
+                let may_be_unanswered = is_cut_off && self.config.store_before_response;
+                ensure!(
+                    candidates.has_answered(node) || (may_be_unanswered && candidates.hops(node).is_some()),
+                    "follow-up: stores only with nodes that answered"
+                );
                 ensure!(!candidates.is_pending(), "follow-up: stores only after its lookup");
             }
             StrategyState::Optimistic(optimistic) => {
@@ -735,6 +746,18 @@ impl<F: Family> BroadcastModel<F> {
         2 * self.query.k + if self.config.regions { most_when_known(&self.query) } else { 0 }
     }
 
+    /// How many credible stores are wanted where there is doubt: three eighths of those that are there, and no more of them than up
+    /// to the farthest store, or twice as far as the region reaches.
+    fn least_credible(&self, finish: &BroadcastFinish<F>) -> usize {
+        let Some(region) = self.region else { return 0 };
+        let target = self.start.records.first().map(|record| record.target.key().leading());
+        let distance = |stored: &crate::broadcast::events::Stored<F>| {
+            F::key(&stored.node).leading() ^ target.unwrap_or_default()
+        };
+        let farthest = finish.stores.iter().map(distance).max().unwrap_or_default().max(region.reach(0));
+        usize::try_from(region.expected_sixteenths(farthest) / 16 * 3 / 8).unwrap_or(usize::MAX)
+    }
+
     fn check_success(&self, finish: &BroadcastFinish<F>) -> Checked {
         let met = |of: Vec<&StoreEnd<F>>| {
             let stored = of.iter().filter(|end| ***end == StoreEnd::Stored).count();
@@ -764,7 +787,7 @@ impl<F: Family> BroadcastModel<F> {
         }
         let is_doubted = report.is_some_and(|report| {
             let credible = report.credible as usize;
-            credible < stored || credible < self.query.k / 2
+            credible < stored || credible < self.query.k / 2 || credible < self.least_credible(finish)
         });
         let short = if is_doubted && finish.records_short > 0 { 1 } else { short };
         ensure_eq!(
