@@ -113,11 +113,8 @@ impl<F: Family> CandidateList<F> {
                 }
                 State::Heard | State::Missed if slots_full => return CandidateStep::Wait,
                 State::Heard | State::Missed => {
-                    return CandidateStep::Ask {
-                        rank,
-                        block: self.block_of(rank, candidate, rules),
-                        edge_probe: false,
-                    };
+                    let block = self.block_of(rank, candidate, rules);
+                    return CandidateStep::Ask { rank, block, edge_probe: false };
                 }
                 State::Late
                     if rules.hedges
@@ -126,11 +123,8 @@ impl<F: Family> CandidateList<F> {
                         && may_ask()
                         && (self.answers > 0 || self.num_heard == 0) =>
                 {
-                    return CandidateStep::Ask {
-                        rank,
-                        block: self.block_of(rank, candidate, rules),
-                        edge_probe: false,
-                    };
+                    let block = self.block_of(rank, candidate, rules);
+                    return CandidateStep::Ask { rank, block, edge_probe: false };
                 }
                 State::Slow | State::Late => all_answered = false,
             }

@@ -119,8 +119,7 @@ impl<F: Family> CandidateList<F> {
         let most_questions = MAX_QUESTIONS + u8::from(region.is_refuted_by(kth));
         let is_spent = !region.may_ask_others(sent, all);
         let may_ask = !at_limit && asked < region.most_others();
-        let distances: SmallVec<[u64; 128]> =
-            within.iter().map(|candidate| candidate.distance_prefix).collect();
+        let distances = within.iter().map(|candidate| candidate.distance_prefix);
         let live = |index: usize| within.get(index).is_some_and(|candidate| candidate.state != State::Failed);
         let (places, distances): (SmallVec<[usize; 128]>, SmallVec<[u64; 128]>) =
             (0..).zip(distances).filter(|(index, _)| live(*index)).unzip();

@@ -6,8 +6,10 @@ use crate::vocabulary::config_error::{ConfigError, require};
 ///
 /// An operation begins when fewer than `max_running` run and no request that would go before its own waits for capacity
 /// ([`max_in_flight`](crate::NetworkConfig::max_in_flight)), or none runs. So a crowd is served one after the other, in order of
-/// deadline, then of arrival, instead of being starved together. Those that cannot be done by their deadlines, as fast as
-/// others end by themselves, end as [`Overloaded`](crate::Outcome::Overloaded) as soon as that shows.
+/// deadline, then of arrival, instead of being starved together. Those that cannot be done by their deadlines end as
+/// [`Overloaded`](crate::Outcome::Overloaded): when a quarter of their time has passed, if by what operations of each kind have
+/// cost lately and by the rate of requests there will not be enough; or when it is their turn, if there is less time left than such
+/// operations take. One that finds nobody waiting begins in any case. What was learnt is forgotten after two minutes.
 ///
 /// Memory: at most `max_running` running operations, each bounded by its own configuration
 /// ([`QueryConfig`](crate::QueryConfig) and others), and at most `max_waiting` waiting ones, which hold only their

@@ -118,8 +118,8 @@ pub(super) struct CheckedCall<'a, F: Family> {
     pub(super) ran_and_ended: Vec<(Instant, u64)>,
     /// The number of starts that were accepted before this call.
     pub(super) starts_before: u64,
-    /// The machine tells how many operations run.
-    pub(super) running_is_known: bool,
+    /// How many operations run after the call, if the machine tells.
+    pub(super) running: Option<usize>,
 }
 
 impl<F: Family> fmt::Debug for ContractChecker<F> {
@@ -350,12 +350,12 @@ impl<F: Family> ContractChecker<F> {
             cause_ambiguous: false,
             ran_and_ended: Vec::new(),
             starts_before: self.accepted_starts,
-            running_is_known: machine.counts().is_some(),
+            running: machine.counts().map(|(_, running)| running),
         };
         for op in self.operations.values_mut().chain(self.background.values_mut()) {
             op.model.time_passes(self.now);
         }
-        let running = machine.counts().map(|(_, running)| running);
+        let running = call.running;
         if !matches!(event.event, Inbound::Tick) {
             if running.is_none() {
                 self.start_waiting(&mut call, None)?;

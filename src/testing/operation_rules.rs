@@ -171,7 +171,7 @@ impl<F: Family> ContractChecker<F> {
             "deadline 9: a stop, and only a stop, ends it with this outcome in the same call"
         );
         if outcome == Outcome::Overloaded {
-            let has_begun = call.running_is_known && op.running;
+            let has_begun = call.running.is_some() && op.running;
             ensure!(!has_begun && op.stats.sent == 0, "outcome: overloaded only if it has not begun");
         } else if !op.running
             && !op.model.needs_nothing()

@@ -253,8 +253,8 @@ pub enum Outcome {
     DeadlineExceeded,
     /// The caller stopped it.
     Stopped,
-    /// It has not begun: with so many operations before it, as fast as these end by themselves, it could not have been done by
-    /// its deadline. Start fewer at once, or give them more time.
+    /// It has not begun: with so many operations before it, by what these cost, or with as little time as was left when it was its
+    /// turn, it could not have been done by its deadline. Start fewer at once, or give them more time.
     Overloaded,
 }
 
