@@ -540,7 +540,7 @@ fn a_broadcast_under_fire_stays_within_its_bound() {
         .with_seeds(seeds.clone())
         .with_strategy(Strategy::Optimistic { nodes: Some(1) });
     let (peak, asked, count) = broadcast_under_fire(start, &default, &query, true);
-    assert_eq!(count, 2 * query.k, "twice k, at most");
+    assert_eq!(count, 4 * query.k, "twice k by guess, and twice k once the lookup has ended");
     let bound = lookup + stores(count as u64) + tokens(asked) + spare;
     assert!(peak <= bound, "optimistic: {peak} bytes held, {bound} allowed");
 

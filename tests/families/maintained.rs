@@ -212,7 +212,8 @@ const GOALS: Goals = Goals {
     follow_up: 0.97,
     optimistic: size(0.8, 0.9),
     sweep: 0.97,
-    crawl: 0.99,
+    // One of a hundred may have been named by lost answers only.
+    crawl: size(0.98, 0.99),
 };
 
 #[test]
