@@ -644,7 +644,9 @@ fn waterfalls(text: &str) -> Vec<Vec<&str>> {
     let mut lines = text.lines();
     let mut waterfalls = Vec::new();
     while lines.any(|line| line.starts_with("  trace ")) {
-        waterfalls.push(lines.by_ref().take_while(|line| line.starts_with("    ")).collect());
+        // The head, and lines with a bar: what begins late has few spaces before it.
+        let is_of_it = |line: &&str| line.trim_start().starts_with("at ms") || line.contains(" |");
+        waterfalls.push(lines.by_ref().take_while(is_of_it).collect());
     }
     waterfalls
 }
