@@ -26,7 +26,7 @@ use crate::vocabulary::family::Family;
 use crate::vocabulary::key::Key;
 use crate::vocabulary::local_node::LocalNode;
 use crate::vocabulary::operation_events::{Contact, Outcome, Progress};
-use crate::vocabulary::region::{KnownSize, SizeBasis};
+use crate::vocabulary::region::KnownSize;
 use crate::vocabulary::request_events::{Answer, Ask, Record};
 use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
@@ -96,9 +96,7 @@ impl<F: Family> BroadcastTask<F> {
             _ => size(),
         };
         let known = match &strategy {
-            Strategy::Optimistic { nodes: Some(nodes) } => {
-                known.or(Some(KnownSize { nodes: *nodes, basis: SizeBasis::Hint }))
-            }
+            Strategy::Optimistic { nodes: Some(nodes) } => Some(KnownSize::with_hint(known, *nodes)),
             _ => known,
         };
         let known = known.filter(|_| config.regions);
@@ -117,7 +115,7 @@ impl<F: Family> BroadcastTask<F> {
                 Ok(nodes) => NodeSearch::Optimistic(OptimisticSearch::new(
                     lookup(seeds),
                     Thresholds::new(query.k, nodes),
-                    query.region(KnownSize { nodes, basis: SizeBasis::Hint }),
+                    query.region(KnownSize::hint(nodes)),
                     query.k,
                     config,
                 )),

@@ -19,6 +19,12 @@ use smallvec::SmallVec;
 /// So many requests more than a multiple of k may be sent: where k is small, one dead node must not use them up.
 const FEW_REQUESTS: usize = 8;
 
+/// A part of a region is a crowd if chance explains its nodes with a probability below this. A dozen parts and sums of parts
+/// are looked at, so that of 10,000 honest neighbourhoods about one is doubted.
+const CROWD: f64 = 1e-5;
+/// The same where the whole neighbourhood is implausible already.
+const CROWD_IN_IMPLAUSIBLE: f64 = 0.05;
+
 /// See the [module](self).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region {
@@ -30,6 +36,8 @@ pub(crate) struct Region {
     most: u16,
     k: u16,
     nodes: u64,
+    /// What is found is judged by this number of nodes.
+    judged_by: u64,
     basis: SizeBasis,
 }
 
@@ -43,9 +51,17 @@ impl Region {
             Some(_) => u64::MAX,
             None => wanted,
         };
-        let KnownSize { nodes, basis } = size;
+        let KnownSize { nodes, most: judged_by, basis } = size;
         let most = to_u16(k.saturating_mul(factor));
-        Self { reach, implausible: share_of(reach, implausible(to_u16(k))), most, k: to_u16(k), nodes, basis }
+        Self {
+            reach,
+            implausible: share_of(reach, implausible(to_u16(k))),
+            most,
+            k: to_u16(k),
+            nodes,
+            judged_by,
+            basis,
+        }
     }
 
     /// How far the region reaches, if the k-th closest that answers is at this distance: twice as far where that is hardly ever
@@ -194,7 +210,8 @@ impl Region {
         for (rank, distance) in (1..=k).zip(closest) {
             if ranks.contains(&rank) {
                 #[allow(clippy::cast_precision_loss)] // as good as it gets; a rank is at most 1,024
-                let (rank, expected) = (rank as f64, self.nodes as f64 * (distance as f64 / u64::MAX as f64));
+                let (rank, expected) =
+                    (rank as f64, self.judged_by as f64 * (distance as f64 / u64::MAX as f64));
                 least = least.min(gamma_p(rank, expected));
             }
         }
@@ -219,8 +236,7 @@ impl Region {
         }
         let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         let is_implausible = report.plausibility.is_some_and(|plausibility| plausibility < 0.001);
-        // Where so much is known, less is left to chance.
-        let half_deviations = if is_implausible { 3 } else { 6 };
+        let level = if is_implausible { CROWD_IN_IMPLAUSIBLE } else { CROWD };
         let (mut most, mut is_crowded_somewhere, mut outer) = (0_u64, false, (0_u64, 0_u64));
         let mut credible = SmallVec::<[(u64, u64); 64]>::new();
         for (len, (all, stored)) in (0_u32..).zip(parts) {
@@ -236,7 +252,7 @@ impl Region {
                 width
             });
             let (far, far_expected) = (outer.0 + here, outer.1.saturating_add(expected));
-            if is_crowded(here, expected, half_deviations) || is_crowded(far, far_expected, half_deviations) {
+            if is_crowded(here, expected, level) || is_crowded(far, far_expected, level) {
                 is_crowded_somewhere = true;
                 most = most.saturating_add(expected / 16);
             } else {
@@ -259,6 +275,8 @@ impl Region {
     /// How many honest nodes are within so much of the key space, on average, in sixteenths.
     pub(crate) fn expected_sixteenths(&self, width: u64) -> u64 {
         let expected = u128::from(self.k) * 16 * u128::from(width) / u128::from(self.reach.max(1));
+        let nodes = u128::from(self.nodes.max(1));
+        let expected = expected.min(u128::from(u64::MAX)) * u128::from(self.judged_by) / nodes;
         u64::try_from(expected).unwrap_or(u64::MAX)
     }
 }
@@ -288,12 +306,11 @@ fn share_of(distance: u64, share: u64) -> u64 {
     u64::try_from((u128::from(distance) * u128::from(share)) >> 16).unwrap_or(u64::MAX)
 }
 
-/// Whether there are more than chance explains: more than the number expected, so many halves of its deviation, and one.
-fn is_crowded(found: u64, expected_sixteenths: u64, half_deviations: u64) -> bool {
-    let over = (found * 16).saturating_sub(expected_sixteenths).saturating_sub(16);
-    // (over / 16)² > (half_deviations / 2)² · expected / 16
-    4 * u128::from(over) * u128::from(over)
-        > u128::from(half_deviations * half_deviations) * 16 * u128::from(expected_sixteenths)
+/// Whether chance explains so many nodes where so many are expected with a probability below `level` (Poisson).
+fn is_crowded(found: u64, expected_sixteenths: u64, level: f64) -> bool {
+    #[allow(clippy::cast_precision_loss)] // numbers of nodes
+    let (found, expected) = (found as f64, expected_sixteenths as f64 / 16.0);
+    found > expected && gamma_p(found, expected) < level
 }
 
 pub(crate) type Picked = SmallVec<[bool; 128]>;
@@ -352,7 +369,7 @@ mod tests {
     use super::*;
 
     fn region(nodes: u64) -> Region {
-        Region::of(20, 4, KnownSize { nodes, basis: SizeBasis::Estimate })
+        Region::of(20, 4, KnownSize { nodes, most: nodes, basis: SizeBasis::Estimate })
     }
 
     fn picked(distances: &[u64], quota: usize) -> Vec<u64> {

@@ -16,22 +16,26 @@ use crate::vocabulary::region::{KnownSize, SizeBasis};
 /// Where there is no estimate, the table stands in. Then it must not be taken at its densest: with k Sybils around the own id, whoever
 /// stores would take any region for one that holds none but Sybils. So the sparsest counts of the k nearest, the k + 1 nearest, and
 /// so on, as far as the table knows all that there are: s Sybils among n others there make it larger by (s + n) / n at most.
+///
+/// The estimate is of the last hours, and lags behind where a network grows, as a new one does; the table does not. So an operation stores in
+/// the region by the estimate, the larger one, and judges what it finds by the sparsest of the table if that is more.
 pub(crate) fn known_size<F: Family>(
     table: &RoutingTable<F>,
     estimate: Option<u64>,
     k: usize,
 ) -> Option<KnownSize> {
+    let sparsest = densities(table, k).min();
     let Some(nodes) = estimate else {
-        let nodes = densities(table, k).min()?;
-        return Some(KnownSize { nodes, basis: SizeBasis::Table });
+        let nodes = sparsest?;
+        return Some(KnownSize { nodes, most: nodes, basis: SizeBasis::Table });
     };
     let Some(around) = densities(table, k).next() else {
-        return Some(KnownSize { nodes, basis: SizeBasis::Estimate });
+        return Some(KnownSize { nodes, most: nodes, basis: SizeBasis::Estimate });
     };
     let parts = u64::try_from(k.isqrt()).unwrap_or(u64::MAX).max(1);
     let bounded = nodes.min(around.saturating_add(around.saturating_mul(2) / parts));
     let basis = if bounded == nodes { SizeBasis::Estimate } else { SizeBasis::Table };
-    Some(KnownSize { nodes: bounded, basis })
+    Some(KnownSize { nodes: bounded, most: bounded.max(sparsest.unwrap_or(0)), basis })
 }
 
 /// The sizes of networks that are everywhere as dense as it is around the own key, by the distances of the k-th nearest node that was

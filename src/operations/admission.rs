@@ -7,17 +7,17 @@
 //!
 //! While some wait, two things are learnt: what operations of each kind cost, in requests and in time
 //! ([`WorkCosts`]), and how fast requests are sent, as the fastest of the latest [`RATES`] measurements, so that one pause is no
-//! reason to give up. Nothing is asked of operations that end by themselves: where all run into their deadlines, that teaches
-//! too. Two things follow:
+//! reason to give up. An operation that runs into its deadline is an observation too: it would have cost at least what it has.
+//! Otherwise a line in which nothing ends in time would never learn that. Two rules follow:
 //!
-//! * **Who comes to the head of the line too late does not begin**: there is less time left than half as much again as half of its
-//!   kind take, and others wait for what it would use up in vain. Who finds nobody waiting begins in any case.
-//! * **Who would come too late is told early.** From time to time the line is looked through. Before each are those that run, with
-//!   what they still need, and those that go before it. If the requests of all of these take longer than there is time, or if it
-//!   takes longer by itself, it ends, but not before a quarter of its time has passed ([`PATIENCE`]), as things may become better:
-//!   at first, if it would take half as much again as there is time; when it is looked at for the first time after
-//!   [`LEARNING`] measurements, also if it would take longer with 2.5 times the root of the sum of squares, as the sum of the costs
-//!   before it varies by about that root; later, if it would take a quarter more: things have become worse.
+//! * **At its turn**, an operation ends instead of beginning if it has waited, or others wait, and the time left is less than 1.5
+//!   times the median of its kind: it would probably fail, and use up what the others need.
+//! * **Early**: from time to time the line is looked through. The time that an operation needs is that of sending all requests of
+//!   those that run, as far as they still need them, of those that go before it, and its own; but at least 1.5 times the median
+//!   of its kind. If it needs more than is left, it ends, but not before a quarter of its time has passed ([`PATIENCE`]), as the
+//!   rate may rise. Before [`LEARNING`] measurements, it may need 1.5 times what is left. When it is looked at for the first time
+//!   after them, 2.5 times the root of the sum of the squared costs is added to what it needs: the sum of the costs varies by about
+//!   that root. Later it may need 1.25 times what is left.
 
 use crate::collections::indexed_heap::IndexedHeap;
 use crate::operations::work::{Ran, WorkClass, WorkCosts};
@@ -29,7 +29,7 @@ const MIN_REQUESTS: u64 = 64;
 const RATES: usize = 4;
 /// After so many measurements, the rate is known.
 const LEARNING: u32 = 3;
-/// Nobody is told before this part of its time has passed: 1 in 4.
+/// An operation ends early only when one part in so many of its time has passed.
 const PATIENCE: u32 = 4;
 
 /// See the [module](self).
@@ -137,15 +137,16 @@ impl WaitingLine {
     ) -> bool {
         let left = u128::from(nanos(deadline - now));
         let has_waited = self.places.len() > 1 || started < now;
-        has_waited && self.time_alone(now, class).is_some_and(|time| left < time)
+        let of_running = self.costs.requests_of_running(now);
+        has_waited && self.time_from_now(now, class, of_running).is_some_and(|time| left < time)
     }
 
-    /// How long an operation of this class takes if it begins now, in nanoseconds, if that is known: as long as half of its class
-    /// did, or until all is sent that those that run and it need, if that is less; and half as much again. (Large ones share the rate, and each takes
-    /// longer the more of them run.)
-    fn time_alone(&self, now: Instant, class: WorkClass) -> Option<u128> {
+    /// 1.5 times as long as an operation of this class takes if it begins now, in nanoseconds, if that is known: the median of its
+    /// class; or until all requests are sent that those that run (`of_running`) and it need, if that is less. Large operations share the rate, so the
+    /// median is long where many of them ran at once.
+    fn time_from_now(&self, now: Instant, class: WorkClass, of_running: u64) -> Option<u128> {
         let time = u128::from(nanos(self.costs.time(now, class)?));
-        let requests = self.costs.requests(now, class)? + self.costs.requests_of_running(now);
+        let requests = self.costs.requests(now, class)? + of_running;
         let time = self.rate.mean().map_or(time, |rate| time.min(time_of(u128::from(requests), rate)));
         Some(time + time / 2)
     }
@@ -179,19 +180,20 @@ impl WaitingLine {
         look: Look<R, C>,
     ) -> Vec<u32> {
         self.next_look = Some(sent + MIN_REQUESTS.max(live).max(self.places.len() as u64 / 64));
-        let (mut of_running, mut before) = (0, 0);
+        let (mut sent_by_running, mut before) = (0, 0);
         for (class, sent) in look.running {
-            of_running += u64::from(sent);
+            sent_by_running += u64::from(sent);
             if let Some(whole) = self.costs.requests(now, class) {
                 before += whole.saturating_sub(16 * u64::from(sent)).max(whole / 2);
             }
         }
-        self.rate.measure(now, of_running);
+        self.rate.measure(now, sent_by_running);
         let Some(rate) = self.rate.fastest() else { return Vec::new() };
         let is_known = self.rate.measured >= LEARNING;
         let mut sorted = core::mem::take(&mut self.sorted);
         sorted.extend(self.places.iter());
         sorted.sort_unstable();
+        let of_running = self.costs.requests_of_running(now);
         let mut seen = core::mem::take(&mut self.seen);
         let mut squares: u128 = 0;
         let too_late = sorted.drain(..).filter_map(|((deadline, _), slot)| {
@@ -201,7 +203,7 @@ impl WaitingLine {
             // What sends one request to each of given nodes does not vary.
             let varies = if class.has_given_nodes() { 0 } else { u128::from(requests) };
             let square = squares + varies.pow(2);
-            let needed = time_of(work, rate).max(self.time_alone(now, class).unwrap_or(0));
+            let needed = time_of(work, rate).max(self.time_from_now(now, class, of_running).unwrap_or(0));
             let was_seen = seen.get(slot as usize).copied().unwrap_or(false);
             let (needed, possible) = match (is_known, was_seen) {
                 (false, _) => (4 * needed, 6),

@@ -23,7 +23,7 @@ use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::key::Key;
 use crate::vocabulary::operation_events::{Outcome, RefusalReason};
-use crate::vocabulary::region::{KnownSize, SizeBasis};
+use crate::vocabulary::region::KnownSize;
 use crate::vocabulary::request_events::{Ask, CancelReason, Record, Request, RequestOutcome};
 use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
@@ -217,9 +217,9 @@ impl<F: Family> BroadcastModel<F> {
         }
         let is_find = start.ask == Ask::FindCloser;
         let region = match &start.strategy {
-            Strategy::Optimistic { nodes: Some(nodes) } => node_state
-                .region(&query)
-                .or_else(|| Some(query.region(KnownSize { nodes: *nodes, basis: SizeBasis::Hint }))),
+            Strategy::Optimistic { nodes: Some(nodes) } => {
+                Some(query.region(KnownSize::with_hint(node_state.known_size(&query), *nodes)))
+            }
             _ => node_state.region(&query),
         };
         let region = region.filter(|_| config.broadcast.regions);
@@ -244,7 +244,7 @@ impl<F: Family> BroadcastModel<F> {
                 Ok(nodes) => StrategyState::Optimistic(OptimisticState {
                     candidates: candidates(),
                     thresholds: Thresholds::new(query.k, nodes),
-                    expected: query.region(KnownSize { nodes, basis: SizeBasis::Hint }),
+                    expected: query.region(KnownSize::hint(nodes)),
                     budget: 2 * query.k,
                     budget_when_known: when_known,
                     early_return_at: (query.k * usize::from(config.broadcast.early_return_percent))

@@ -12,6 +12,7 @@ use crate::testing::request_in_flight::RequestInFlight;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::RequestId;
 use crate::vocabulary::local_node::LocalNode;
+use crate::vocabulary::region::KnownSize;
 use crate::vocabulary::request_events::{AnswerExtra, Ask, CancelReason, Request, RequestOutcome};
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
@@ -36,7 +37,12 @@ pub(super) struct NodeState<'a, F: Family> {
 impl<F: Family> NodeState<'_, F> {
     /// The region of a key, where the size of the network is known.
     pub(super) fn region(&self, query: &QueryConfig) -> Option<Region> {
-        Some(query.region(known_size(self.table?, self.size.ok(), query.k)?))
+        self.known_size(query).map(|size| query.region(size))
+    }
+
+    /// The size of the network, where it is known.
+    pub(super) fn known_size(&self, query: &QueryConfig) -> Option<KnownSize> {
+        known_size(self.table?, self.size.ok(), query.k)
     }
 }
 

@@ -19,7 +19,22 @@ pub enum SizeBasis {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KnownSize {
     pub(crate) nodes: u64,
+    /// As many there may be: what is found is judged by this number, which is not less.
+    pub(crate) most: u64,
     pub(crate) basis: SizeBasis,
+}
+
+impl KnownSize {
+    /// What the caller says.
+    pub(crate) const fn hint(nodes: u64) -> Self {
+        Self { nodes, most: nodes, basis: SizeBasis::Hint }
+    }
+
+    /// What is `known`, where the caller says that there are so many nodes: what is known counts before it, but what is found is judged by
+    /// the caller's number, if that is more.
+    pub(crate) fn with_hint(known: Option<Self>, nodes: u64) -> Self {
+        known.map_or(Self::hint(nodes), |known| Self { most: known.most.max(nodes), ..known })
+    }
 }
 
 /// The region of a key, as an operation saw it: all keys up to the distance within which k of the network's nodes are, on
