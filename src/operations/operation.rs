@@ -355,6 +355,11 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
                 self.cancel_at_deadline(call, id);
             }
             Expired::Hard(id) => self.fail_timed_out(call, id),
+            Expired::Hopeless(id) => {
+                if let Some((asked, _)) = self.close(call, id, Ending::Cancelled) {
+                    self.task.missed(asked.node, NoAnswer::Failed);
+                }
+            }
         }
         self.advance(call)
     }

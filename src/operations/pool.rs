@@ -324,7 +324,8 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         let (Expired::Soft { request: due_id, .. }
         | Expired::Repeat(due_id)
         | Expired::Silent { request: due_id, .. }
-        | Expired::Hard(due_id)) = due;
+        | Expired::Hard(due_id)
+        | Expired::Hopeless(due_id)) = due;
         let request = call.requests.get(due_id)?;
         let asked = match request.purpose {
             Purpose::Operation(asked) => asked,

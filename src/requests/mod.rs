@@ -34,6 +34,12 @@
 //! before the silent have had 1.25 times as long as the longest of these took. And where nothing is left to ask, it waits
 //! until the silent have reached their deadlines, while it asks starting points that are farther away.
 //!
+//! What waits for a node, because as many requests as are [allowed](crate::NetworkConfig::max_per_node) are in flight to it, shares what
+//! these show: where one of them passes a limit, at least two and at least half of them are past their soft limits, and none has been
+//! answered since that one was sent, the node is as slow or as silent for those who wait, and they are not sent any more if it
+//! times out. So two hundred lookups at once wait no longer for a silent node than one does. (Where
+//! [nothing is adapted](crate::NetworkConfig::min_timeout), they wait for their turn.)
+//!
 //! Checks of the routing table, crawls and stores have only the deadline. [`max_patience`](crate::NetworkConfig::max_patience)
 //! is for callers who would rather not wait.
 //!

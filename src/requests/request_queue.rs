@@ -92,8 +92,8 @@ impl Precedence {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Waits until fewer requests are in flight, to its node or in total.
-    Waiting,
+    /// Waits until fewer requests are in flight, to its node or in total. Its operation is told of this silence of the node.
+    Waiting(Silence),
     /// In flight, before the soft limit: it occupies a concurrency slot of its operation.
     Sent,
     /// In flight beyond the soft limit.
@@ -107,20 +107,32 @@ pub(crate) enum Stage {
     Listening,
 }
 
+/// What those who wait for a node are told of it: which limit a request that is in flight to it has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Silence {
+    None,
+    /// The soft limit.
+    Slow,
+    /// The patience.
+    Silent,
+    /// The time-out.
+    TimedOut,
+}
+
 impl<F: Family, P> PendingRequest<F, P> {
     /// Whether it has been emitted: it does not wait.
     pub(crate) fn is_emitted(&self) -> bool {
-        self.stage != Stage::Waiting
+        !matches!(self.stage, Stage::Waiting(_))
     }
 
     /// Whether it is in flight beyond its soft limit.
     pub(crate) fn is_slow(&self) -> bool {
-        !matches!(self.stage, Stage::Waiting | Stage::Sent)
+        self.is_emitted() && self.stage != Stage::Sent
     }
 
-    /// Whether it is in flight beyond its patience: for its operation, the node is silent.
+    /// Whether the node is silent for its operation: it is in flight beyond its patience, or waits for a silent node.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(self.stage, Stage::Silent | Stage::Listening)
+        matches!(self.stage, Stage::Waiting(Silence::Silent) | Stage::Silent | Stage::Listening)
     }
 
     /// Whether it is in flight without a place.
@@ -137,7 +149,7 @@ impl<F: Family, P> PendingRequest<F, P> {
             Stage::Slow => Some(limits.repeat),
             Stage::Repeatable if self.is_hedge => Some(limits.repeat_patience),
             Stage::Repeatable => Some(limits.patience),
-            Stage::Waiting | Stage::Silent | Stage::Listening => None,
+            Stage::Waiting(_) | Stage::Silent | Stage::Listening => None,
         }
     }
 
@@ -173,6 +185,20 @@ impl<F: Family, P> PendingRequest<F, P> {
     }
 }
 
+/// The requests in flight to a node.
+#[derive(Clone, Copy, Debug)]
+struct NodeInFlight {
+    requests: usize,
+    /// How many of them are past their soft limit.
+    slow: usize,
+    /// When the last answer came, or a part of one.
+    heard: Instant,
+}
+
+impl NodeInFlight {
+    const NONE: Self = Self { requests: 0, slow: 0, heard: Instant::ORIGIN };
+}
+
 /// A limit of a request that has passed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Expired {
@@ -185,6 +211,8 @@ pub(crate) enum Expired {
     Silent { request: RequestId, is_capped: bool },
     /// The deadline. The request stays live until the caller [closes](RequestQueue::close) it.
     Hard(RequestId),
+    /// It waits for a node that has timed out: it is not to be sent any more. The caller has to close it.
+    Hopeless(RequestId),
 }
 
 /// How a request ended, for the statistics of [`RequestQueue::close`].
@@ -259,8 +287,11 @@ pub(crate) struct RequestQueue<F: Family, P> {
     /// For each node with waiting requests and with free capacity: its first waiting request, in order of deadline
     /// and arrival.
     ready: IndexedHeap<(Instant, RequestId)>,
-    /// The number of requests in flight, by node.
-    active: HashMap<F::Key, usize, SeededHash>,
+    /// The waiting requests whose operations are told if their node is silent, by node and by what they have been told. Those
+    /// that judge nothing by haste are not among them, and where limits are as configured, there are none.
+    hasty: BTreeSet<(F::Key, Silence, RequestId)>,
+    /// The requests in flight, by node.
+    active: HashMap<F::Key, NodeInFlight, SeededHash>,
     /// Submissions that come after this are not accepted, so that a blocked operation, which could not submit its request
     /// so far, goes first.
     precedence: Option<Precedence>,
@@ -285,6 +316,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         Ok(Self {
             table: InFlightTable::new(),
             waiting: BTreeSet::new(),
+            hasty: BTreeSet::new(),
             ready: IndexedHeap::new(),
             active: HashMap::with_hasher(SeededHash(seeds.hash)),
             precedence: None,
@@ -361,7 +393,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         let free = self.free_capacity();
         let active = self.active.entry(key);
         let node_has_capacity = match &active {
-            MapEntry::Occupied(active) => *active.get() < self.config.max_per_node,
+            MapEntry::Occupied(active) => active.get().requests < self.config.max_per_node,
             MapEntry::Vacant(_) => true,
         };
         let precedence = Precedence { deadline: operation_deadline, arrival };
@@ -381,7 +413,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         };
         // If no request is ready, no request waits for a node with free capacity: this one overtakes none.
         if node_has_capacity && free > 0 && self.ready.len() == 0 {
-            *active.or_insert(0) += 1;
+            active.or_insert(NodeInFlight::NONE).requests += 1;
             let id = self.table.open(owned, pending(Stage::Sent, deadline));
             self.mark_sent(now, id, no_soft_limit, deadline);
             return Ok(Submitted::Sent(id, deadline));
@@ -391,8 +423,11 @@ impl<F: Family, P> RequestQueue<F, P> {
         }
         // A request may wait as long as its operation lives; its time-out begins when it is sent.
         let deadline = operation_deadline;
-        let id = self.table.open(owned, pending(Stage::Waiting, deadline));
+        let id = self.table.open(owned, pending(Stage::Waiting(Silence::None), deadline));
         self.table.arm(id, deadline);
+        if self.soft_limits && !no_soft_limit && !self.config.is_fixed() {
+            self.hasty.insert((key, Silence::None, id));
+        }
         let before = self.first_waiting(key);
         self.waiting.insert((key, deadline, id));
         self.stats.queued += 1;
@@ -421,16 +456,53 @@ impl<F: Family, P> RequestQueue<F, P> {
         let request = self.table.get_mut(id)?;
         // Always `Some`: a request that waits past its operation's deadline is closed before any is released.
         let deadline = deadline::of_request(now, request.operation_deadline, timeout)?;
-        request.stage = Stage::Sent;
+        let waited = core::mem::replace(&mut request.stage, Stage::Sent);
         request.since = now;
         request.deadline = deadline;
         let (key, no_soft_limit) = (F::key(&request.node), request.no_soft_limit);
         self.waiting.remove(&(key, waiting_deadline, id));
+        if let Stage::Waiting(told) = waited {
+            self.hasty.remove(&(key, told, id));
+        }
         self.stats.queued -= 1;
-        *self.active.entry(key).or_insert(0) += 1;
+        self.active.entry(key).or_insert(NodeInFlight::NONE).requests += 1;
         self.mark_sent(now, id, no_soft_limit, deadline);
         self.mark_ready(key);
         Some((id, deadline))
+    }
+
+    /// A request to this node, sent at `sent`, has passed a limit without an answer. If none has come from the node since, and two of
+    /// the requests in flight there are slow, and at least half of them, then those that wait for it share that: for their operations,
+    /// it is as slow or as silent, and if it times out, they are not sent. (One lost message says nothing of the node.)
+    fn share_silence(&mut self, at: Instant, key: F::Key, sent: Instant, silence: Silence) {
+        let Some(active) = self.active.get(&key) else { return };
+        let is_alone = active.slow < 2 || 2 * active.slow < active.requests;
+        if is_alone || active.heard > sent || self.hasty.is_empty() {
+            return;
+        }
+        let first = RequestId::from_u64(0);
+        let to_tell: Vec<_> =
+            self.hasty.range((key, Silence::None, first)..(key, silence, first)).copied().collect();
+        for (key, told, id) in to_tell {
+            let Some(request) = self.table.get_mut(id) else { continue };
+            request.stage = Stage::Waiting(silence);
+            self.table.arm(id, at);
+            self.hasty.remove(&(key, told, id));
+            self.hasty.insert((key, silence, id));
+        }
+    }
+
+    /// The limit that counts as passed for a waiting request, whose node is silent.
+    fn expire_waiting(&mut self, id: RequestId) -> Option<Expired> {
+        let is_capped = self.rtt.limits().is_capped;
+        let request = self.table.get(id)?;
+        let (stage, deadline) = (request.stage, request.deadline);
+        self.table.arm(id, deadline);
+        match stage {
+            Stage::Waiting(Silence::Slow) => Some(Expired::Soft { request: id, may_repeat: false }),
+            Stage::Waiting(Silence::Silent) => Some(Expired::Silent { request: id, is_capped }),
+            _ => Some(Expired::Hopeless(id)),
+        }
     }
 
     /// Sets the timers anew that the limits in force would set earlier. Happens once: when a machine that knew
@@ -533,7 +605,7 @@ impl<F: Family, P> RequestQueue<F, P> {
 
     /// Whether one more request may be in flight to a node.
     fn node_has_capacity(&self, key: F::Key) -> bool {
-        self.active.get(&key).is_none_or(|active| *active < self.config.max_per_node)
+        self.active.get(&key).is_none_or(|active| active.requests < self.config.max_per_node)
     }
 
     /// Sets the precedence of the blocked operation that goes first: submissions that come after it fail until this is
@@ -606,13 +678,14 @@ impl<F: Family, P> RequestQueue<F, P> {
         let most = self.config.max_part_nodes;
         let Some(request) = self.table.get_mut(id) else { return };
         let (elapsed, is_hedge) = (request.age(at), request.is_hedge);
-        let from = answerer::<F>(&request.node);
+        let (from, key) = (answerer::<F>(&request.node), F::key(&request.node));
         let is_first = request.parts.is_none();
         let parts = request
             .parts
             .get_or_insert_with(|| Box::new(AnswerParts { elapsed, dialed, closer: Vec::new() }));
         let room = most.saturating_sub(parts.closer.len());
         parts.closer.extend(closer.into_iter().take(room));
+        self.active.entry(key).and_modify(|active| active.heard = now);
         if is_first {
             self.observe_answer(elapsed, is_hedge, from);
             let wait = nanos(elapsed).max(self.rtt.limits().soft);
@@ -690,11 +763,12 @@ impl<F: Family, P> RequestQueue<F, P> {
         } else {
             self.stats.queued -= 1;
         }
-        if request.stage == Stage::Waiting {
+        if let Stage::Waiting(told) = request.stage {
             self.waiting.remove(&(key, request.deadline, id));
+            self.hasty.remove(&(key, told, id));
             self.ready.clear(id.handle().slot());
         } else {
-            self.decrement_active(key);
+            self.decrement_active(key, request.is_slow(), ending.is_answer().then_some(at));
         }
         self.mark_ready(key);
         Some(request)
@@ -725,6 +799,28 @@ impl<F: Family, P> RequestQueue<F, P> {
     /// The next limit of a request that is due by `now`, earliest first.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Expired> {
         let (at, id) = self.table.expire(now)?;
+        let request = self.table.get(id)?;
+        if at < request.deadline && !request.is_emitted() {
+            return self.expire_waiting(id);
+        }
+        let (key, sent) = (F::key(&request.node), request.since);
+        let (was_slow, bound_by_operation) = (request.is_slow(), request.bound_by_operation());
+        let expired = self.expire_emitted(at, id)?;
+        if !was_slow && matches!(expired, Expired::Soft { .. }) {
+            self.active.entry(key).and_modify(|active| active.slow += 1);
+        }
+        let silence = match expired {
+            Expired::Soft { .. } => Silence::Slow,
+            Expired::Silent { .. } => Silence::Silent,
+            Expired::Hard(_) if !bound_by_operation => Silence::TimedOut,
+            _ => Silence::None,
+        };
+        self.share_silence(at, key, sent, silence);
+        Some(expired)
+    }
+
+    /// The limit that a request has passed whose timer was due at `at`.
+    fn expire_emitted(&mut self, at: Instant, id: RequestId) -> Option<Expired> {
         let limits = *self.rtt.limits();
         let request = self.table.get_mut(id)?;
         if at >= request.deadline {
@@ -832,7 +928,7 @@ impl<F: Family, P> RequestQueue<F, P> {
 
     /// The number of requests in flight to the nodes with this key, of all owners.
     pub(crate) fn in_flight_to(&self, key: &F::Key) -> usize {
-        self.active.get(key).copied().unwrap_or_default()
+        self.active.get(key).map_or(0, |active| active.requests)
     }
 
     /// Of the requests that wait for the nodes with this key, the first that passes the test, in order of deadline and
@@ -884,14 +980,17 @@ impl<F: Family, P> RequestQueue<F, P> {
         }
     }
 
-    /// Counts one request fewer in flight to this node, and drops its state if there is none left.
-    fn decrement_active(&mut self, key: F::Key) {
+    /// Counts one request fewer in flight to this node, which was answered at `heard`, and drops the state of the node if there is none left.
+    fn decrement_active(&mut self, key: F::Key, was_slow: bool, heard: Option<Instant>) {
         if self.watched_nodes.contains(&key) {
             self.freed_nodes.insert(key);
         }
         if let MapEntry::Occupied(mut active) = self.active.entry(key) {
-            *active.get_mut() -= 1;
-            if *active.get() == 0 {
+            let state = active.get_mut();
+            state.requests -= 1;
+            state.slow -= usize::from(was_slow);
+            state.heard = heard.unwrap_or(state.heard);
+            if state.requests == 0 {
                 active.remove();
             }
         }

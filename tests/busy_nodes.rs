@@ -1,0 +1,190 @@
+//! Lookups at once, some of whose nodes have as many requests in flight as are allowed.
+
+#![allow(missing_docs, clippy::pedantic, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[allow(dead_code)] // each test binary uses a part of it
+#[path = "support/tiny.rs"]
+mod tiny;
+
+use kad_proto::lookups::query::{Inbound, Outbound};
+use kad_proto::{
+    Batch, Finish, Instant, Key8, Machine, NetworkConfig, PoolConfig, QueryConfig, QueryPool, RequestId,
+    Response, Secret, Stamped, Start,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tiny::Tiny;
+
+const MAX_PER_NODE: usize = 4;
+/// The one that everybody asks.
+const NODE: Key8 = Key8::new([1]);
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+/// A pool of lookups, and what is on its way to it.
+struct World {
+    pool: QueryPool<Tiny>,
+    /// What answers are due, in order of time; without an entry, a request is never answered.
+    due: BTreeSet<(Instant, RequestId)>,
+    /// The node of each request in flight.
+    open: BTreeMap<RequestId, Key8>,
+    most_at_node: usize,
+    sent_to_node: usize,
+    finishes: Vec<(Instant, Finish<Tiny>)>,
+}
+
+impl World {
+    fn new(request_timeout: u64) -> Self {
+        let network = NetworkConfig {
+            max_per_node: MAX_PER_NODE,
+            request_timeout: Duration::from_millis(request_timeout),
+            ..NetworkConfig::default()
+        };
+        let query = QueryConfig { retries: 0, ..QueryConfig::default() };
+        let pool = PoolConfig::default();
+        let local = Key8::new([0xff]);
+        let pool = QueryPool::new(local, query, pool, network, &Secret::from_seed(0)).unwrap();
+        let (due, open, finishes) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
+        Self { pool, due, open, most_at_node: 0, sent_to_node: 0, finishes }
+    }
+
+    fn call(
+        &mut self,
+        now: Instant,
+        event: Inbound<Tiny>,
+        answer: &mut impl FnMut(Instant, Key8) -> Option<u64>,
+    ) {
+        let out: Batch<_> = self.pool.handle(now, Stamped::new(event));
+        for out in out {
+            match out.event {
+                Outbound::Request(request) => {
+                    self.open.insert(request.id, request.node);
+                    self.sent_to_node += usize::from(request.node == NODE);
+                    if let Some(millis) = answer(now, request.node) {
+                        self.due.insert((now + Duration::from_millis(millis), request.id));
+                    }
+                }
+                Outbound::Cancel(cancel) => {
+                    self.open.remove(&cancel.id);
+                    self.due.retain(|(_, id)| *id != cancel.id);
+                }
+                Outbound::Finished(finish) => self.finishes.push((now, finish)),
+                _ => {}
+            }
+        }
+        let at_node = self.open.values().filter(|node| **node == NODE).count();
+        self.most_at_node = self.most_at_node.max(at_node);
+    }
+
+    /// Runs until this time. `answer`: after how many milliseconds a request that is sent now is answered.
+    fn run(&mut self, until: Instant, answer: &mut impl FnMut(Instant, Key8) -> Option<u64>) {
+        loop {
+            let answered = self.due.first().copied();
+            let wake = self.pool.poll_timeout();
+            let next = answered.map(|(at, _)| at).into_iter().chain(wake).min();
+            let Some(now) = next.filter(|now| *now <= until) else { return };
+            match answered.filter(|(at, _)| *at == now) {
+                Some((_, id)) => {
+                    self.due.pop_first();
+                    self.open.remove(&id);
+                    self.call(now, Inbound::Response(Response::answered(id, Vec::new())), answer);
+                }
+                None => self.call(now, Inbound::Tick, answer),
+            }
+        }
+    }
+
+    /// Starts lookups, each of which knows [`NODE`] and one that answers.
+    fn start(
+        &mut self,
+        now: Instant,
+        tags: std::ops::Range<u8>,
+        answer: &mut impl FnMut(Instant, Key8) -> Option<u64>,
+    ) {
+        for tag in tags {
+            let seeds = vec![NODE, Key8::new([100 + tag])];
+            let start = Start::find(tag.into(), Key8::new([0])).with_seeds(seeds);
+            self.call(now, Inbound::Start(start), answer);
+        }
+    }
+
+    /// How many of the lookups that ended found it.
+    fn found_node(&self) -> usize {
+        let found = |finish: &Finish<Tiny>| finish.closest.iter().any(|contact| contact.node == NODE);
+        self.finishes.iter().filter(|(_, finish)| found(finish)).count()
+    }
+}
+
+/// Those that wait for it wait no longer than those whose requests are on their way.
+#[test]
+fn nobody_waits_in_line_at_a_silent_node() {
+    let mut world = World::new(2_000);
+    let answer = &mut |_, node| (node != NODE).then_some(50);
+    world.start(at(0), 0..40, answer);
+    world.run(at(60_000), answer);
+    assert_eq!(world.finishes.len(), 40);
+    let last = world.finishes.iter().map(|(at, _)| *at).max().unwrap();
+    assert!(last <= at(2_000), "the last one ended at {last}");
+    assert_eq!(world.most_at_node, MAX_PER_NODE);
+    assert!(world.sent_to_node <= 2 * MAX_PER_NODE, "{} requests to it", world.sent_to_node);
+}
+
+/// They are told anew each time: not those that came first only.
+#[test]
+fn who_comes_later_to_a_silent_node_does_not_wait_longer() {
+    let mut world = World::new(2_000);
+    let answer = &mut |_, node| (node != NODE).then_some(50);
+    for wave in 0..10 {
+        world.run(at(700 * wave), answer);
+        let first = 8 * u8::try_from(wave).unwrap();
+        world.start(at(700 * wave), first..first + 8, answer);
+    }
+    world.run(at(60_000), answer);
+    assert_eq!(world.finishes.len(), 80);
+    for (ended, finish) in &world.finishes {
+        let took = *ended - finish.stats.started;
+        assert!(took <= Duration::from_secs(2), "took {took:?}");
+    }
+}
+
+/// One message that is lost says nothing of the node.
+#[test]
+fn a_lost_message_keeps_nobody_from_a_node_that_answers() {
+    for lost in 0..MAX_PER_NODE {
+        let mut world = World::new(2_000);
+        let mut sent = 0;
+        let answer = &mut |_, node| {
+            sent += usize::from(node == NODE);
+            (node != NODE || sent != lost + 1).then_some(200)
+        };
+        world.start(at(0), 0..40, answer);
+        world.run(at(60_000), answer);
+        assert_eq!((world.finishes.len(), world.found_node()), (40, 39), "lost: {lost}");
+    }
+}
+
+/// An old request times out, at the very time when many new ones are on their way.
+#[test]
+fn an_old_time_out_keeps_nobody_from_a_node_that_answers() {
+    let mut world = World::new(2_000);
+    let answer = &mut |now, node| (node != NODE || now > at(0)).then_some(100);
+    world.start(at(0), 0..1, answer);
+    world.run(at(1_950), answer);
+    world.start(at(1_950), 1..40, answer);
+    world.run(at(60_000), answer);
+    assert_eq!((world.finishes.len(), world.found_node()), (40, 39));
+}
+
+/// A node that is slower than the soft limit is found by all: the wait in line is not counted against it.
+#[test]
+fn a_slow_node_is_found_by_all_who_wait_for_it() {
+    for millis in [100, 400, 900] {
+        let mut world = World::new(2_000);
+        let answer = &mut |_, node| Some(if node == NODE { millis } else { 50 });
+        world.start(at(0), 0..24, answer);
+        world.run(at(60_000), answer);
+        assert_eq!((world.finishes.len(), world.found_node()), (24, 24), "answers after {millis} ms");
+    }
+}
