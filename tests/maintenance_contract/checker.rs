@@ -154,6 +154,8 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
     fn call(&mut self, event: In) -> Vec<Out> {
         // The node that leaves the table if it is there: a client, gone or banned.
         let mut leaves = None;
+        // The node that has answered a check by naming nodes: if it was taken for a client, it serves again.
+        let mut serves = None;
         let asked = |id| self.contract.requests().iter().find(|(open, _)| *open == id).cloned();
         match &event.event {
             Inbound::Response(Response { request, result, .. }) => {
@@ -168,6 +170,8 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
                     }
                     if is_part {
                         self.parts.insert(*request, names);
+                    } else if names && is_check {
+                        serves = Some(sent.node);
                     }
                     match result {
                         Err(Failure::Gone) => leaves = Some(sent.node),
@@ -218,8 +222,12 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
                 }
                 Outbound::Cancel(cancel) => {
                     let is_check = matches!(cancel.initiator, Initiator::Include | Initiator::Probe);
-                    if cancel.reason == CancelReason::Incomplete && !is_check && self.parts[&cancel.id] {
-                        self.clients.retain(|client| *client != cancel.node);
+                    if cancel.reason == CancelReason::Incomplete && self.parts[&cancel.id] {
+                        if is_check {
+                            serves = Some(cancel.node);
+                        } else {
+                            self.clients.retain(|client| *client != cancel.node);
+                        }
                     }
                     let failed =
                         cancel.reason == CancelReason::TimedOut && cancel.initiator == Initiator::Probe;
@@ -235,6 +243,9 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
                 }
                 Outbound::Routing(RoutingOutbound::Admitted(node)) => {
                     self.heard(node);
+                    if serves == Some(*node) {
+                        self.clients.retain(|client| client != node);
+                    }
                     if matches!(event.event, Inbound::Routing(RoutingInbound::Restore(_))) {
                         self.restored.insert(*node);
                     }
