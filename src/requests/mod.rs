@@ -28,9 +28,12 @@
 //! answers each node counts once, and all nodes of one [group](crate::Group) count once together. A high quantile is
 //! robust in the direction that matters: answers that are quick, however many, hide slow nodes only if they are nearly
 //! all answers; and less than a hundredth of the nodes that answer cannot lengthen it much. Before 8 answers are known, the
-//! configured values hold; up to 32 answers, the patience is a multiple of the longest of them.
+//! configured values hold; up to 32 answers, the patience is a multiple of the longest of them. Among few answers that of a far
+//! node may not be yet: after n answers of different nodes, the patience is at least 64/n of the time-out, as long as hardly any
+//! request is lost (less where some are, and nothing where one of 32 is). How many are lost is known a time-out after the first
+//! answer. What is in flight is waited for as long as is known by then, not as was known when it was sent.
 //!
-//! Two rules protect a lookup from a model that is wrong. After two answers that came beyond the patience, it does not end
+//! Two more rules protect a lookup from a model that is wrong. After two answers that came beyond the patience, it does not end
 //! before the silent have had 1.25 times as long as the longest of these took. And where nothing is left to ask, it waits
 //! until the silent have reached their deadlines, while it asks starting points that are farther away.
 //!

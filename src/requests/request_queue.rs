@@ -748,6 +748,13 @@ impl<F: Family, P> RequestQueue<F, P> {
         if ending == Ending::TimedOut && !request.is_hedge && !request.no_soft_limit && !request.is_silent() {
             self.rtt.record_outcome(false);
         }
+        if !request.is_hedge && !request.no_soft_limit {
+            match ending {
+                Ending::Answered => self.rtt.record_end(at, true),
+                Ending::TimedOut if request.is_emitted() => self.rtt.record_end(at, false),
+                _ => {}
+            }
+        }
         if request.stage == Stage::Listening {
             self.stats.listening -= 1;
         }
@@ -850,6 +857,8 @@ impl<F: Family, P> RequestQueue<F, P> {
                 request.stage = Stage::Repeatable;
                 Expired::Repeat(id)
             }
+            // The patience may have become longer since the timer was set: then it goes on.
+            Stage::Repeatable if end_of_stage(request) > at => Expired::Repeat(id),
             _ => {
                 request.stage = Stage::Silent;
                 if !request.is_hedge {
@@ -1006,4 +1015,53 @@ impl<F: Family, P> RequestQueue<F, P> {
 #[inline]
 pub(crate) fn answerer<F: Family>(node: &F::Node) -> u64 {
     F::group(node).map_or_else(|| F::key(node).leading(), |group| group.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Key8, Secret};
+
+    #[derive(Clone, Debug, Default, PartialEq)]
+    struct Tiny;
+
+    impl Family for Tiny {
+        type Key = Key8;
+        type Target = Key8;
+        type Node = Key8;
+        type Message = ();
+
+        fn key(node: &Key8) -> Key8 {
+            *node
+        }
+    }
+
+    /// Requests in flight are waited for as long as it is known by now that answers take.
+    #[test]
+    fn a_patience_that_grows_holds_for_what_is_in_flight() {
+        let at = Instant::from_millis;
+        let observe = |queue: &mut RequestQueue<Tiny, ()>, millis, nodes: core::ops::Range<u8>| {
+            nodes.for_each(|node| queue.observe(Duration::from_millis(millis), &Key8::new([node])));
+        };
+        for grows in [false, true] {
+            let config = NetworkConfig::default();
+            let mut queue = RequestQueue::<Tiny, ()>::new(config, &Secret::from_seed(0).seeds()).unwrap();
+            observe(&mut queue, 20, 0..60);
+            let to = Recipient { node: Key8::new([255]), is_hedge: false, no_soft_limit: false, arrival: 0 };
+            let mut owned = RequestList::EMPTY;
+            queue.submit(at(0), &mut owned, at(60_000), to, ()).unwrap();
+            let mut silent_at = None;
+            for millis in 1..2_000 {
+                if grows && millis == 200 {
+                    observe(&mut queue, 900, 60..120);
+                }
+                while let Some(expired) = queue.expire(at(millis)) {
+                    silent_at = matches!(expired, Expired::Silent { .. }).then_some(millis).or(silent_at);
+                }
+            }
+            let silent_at = silent_at.unwrap();
+            assert_eq!(silent_at > 900, grows, "silent at {silent_at} ms");
+            assert!(grows || silent_at <= 251, "silent at {silent_at} ms");
+        }
+    }
 }

@@ -12,6 +12,7 @@
 //! exceed, answers that are quick do not lower it below that quantile of the others, unless they are nearly all answers.
 
 use crate::collections::seeded_hash::SeededHash;
+use crate::vocabulary::time::Instant;
 use core::hash::{BuildHasher, Hasher};
 
 /// How long to wait for an answer, in nanoseconds from the sending of the request.
@@ -50,6 +51,10 @@ pub(crate) struct RttEstimator {
     /// Moving average of the share of requests that were not answered within the patience, in units of
     /// 1 / `FULL_SHARE`.
     silence: u32,
+    /// The same of those that were not answered at all.
+    loss: u32,
+    /// When the first request was answered; `None` from a time-out later on: then it is known how many are lost.
+    first_answer: Option<Instant>,
     /// Short memory: the 56 % and the 25 % quantile of the latest answers, as positions on the logarithmic scale of the
     /// buckets.
     usual: u32,
@@ -175,6 +180,10 @@ impl RttEstimator {
     const COSTLY: u32 = 28;
     /// An answerer counts once within this many answers that count, or four times as many that do not.
     const EPOCH: u32 = 512;
+    /// While no request is lost, the patience is at least the time-out after so many answers, half of it after twice as many, and so on.
+    const DOUBT: u64 = 64;
+    /// Less where some are lost, and no more where one of so many is.
+    const SPARE: u32 = 32;
     const FULL_SHARE: u32 = 1 << 16;
     /// Each request has the weight 1 / `SILENCE_WINDOW` in `silence`.
     const SILENCE_WINDOW: u32 = 64;
@@ -186,6 +195,8 @@ impl RttEstimator {
             limits: Limits { soft: 0, repeat: 0, patience: 0, repeat_patience: 0, is_capped: false },
             configured,
             silence: Self::FULL_SHARE / 64,
+            loss: Self::FULL_SHARE / 64,
+            first_answer: Some(Instant::FAR_FUTURE),
             usual: 0,
             quick: 0,
             samples: 0,
@@ -216,9 +227,15 @@ impl RttEstimator {
 
     /// Records whether a request was answered within the patience.
     pub(crate) fn record_outcome(&mut self, answered: bool) {
-        self.silence -= self.silence / Self::SILENCE_WINDOW;
-        if !answered {
-            self.silence += Self::FULL_SHARE / Self::SILENCE_WINDOW;
+        average(&mut self.silence, !answered);
+    }
+
+    /// Records whether a request that has ended was answered at all.
+    pub(crate) fn record_end(&mut self, now: Instant, answered: bool) {
+        average(&mut self.loss, !answered);
+        if let Some(first) = self.first_answer {
+            let first = if answered { first.min(now) } else { first };
+            self.first_answer = (now < first.plus(self.configured.hard)).then_some(first);
         }
     }
 
@@ -250,6 +267,18 @@ impl RttEstimator {
             self.shortened |= knows && !self.knows_enough;
             self.knows_enough = knows;
         }
+    }
+
+    /// The least patience after so many answers: an answer of a far node may not be among them yet. While hardly any request is lost,
+    /// waiting costs little, as nearly nobody is waited for in vain. How many are lost is known a time-out after the first answer;
+    /// until then, it is no less than what the answers say.
+    fn doubt(&self, answers: u32) -> u64 {
+        if self.first_answer.is_some() {
+            return 0;
+        }
+        let most = self.configured.hard.saturating_mul(Self::DOUBT) / u64::from(answers.max(1));
+        let spare = (Self::FULL_SHARE / Self::SPARE).saturating_sub(self.loss) * Self::SPARE;
+        most / u64::from(Self::FULL_SHARE) * u64::from(spare)
     }
 
     /// Computes the limits anew.
@@ -303,6 +332,7 @@ impl RttEstimator {
             wait = slowest.saturating_mul(u64::from(1 + Self::MIN_FULL / self.samples.max(1)));
             own = wait;
         }
+        wait = wait.max(self.doubt(answers.total / unit));
         let most = hard.min(max);
         let patience = wait.max(min).min(most);
         let soft = round_trip_at(self.usual).min(2 * round_trip_at(self.quick)).max(min / 3);
@@ -311,6 +341,14 @@ impl RttEstimator {
         let repeat_patience = own.max(min).min(patience);
         let is_capped = max < hard.min(wait.max(min));
         self.limits = Limits { soft, repeat, patience, repeat_patience, is_capped };
+    }
+}
+
+/// A share of requests that has met one more.
+fn average(share: &mut u32, counts: bool) {
+    *share -= *share / RttEstimator::SILENCE_WINDOW;
+    if counts {
+        *share += RttEstimator::FULL_SHARE / RttEstimator::SILENCE_WINDOW;
     }
 }
 
@@ -399,6 +437,32 @@ mod tests {
         });
         assert!(rtt.limits().patience >= 400 * MS, "{:?}", rtt.limits());
         assert!(rtt.limits().soft < 50 * MS, "but it frees its slot: {:?}", rtt.limits());
+    }
+
+    #[test]
+    fn after_few_answers_a_far_node_may_not_have_answered_yet() {
+        let at = Instant::from_millis;
+        let quick = |rtt: &mut RttEstimator, numbers: core::ops::Range<u64>, lost_of_100: u64| {
+            for number in numbers {
+                rtt.observe(20 * MS, number, HASH);
+                rtt.record_end(at(1), true);
+                (0..lost_of_100)
+                    .filter(|lost| lost % 100 == number % 100)
+                    .for_each(|_| rtt.record_end(at(1), false));
+            }
+        };
+        for (lost_of_100, waits) in [(0, true), (10, false)] {
+            let mut rtt = estimator();
+            quick(&mut rtt, 0..60, lost_of_100);
+            assert!(rtt.limits().patience < 50 * MS, "not yet known how many are lost: {:?}", rtt.limits());
+            rtt.record_end(at(2_001), true);
+            quick(&mut rtt, 60..128, lost_of_100);
+            let patience = rtt.limits().patience;
+            assert_eq!(patience > 700 * MS, waits, "after 128, {lost_of_100} % lost: {patience}");
+            assert_eq!(patience < 50 * MS, !waits, "after 128, {lost_of_100} % lost: {patience}");
+            quick(&mut rtt, 128..4_000, lost_of_100);
+            assert!(rtt.limits().patience < 70 * MS, "after 4,000: {:?}", rtt.limits());
+        }
     }
 
     #[test]
