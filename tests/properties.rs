@@ -224,6 +224,9 @@ fn machines_without_progress_keep_the_contract() {
 fn the_contract_holds_under_attack() {
     let attacked = |scenario: &mut Scenario| {
         scenario.sybils = 2 + scenario.seed as usize % 24;
+        let query = &mut scenario.config.query;
+        (query.regions, query.region_bound) = (true, query.region_bound.max(2));
+        scenario.config.broadcast.regions = true;
         scenario.config.network_size.get_or_insert_with(|| NetworkSizeConfig {
             k: scenario.config.query.k.min(3),
             min_samples: 2,
@@ -241,9 +244,16 @@ fn the_contract_holds_under_attack() {
         "progress: rejected",
     ];
     altered_scenarios(MachineKind::Query, 400, attacked, &searches);
-    let seen = [&searches[..], &["network size"]].concat();
+    let seen = [&searches[..], &["network size", "region: asked beyond the k closest"]].concat();
     altered_scenarios(MachineKind::Coordinator, 400, attacked, &seen);
-    let stores = ["store: stored", "store: rejected", "store: timed out", "sweep: allotted", "network size"];
+    let stores = [
+        "store: stored",
+        "store: rejected",
+        "store: timed out",
+        "sweep: allotted",
+        "network size",
+        "region: asked beyond the k closest",
+    ];
     altered_scenarios(MachineKind::Broadcast, 400, attacked, &stores);
 }
 
@@ -464,7 +474,8 @@ mod network {
                 keys.dedup();
                 prop_assert_eq!(machine.tracked_nodes(), keys.len(), "network: state of idle nodes is dropped");
                 let request_stats = machine.request_stats();
-                let sum = request_stats.answered + request_stats.failed + request_stats.timed_out + request_stats.cancelled + request_stats.in_flight;
+                let ended = request_stats.answered + request_stats.failed + request_stats.timed_out + request_stats.cancelled;
+                let sum = ended + request_stats.in_flight;
                 prop_assert_eq!(request_stats.sent, sum);
                 prop_assert_eq!(request_stats.in_flight, in_flight.len() as u64);
                 prop_assert_eq!(request_stats.queued, (list.entries.len() - in_flight.len()) as u64);

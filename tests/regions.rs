@@ -1,6 +1,7 @@
 //! Records in the region of their key: what an attacker who places nodes next to it achieves, and what it costs.
 //!
-//! Each world is run with the contract's checker, which knows the bound of the region.
+//! The checker that runs in each world has no models, so it does not know the bounds of a region: they are tested here, and by
+//! `tests/properties.rs` in small worlds.
 
 #![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
@@ -124,7 +125,7 @@ fn run(scenario: Scenario) -> Seen {
 
 /// Whether a finish says that there are more nodes next to the key than there can be.
 fn is_alarmed(region: Option<&RegionReport>) -> bool {
-    region.and_then(|region| region.plausibility).is_some_and(|plausibility| plausibility < 0.001)
+    region.is_some_and(RegionReport::is_implausible)
 }
 
 #[test]
@@ -179,9 +180,12 @@ fn in_a_crowd_denser_than_the_bound_the_outer_parts_hold_the_record() {
         assert_eq!(seen.found, RECORDS);
         assert!(seen.stores.iter().flatten().all(|region| region.answered as usize <= 4 * K));
         assert!(seen.shares.iter().all(|share| *share > 0.0), "{:?}", seen.shares);
-        for [.., (held_here, all_here)] in seen.parts {
-            (held, all) = (held + held_here, all + all_here);
+        let (mut held_here, mut all_here) = (0, 0);
+        for [.., (held, all)] in seen.parts {
+            (held_here, all_here) = (held_here + held, all_here + all);
         }
+        assert!(held_here * 2 >= all_here, "seed {seed}: {held_here} of {all_here} in the outermost quarter");
+        (held, all) = (held + held_here, all + all_here);
     }
     assert!(all > 80 && held * 4 >= all * 3, "{held} of {all} in the outermost quarter");
 }
@@ -224,17 +228,17 @@ fn slow_sybils_do_not_keep_a_store_with_a_deadline_from_the_region() {
     }
 }
 
-/// Whatever the nodes of a region do, there are at most 6k + 8 requests to the nearest, 4k to others; and k stores are repeated.
+/// Where the nodes of a region are silent there are at most 6k + 8 requests to the nearest, and 4k to others, none once all are
+/// 8k + 8; and k stores are repeated.
 #[test]
 fn silent_sybils_amplify_a_search_by_no_more_than_is_stated() {
     // On the way there, and beyond the region.
     const OTHERS: usize = 40;
     let seen = run(obstructed(200, Duration::ZERO, true));
-    for sent in &seen.searched {
-        assert!(*sent as usize <= 10 * K + 8 + OTHERS, "{:?}", seen.searched);
-    }
-    assert!(seen.searched.iter().all(|sent| *sent as usize > 3 * K), "the bound is put to the test");
-    assert!(seen.stored.iter().all(|stores| *stores as usize <= 5 * K), "{:?}", seen.stored);
+    // None goes to others once there are 8k + 8, so they reach that, and hardly more.
+    let may_be = 8 * K + 8..=8 * K + 8 + OTHERS;
+    assert!(seen.searched.iter().all(|sent| may_be.contains(&(*sent as usize))), "{:?}", seen.searched);
+    assert!(seen.stored.iter().all(|stores| *stores as usize == 5 * K), "{:?}", seen.stored);
 }
 
 /// What an optimistic broadcast has stored by guess takes nothing from what it stores in the region.
@@ -275,11 +279,20 @@ fn with_nobody_lying_the_region_costs_little_for_every_k() {
             let seen = run(scenario);
             [seen.requests.iter().sum::<u32>(), seen.searched.iter().sum()]
         };
-        let sum =
-            |regions| (1..=4).map(|seed| of(seed, regions)).fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
-        let (plain, in_region) = (sum(false), sum(true));
-        let is_cheap = plain.iter().zip(in_region).all(|(plain, in_region)| in_region * 100 <= plain * 120);
-        assert!(is_cheap, "k {k}: {in_region:?} with regions, {plain:?} without");
+        let (mut plain, mut in_region) = ([0, 0], [0, 0]);
+        let is_within = |most, [plain, in_region]: [[u32; 2]; 2]| {
+            plain.iter().zip(in_region).all(|(plain, in_region)| in_region * 100 <= plain * most)
+        };
+        for seed in 1..=4 {
+            let of_seed = [of(seed, false), of(seed, true)];
+            assert!(is_within(150, of_seed), "k {k}, seed {seed}: without regions and with: {of_seed:?}");
+            let add = |sums: &mut [u32; 2], more: [u32; 2]| {
+                sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+            };
+            add(&mut plain, of_seed[0]);
+            add(&mut in_region, of_seed[1]);
+        }
+        assert!(is_within(120, [plain, in_region]), "k {k}: {in_region:?} with regions, {plain:?} without");
     }
 }
 

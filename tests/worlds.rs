@@ -423,7 +423,7 @@ fn sybils_are_nearest_to_their_key_and_in_the_tables() {
 
 #[test]
 fn censors_accept_hide_and_lie() {
-    for lies in [false, true] {
+    for (lies, regions) in [(false, false), (true, false), (true, true)] {
         let set = |record| Sybils {
             count: 25,
             groups: 25,
@@ -437,9 +437,9 @@ fn censors_accept_hide_and_lie() {
         let broadcasts = Broadcasts { count: 0, warmup_lookups: 0, ..Broadcasts::default() };
         let mut scenario =
             Scenario { nodes: 2_000, sybils: vec![set(0)], broadcasts: Some(broadcasts), ..calm() };
-        // Only the k closest are asked, and they are they.
-        scenario.config.query.regions = false;
-        scenario.config.broadcast.regions = false;
+        // Without regions only the k closest are asked, and they are they.
+        scenario.config.query.regions = regions;
+        scenario.config.broadcast.regions = regions;
         let mut world = World::new(scenario).unwrap();
         let (attacked, other) = (world.publish(3) as usize, world.publish(3) as usize);
         world.run_for(MINUTE).unwrap();
@@ -448,7 +448,7 @@ fn censors_accept_hide_and_lie() {
         let (lost, found) = (world.search(900, 0, 1) as usize, world.search(900, 1, 1) as usize);
         world.run_for(MINUTE).unwrap();
         let lookups = world.lookups();
-        assert_eq!((lookups[lost].shown, lookups[lost].lies > 5), (0, lies));
+        assert_eq!((lookups[lost].shown > 0, lookups[lost].lies > 5), (regions, lies && !regions));
         assert!(lookups[found].shown >= 1 && lookups[found].lies == 0);
         assert_eq!(lookups[found].ending.unwrap().end, End::Finished(Outcome::Quorum));
     }

@@ -87,8 +87,8 @@ impl Region {
     }
 
     /// Whether one more request may be sent to a node at this distance as one of the `k` nearest, after so many to those up to
-    /// it: all of these may be made up. An honest neighbourhood takes fewer, though half of its nodes are dead; one that is denser than
-    /// is plausible gets less still.
+    /// it: all of these may be made up. An honest neighbourhood takes fewer, though half of its nodes are dead; one that is denser
+    /// than is plausible gets less still.
     pub(super) fn may_ask(&self, distance: u64, sent: usize, k: u16) -> bool {
         let per_node = usize::from(self.most / self.k.max(1));
         let per_node = if self.is_refuted_by(distance) { per_node } else { per_node + 2 };
@@ -99,13 +99,6 @@ impl Region {
     pub(super) fn may_ask_others(&self, to_others: usize, to_all: usize) -> bool {
         let most = usize::from(self.most);
         to_others < most && to_all < 2 * most + FEW_REQUESTS
-    }
-
-    /// The most requests of one lookup for the `k` nearest to nodes of the region, all together.
-    #[cfg(feature = "testing")]
-    pub(crate) fn most_requests(&self, k: usize) -> usize {
-        let per_node = usize::from(self.most / self.k.max(1));
-        k * (per_node + 2) + FEW_REQUESTS + usize::from(self.most)
     }
 
     /// How many stores are repeated at most.
@@ -235,7 +228,7 @@ impl Region {
             }
         }
         let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-        let is_implausible = report.plausibility.is_some_and(|plausibility| plausibility < 0.001);
+        let is_implausible = report.is_implausible();
         let level = if is_implausible { CROWD_IN_IMPLAUSIBLE } else { CROWD };
         let (mut most, mut is_crowded_somewhere, mut outer) = (0_u64, false, (0_u64, 0_u64));
         let mut credible = SmallVec::<[(u64, u64); 64]>::new();

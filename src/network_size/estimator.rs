@@ -7,6 +7,7 @@ use crate::network_size::thresholds::Thresholds;
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Group;
 use crate::vocabulary::key::Key;
+use crate::vocabulary::region::IMPLAUSIBLE;
 use crate::vocabulary::time::Instant;
 use core::fmt;
 use core::ops::RangeInclusive;
@@ -17,9 +18,6 @@ const RANKS: usize = 20;
 
 /// How often the lookups that count are chosen anew by the estimate that they give.
 const REFINEMENTS: usize = 6;
-
-/// Of honest lookups, this share is farther from the estimate than is plausible, on each side.
-const IMPLAUSIBLE: f64 = 0.001;
 
 /// The variance of an estimate by one lookup, times k, as a share of the true number; and that of networks of one node.
 /// Measured: see the tests.

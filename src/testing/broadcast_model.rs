@@ -25,7 +25,6 @@ use crate::vocabulary::key::Key;
 use crate::vocabulary::operation_events::{Outcome, RefusalReason};
 use crate::vocabulary::region::KnownSize;
 use crate::vocabulary::request_events::{Ask, CancelReason, Record, Request, RequestOutcome};
-use crate::vocabulary::target::Target;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -362,7 +361,10 @@ impl<F: Family> BroadcastModel<F> {
         if self.lookup_ended_at.is_some() || matches!(self.strategy, StrategyState::Static) {
             return Ok(());
         }
-        self.lookup_was_cut = self.share_is_over(now);
+        let had_no_time = self.schedule.is_some_and(|(_, until)| until.is_none());
+        self.lookup_was_cut = had_no_time || self.share_is_over(now);
+        // Then nodes of the region are stored with that have not answered: which, is not modelled.
+        self.exact &= !(self.lookup_was_cut && self.region.is_some() && self.config.store_before_response);
         self.lookup_ended_at = Some(now);
         match &mut self.strategy {
             StrategyState::FollowUp(candidates) => {
@@ -578,11 +580,14 @@ impl<F: Family> BroadcastModel<F> {
             StrategyState::Static => {}
             StrategyState::FollowUp(candidates) => {
                 // When its time for the search is over, also with those of the region that have not.
-                let is_cut_off = self.region.is_some() && (self.lookup_was_cut || self.share_is_over(now));
+                let is_cut_off = self.lookup_was_cut || self.share_is_over(now);
                 let may_be_unanswered = is_cut_off && self.config.store_before_response;
+                let distance = F::key(node).distance(&self.target).leading();
+                let is_within = self.region.is_some_and(|region| distance <= region.reach(0));
                 ensure!(
-                    candidates.has_answered(node) || (may_be_unanswered && candidates.hops(node).is_some()),
-                    "follow-up: stores only with nodes that answered"
+                    candidates.has_answered(node)
+                        || may_be_unanswered && is_within && candidates.hops(node).is_some(),
+                    "follow-up: stores only with nodes that answered, or lie in the region when time is over"
                 );
                 ensure!(!candidates.is_pending(), "follow-up: stores only after its lookup");
             }
@@ -746,16 +751,36 @@ impl<F: Family> BroadcastModel<F> {
         2 * self.query.k + if self.config.regions { most_when_known(&self.query) } else { 0 }
     }
 
-    /// How many credible stores are wanted where there is doubt: three eighths of those that are there, and no more of them than up
-    /// to the farthest store, or twice as far as the region reaches.
+    /// How many credible stores are wanted where there is doubt: half of k, and three eighths of the nodes that an honest network
+    /// has within the region, or up to the farthest store where that is farther.
     fn least_credible(&self, finish: &BroadcastFinish<F>) -> usize {
         let Some(region) = self.region else { return 0 };
-        let target = self.start.records.first().map(|record| record.target.key().leading());
         let distance = |stored: &crate::broadcast::events::Stored<F>| {
-            F::key(&stored.node).leading() ^ target.unwrap_or_default()
+            F::key(&stored.node).distance(&self.target).leading()
         };
-        let farthest = finish.stores.iter().map(distance).max().unwrap_or_default().max(region.reach(0));
-        usize::try_from(region.expected_sixteenths(farthest) / 16 * 3 / 8).unwrap_or(usize::MAX)
+        let farthest = finish.stores.iter().map(distance).max().unwrap_or_default();
+        let expected = region.expected_sixteenths(farthest.max(region.width().0)) / 16;
+        usize::try_from(expected * 3 / 8).unwrap_or(usize::MAX).max(self.query.k / 2)
+    }
+
+    /// Checks what the region's report says, and that what is doubted does not succeed. Returns whether there may be doubt.
+    fn check_credible(&self, finish: &BroadcastFinish<F>) -> Checked<bool> {
+        let Some(report) = finish.region.as_ref() else { return Ok(false) };
+        let stored = finish.stores.iter().filter(|stored| stored.end == StoreEnd::Stored).count();
+        ensure_eq!(
+            (report.answered as usize, report.stored as usize),
+            (finish.stores.len(), stored),
+            "region: only what was acknowledged counts as stored"
+        );
+        let (credible, least) = (report.credible as usize, self.least_credible(finish));
+        ensure!(credible <= stored, "region: no more stores are credible than there are: {report:?}");
+        // That some do not count shows that there is a crowd, or that the nodes are nearer than is plausible.
+        let is_doubted = credible < stored || report.is_implausible();
+        ensure!(
+            !is_doubted || credible >= least.max(1) || finish.records_short > 0,
+            "success: not by {credible} credible stores, where there is doubt and {least} are wanted: {report:?}"
+        );
+        Ok(credible < stored || credible < least)
     }
 
     fn check_success(&self, finish: &BroadcastFinish<F>) -> Checked {
@@ -775,20 +800,7 @@ impl<F: Family> BroadcastModel<F> {
             usize::from(!met(finish.stores.iter().map(|stored| &stored.end).collect()))
         };
         // Stores with more nodes than there can be do not count in full.
-        let report = finish.region.as_ref();
-        let stored = finish.stores.iter().filter(|stored| stored.end == StoreEnd::Stored).count();
-        if let Some(report) = report {
-            let sums = (report.answered as usize, report.stored as usize);
-            ensure_eq!(
-                sums,
-                (finish.stores.len(), stored),
-                "region: only what was acknowledged counts as stored"
-            );
-        }
-        let is_doubted = report.is_some_and(|report| {
-            let credible = report.credible as usize;
-            credible < stored || credible < self.query.k / 2 || credible < self.least_credible(finish)
-        });
+        let is_doubted = self.check_credible(finish)?;
         let short = if is_doubted && finish.records_short > 0 { 1 } else { short };
         ensure_eq!(
             (finish.records_short, finish.succeeded),
@@ -880,7 +892,8 @@ impl<F: Family> BroadcastModel<F> {
             (finish.sweep_end.is_some() && sizes > 1, "sweep: explored"),
             (matches!(self.strategy, StrategyState::Sweep(_)) && exact, "sweep: allotted"),
         ];
-        situations.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect()
+        let in_region = self.candidates().into_iter().flat_map(CandidateModel::region_situations);
+        situations.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).chain(in_region).collect()
     }
 }
 

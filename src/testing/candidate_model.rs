@@ -100,8 +100,12 @@ pub(super) struct CandidateModel<F: Family> {
     most_named: usize,
     /// The region in which it asks all nodes.
     region: Option<Region>,
-    /// Requests sent to nodes of the region.
-    region_requests: usize,
+    /// Requests to nodes of the region that were sent when k nearer nodes were known.
+    region_beyond: usize,
+    /// Nodes of the region that were first asked when k nearer ones were known.
+    region_others: usize,
+    /// It may have begun to ask in the region, where others than the nearest have slots of their own.
+    entered_region: bool,
     /// What the answers have carried.
     values: ValueModel<F>,
 }
@@ -152,7 +156,9 @@ impl<F: Family> CandidateModel<F> {
             edge_probes: 0,
             most_named: 0,
             region: terms.region,
-            region_requests: 0,
+            region_beyond: 0,
+            region_others: 0,
+            entered_region: false,
             values: ValueModel::new(terms.held),
             config: QueryConfig { beta: terms.beta, ..query.clone() },
         };
@@ -181,12 +187,17 @@ impl<F: Family> CandidateModel<F> {
     }
 
     pub(super) fn is_exact(&self) -> bool {
-        self.exact && !self.is_in_region() && !self.may_forget_in_region()
+        // What was asked there stays in flight, though a node that failed since is no longer one of the k known.
+        self.exact && !self.entered_region && !self.is_in_region() && !self.may_be_spent_in_region()
     }
 
-    /// Whether candidates may have been removed within the region, which is not modelled: they may be named again later.
-    fn may_forget_in_region(&self) -> bool {
-        self.region.is_some() && self.candidates.len() > self.config.max_candidates
+    /// Whether so many requests were sent to the nearest nodes of the region that no more are asked.
+    fn may_be_spent_in_region(&self) -> bool {
+        let Some(region) = self.region else { return false };
+        let within =
+            self.candidates.iter().filter(|(peer, _)| self.distance(peer).leading() <= region.reach(0));
+        let sent: usize = within.map(|(_, candidate)| candidate.tries).sum();
+        sent >= self.k * self.config.region_bound + 8
     }
 
     /// The first 64 bits of the distance of the k-th closest node that has answered.
@@ -206,25 +217,64 @@ impl<F: Family> CandidateModel<F> {
                 self.not_failed().iter().map(|(peer, _)| self.distance(peer).leading()).collect();
             known.sort_unstable();
             let kth = self.k.checked_sub(1).and_then(|last| known.get(last));
-            kth.is_some_and(|kth| *kth < region.reach(0))
+            kth.is_some_and(|kth| *kth < region.reach(*kth))
                 && self.asked_nodes() >= self.config.alpha.min(self.k)
         };
         self.kth_answered().is_some() || known()
     }
 
-    /// A node of the region is asked: there are at most as many requests as the bound allows, with those that are repeated.
-    fn check_region(&mut self, peer: &F::Node) -> Checked {
+    /// How many requests may have been sent to the nodes of the region up to one that is asked, those that are repeated included. With
+    /// b = `region_bound`: fewer than (b + 2)k + 8 for one of the nearest, and fewer than 2bk + 8 for another.
+    fn most_region_requests(&self) -> usize {
+        let (k, bound) = (self.config.k, self.config.region_bound);
+        (self.k * (bound + 2) + 8).max(2 * k * bound + 8)
+    }
+
+    /// A node is asked: if it is of the region, the bounds allow it. `is_first`: for the first time. `is_other`: k nearer ones are
+    /// known.
+    fn check_region(&mut self, peer: &F::Node, is_first: bool, is_other: bool) -> Checked {
         let Some(region) = self.region else { return Ok(()) };
-        if self.config.paths > 1 || self.distance(peer).leading() > region.width().0 {
+        let distance = self.distance(peer).leading();
+        if self.config.paths > 1 || distance > region.reach(0) {
             return Ok(());
         }
-        let most = region.most_requests(self.k);
+        let probes = if self.may_probe_edge() { self.most_edge_probes() } else { 0 };
+        let up_to = self.candidates.iter().filter(|(other, _)| self.distance(other).leading() <= distance);
+        let (sent, most) = (up_to.map(|(_, it)| it.tries).sum::<usize>(), self.most_region_requests());
         ensure!(
-            self.region_requests < most,
-            "region: at most {most} requests to its nodes: {peer:?} of {self}"
+            sent < most + probes,
+            "region: at most {most} requests to the nodes up to {peer:?} of {self}"
         );
-        self.region_requests += 1;
+        self.region_beyond += usize::from(is_other);
+        if is_other && is_first && distance <= region.width().0 {
+            let most = self.config.k * (self.config.region_bound - 1);
+            // Where candidates may have been forgotten, nearer ones are not known any more.
+            ensure!(
+                !self.exact || self.region_others < most + probes,
+                "region: at most {most} nodes besides the k closest: {peer:?} of {self}"
+            );
+            self.region_others += 1;
+        }
         Ok(())
+    }
+
+    /// How many nodes a path may ask beyond the k closest as edge probes: some, where answers name fewer than k a multiple, and as
+    /// many more as nodes are silent.
+    fn most_edge_probes(&self) -> usize {
+        let silent = self.candidates.values().filter(|candidate| !candidate.answered()).count();
+        // What an answer names is learnt, so that it may be less than the most.
+        let answer_size = self.answer_size().max(1);
+        Self::MAX_EDGE_PROBES * self.k.div_ceil(answer_size) + silent
+    }
+
+    /// How many nodes an answer names, by those that have come.
+    fn answer_size(&self) -> usize {
+        self.local.family.answers().most().min(self.most_named)
+    }
+
+    /// What is to be counted of what it has done in its region.
+    pub(super) fn region_situations(&self) -> impl Iterator<Item = &'static str> {
+        core::iter::repeat_n("region: asked beyond the k closest", self.region_beyond)
     }
 
     /// Whether the model knows when the lookup ends: after a slow or failed request, edge probes may come first.
@@ -411,9 +461,10 @@ impl<F: Family> CandidateModel<F> {
         ensure!(candidate.hops.contains(&request.hop), "hops: {} of {:?}", request.hop, candidate.hops);
         let first_named = candidate.first_hop() == request.hop;
         ensure!(
-            !self.is_exact() || first_named,
+            !self.exact || first_named,
             "hops: one more than that of the answer that first named the node"
         );
+        let entered_region = self.is_in_region();
         let may_ask = match candidate.state {
             CandidateState::NotAsked | CandidateState::TimedOut => true,
             CandidateState::Waiting { .. } => {
@@ -442,6 +493,7 @@ impl<F: Family> CandidateModel<F> {
         );
         self.check_target(request, nothing_queued)?;
         let first = candidate.tries == 0;
+        self.entered_region |= entered_region || !nothing_queued && self.region.is_some();
         // Nodes that the lookup has moved on from do not count: those that are slow, and those that were and are
         // asked again.
         let closer = self.candidates.iter().filter(|(other, candidate)| {
@@ -452,18 +504,13 @@ impl<F: Family> CandidateModel<F> {
             };
             counts && self.distance(other) < self.distance(peer)
         });
-        let closer = closer.count();
+        let is_other = closer.count() >= self.k;
         if nothing_queued {
-            self.check_region(peer)?;
+            self.check_region(peer, first, is_other)?;
         }
-        let beyond = self.is_exact() && nothing_queued && closer >= self.k;
+        let beyond = self.is_exact() && nothing_queued && is_other;
         self.edge_probes += usize::from(beyond);
-        // As many more as nodes are silent; where answers name fewer than k, a multiple.
-        let silent = self.candidates.values().filter(|candidate| !candidate.answered()).count();
-        let answer_size = self.local.family.answers().most();
-        // What an answer names is learnt, so that it may be less than that.
-        let answer_size = answer_size.min(self.most_named.max(1));
-        let most = Self::MAX_EDGE_PROBES * self.k.div_ceil(answer_size.max(1)) + silent;
+        let most = self.most_edge_probes();
         let may_probe = first || self.has_answered(peer);
         // Where the keys next to the target cannot be named, a node beyond the edge may be asked about the target.
         let is_about_edge = key_of::<F>(&request.target) != self.target
@@ -486,10 +533,10 @@ impl<F: Family> CandidateModel<F> {
         }
         ensure!(self.asked_nodes() <= self.max_nodes(), "lookup: at most max_nodes nodes");
         // Others of the region than the nearest have slots of their own.
-        let most = self.config.paths * self.wide() * if self.region.is_some() { 2 } else { 1 };
+        let most = self.config.paths * self.wide() * if self.entered_region { 2 } else { 1 };
         ensure!(
             !self.fixed_timeouts || self.occupied_slots(now) <= most,
-            "lookup: at most max(alpha, min(k, what an answer names)) slots per path, twice as many with a region"
+            "lookup: at most max(alpha, min(k, what an answer names)) slots per path, twice as many in a region"
         );
         if self.is_exact() && nothing_queued {
             ensure!(
@@ -519,7 +566,7 @@ impl<F: Family> CandidateModel<F> {
     /// an answer names is learnt, on each of several paths.
     fn may_probe_edge(&self) -> bool {
         let answers = self.local.family.answers();
-        let names_fewer = answers.most().min(self.most_named) < self.k || self.config.paths > 1;
+        let names_fewer = self.answer_size() < self.k || self.config.paths > 1;
         let unsure = self.slow_or_failed
             || !self.fixed_timeouts
             || names_fewer
@@ -787,8 +834,7 @@ impl<F: Family> CandidateModel<F> {
                 let silent = self.candidates.iter().filter(|(peer, other)| !other.answered() && nearer(peer));
                 let (silent, answers) = (silent.count(), self.local.family.answers());
                 let is_unsure = outcome == Outcome::Unsure;
-                let names_fewer = answers.most().min(self.most_named) < self.k
-                    || matches!(answers, AnswerScope::Buckets(_));
+                let names_fewer = self.answer_size() < self.k || matches!(answers, AnswerScope::Buckets(_));
                 ensure!(
                     !is_unsure || silent > 0 || names_fewer,
                     "outcome: unsure only if a nearer node did not answer, or answers name fewer nodes: {self}"

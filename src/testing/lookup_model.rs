@@ -162,6 +162,7 @@ impl<F: Family> OperationModel<F> for LookupModel<F> {
             finish.outcome
         );
         let mut counts = self.candidates.values().check_finish(finish)?;
+        counts.extend(self.candidates.region_situations());
         let exact = self.candidates.is_exact() && finish.closest.len() > 2;
         counts.extend(exact.then_some("finish: exact model of several results"));
         Ok(counts)

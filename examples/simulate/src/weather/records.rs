@@ -157,7 +157,8 @@ fn beta(trial: Trial) -> Result<Vec<Figure>, String> {
         figures.push(at_most(name("sweep: more held by none"), worse, 0.0));
         let ratio = share(&stores) / share(&plain_stores);
         figures.push(at_least(name("follow-up: share, of that without"), ratio, 0.995));
-        // Told to have succeeded, though less than eight of ten of the nodes that should hold a record do: more than lost stores explain.
+        // Told to have succeeded, though less than eight of ten of the nodes that should hold a record do: more than lost stores
+        // explain.
         let wrong = |run: &&BroadcastRun| run.share.is_none_or(|share| share < 0.8);
         let wrong: Vec<_> =
             sweep.broadcasts().iter().chain(stores.broadcasts()).filter(wrong).cloned().collect();
@@ -175,15 +176,15 @@ struct Censored {
     /// Requests of a store, and of a search, on average.
     store: f64,
     search: f64,
-    /// The share of stores, and of searches that go on after the record is found, that said that the nodes next to the key were too many to be honest.
+    /// The share of stores, and of searches that go on after the record is found, that said that the nodes next to the key were too
+    /// many to be honest.
     store_alarms: f64,
     search_alarms: f64,
 }
 
 /// Whether a finish says that the nodes found are not plausibly those of the network: one of 1,000 honest neighbourhoods is.
 fn is_alarmed(region: Option<RegionReport>) -> f64 {
-    let plausibility = region.and_then(|region| region.plausibility);
-    f64::from(u8::from(plausibility.is_some_and(|plausibility| plausibility < 0.001)))
+    f64::from(u8::from(region.is_some_and(|region| region.is_implausible())))
 }
 
 /// How many records there are, and how many of them are in one network: Sybils of the others stand in its tables too, so
