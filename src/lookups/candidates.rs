@@ -102,7 +102,7 @@ pub(crate) struct CandidateList<F: Family> {
     /// New candidates beyond this distance prefix are dropped: the list is full of closer ones.
     pub(crate) admission_distance: u64,
     /// How often somebody was asked about a [part](crate::lookups::region) of the region: four bits for each length of its
-    /// common prefix. There are fewer than 32 parts, so each has its own.
+    /// common prefix, so at most [`MAX_COUNTED`](Self::MAX_COUNTED). There are fewer than 32 parts, so each has its own.
     questions: u128,
     /// The part of the region that the candidate is asked about that is asked next, or was asked last; 0 if it is none.
     pub(super) part_asked: u8,
@@ -257,9 +257,13 @@ impl<F: Family> CandidateList<F> {
         }
     }
 
-    /// How often somebody was asked about the part of the region whose distances have so many bits in common; at most 15.
+    /// The most questions about one part of the region that are counted: nobody is asked about it more often.
+    pub(super) const MAX_COUNTED: u8 = 15;
+
+    /// How often somebody was asked about the part of the region whose distances have so many bits in common.
     pub(super) fn questions(&self, len: u8) -> u8 {
-        u8::try_from(self.questions >> Self::question_bits(len) & 15).unwrap_or_default()
+        let counted = self.questions >> Self::question_bits(len) & u128::from(Self::MAX_COUNTED);
+        u8::try_from(counted).unwrap_or_default()
     }
 
     fn question_bits(len: u8) -> u32 {
@@ -353,10 +357,13 @@ impl<F: Family> CandidateList<F> {
         self.pending += 1;
         self.unchanged = true;
         let candidate = *candidate;
-        if self.part_asked > 0 && self.questions(self.part_asked) < 15 {
+        if self.part_asked > 0 && self.questions(self.part_asked) < Self::MAX_COUNTED {
             self.questions += 1 << Self::question_bits(self.part_asked);
             let is_beyond = candidate.distance_prefix > Block::part(self.part_asked).last();
             self.asked_beyond = self.asked_beyond.saturating_add(u8::from(is_beyond));
+        } else {
+            // It is not counted, so there is nothing to revert.
+            self.part_asked = 0;
         }
         Some(candidate)
     }

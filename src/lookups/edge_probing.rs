@@ -152,7 +152,7 @@ impl<F: Family> CandidateList<F> {
             }
             return;
         }
-        if 2 * named < usize::from(rules.answer_size.min(self.most_named)) || !is_exact && reach < whole {
+        if 2 * named < usize::from(self.answer_size(rules)) || !is_exact && reach < whole {
             return;
         }
         if own > whole && first ^ block.first > whole {

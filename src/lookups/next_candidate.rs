@@ -44,8 +44,8 @@ impl<F: Family> CandidateList<F> {
                 self.region_step(self.settled_edge, at_limit, rules).unwrap_or(step)
             }
             CandidateStep::Spent => {
-                let edge = self.nearest_known(rules.k).unwrap_or(0);
-                self.region_step(edge, at_limit, rules).unwrap_or(step)
+                let edge = self.spent_edge(rules);
+                edge.and_then(|edge| self.region_step(edge, at_limit, rules)).unwrap_or(step)
             }
             CandidateStep::Wait => self.region_step_meanwhile(at_limit, rules).unwrap_or(step),
             step => step,
@@ -62,7 +62,7 @@ impl<F: Family> CandidateList<F> {
         (self.asks_in_region, self.part_asked) = (false, 0);
         // A round without progress: ask the whole neighbourhood at once, as far as an answer tells of it.
         let is_wide = self.rounds_without_progress >= rules.alpha;
-        let wide = rules.alpha.max(rules.k.min(rules.answer_size));
+        let wide = rules.wide();
         let num_slots = if is_wide { wide } else { rules.alpha };
         let slots_full = self.num_waiting.saturating_sub(self.waiting_in_region()) >= num_slots
             || self.num_waiting >= wide.saturating_mul(2);

@@ -6,10 +6,13 @@
 //! key take up with it. The nodes of a part are nearer to its own points than anybody placed next to the key is. From the
 //! outermost part to the innermost: the nodes known there are asked, and somebody is asked about the part, first one in
 //! it, then one farther out, never one nearer to the key. What is nearer than the innermost part is asked last. And even where the
-//! k closest reach as far as the region, three that are farther than these are asked about the outermost part: they may name each other
-//! only.
+//! k closest reach as far as the region, three that are farther than these are asked about the outermost part: they may name each
+//! other only.
 //!
-//! This goes on while the nearest are asked: those who are nearest may be slow, and each may name the next.
+//! This goes on while the nearest are asked: those who are nearest may be slow, and each may name the next. It begins once k nodes are
+//! known nearer than the region reaches and enough of them were asked (`region_step_meanwhile`), has concurrency slots of its own
+//! (`waiting_in_region`), and a budget of its own ([`Region::may_ask_others`](crate::lookups::region::Region)): what the nearest take
+//! is bounded apart from it. Where their bound is spent, the search goes on without them.
 
 use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere, State};
 use crate::lookups::next_candidate::CandidateStep;
@@ -19,7 +22,8 @@ use crate::vocabulary::family::Family;
 use crate::vocabulary::key::Key;
 use smallvec::SmallVec;
 
-/// How often somebody is asked about a part of which not all nodes are told; once more where the k closest are implausible.
+/// How often somebody is asked about a part of which not all nodes are told; once more where the k closest are implausible. As often
+/// about each piece of it, along the way to one of them.
 const MAX_QUESTIONS: u8 = 2;
 
 /// How many beyond the region are asked about its outermost part at most, whatever the others tell.
@@ -37,6 +41,12 @@ const MUCH_FARTHER: u64 = 4;
 fn piece_len<F: Family>(len: u8, known: usize, answer_size: u16) -> u8 {
     let pieces = known.div_ceil(usize::from(answer_size.max(1))).max(1).next_power_of_two();
     (len + pieces.ilog2() as u8).min((F::Key::BITS.min(64) as u8).max(len))
+}
+
+/// How often somebody is asked about a part whose pieces have so many bits more in common than it has.
+fn most_questions<F: Family>(is_refuted: bool, more_bits: u8) -> u8 {
+    let of_a_piece = MAX_QUESTIONS + u8::from(is_refuted);
+    of_a_piece.saturating_mul(more_bits.saturating_add(1)).min(CandidateList::<F>::MAX_COUNTED)
 }
 
 impl<F: Family> CandidateList<F> {
@@ -60,6 +70,16 @@ impl<F: Family> CandidateList<F> {
     pub(super) fn nearest_known(&self, k: u16) -> Option<usize> {
         let mut known = (0..).zip(&self.candidates).filter(|(_, candidate)| candidate.state != State::Failed);
         known.nth(usize::from(k).checked_sub(1)?).map(|(rank, _)| rank)
+    }
+
+    /// The rank of the last of the nearest, whose requests are spent: the k-th closest that has not failed. Where fewer are known, all
+    /// of the region are the nearest, so it is the last of these. `None` if nobody is known there.
+    pub(super) fn spent_edge(&self, rules: &LookupRules) -> Option<usize> {
+        let last_within = || {
+            let reach = rules.region?.reach(0);
+            self.candidates.partition_point(|candidate| candidate.distance_prefix <= reach).checked_sub(1)
+        };
+        self.nearest_known(rules.k).or_else(last_within)
     }
 
     /// The same as [`region_step`](Self::region_step) while the nearest are waited for: from when on k nodes are known nearer than
@@ -100,7 +120,7 @@ impl<F: Family> CandidateList<F> {
         let kth = self.candidates.get(edge)?.distance_prefix;
         let reach = region.reach(kth);
         self.region_from = kth;
-        let wide = rules.alpha.max(rules.k.min(rules.answer_size));
+        let wide = rules.wide();
         let is_full = self.waiting_in_region() >= wide || self.num_waiting >= wide.saturating_mul(2);
         if let Some(step) =
             self.question_from_beyond(region.parts(reach).start, reach.max(kth), (is_full, at_limit), rules)
@@ -116,7 +136,7 @@ impl<F: Family> CandidateList<F> {
         let asked = usize::from(self.region_asked);
         let sent: usize = within.iter().map(|candidate| usize::from(candidate.tries)).sum();
         let all = self.sent_before(others.end, rules);
-        let most_questions = MAX_QUESTIONS + u8::from(region.is_refuted_by(kth));
+        let is_refuted = region.is_refuted_by(kth);
         let is_spent = !region.may_ask_others(sent, all);
         let may_ask = !at_limit && asked < region.most_others();
         let distances = within.iter().map(|candidate| candidate.distance_prefix);
@@ -169,7 +189,7 @@ impl<F: Family> CandidateList<F> {
             if here().any(|(_, it)| is_open(it)) || self.candidates.iter().any(is_asked) {
                 waits = true;
             } else if let Some(gap) = self.gap_within(&span)
-                && self.questions(len) < most_questions.saturating_mul(piece_len - len + 1)
+                && self.questions(len) < most_questions::<F>(is_refuted, piece_len - len)
                 && !is_spent
             {
                 let piece = if piece_len > len { Block::around(gap, piece_len) } else { block };
@@ -212,7 +232,8 @@ impl<F: Family> CandidateList<F> {
         rules: &LookupRules,
     ) -> Option<CandidateStep> {
         let block = Block::part(len);
-        let is_possible = self.elsewhere == Elsewhere::Possible && self.edge_probes < u16::MAX;
+        let is_counted = self.questions(len) < Self::MAX_COUNTED;
+        let is_possible = self.elsewhere == Elsewhere::Possible && self.edge_probes < u16::MAX && is_counted;
         let most = MAX_ASKED_BEYOND.min(rules.k / NODES_FOR_ONE_BEYOND);
         if is_possible && u16::from(self.asked_beyond) < most {
             let far = beyond.saturating_mul(MUCH_FARTHER.pow(u32::from(self.asked_beyond) + 1));
@@ -240,8 +261,8 @@ impl<F: Family> CandidateList<F> {
         told.checked_add(1).filter(|gap| gap <= span.end())
     }
 
-    /// Whom to ask about a part, or a piece of it: one in it, or else one farther out, that has answered; else one beyond the region that was not
-    /// asked.
+    /// Whom to ask about a part, or a piece of it: one in it, or else one farther out, that has answered; else one beyond the region
+    /// that was not asked.
     fn ask_about(&self, block: Block, at_limit: bool, reach: u64, rules: &LookupRules) -> Option<usize> {
         if self.edge_probes == u16::MAX {
             return None; // nobody can be asked about another point than the target
@@ -261,5 +282,93 @@ impl<F: Family> CandidateList<F> {
             others.find(|(_, candidate)| may && is_new(candidate))
         };
         again.or_else(new).map(|(rank, _)| rank)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::requests::purpose::CandidateRef;
+    use crate::vocabulary::family::AnswerScope;
+    use crate::vocabulary::region::KnownSize;
+    use crate::{Key8, QueryConfig};
+
+    #[derive(Clone, Debug, Default, PartialEq)]
+    struct Plain;
+
+    impl Family for Plain {
+        type Key = Key8;
+        type Target = Key8;
+        type Node = Key8;
+        type Message = ();
+
+        fn key(node: &Key8) -> Key8 {
+            *node
+        }
+    }
+
+    /// Of a search in a network of 31 nodes: four of them are within the first eighth of the key space.
+    fn rules() -> LookupRules {
+        let config = QueryConfig { k: 4, ..QueryConfig::default() };
+        config.rules_for(None, false, AnswerScope::Closest(4), Some(KnownSize::hint(31)))
+    }
+
+    /// Candidates of the key 0 at these keys.
+    fn list(keys: &[u8]) -> CandidateList<Plain> {
+        let mut list = CandidateList::with_capacity(keys.len());
+        for (rank, key) in keys.iter().enumerate() {
+            let candidate = Candidate::new(Key8::new([*key]).leading());
+            assert!(list.insert(rank, candidate, || Key8::new([*key]), 1, &rules()));
+        }
+        list
+    }
+
+    fn at(list: &CandidateList<Plain>, rank: usize) -> CandidateRef {
+        let Candidate { slot, distance_prefix, .. } = list.candidates[rank];
+        CandidateRef { path: 0, slot, distance_prefix, block: None, edge_probe: true }
+    }
+
+    #[test]
+    fn no_more_questions_are_asked_than_are_counted_and_one_that_was_not_is_not_reverted() {
+        for more_bits in 0..=64 {
+            for is_refuted in [false, true] {
+                let most = most_questions::<Plain>(is_refuted, more_bits);
+                assert!(most <= CandidateList::<Plain>::MAX_COUNTED, "{most} of {more_bits}");
+            }
+        }
+        assert_eq!((most_questions::<Plain>(false, 0), most_questions::<Plain>(true, 1)), (2, 6));
+        let keys: Vec<u8> = (100..120).collect();
+        let (mut list, part) = (list(&keys), 4);
+        for rank in 0..keys.len() {
+            list.part_asked = part;
+            let before = (list.questions(part), list.asked_beyond);
+            list.ask(rank, Some(Block::part(part)), true);
+            assert_eq!(usize::from(list.questions(part)), (rank + 1).min(15));
+            let reference = at(&list, rank);
+            list.undo_ask(reference);
+            assert_eq!((list.questions(part), list.asked_beyond), before, "as before {rank} was asked");
+            list.part_asked = part;
+            list.ask(rank, Some(Block::part(part)), true);
+        }
+        assert_eq!((list.questions(part - 1), list.questions(part + 1)), (0, 0), "each part has its own");
+        list.insert(20, Candidate::new(u64::MAX), || Key8::new([0xff]), 1, &rules());
+        list.asked_beyond = 0;
+        let mut from_beyond =
+            |part| list.question_from_beyond(part, 1, (false, false), &LookupRules { k: 8, ..rules() });
+        assert!(matches!(from_beyond(part - 1), Some(CandidateStep::Ask { .. })));
+        assert!(!matches!(from_beyond(part), Some(CandidateStep::Ask { .. })), "it would not be counted");
+    }
+
+    #[test]
+    fn where_the_requests_to_the_nearest_are_spent_and_few_are_known_all_of_the_region_are_the_nearest() {
+        let known = list(&[1, 2, 3, 0x40, 0x80]);
+        assert_eq!(known.spent_edge(&rules()), Some(3), "the k-th");
+        let mut few = list(&[1, 2, 3, 0xc0]);
+        few.mark_failed(0);
+        assert_eq!(few.spent_edge(&rules()), Some(2), "the last of the region, not the first of all");
+        assert_eq!(list(&[0xc0]).spent_edge(&rules()), None, "nobody");
+        // Somebody beyond the region is still asked who else is there.
+        let step = few.region_step(2, false, &LookupRules { k: 8, ..rules() });
+        assert!(matches!(step, Some(CandidateStep::Ask { rank: 3, block: Some(_), edge_probe: true })));
     }
 }

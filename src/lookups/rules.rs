@@ -39,3 +39,10 @@ pub(crate) struct LookupRules {
     /// Whether a slow node is asked again while its first request is still pending.
     pub(crate) hedges: bool,
 }
+
+impl LookupRules {
+    /// The concurrency slots of a path that makes no progress, and of the search in a region: as many nodes as an answer tells of.
+    pub(super) fn wide(&self) -> u16 {
+        self.alpha.max(self.k.min(self.answer_size))
+    }
+}
