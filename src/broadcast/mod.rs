@@ -9,7 +9,9 @@
 //!
 //! A broadcast is an operation, as a lookup is, and owns the lookups that it needs. Its time is split
 //! ([deadline](crate::deadline) rule 8): the lookup ends early enough to leave time for the stores. If the
-//! lookup has not ended by then, the record is stored with the closest nodes that have answered.
+//! lookup has not ended by then, the record is stored with the closest nodes that have answered, and in the
+//! [region](BroadcastConfig::regions) of its key also with nodes that have not answered yet, unless
+//! [`store_before_response`](BroadcastConfig::store_before_response) is off.
 //!
 //! [`Reprovide`](reprovide::Reprovide) schedules when records are stored again; [`Sweep`](sweep::Sweep) is
 //! the algorithm of sweeps, and can be used alone.

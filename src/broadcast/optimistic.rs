@@ -9,8 +9,8 @@
 //!   While the mean is below the set threshold, the lookup sends no request, unless a store has failed.
 //!
 //! A store that fails takes its node out of the window, and the next closest node enters it; so does one that timed out, until
-//! it has succeeded the second time. So in the end the record is stored with a window without failed nodes. A failed store also shows that the set threshold
-//! does not fit the network: answers name dead nodes as well, so the k closest live nodes are farther away
+//! it has succeeded the second time. So in the end the record is stored with a window without failed nodes. A failed store also shows
+//! that the set threshold does not fit the network: answers name dead nodes as well, so the k closest live nodes are farther away
 //! than the k closest named. From then on the threshold no longer stops the lookup: it runs to its own end,
 //! including its [edge probing](crate::lookups::edge_probing), also in the background. If a store timed out
 //! or failed, the lookup counts its node as failed. A node that rejected its store is alive, so it is only
@@ -54,8 +54,8 @@ pub(crate) struct OptimisticSearch<F: Family> {
     /// How many more it will be once the lookup has ended: what was guessed before takes nothing of it.
     budget_when_known: usize,
     lookup_ended: bool,
-    /// Its share of the time ran out.
-    was_cut: bool,
+    /// In the region, nodes that have not answered are stored with, too: its share of the time ran out.
+    with_unanswered: bool,
     /// The set threshold has stopped the lookup.
     stopped_by_set: bool,
     /// A store has failed: the set threshold stops the lookup no more.
@@ -83,7 +83,7 @@ impl<F: Family> OptimisticSearch<F> {
             store_budget: 2 * k,
             budget_when_known: if config.regions { expected.most_when_known() } else { 0 },
             lookup_ended: false,
-            was_cut: false,
+            with_unanswered: false,
             stopped_by_set: false,
             had_failed_store: false,
             window_changed: true,
@@ -121,9 +121,9 @@ impl<F: Family> OptimisticSearch<F> {
         self.store_budget + self.budget_when_known + stores.remaining()
     }
 
-    /// The lookup has ended; `was_cut`: because its share of the time ran out.
-    pub(crate) fn end_lookup(&mut self, was_cut: bool) {
-        (self.lookup_ended, self.was_cut, self.window_changed) = (true, was_cut, true);
+    /// The lookup has ended. `with_unanswered`: nodes of the region that have not answered are stored with, too.
+    pub(crate) fn end_lookup(&mut self, with_unanswered: bool) {
+        (self.lookup_ended, self.with_unanswered, self.window_changed) = (true, with_unanswered, true);
         self.store_budget += core::mem::take(&mut self.budget_when_known);
     }
 
@@ -169,8 +169,7 @@ impl<F: Family> OptimisticSearch<F> {
         if self.lookup_ended {
             // The k closest are in the window.
             let closest = due.len();
-            let unanswered = self.was_cut && self.store_before_response;
-            let others = self.lookup.stores(unanswered);
+            let others = self.lookup.stores(self.with_unanswered);
             let is_new = |node: &F::Node| stores.find(node).is_none();
             for Contact { node, hop, .. } in others.into_iter().filter(|contact| is_new(&contact.node)) {
                 if due.iter().all(|(other, _)| *other != node) {

@@ -183,13 +183,13 @@ impl<F: Family> BroadcastTask<F> {
     /// Ends the search, and adds the nodes found to the stores.
     fn end_search(&mut self, outcome: Outcome) {
         self.search_until = None;
+        // Deadline rule 8: the time is over, so those known in the region are stored with, though some have not answered yet.
+        let unanswered = outcome == Outcome::DeadlineExceeded && self.store_before_response;
         match core::mem::replace(&mut self.search, NodeSearch::None) {
             NodeSearch::None => {}
             NodeSearch::FollowUp(lookup) => {
                 self.lookup_outcome = Some(outcome);
                 self.ended_lookups.push(0);
-                // The time is over: those known in the region are stored with, though some have not answered yet.
-                let unanswered = outcome == Outcome::DeadlineExceeded && self.store_before_response;
                 let in_region = self.region.map(|_| lookup.stores(unanswered));
                 self.known = lookup.known_in_region();
                 self.closest = lookup.into_closest();
@@ -207,7 +207,7 @@ impl<F: Family> BroadcastTask<F> {
             NodeSearch::Optimistic(mut search) => {
                 self.lookup_outcome = Some(outcome);
                 self.ended_lookups.push(0);
-                search.end_lookup(outcome == Outcome::DeadlineExceeded);
+                search.end_lookup(unanswered);
                 self.search = NodeSearch::Optimistic(search);
             }
             NodeSearch::Sweep(mut search) => {
@@ -439,10 +439,9 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
                 if let Some(token) = answer.extra.token.take() {
                     self.keep_token(node, token);
                 }
-                let value = Some(answer.extra.value).filter(|_| !answer.is_part);
                 self.update_lookup(number, |lookup| {
                     lookup.answered_at(candidate, node);
-                    lookup.answered(candidate, elapsed, &answer.closer, value)
+                    lookup.answered(candidate, elapsed, &answer.closer, answer.verdict())
                 })
                 .unwrap_or(0)
             }

@@ -110,9 +110,7 @@ impl<F: Family> Task<F> for LookupTask<F> {
     ) -> u8 {
         let NodeRef::Lookup { candidate, .. } = node_ref else { return 0 };
         self.lookup.answered_at(candidate, node);
-        // What it carries is in the last part, so without that it is not known.
-        let value = Some(answer.extra.value).filter(|_| !answer.is_part);
-        self.lookup.answered(candidate, elapsed, &answer.closer, value)
+        self.lookup.answered(candidate, elapsed, &answer.closer, answer.verdict())
     }
 
     fn missed(&mut self, node_ref: NodeRef, miss: NoAnswer) {

@@ -19,7 +19,8 @@ use crate::vocabulary::config_error::{ConfigError, require};
 pub struct PoolConfig {
     /// The maximum number of operations that run at the same time. 1 to 2^24. Default: 16,384.
     pub max_running: usize,
-    /// The maximum number of operations that wait; they begin in order of deadline, then of arrival. Further starts are [refused](crate::RefusalReason::Full). At most 2^24. Default: 65,536.
+    /// The maximum number of operations that wait; they begin in order of deadline, then of arrival. Further starts are
+    /// [refused](crate::RefusalReason::Full). At most 2^24. Default: 65,536.
     pub max_waiting: usize,
     /// Whether a progress event is emitted for each request that ends. A caller that needs only the finish saves
     /// one event per answer, with a copy of the nodes that it names. Default: true.

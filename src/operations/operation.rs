@@ -7,7 +7,7 @@
 use crate::context::Context;
 use crate::operations::listener::Listener;
 use crate::operations::task::{EmitsOperation, Found, NoAnswer, OperationEnd, Task, TaskStep};
-use crate::operations::work::{Ran, WorkClass};
+use crate::operations::work::{FinishedWork, WorkClass};
 use crate::requests::call_context::{CallContext, OperationCause};
 use crate::requests::in_flight_table::RequestList;
 use crate::requests::purpose::{NodeRef, OperationRequest, Purpose};
@@ -424,10 +424,13 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
     }
 
     /// What it has cost, if it began.
-    pub(super) fn ran(&self, now: Instant, outcome: Outcome) -> Option<Ran> {
-        let is_complete = !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped);
-        let ran = |begun| Ran { class: self.class, sent: self.stats.sent, took: now - begun, is_complete };
-        self.begun.map(ran)
+    pub(super) fn finished_work(&self, now: Instant, outcome: Outcome) -> Option<FinishedWork> {
+        self.begun.map(|begun| FinishedWork {
+            class: self.class,
+            sent: self.stats.sent,
+            took: now - begun,
+            is_complete: outcome.is_by_itself(),
+        })
     }
 
     /// See [`Task::is_crawl`].
@@ -480,7 +483,7 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         outcome: Outcome,
         number: u32,
     ) -> Option<Listener> {
-        if matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped) || !self.task.listens_on() {
+        if !outcome.is_by_itself() || !self.task.listens_on() {
             return None;
         }
         let is_slow = |request: &PendingRequest<F, Purpose>| request.is_slow();

@@ -690,8 +690,8 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         else {
             return self.end_operation(call, id, Outcome::Complete);
         };
-        if let Some(ran) = operation.ran(call.now, Outcome::Complete) {
-            self.waiting.ended(call.now, ran);
+        if let Some(work) = operation.finished_work(call.now, Outcome::Complete) {
+            self.waiting.ended(call.now, work);
         }
         operation.enter_background(call, Outcome::Complete, deadline);
         self.background.granted_requests += remaining;
@@ -717,8 +717,8 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
                 self.tags.remove(&id.tag());
                 if !self.waiting.leave(slot) {
                     self.running -= 1;
-                    if let Some(ran) = operation.ran(call.now, outcome) {
-                        self.waiting.ended(call.now, ran);
+                    if let Some(work) = operation.finished_work(call.now, outcome) {
+                        self.waiting.ended(call.now, work);
                     }
                 }
             }

@@ -62,9 +62,9 @@ impl WorkClass {
     }
 }
 
-/// How an operation ended that ran while others waited.
+/// An observation of the work of an operation that has ended: what it has cost.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ran {
+pub(super) struct FinishedWork {
     pub(super) class: WorkClass,
     /// The requests that it has sent.
     pub(super) sent: u32,
@@ -103,8 +103,8 @@ struct Cost {
 impl WorkCosts {
     /// An operation has ended that ran while others waited. One that did not end by itself tells something only where it has
     /// cost more than was expected: it would have cost at least that.
-    pub(super) fn observe(&mut self, now: Instant, ran: Ran) {
-        let class = usize::from(ran.class.0);
+    pub(super) fn observe(&mut self, now: Instant, work: FinishedWork) {
+        let class = usize::from(work.class.0);
         if self.classes.len() <= class {
             self.classes.resize(class + 1, Cost::default());
         }
@@ -113,20 +113,20 @@ impl WorkCosts {
             *cost = Cost::default();
         }
         cost.latest = now;
-        let sent = u64::from(ran.sent) * SIXTEENTHS;
+        let sent = u64::from(work.sent) * SIXTEENTHS;
         if cost.seen == 0 {
             cost.requests = sent;
-        } else if ran.is_complete || sent > cost.requests {
+        } else if work.is_complete || sent > cost.requests {
             let weight = u64::from(cost.seen + 1).min(8);
             cost.requests = cost.requests - cost.requests / weight + sent / weight;
         }
         // A step by an eighth at most for each, up or down: in balance where half of them take longer.
         if cost.seen < KNOWN {
-            cost.time = cost.time.max(ran.took);
-        } else if ran.took > cost.time {
-            cost.time += (cost.time / 8).min(ran.took.saturating_sub(cost.time));
-        } else if ran.is_complete {
-            cost.time -= (cost.time / 8).min(cost.time.saturating_sub(ran.took));
+            cost.time = cost.time.max(work.took);
+        } else if work.took > cost.time {
+            cost.time += (cost.time / 8).min(work.took.saturating_sub(cost.time));
+        } else if work.is_complete {
+            cost.time -= (cost.time / 8).min(cost.time.saturating_sub(work.took));
         }
         cost.seen = cost.seen.saturating_add(1);
     }
@@ -178,7 +178,7 @@ impl WorkCosts {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ran, SIXTEENTHS, Work, WorkClass, WorkCosts, WorkKind};
+    use super::{FinishedWork, SIXTEENTHS, Work, WorkClass, WorkCosts, WorkKind};
     use crate::vocabulary::time::Instant;
     use core::time::Duration;
 
@@ -189,8 +189,8 @@ mod tests {
         Work { kind, size }.into()
     }
 
-    fn ran(sent: u32, took: u32, is_complete: bool) -> Ran {
-        Ran { class: class(WorkKind::Lookup, 0), sent, took: MS * took, is_complete }
+    fn ran(sent: u32, took: u32, is_complete: bool) -> FinishedWork {
+        FinishedWork { class: class(WorkKind::Lookup, 0), sent, took: MS * took, is_complete }
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl<F: Family> ContractChecker<F> {
         let op = self.check_stamp(call, stamped, id, None)?;
         // A broadcast that is complete may leave requests to its background, and a lookup that has ended by itself those
         // that are slow, to be listened to.
-        let by_itself = !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped);
+        let by_itself = outcome.is_by_itself();
         ensure!(
             in_flight == 0 || by_itself,
             "deadline 5: all requests are cancelled before the finish, {in_flight} are left: {stamped:?}"
@@ -171,12 +171,10 @@ impl<F: Family> ContractChecker<F> {
             "deadline 9: a stop, and only a stop, ends it with this outcome in the same call"
         );
         if outcome == Outcome::Overloaded {
-            let has_begun = call.running.is_some() && op.running;
+            // Where the machine does not say how many run, that one has begun is a guess until it sends.
+            let has_begun = call.running.is_some() && (op.running || op.has_begun);
             ensure!(!has_begun && op.stats.sent == 0, "outcome: overloaded only if it has not begun");
-        } else if !op.running
-            && !op.model.needs_nothing()
-            && !matches!(outcome, Outcome::DeadlineExceeded | Outcome::Stopped)
-        {
+        } else if !op.running && !op.model.needs_nothing() && by_itself {
             call.ran_and_ended.push((op.deadline, op.arrival));
             op.begin(now)?;
         }

@@ -64,8 +64,8 @@ impl<F: Family> Start<F> {
     /// The driver keeps what the nodes answer besides closer nodes (values, providers): [`Request::initiator`]
     /// identifies the operation that a request belongs to. With each answer comes the driver's
     /// [verdict](crate::Verdict) on what it carried; a [quorum](Start::with_quorum) of valid ones ends the lookup, and the
-    /// finish tells [how many there were](Finish::values). The driver may also stop the operation earlier. The message is sent to a node
-    /// again only after a time-out, so a node may receive it twice.
+    /// finish tells [how many there were](Finish::values). The driver may also stop the operation earlier. The message is sent to a
+    /// node again only after a time-out, so a node may receive it twice.
     ///
     /// In a coordinator it asks all nodes of the [region](crate::QueryConfig::regions) of the target, and some
     /// [for closer nodes](Ask::FindCloser) to other points there.
@@ -117,8 +117,8 @@ impl<F: Family> Start<F> {
 
     /// The caller [holds](Start::held) a valid value of this version itself: it counts towards the quorum like the answer
     /// of one node, and nodes with an older one are to be [corrected](Finish::to_correct). A search whose quorum it meets
-    /// ends in the call of its start, waits for no other operation, and asks nobody; a caller that wants to hear of others asks for a larger quorum,
-    /// or none.
+    /// ends in the call of its start, waits for no other operation, and asks nobody; a caller that wants to hear of others asks for a
+    /// larger quorum, or none.
     #[must_use]
     pub const fn with_held(mut self, version: u64) -> Self {
         self.held = Some(version);
@@ -228,10 +228,10 @@ pub enum Outcome {
     /// The k closest nodes that answer have answered, but others may be closer. Answers name the silent as well, so where
     /// nodes are silent, or an answer names fewer than k, there can be gaps: distances from the target of which no answer
     /// has told all nodes. The lookup asks about the gaps, and some were left: nobody was known there to ask, or the bound of
-    /// [edge probing](crate::QueryConfig::edge_probing) was reached. Or the configured [most patience](crate::NetworkConfig::max_patience) has cut
-    /// short the wait for a nearer node. A lookup that carries messages, and one without edge probing, asks about no gaps:
-    /// where nodes are silent, it mostly ends so. A crawl: all nodes named were asked, but some that had answered were
-    /// [silent later](crate::crawl::CrawlCounts::unsure), so edges are missing.
+    /// [edge probing](crate::QueryConfig::edge_probing) was reached. Or the configured [most
+    /// patience](crate::NetworkConfig::max_patience) has cut short the wait for a nearer node. A lookup that carries messages, and one
+    /// without edge probing, asks about no gaps: where nodes are silent, it mostly ends so. A crawl: all nodes named were asked, but
+    /// some that had answered were [silent later](crate::crawl::CrawlCounts::unsure), so edges are missing.
     Unsure,
     /// These are all there are: fewer than k nodes are known, starting points included, all of them have answered, one of
     /// them has named all others, and no answer was as long as an answer [can be](crate::Family::answers).
@@ -398,6 +398,11 @@ impl fmt::Display for RefusalReason {
 impl core::error::Error for RefusalReason {}
 
 impl Outcome {
+    /// Whether an operation has ended in this way by itself, without a deadline or a stop.
+    pub(crate) const fn is_by_itself(self) -> bool {
+        !matches!(self, Self::DeadlineExceeded | Self::Stopped)
+    }
+
     /// Whether a lookup has ended in this way by itself, without a deadline, a stop or a quorum.
     #[cfg(feature = "testing")]
     pub(crate) const fn is_natural(self) -> bool {

@@ -105,6 +105,13 @@ pub struct Answer<F: Family> {
     pub is_part: bool,
 }
 
+impl<F: Family> Answer<F> {
+    /// The verdict on what it carried. `None` of a part: that is in the last one, so without it it is not known.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        (!self.is_part).then_some(self.extra.value)
+    }
+}
+
 /// Why a request was not answered, as the driver reports it. What the routing table concludes from each stands in
 /// [`routing`](crate::routing).
 #[derive(Clone, Debug, PartialEq)]
