@@ -3,25 +3,23 @@
 use crate::context::Context;
 use crate::vocabulary::key::Key;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+use rand_core::{Rng, SeedableRng};
+use rand_xoshiro::SplitMix64;
 
 /// A stream of random numbers from a seed, and what is made of them: keys and span contexts among which the rare ones are frequent.
 /// `SplitMix64` (Steele, Lea, Flood 2014). The same seed gives the same stream on any platform.
 #[derive(Clone, Debug)]
-pub struct Draw(u64);
+pub struct Draw(SplitMix64);
 
 impl Draw {
     /// The stream of this seed.
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
+    pub fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
     }
 
     /// The next number.
-    pub const fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    pub fn number(&mut self) -> u64 {
+        self.0.next_u64()
     }
 
     /// A number below `n`; 0 if that is 0.
@@ -31,7 +29,7 @@ impl Draw {
     }
 
     /// The first byte of the next number.
-    pub const fn byte(&mut self) -> u8 {
+    pub fn byte(&mut self) -> u8 {
         (self.number() >> 56) as u8
     }
 
@@ -49,8 +47,8 @@ impl Draw {
         key_of(&bytes)
     }
 
-    /// A context: a parent or a link; valid, with a trace state, or invalid in one of two ways, as the byte says. A valid one has these
-    /// ids.
+    /// A context: a parent or a link; valid, with a trace state, or invalid in one of two ways, as the byte says. A valid one has
+    /// these ids.
     pub fn context(how: u8, trace: u128, span: u64) -> Context {
         let state = match how % 3 {
             0 => TraceState::from_key_value([("vendor", span.to_string())]).unwrap_or_default(),
@@ -82,6 +80,14 @@ pub(super) fn key_of<K: Key>(bytes: &[u8]) -> K {
 mod tests {
     use super::*;
     use crate::vocabulary::key::{Key8, Key160};
+
+    /// The first numbers of `SplitMix64` of this seed: what is stored of scenarios depends on them.
+    #[test]
+    fn the_stream_of_a_seed_is_fixed() {
+        let mut draw = Draw::new(1_234_567);
+        let first = [(); 3].map(|()| draw.number());
+        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+    }
 
     #[test]
     fn a_key_has_the_bytes_that_are_given() {
