@@ -307,7 +307,8 @@ fn a_sweep_sends_each_node_its_records_in_one_batch() {
         let told = finish.stores.iter().filter(|stored| stored.records.contains(&place)).count();
         assert_eq!(told, 3);
     }
-    let batches = net.out.iter().filter(|(_, out)| matches!(&out.event, Outbound::Request(request) if matches!(request.ask, Ask::Batch { .. }))).count();
+    let is_batch = |event: &Outbound<_>| matches!(event, Outbound::Request(request) if matches!(request.ask, Ask::Batch { .. }));
+    let batches = net.out.iter().filter(|(_, out)| is_batch(&out.event)).count();
     assert_eq!(batches, finish.stores.len(), "one request for each node");
 }
 

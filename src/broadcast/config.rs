@@ -44,8 +44,9 @@ pub struct BroadcastConfig {
     /// An optimistic broadcast returns once this share of k nodes has stored the record. Percent, rounded up to
     /// whole nodes. 1 to 100. Default: 75.
     pub early_return_percent: u8,
-    /// Whether optimistic broadcasts store with nodes that were named but have not answered yet. Set it to
-    /// false if a store needs the [token](crate::AnswerExtra::token) of the node's answer. Default: true.
+    /// Whether optimistic broadcasts store with nodes that were named but have not answered yet, and whether any broadcast does
+    /// so in the [region](Self::regions) of its key when its lookup's share of the time is over. Set it to false if a store
+    /// needs the [token](crate::AnswerExtra::token) of the node's answer. Default: true.
     pub store_before_response: bool,
     /// Whether a record is stored with all nodes found in the region of its key, but at least the k closest. The region is
     /// the distance within which k of the network's nodes are on average. So the record can be found though others have placed
@@ -54,9 +55,9 @@ pub struct BroadcastConfig {
     pub regions: bool,
     /// The maximum number of stores in the background, of all optimistic broadcasts together that have
     /// returned. A broadcast that would exceed it cancels its remaining stores when it returns. Each is
-    /// granted the stores that it may still need, so that dead nodes can be replaced: 2k, or with regions 4k, less
-    /// those that have ended. With the defaults, some 15 broadcasts can be in the background at once. At most 65,536.
-    /// Default: 1,024.
+    /// granted the stores that it may still need, so that dead nodes can be replaced: 2k, and with regions
+    /// [`region_bound`](QueryConfig::region_bound) times k, but at least 3k, less those that have ended. With the defaults, some 15
+    /// broadcasts can be in the background at once. At most 65,536. Default: 1,024.
     pub max_background: usize,
     /// The maximum duration of a broadcast's background work. Longer than zero. Default: 10 s.
     pub background_timeout: Duration,

@@ -202,9 +202,14 @@ pub struct BroadcastFinish<F: Family> {
     /// How it ended. [`Complete`](Outcome::Complete): all its work is done, or, for an optimistic one, the
     /// rest goes on in the background.
     pub outcome: Outcome,
-    /// Whether each record is stored with as many nodes as the start's [`Success`] asks for, so that it can be found. Where there
-    /// are more nodes than can plausibly be, in a part of the [region](crate::BroadcastConfig::regions) of the key, none of them counts,
-    /// and at least k/2 others must have stored it: see [storing](crate::guide::storing#the-region-not-the-count).
+    /// Whether each record is stored with as many nodes as the start's [`Success`] asks for.
+    ///
+    /// Where the nodes of the [region](crate::BroadcastConfig::regions) of the key are doubted, this is not enough. They are if a part
+    /// of the region is a *crowd*: more nodes are known in it, or in it and the parts farther out that are none, than chance explains
+    /// (a probability below 1 of 100,000; below 1 of 20 where the region [is implausible](RegionReport::is_implausible)). And they are
+    /// if the region is implausible. Then the stores that are [credible](RegionReport::credible) must be as many as `Success` asks for
+    /// of the nodes that there can be; at least k/2; and at least three eighths of the nodes that an honest network has within the
+    /// region, or up to the farthest store. See [storing](crate::guide::storing#the-region-not-the-count) for what this promises.
     pub succeeded: bool,
     /// The number of records that are stored with fewer nodes than that.
     pub records_short: usize,

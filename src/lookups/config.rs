@@ -60,8 +60,9 @@ pub struct QueryConfig {
     /// average. So it finds what is stored there, though others have placed nodes next to the target. Needs the size of the
     /// network, which only the coordinator knows. See [storing](crate::guide::storing). Default: true.
     pub regions: bool,
-    /// The maximum number of nodes of a region that are stored with or asked, as a multiple of k: evenly spread over the region. 1
-    /// to 64; 1: only the k closest. Default: 4.
+    /// b: the maximum number of nodes of a region that are stored with or asked, as a multiple of k: evenly spread over the region. The
+    /// bounds on [requests](crate::guide::storing#the-region-not-the-count) follow from it: (b + 2)k + 8 to the nearest, bk to
+    /// others, 2bk + 8 to all if others are asked; on each path. 1 to 64; 1: only the k closest. Default: 4.
     pub region_bound: usize,
     /// The maximum number of nodes that a lookup asks; see [`NodeLimit`](crate::Outcome::NodeLimit). If a start asks for
     /// more results than k, and than a third of it, the limit is three times the number of results. At least `max_candidates`, at most

@@ -17,8 +17,8 @@ use crate::vocabulary::region::{KnownSize, SizeBasis};
 /// stores would take any region for one that holds none but Sybils. So the sparsest counts of the k nearest, the k + 1 nearest, and
 /// so on, as far as the table knows all that there are: s Sybils among n others there make it larger by (s + n) / n at most.
 ///
-/// The estimate is of the last hours, and lags behind where a network grows, as a new one does; the table does not. So an operation stores in
-/// the region by the estimate, the larger one, and judges what it finds by the sparsest of the table if that is more.
+/// The estimate is of the last hours, and lags behind where a network grows, as a new one does; the table does not. So an operation
+/// stores in the region by the estimate, the larger one, and judges what it finds by the sparsest of the table if that is more.
 pub(crate) fn known_size<F: Family>(
     table: &RoutingTable<F>,
     estimate: Option<u64>,
@@ -40,8 +40,8 @@ pub(crate) fn known_size<F: Family>(
 
 /// The sizes of networks that are everywhere as dense as it is around the own key, by the distances of the k-th nearest node that was
 /// heard from, and of those after it as far as the table holds all that there are: up to the farthest bucket that has room. None
-/// if there are fewer than k, or as long as no lookup of the own key has found who is near: a table of a few nodes from anywhere looks as
-/// that of a small network does.
+/// if there are fewer than k, or as long as no lookup of the own key has found who is near: a table of a few nodes from anywhere looks
+/// as that of a small network does.
 fn densities<F: Family>(table: &RoutingTable<F>, k: usize) -> impl Iterator<Item = u64> {
     let own = table.local();
     let has_room = |cpl: &u32| table.bucket(*cpl).len() < table.bucket_size();

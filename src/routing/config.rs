@@ -9,7 +9,8 @@ use crate::vocabulary::config_error::{ConfigError, require};
 
 /// Which parts of the routing maintenance are on, and the configuration of each. By default, all of them.
 ///
-/// Memory: that of the parts, and `max_clients` node ids and keys.
+/// Memory: that of the parts; `max_clients` node ids and keys; and the replacement cache, at most four nodes for each bucket, with an
+/// instant each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct RoutingConfig {

@@ -7,7 +7,7 @@
 //! | the same, and another node of the table has its key | the node of the table is checked, at the same bounded rate, 10 s after it was last heard from, and once a minute; it leaves only if its checks fail, and then the claimant is checked at once |
 //! | the check of a candidate is past its [soft limit](crate::NetworkConfig::soft_timeout) | the next candidate is checked; until the deadline an answer counts in full |
 //! | it has no answer | it is checked once more, if two have named it, or if nobody has but there is room |
-//! | a candidate passes its check | it is offered to the table. A full bucket keeps its nodes: one that has failed holds its place until it has failed [as often as removes it](crate::TableConfig::max_failures). Up to four others wait for a place in each full bucket, one of a group: when one is free, the one that answered last, within a quarter of an hour, is checked |
+//! | a candidate passes its check | it is offered to the table. A full bucket keeps its nodes: one that has failed holds its place until it has failed [as often as removes it](crate::TableConfig::max_failures). Up to four others wait for a place in each full bucket (the replacement cache), one of a group: when one is free, the one that answered last, within a quarter of an hour, is checked |
 //! | a node answers a request of this machine, and its answer names a node, or it is a seed of a bootstrap, or the table holds fewer nodes than a lookup searches for: there may be nobody to name | it is offered to the table |
 //! | a node of the table answers a request of this machine | its entry is refreshed, and its [probe](crate::Probe) postponed |
 //! | a request times out, fails, or [could not be sent](crate::Failure::Unreachable) | nothing is removed: the node's probe is due now, and its result decides |
@@ -66,8 +66,8 @@
 //!
 //! A node whose key another node of the table has is not admitted while that one is there: where the transport does not
 //! prove identity, anybody can claim a key. If it [contacts](crate::RoutingInbound::Discovered) this node, the holder of
-//! the key is checked, 10 s after it was last heard from, but not twice within a minute; it leaves when as many of its checks in a row have
-//! failed as [`TableConfig::max_failures`](crate::TableConfig::max_failures) says, and the claimant is checked in the same
+//! the key is checked, 10 s after it was last heard from, but not twice within a minute; it leaves when as many of its checks in a row
+//! have failed as [`TableConfig::max_failures`](crate::TableConfig::max_failures) says, and the claimant is checked in the same
 //! call. Claims have a [share of the queue of candidates](crate::IncludeConfig#shares), and together with the checks of nodes
 //! that nobody else has named a bounded rate: nobody can make this node send more requests than that by claims. Where
 //! [include](crate::RoutingConfig::include) is off, a holder is checked at once, unless it was heard from within a minute. The
@@ -133,7 +133,7 @@
 //! | `client_list.rs` | nodes known not to serve others |
 //! | `connectivity.rs`, `cut_off.rs` | whether this node is cut off; what follows from that |
 //! | `remembered.rs` | places to come back to |
-//! | `standby.rs` | who waits for a place in a full bucket |
+//! | `standby.rs` | the replacement cache: who waits for a place in a full bucket |
 //! | `config.rs`, `events.rs` | configuration; events in and out |
 
 pub(crate) mod bootstrap_schedule;

@@ -1,4 +1,4 @@
-//! [`Standby`]: who waits for a place in a full bucket (Kademlia paper, section 4.1: the replacement cache).
+//! [`Standby`]: the replacement cache, which holds who waits for a place in a full bucket (Kademlia paper, section 4.1).
 
 use crate::vocabulary::family::{Family, ToldBy};
 use crate::vocabulary::time::Instant;
@@ -9,8 +9,8 @@ const MAX_WAITING: usize = 4;
 /// Who answered this long ago gives its place in the line to the next who answers, and is not called any more.
 const FRESH: Duration = Duration::from_secs(900);
 
-/// Nodes that have answered while their bucket was full, by bucket. A node of the bucket that is in doubt keeps its place until
-/// the doubt is settled; if it leaves, the one of these that answered last is checked, and enters.
+/// The replacement cache: nodes that have answered while their bucket was full, by bucket. A node of the bucket that is in doubt keeps
+/// its place until the doubt is settled; if it leaves, the one of these that answered last is checked, and enters.
 ///
 /// Who waits keeps its place in the line against those who come later, of one group one: nobody can take the line by
 /// answering often.

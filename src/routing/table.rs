@@ -16,7 +16,8 @@ use std::collections::HashMap;
 /// Limits of the routing table.
 ///
 /// Memory: at most `bucket_size` nodes for each bit of a key, and as many again in the buckets of the own
-/// neighbourhood, whatever is offered; a node costs its id and 20 bytes, rounded up to the alignment.
+/// neighbourhood, whatever is offered; a node costs its id and 20 bytes, rounded up to the alignment. The replacement cache beside it
+/// holds at most four nodes for each bucket: see [`RoutingConfig`](crate::RoutingConfig).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct TableConfig {

@@ -183,9 +183,9 @@ impl<F: Family> ContractChecker<F> {
         Ok(())
     }
 
-    /// A wake-up may say nothing: a soft limit passes, and there is nobody to ask instead. But what the machine has in hand passes so a
-    /// few times only, and its maintenance tries again no sooner than it is configured to: it does not wake up on and on. Called before
-    /// the new wake-up is noted.
+    /// A wake-up may say nothing: a soft limit passes, and there is nobody to ask instead. But what the machine has in hand passes so
+    /// a few times only, and its maintenance tries again no sooner than it is configured to: it does not wake up on and on. Called
+    /// before the new wake-up is noted.
     pub(super) fn check_silence<M: MachineUnderTest<F>>(
         &mut self,
         event: &Stamped<Inbound<F>>,

@@ -7,8 +7,8 @@
 //! are kept, that the machine wants to be woken up in time, and that each operation requests and reports what one
 //! of its kind may. It holds for any configuration, any [`Family`](crate::Family) and any sequence of events,
 //! sensible or not, with one exception: it does not follow bans, nor a change of the family's value or of the node's id. After
-//! [`Banned`, `Family` and `Identity`](crate::RoutingInbound) it may report what is right. The simulator (feature `sim`) and this crate's property tests and fuzz targets use the same
-//! checker.
+//! [`Banned`, `Family` and `Identity`](crate::RoutingInbound) it may report what is right. The simulator (feature `sim`) and this
+//! crate's property tests and fuzz targets use the same checker.
 //!
 //! # In a property test
 //!
@@ -67,14 +67,14 @@
 //! # Around a machine
 //!
 //! [`Checked`] stands where a [`Coordinator`](crate::Coordinator) stood in your driver, and judges both sides: the machine by this
-//! contract, and the driver by what a machine asks of it. It names each [fault](DriverFault) of the driver: an answer after its cancel,
-//! an answer twice, an answer outside of its request's trace, a late wake-up, a tick without need. [`terminates`] is a whole driver
-//! under virtual time, for a network that you make up: it runs operations to their ends.
+//! contract, and the driver by what a machine asks of it. It names each [fault](DriverFault) of the driver: an answer after its
+//! cancel, an answer twice, an answer outside of its request's trace, a late wake-up, a tick without need. [`terminates`] is a whole
+//! driver under virtual time, for a network that you make up: it runs operations to their ends.
 //!
 //! # Scenarios
 //!
-//! [`check`] makes a [`Scenario`] of any bytes and plays it against a machine, for any family that is a [`Sample`]: a fuzz target is one
-//! call. With the feature `proptest`, the module `strategies` draws scenarios and their parts. See
+//! [`check`] makes a [`Scenario`] of any bytes and plays it against a machine, for any family that is a [`Sample`]: a fuzz target is
+//! one call. With the feature `proptest`, the module `strategies` draws scenarios and their parts. See
 //! [the guide](crate::guide::testing#property-test-your-own-dht-in-twenty-lines).
 //!
 //! # Beside a driver

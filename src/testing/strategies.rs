@@ -6,8 +6,8 @@
 //! plain answers, contexts lose their trace state.
 //!
 //! [`explore`] runs whole sequences of events against a machine, and returns how often each situation was reached, so that a test can
-//! require the ones that it is about. [`network`] is for [`terminates`](crate::testing::terminates), that is for a driver under virtual
-//! time.
+//! require the ones that it is about. [`network`] is for [`terminates`](crate::testing::terminates), that is for a driver under
+//! virtual time.
 //!
 //! ```
 //! use kad_proto::testing::{MachineKind, Sample, Scenario, strategies};

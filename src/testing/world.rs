@@ -32,8 +32,8 @@ use std::collections::BTreeMap;
 /// How often each named situation occurred: see [`ContractChecker::tally`].
 pub type Tally = BTreeMap<&'static str, u64>;
 
-/// Decodes the bytes into a [`Scenario`] for this kind of machine, plays it, and checks the contract after every call. Returns how often
-/// each situation occurred. A fuzz target of a family is this call, and a property test too.
+/// Decodes the bytes into a [`Scenario`] for this kind of machine, plays it, and checks the contract after every call. Returns how
+/// often each situation occurred. A fuzz target of a family is this call, and a property test too.
 ///
 /// # Errors
 /// [`Broken`] if the machine breaks a rule, with these bytes.

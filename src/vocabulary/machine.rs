@@ -34,8 +34,8 @@ pub trait Machine {
     /// * *Never too early.* A tick before it emits nothing, and leaves the wake-up where it is.
     /// * *Seldom for nothing.* A tick at it mostly emits something. It need not: a request has been slow and there is nobody to ask
     ///   instead, or a check had to wait for capacity, and its time is over. Without other events, so many wake-ups in a row may say
-    ///   nothing as the machine has requests, operations and nodes in hand, twice, and four more; with [maintenance](crate::routing), so
-    ///   many within the shortest time of its configuration. It does not wake up on and on.
+    ///   nothing as the machine has requests, operations and nodes in hand, twice, and four more; with [maintenance](crate::routing),
+    ///   so many within the shortest time of its configuration. It does not wake up on and on.
     ///
     /// The checker of the feature `testing` holds every machine to all four.
     fn poll_timeout(&self) -> Option<Instant>;
