@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tiny::Tiny;
 
-const MAX_PER_NODE: usize = 4;
+const MAX_PER_NODE: usize = 8;
 /// The one that everybody asks.
 const NODE: Key8 = Key8::new([1]);
 
@@ -131,9 +131,9 @@ fn nobody_waits_in_line_at_a_silent_node() {
     assert!(world.sent_to_node <= 2 * MAX_PER_NODE, "{} requests to it", world.sent_to_node);
 }
 
-/// They are told anew each time: not those that came first only.
+/// They wait for those that were sent before they came, and for those that are sent then.
 #[test]
-fn who_comes_later_to_a_silent_node_does_not_wait_longer() {
+fn who_comes_later_to_a_silent_node_waits_at_most_twice_as_long() {
     let mut world = World::new(2_000);
     let answer = &mut |_, node| (node != NODE).then_some(50);
     for wave in 0..10 {
@@ -145,7 +145,7 @@ fn who_comes_later_to_a_silent_node_does_not_wait_longer() {
     assert_eq!(world.finishes.len(), 80);
     for (ended, finish) in &world.finishes {
         let took = *ended - finish.stats.started;
-        assert!(took <= Duration::from_secs(2), "took {took:?}");
+        assert!(took <= Duration::from_secs(4), "took {took:?}");
     }
 }
 
@@ -165,6 +165,20 @@ fn a_lost_message_keeps_nobody_from_a_node_that_answers() {
     }
 }
 
+/// Many messages are lost together, and then it answers.
+#[test]
+fn a_node_that_is_silent_for_a_moment_is_found_by_who_comes_later() {
+    for later in [50, 150, 300, 600, 1_500] {
+        let mut world = World::new(2_000);
+        let answer = &mut |now, node| (node != NODE || now >= at(40)).then_some(50);
+        world.start(at(0), 0..8, answer);
+        world.run(at(later), answer);
+        world.start(at(later), 8..40, answer);
+        world.run(at(60_000), answer);
+        assert_eq!((world.finishes.len(), world.found_node()), (40, 32), "later by {later} ms");
+    }
+}
+
 /// An old request times out, at the very time when many new ones are on their way.
 #[test]
 fn an_old_time_out_keeps_nobody_from_a_node_that_answers() {
@@ -180,7 +194,7 @@ fn an_old_time_out_keeps_nobody_from_a_node_that_answers() {
 /// A node that is slower than the soft limit is found by all: the wait in line is not counted against it.
 #[test]
 fn a_slow_node_is_found_by_all_who_wait_for_it() {
-    for millis in [100, 400, 900] {
+    for millis in [100, 300, 400, 600, 900, 1_900] {
         let mut world = World::new(2_000);
         let answer = &mut |_, node| Some(if node == NODE { millis } else { 50 });
         world.start(at(0), 0..24, answer);

@@ -30,7 +30,8 @@
 //! all answers; and less than a hundredth of the nodes that answer cannot lengthen it much. Before 8 answers are known, the
 //! configured values hold; up to 32 answers, the patience is a multiple of the longest of them. Among few answers that of a far
 //! node may not be yet: after n answers of different nodes, the patience is at least 64/n of the time-out, as long as hardly any
-//! request is lost (less where some are, and nothing where one of 32 is). How many are lost is known a time-out after the first
+//! request is lost (less where some are, and nothing where one of 32 is), but by that no longer than twice `min_timeout` and a quarter
+//! of the time-out. How many are lost is known a time-out after the first
 //! answer. What is in flight is waited for as long as is known by then, not as was known when it was sent.
 //!
 //! Two more rules protect a lookup from a model that is wrong. After two answers that came beyond the patience, it does not end
@@ -38,10 +39,11 @@
 //! until the silent have reached their deadlines, while it asks starting points that are farther away.
 //!
 //! What waits for a node, because as many requests as are [allowed](crate::NetworkConfig::max_per_node) are in flight to it, shares what
-//! these show: where one of them passes a limit, at least two and at least half of them are past their soft limits, and none has been
-//! answered since that one was sent, the node is as slow or as silent for those who wait, and they are not sent any more if it
-//! times out. So two hundred lookups at once wait no longer for a silent node than one does. (Where
-//! [nothing is adapted](crate::NetworkConfig::min_timeout), they wait for their turn.)
+//! these show: where one of them passes its soft limit or its deadline, none has been answered since it was sent, and at least eight
+//! of them are slow, and at least half. Then the node is slow for those who wait, so that they ask others; and if it has timed out, those
+//! who waited already when that request was sent are not sent any more. So the wait for a silent node is a few time-outs, however many wait
+//! for it. Where fewer than eight are allowed, or [nothing is adapted](crate::NetworkConfig::min_timeout), all wait for their turn; and
+//! one answer now and then keeps the others waiting.
 //!
 //! Checks of the routing table, crawls and stores have only the deadline. [`max_patience`](crate::NetworkConfig::max_patience)
 //! is for callers who would rather not wait.

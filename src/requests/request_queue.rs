@@ -32,6 +32,9 @@ use core::time::Duration;
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeSet, HashMap};
 
+/// So many requests to a node that are slow together say something of the node: not a few lost messages.
+const SILENT_TOGETHER: usize = 8;
+
 /// One live request: its purpose, its node and its state.
 #[derive(Clone, Debug)]
 pub(crate) struct PendingRequest<F: Family, P> {
@@ -113,8 +116,6 @@ pub(crate) enum Silence {
     None,
     /// The soft limit.
     Slow,
-    /// The patience.
-    Silent,
     /// The time-out.
     TimedOut,
 }
@@ -130,9 +131,9 @@ impl<F: Family, P> PendingRequest<F, P> {
         self.is_emitted() && self.stage != Stage::Sent
     }
 
-    /// Whether the node is silent for its operation: it is in flight beyond its patience, or waits for a silent node.
+    /// Whether it is in flight beyond its patience: for its operation, the node is silent.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(self.stage, Stage::Waiting(Silence::Silent) | Stage::Silent | Stage::Listening)
+        matches!(self.stage, Stage::Silent | Stage::Listening)
     }
 
     /// Whether it is in flight without a place.
@@ -471,13 +472,14 @@ impl<F: Family, P> RequestQueue<F, P> {
         Some((id, deadline))
     }
 
-    /// A request to this node, sent at `sent`, has passed a limit without an answer. If none has come from the node since, and two of
-    /// the requests in flight there are slow, and at least half of them, then those that wait for it share that: for their operations,
-    /// it is as slow or as silent, and if it times out, they are not sent. (One lost message says nothing of the node.)
+    /// A request to this node, sent at `sent`, has passed a limit without an answer. If none has come from the node since, and
+    /// [enough](SILENT_TOGETHER) of the requests in flight there are slow, and at least half of them, then those that wait for it share
+    /// that: for their operations, it is slow; and if it times out, those that waited when that one was sent are not sent. (Who came
+    /// later might find that it answers.)
     fn share_silence(&mut self, at: Instant, key: F::Key, sent: Instant, silence: Silence) {
         let Some(active) = self.active.get(&key) else { return };
-        let is_alone = active.slow < 2 || 2 * active.slow < active.requests;
-        if is_alone || active.heard > sent || self.hasty.is_empty() {
+        let are_few = active.slow < SILENT_TOGETHER || 2 * active.slow < active.requests;
+        if are_few || active.heard > sent || self.hasty.is_empty() {
             return;
         }
         let first = RequestId::from_u64(0);
@@ -485,6 +487,9 @@ impl<F: Family, P> RequestQueue<F, P> {
             self.hasty.range((key, Silence::None, first)..(key, silence, first)).copied().collect();
         for (key, told, id) in to_tell {
             let Some(request) = self.table.get_mut(id) else { continue };
+            if silence == Silence::TimedOut && request.since > sent {
+                continue;
+            }
             request.stage = Stage::Waiting(silence);
             self.table.arm(id, at);
             self.hasty.remove(&(key, told, id));
@@ -494,15 +499,13 @@ impl<F: Family, P> RequestQueue<F, P> {
 
     /// The limit that counts as passed for a waiting request, whose node is silent.
     fn expire_waiting(&mut self, id: RequestId) -> Option<Expired> {
-        let is_capped = self.rtt.limits().is_capped;
         let request = self.table.get(id)?;
         let (stage, deadline) = (request.stage, request.deadline);
         self.table.arm(id, deadline);
-        match stage {
-            Stage::Waiting(Silence::Slow) => Some(Expired::Soft { request: id, may_repeat: false }),
-            Stage::Waiting(Silence::Silent) => Some(Expired::Silent { request: id, is_capped }),
-            _ => Some(Expired::Hopeless(id)),
-        }
+        Some(match stage {
+            Stage::Waiting(Silence::Slow) => Expired::Soft { request: id, may_repeat: false },
+            _ => Expired::Hopeless(id),
+        })
     }
 
     /// Sets the timers anew that the limits in force would set earlier. Happens once: when a machine that knew
@@ -818,7 +821,6 @@ impl<F: Family, P> RequestQueue<F, P> {
         }
         let silence = match expired {
             Expired::Soft { .. } => Silence::Slow,
-            Expired::Silent { .. } => Silence::Silent,
             Expired::Hard(_) if !bound_by_operation => Silence::TimedOut,
             _ => Silence::None,
         };

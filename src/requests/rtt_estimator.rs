@@ -271,14 +271,16 @@ impl RttEstimator {
 
     /// The least patience after so many answers: an answer of a far node may not be among them yet. While hardly any request is lost,
     /// waiting costs little, as nearly nobody is waited for in vain. How many are lost is known a time-out after the first answer;
-    /// until then, it is no less than what the answers say.
+    /// until then, it is no less than what the answers say. Nor is it ever longer by that than twice the configured minimum, and a quarter of
+    /// the time-out: what few answers do not tell must not cost much.
     fn doubt(&self, answers: u32) -> u64 {
         if self.first_answer.is_some() {
             return 0;
         }
         let most = self.configured.hard.saturating_mul(Self::DOUBT) / u64::from(answers.max(1));
         let spare = (Self::FULL_SHARE / Self::SPARE).saturating_sub(self.loss) * Self::SPARE;
-        most / u64::from(Self::FULL_SHARE) * u64::from(spare)
+        let doubt = most / u64::from(Self::FULL_SHARE) * u64::from(spare);
+        doubt.min(self.configured.hard / 4).min(self.configured.min.saturating_mul(2))
     }
 
     /// Computes the limits anew.
@@ -452,13 +454,14 @@ mod tests {
             }
         };
         for (lost_of_100, waits) in [(0, true), (10, false)] {
-            let mut rtt = estimator();
+            let (soft, hard) = (250 * MS, 2_000 * MS);
+            let mut rtt = RttEstimator::new(ConfiguredLimits { soft, hard, min: 40 * MS, max: u64::MAX });
             quick(&mut rtt, 0..60, lost_of_100);
             assert!(rtt.limits().patience < 50 * MS, "not yet known how many are lost: {:?}", rtt.limits());
             rtt.record_end(at(2_001), true);
             quick(&mut rtt, 60..128, lost_of_100);
             let patience = rtt.limits().patience;
-            assert_eq!(patience > 700 * MS, waits, "after 128, {lost_of_100} % lost: {patience}");
+            assert_eq!(patience == 80 * MS, waits, "after 128, {lost_of_100} % lost: {patience}");
             assert_eq!(patience < 50 * MS, !waits, "after 128, {lost_of_100} % lost: {patience}");
             quick(&mut rtt, 128..4_000, lost_of_100);
             assert!(rtt.limits().patience < 70 * MS, "after 4,000: {:?}", rtt.limits());

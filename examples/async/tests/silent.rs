@@ -40,6 +40,7 @@ async fn lookups_do_not_wait_for_each_other() {
         println!(
             "{count} at once: {ours:.1?}; {without:.1?} without the limit for each node; one alone {alone:.1?}"
         );
-        assert!(ours.1 < 3 * alone, "{count} at once");
+        // A few rounds of the time-out, however many wait: the first requests, their repeats, and those that came meanwhile.
+        assert!(ours.1 < 5 * alone, "{count} at once");
     }
 }
