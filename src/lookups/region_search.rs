@@ -289,23 +289,9 @@ impl<F: Family> CandidateList<F> {
 mod tests {
     use super::*;
     use crate::requests::purpose::CandidateRef;
-    use crate::vocabulary::family::AnswerScope;
+    use crate::vocabulary::family::{AnswerScope, Plain};
     use crate::vocabulary::region::KnownSize;
     use crate::{Key8, QueryConfig};
-
-    #[derive(Clone, Debug, Default, PartialEq)]
-    struct Plain;
-
-    impl Family for Plain {
-        type Key = Key8;
-        type Target = Key8;
-        type Node = Key8;
-        type Message = ();
-
-        fn key(node: &Key8) -> Key8 {
-            *node
-        }
-    }
 
     /// Of a search in a network of 31 nodes: four of them are within the first eighth of the key space.
     fn rules() -> LookupRules {

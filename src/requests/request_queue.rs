@@ -288,9 +288,9 @@ pub(crate) struct RequestQueue<F: Family, P> {
     /// For each node with waiting requests and with free capacity: its first waiting request, in order of deadline
     /// and arrival.
     ready: IndexedHeap<(Instant, RequestId)>,
-    /// The waiting requests whose operations are told if their node is silent, by node and by what they have been told. Those
-    /// that judge nothing by haste are not among them, and where limits are as configured, there are none.
-    hasty: BTreeSet<(F::Key, Silence, RequestId)>,
+    /// The waiting requests whose operations are told if their node is silent, by node, by what they have been told, and by when they
+    /// were submitted. Those that judge nothing by haste are not among them, and where limits are as configured, there are none.
+    hasty: BTreeSet<(F::Key, Silence, Instant, RequestId)>,
     /// The requests in flight, by node.
     active: HashMap<F::Key, NodeInFlight, SeededHash>,
     /// Submissions that come after this are not accepted, so that a blocked operation, which could not submit its request
@@ -427,7 +427,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         let id = self.table.open(owned, pending(Stage::Waiting(Silence::None), deadline));
         self.table.arm(id, deadline);
         if self.soft_limits && !no_soft_limit && !self.config.is_fixed() {
-            self.hasty.insert((key, Silence::None, id));
+            self.hasty.insert((key, Silence::None, now, id));
         }
         let before = self.first_waiting(key);
         self.waiting.insert((key, deadline, id));
@@ -458,12 +458,12 @@ impl<F: Family, P> RequestQueue<F, P> {
         // Always `Some`: a request that waits past its operation's deadline is closed before any is released.
         let deadline = deadline::of_request(now, request.operation_deadline, timeout)?;
         let waited = core::mem::replace(&mut request.stage, Stage::Sent);
-        request.since = now;
+        let submitted = core::mem::replace(&mut request.since, now);
         request.deadline = deadline;
         let (key, no_soft_limit) = (F::key(&request.node), request.no_soft_limit);
         self.waiting.remove(&(key, waiting_deadline, id));
         if let Stage::Waiting(told) = waited {
-            self.hasty.remove(&(key, told, id));
+            self.hasty.remove(&(key, told, submitted, id));
         }
         self.stats.queued -= 1;
         self.active.entry(key).or_insert(NodeInFlight::NONE).requests += 1;
@@ -473,27 +473,28 @@ impl<F: Family, P> RequestQueue<F, P> {
     }
 
     /// A request to this node, sent at `sent`, has passed a limit without an answer. If none has come from the node since, and
-    /// [enough](SILENT_TOGETHER) of the requests in flight there are slow, and at least half of them, then those that wait for it share
-    /// that: for their operations, it is slow; and if it times out, those that waited when that one was sent are not sent. (Who came
-    /// later might find that it answers.)
+    /// [enough](SILENT_TOGETHER) of the requests in flight there are slow, and at least half of them, then those that wait for it
+    /// share that: for their operations, it is slow; and if it times out, those that waited when that one was sent are not sent. (Who
+    /// came later might find that it answers.) Only those are looked at that are told something new: each twice at most.
     fn share_silence(&mut self, at: Instant, key: F::Key, sent: Instant, silence: Silence) {
         let Some(active) = self.active.get(&key) else { return };
         let are_few = active.slow < SILENT_TOGETHER || 2 * active.slow < active.requests;
         if are_few || active.heard > sent || self.hasty.is_empty() {
             return;
         }
-        let first = RequestId::from_u64(0);
-        let to_tell: Vec<_> =
-            self.hasty.range((key, Silence::None, first)..(key, silence, first)).copied().collect();
-        for (key, told, id) in to_tell {
-            let Some(request) = self.table.get_mut(id) else { continue };
-            if silence == Silence::TimedOut && request.since > sent {
-                continue;
+        let (first, last) = (RequestId::from_u64(0), RequestId::from_u64(u64::MAX));
+        let until = if silence == Silence::TimedOut { sent } else { Instant::FAR_FUTURE };
+        for told in [Silence::None, Silence::Slow].into_iter().filter(|told| *told < silence) {
+            let such = (key, told, Instant::ORIGIN, first)..=(key, told, until, last);
+            let to_tell: Vec<_> = self.hasty.range(such).copied().collect();
+            for entry in to_tell {
+                let (_, _, submitted, id) = entry;
+                let Some(request) = self.table.get_mut(id) else { continue };
+                request.stage = Stage::Waiting(silence);
+                self.table.arm(id, at);
+                self.hasty.remove(&entry);
+                self.hasty.insert((key, silence, submitted, id));
             }
-            request.stage = Stage::Waiting(silence);
-            self.table.arm(id, at);
-            self.hasty.remove(&(key, told, id));
-            self.hasty.insert((key, silence, id));
         }
     }
 
@@ -503,8 +504,8 @@ impl<F: Family, P> RequestQueue<F, P> {
         let (stage, deadline) = (request.stage, request.deadline);
         self.table.arm(id, deadline);
         Some(match stage {
-            Stage::Waiting(Silence::Slow) => Expired::Soft { request: id, may_repeat: false },
-            _ => Expired::Hopeless(id),
+            Stage::Waiting(Silence::TimedOut) => Expired::Hopeless(id),
+            _ => Expired::Soft { request: id, may_repeat: false },
         })
     }
 
@@ -729,8 +730,8 @@ impl<F: Family, P> RequestQueue<F, P> {
     }
 
     /// Ends a request, whose response arrived at `at` if there is one: removes it from the table and the list of its
-    /// owner, and counts its ending. The caller then calls [`release`](RequestQueue::release), as this may have freed capacity. `None` if the request is not
-    /// live.
+    /// owner, and counts its ending. The caller then calls [`release`](RequestQueue::release), as this may have freed
+    /// capacity. `None` if the request is not live.
     pub(crate) fn close(
         &mut self,
         owned: &mut RequestList,
@@ -775,7 +776,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         }
         if let Stage::Waiting(told) = request.stage {
             self.waiting.remove(&(key, request.deadline, id));
-            self.hasty.remove(&(key, told, id));
+            self.hasty.remove(&(key, told, request.since, id));
             self.ready.clear(id.handle().slot());
         } else {
             self.decrement_active(key, request.is_slow(), ending.is_answer().then_some(at));
@@ -991,7 +992,8 @@ impl<F: Family, P> RequestQueue<F, P> {
         }
     }
 
-    /// Counts one request fewer in flight to this node, which was answered at `heard`, and drops the state of the node if there is none left.
+    /// Counts one request fewer in flight to this node, which was answered at `heard`, and drops the state of the node if there is
+    /// none left.
     fn decrement_active(&mut self, key: F::Key, was_slow: bool, heard: Option<Instant>) {
         if self.watched_nodes.contains(&key) {
             self.freed_nodes.insert(key);
@@ -1022,32 +1024,19 @@ pub(crate) fn answerer<F: Family>(node: &F::Node) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vocabulary::family::Plain;
     use crate::{Key8, Secret};
-
-    #[derive(Clone, Debug, Default, PartialEq)]
-    struct Tiny;
-
-    impl Family for Tiny {
-        type Key = Key8;
-        type Target = Key8;
-        type Node = Key8;
-        type Message = ();
-
-        fn key(node: &Key8) -> Key8 {
-            *node
-        }
-    }
 
     /// Requests in flight are waited for as long as it is known by now that answers take.
     #[test]
     fn a_patience_that_grows_holds_for_what_is_in_flight() {
         let at = Instant::from_millis;
-        let observe = |queue: &mut RequestQueue<Tiny, ()>, millis, nodes: core::ops::Range<u8>| {
+        let observe = |queue: &mut RequestQueue<Plain, ()>, millis, nodes: core::ops::Range<u8>| {
             nodes.for_each(|node| queue.observe(Duration::from_millis(millis), &Key8::new([node])));
         };
         for grows in [false, true] {
             let config = NetworkConfig::default();
-            let mut queue = RequestQueue::<Tiny, ()>::new(config, &Secret::from_seed(0).seeds()).unwrap();
+            let mut queue = RequestQueue::<Plain, ()>::new(config, &Secret::from_seed(0).seeds()).unwrap();
             observe(&mut queue, 20, 0..60);
             let to = Recipient { node: Key8::new([255]), is_hedge: false, no_soft_limit: false, arrival: 0 };
             let mut owned = RequestList::EMPTY;

@@ -180,9 +180,10 @@ impl RttEstimator {
     const COSTLY: u32 = 28;
     /// An answerer counts once within this many answers that count, or four times as many that do not.
     const EPOCH: u32 = 512;
-    /// While no request is lost, the patience is at least the time-out after so many answers, half of it after twice as many, and so on.
+    /// While no request is lost, the time-out after so many answers, half of it after twice as many, and so on: see
+    /// [`doubt`](Self::doubt).
     const DOUBT: u64 = 64;
-    /// Less where some are lost, and no more where one of so many is.
+    /// Less than that where some are lost, and nothing where one of so many is.
     const SPARE: u32 = 32;
     const FULL_SHARE: u32 = 1 << 16;
     /// Each request has the weight 1 / `SILENCE_WINDOW` in `silence`.
@@ -269,10 +270,10 @@ impl RttEstimator {
         }
     }
 
-    /// The least patience after so many answers: an answer of a far node may not be among them yet. While hardly any request is lost,
-    /// waiting costs little, as nearly nobody is waited for in vain. How many are lost is known a time-out after the first answer;
-    /// until then, it is no less than what the answers say. Nor is it ever longer by that than twice the configured minimum, and a quarter of
-    /// the time-out: what few answers do not tell must not cost much.
+    /// The least patience after so many answers: that of a far node may not be among them yet. While hardly any request is lost,
+    /// waiting costs little, as nearly nobody is waited for in vain. How many are lost is known a time-out after the first answer; until
+    /// then, the patience is what the answers say. This least is at most twice the configured minimum, and a quarter of the time-out:
+    /// what few answers do not tell must not cost much.
     fn doubt(&self, answers: u32) -> u64 {
         if self.first_answer.is_some() {
             return 0;

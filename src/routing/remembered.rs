@@ -247,25 +247,12 @@ impl<F: Family> RememberedNodes<F> {
 #[cfg(test)]
 mod tests {
     use super::RememberedNodes;
-    use crate::vocabulary::family::Family;
+    use crate::vocabulary::family::Plain;
     use crate::vocabulary::key::Key8;
     use crate::vocabulary::time::Instant;
     use core::time::Duration;
 
     const S: Duration = Duration::from_secs(1);
-
-    #[derive(Clone, Debug, Default, PartialEq)]
-    struct Tiny;
-
-    impl Family for Tiny {
-        type Key = Key8;
-        type Target = Key8;
-        type Node = Key8;
-        type Message = ();
-        fn key(node: &Key8) -> Key8 {
-            *node
-        }
-    }
 
     fn at(seconds: u64) -> Instant {
         Instant::from_secs(10_000 + seconds)
@@ -273,7 +260,7 @@ mod tests {
 
     #[test]
     fn those_that_were_lost_together_are_tried_together() {
-        let mut places = RememberedNodes::<Tiny>::new((8, 8), S * 60, 1);
+        let mut places = RememberedNodes::<Plain>::new((8, 8), S * 60, 1);
         // Three at once, one that was tried just now, and one long before.
         places.lose(at(0), &Key8::new([9]), S, S);
         for node in 1..=4 {

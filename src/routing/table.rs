@@ -729,22 +729,9 @@ impl<'a, F: Family> Iterator for Closest<'a, F> {
 mod tests {
     use super::*;
     use crate::Secret;
+    use crate::vocabulary::family::Plain;
     use crate::{Key8, Key160};
     use proptest::prelude::*;
-
-    #[derive(Clone, Debug, Default, PartialEq)]
-    struct Tiny;
-
-    impl Family for Tiny {
-        type Key = Key8;
-        type Target = Key8;
-        type Node = Key8;
-        type Message = ();
-
-        fn key(node: &Key8) -> Key8 {
-            *node
-        }
-    }
 
     /// Nodes that name a group and differ in address.
     #[derive(Clone, Debug, Default, PartialEq)]
@@ -767,7 +754,7 @@ mod tests {
 
     const NOW: Instant = Instant::from_nanos(7);
 
-    fn table(config: TableConfig) -> RoutingTable<Tiny> {
+    fn table(config: TableConfig) -> RoutingTable<Plain> {
         RoutingTable::new(Key8::new([0]), config, &Secret::from_seed(0)).unwrap()
     }
 
@@ -797,7 +784,7 @@ mod tests {
     fn every_8_bit_target_and_table() {
         for step in [1_u8, 3, 7, 50] {
             for local in [0, 0x5a, 0xff] {
-                let mut table = RoutingTable::<Tiny>::new(
+                let mut table = RoutingTable::<Plain>::new(
                     Key8::new([local]),
                     TableConfig::default(),
                     &Secret::from_seed(0),

@@ -167,6 +167,23 @@ impl AnswerScope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group(pub u64);
 
+/// The plainest family, for unit tests: a node is its key, and so is a target.
+#[cfg(test)]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Plain;
+
+#[cfg(test)]
+impl Family for Plain {
+    type Key = crate::Key8;
+    type Target = crate::Key8;
+    type Node = crate::Key8;
+    type Message = ();
+
+    fn key(node: &crate::Key8) -> crate::Key8 {
+        *node
+    }
+}
+
 /// A family that can be recorded: it, its targets, node ids and messages implement `Serialize` and
 /// `DeserializeOwned`. Implemented for every such family.
 #[cfg(feature = "record")]
