@@ -100,6 +100,8 @@ pub(super) struct CandidateModel<F: Family> {
     most_named: usize,
     /// The region in which it asks all nodes.
     region: Option<Region>,
+    /// Requests sent to nodes of the region.
+    region_requests: usize,
     /// Requests to nodes of the region that were sent when k nearer nodes were known.
     region_beyond: usize,
     /// Nodes of the region that were first asked when k nearer ones were known.
@@ -156,6 +158,7 @@ impl<F: Family> CandidateModel<F> {
             edge_probes: 0,
             most_named: 0,
             region: terms.region,
+            region_requests: 0,
             region_beyond: 0,
             region_others: 0,
             entered_region: false,
@@ -237,6 +240,14 @@ impl<F: Family> CandidateModel<F> {
         let distance = self.distance(peer).leading();
         if self.config.paths > 1 || distance > region.reach(0) {
             return Ok(());
+        }
+        if distance <= region.width().0 {
+            let most = self.k * (self.config.region_bound + 2) + 8 + self.config.k * self.config.region_bound;
+            ensure!(
+                self.region_requests < most,
+                "region: at most {most} requests to its nodes: {peer:?} of {self}"
+            );
+            self.region_requests += 1;
         }
         let probes = if self.may_probe_edge() { self.most_edge_probes() } else { 0 };
         let up_to = self.candidates.iter().filter(|(other, _)| self.distance(other).leading() <= distance);

@@ -32,15 +32,26 @@ async fn lookups(count: u64, max_per_node: usize) -> (Duration, Duration) {
     .await
 }
 
-#[tokio::test(start_paused = true)]
-async fn lookups_do_not_wait_for_each_other() {
+/// So many at once end within so many times the time of one alone.
+async fn end_within(times: u32) {
     let (alone, _) = lookups(1, 16).await;
     for count in [10, 50, 100, 200] {
         let (ours, without) = (lookups(count, 16).await, lookups(count, 1_000).await);
         println!(
             "{count} at once: {ours:.1?}; {without:.1?} without the limit for each node; one alone {alone:.1?}"
         );
-        // A few rounds of the time-out, however many wait: the first requests, their repeats, and those that came meanwhile.
-        assert!(ours.1 < 5 * alone, "{count} at once");
+        assert!(ours.1 < times * alone, "{count} at once");
     }
+}
+
+/// A few rounds of the time-out: the first requests, their repeats, and those that came meanwhile.
+#[tokio::test(start_paused = true)]
+async fn the_wait_for_silent_nodes_does_not_grow_with_the_number_of_lookups() {
+    end_within(5).await;
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "does not hold yet: a request keeps its place at its node until its time-out, so that some wait for several rounds"]
+async fn lookups_do_not_wait_for_each_other() {
+    end_within(3).await;
 }
