@@ -40,8 +40,8 @@
 //!
 //! What waits for a node, because as many requests as are [allowed](crate::NetworkConfig::max_per_node) are in flight to it, shares what
 //! these show: where one of them passes its soft limit or its deadline, none has been answered since it was sent, and at least eight
-//! of them are slow, and at least half. Then the node is slow for those who wait, so that they ask others; and if it has timed out, those
-//! who waited already when that request was sent are not sent any more. So the wait for a silent node is a few time-outs, however many wait
+//! of them are slow. Then the node is slow for those who wait, so that they ask others; and if it has timed out, those who waited
+//! already when that request was sent are not sent any more. So the wait for a silent node is a few time-outs, however many wait
 //! for it. Where fewer than eight are allowed, or [nothing is adapted](crate::NetworkConfig::min_timeout), all wait for their turn; and
 //! one answer now and then keeps the others waiting.
 //!

@@ -473,13 +473,12 @@ impl<F: Family, P> RequestQueue<F, P> {
     }
 
     /// A request to this node, sent at `sent`, has passed a limit without an answer. If none has come from the node since, and
-    /// [enough](SILENT_TOGETHER) of the requests in flight there are slow, and at least half of them, then those that wait for it
-    /// share that: for their operations, it is slow; and if it times out, those that waited when that one was sent are not sent. (Who
-    /// came later might find that it answers.) Only those are looked at that are told something new: each twice at most.
+    /// [enough](SILENT_TOGETHER) of the requests in flight there are slow, then those that wait for it share that: for their
+    /// operations, it is slow; and if it times out, those that waited when that one was sent are not sent. (Who came later might
+    /// find that it answers.) Only those are looked at that are told something new: each twice at most.
     fn share_silence(&mut self, at: Instant, key: F::Key, sent: Instant, silence: Silence) {
         let Some(active) = self.active.get(&key) else { return };
-        let are_few = active.slow < SILENT_TOGETHER || 2 * active.slow < active.requests;
-        if are_few || active.heard > sent || self.hasty.is_empty() {
+        if active.slow < SILENT_TOGETHER || active.heard > sent || self.hasty.is_empty() {
             return;
         }
         let (first, last) = (RequestId::from_u64(0), RequestId::from_u64(u64::MAX));
