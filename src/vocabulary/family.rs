@@ -1,6 +1,8 @@
 //! [`Family`]: the types of one network (keys, targets, node ids, messages), and what is particular to its wire.
 
 use crate::vocabulary::key::Key;
+#[cfg(test)]
+use crate::vocabulary::key::Key8;
 use crate::vocabulary::target::Target;
 use core::fmt::Debug;
 
@@ -174,12 +176,12 @@ pub(crate) struct Plain;
 
 #[cfg(test)]
 impl Family for Plain {
-    type Key = crate::Key8;
-    type Target = crate::Key8;
-    type Node = crate::Key8;
+    type Key = Key8;
+    type Target = Key8;
+    type Node = Key8;
     type Message = ();
 
-    fn key(node: &crate::Key8) -> crate::Key8 {
+    fn key(node: &Key8) -> Key8 {
         *node
     }
 }
