@@ -12,6 +12,11 @@ use random_world::{MachineKind, Scenario, run};
 /// How many times fewer cases an unoptimised build runs; `.ci/deep` runs all of them.
 const FEWER: u32 = if cfg!(debug_assertions) { 3 } else { 1 };
 
+/// How many times more cases are asked for, by the environment variable `KAD_TIMES`.
+fn more() -> u32 {
+    std::env::var("KAD_TIMES").map_or(1, |times| times.parse().unwrap())
+}
+
 /// Runs random but fixed scenarios, and checks that each expected situation occurs at least ten times, or three times in
 /// an unoptimised build.
 fn scenarios(kind: MachineKind, cases: u32, expected: &[&str]) {
@@ -20,7 +25,7 @@ fn scenarios(kind: MachineKind, cases: u32, expected: &[&str]) {
 
 /// The same with scenarios that are altered.
 fn altered_scenarios(kind: MachineKind, cases: u32, alter: impl Fn(&mut Scenario), expected: &[&str]) {
-    let tally = explore(kind, cases / FEWER, |scenario| {
+    let tally = explore(kind, cases * more() / FEWER, |scenario| {
         let mut scenario = scenario.clone();
         alter(&mut scenario);
         run(&scenario)

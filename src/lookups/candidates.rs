@@ -110,6 +110,10 @@ pub(crate) struct CandidateList<F: Family> {
     pub(super) asked_beyond: u8,
     /// How many candidates were asked as others of the region than the k closest.
     pub(super) region_asked: u16,
+    /// Requests to candidates of the region as some of the nearest.
+    pub(super) sent_as_nearest: u16,
+    /// The candidate that is asked next, or was asked last, is asked so.
+    pub(super) asks_as_nearest: bool,
     /// Candidates beyond this distance prefix are others of the region than the nearest; `u64::MAX` until they are asked.
     pub(super) region_from: u64,
     /// The candidate that is asked next, or was asked last, is one of these.
@@ -252,6 +256,8 @@ impl<F: Family> CandidateList<F> {
             part_asked: 0,
             asked_beyond: 0,
             region_asked: 0,
+            sent_as_nearest: 0,
+            asks_as_nearest: false,
             region_from: u64::MAX,
             asks_in_region: false,
         }
@@ -338,6 +344,7 @@ impl<F: Family> CandidateList<F> {
     pub(crate) fn ask(&mut self, rank: usize, block: Option<Block>, edge_probe: bool) -> Option<Candidate> {
         let candidate = self.candidates.get_mut(rank)?;
         self.edge_probes += u16::from(edge_probe);
+        self.sent_as_nearest = self.sent_as_nearest.saturating_add(self.asks_as_nearest.into());
         if candidate.state == State::Heard {
             self.num_heard -= 1;
             self.admission_distance = u64::MAX;
@@ -394,6 +401,7 @@ impl<F: Family> CandidateList<F> {
         self.num_heard += u16::from(tries == 0);
         self.region_asked -= u16::from(tries == 0 && self.asks_in_region);
         self.edge_probes -= u16::from(at.edge_probe);
+        self.sent_as_nearest = self.sent_as_nearest.saturating_sub(self.asks_as_nearest.into());
         self.num_waiting -= 1;
         self.pending -= 1;
         tries == 0

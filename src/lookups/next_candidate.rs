@@ -39,7 +39,17 @@ impl<F: Family> CandidateList<F> {
     /// the nearest are waited for, so that these do not delay it, however slow they are.
     pub(super) fn step(&mut self, rules: &LookupRules, at_limit: bool, now: Instant) -> CandidateStep {
         let step = self.nearest_step(rules, at_limit, now);
+        self.asks_as_nearest = false;
         match step {
+            CandidateStep::Ask { rank, .. } => {
+                let reach = rules.region.map(|region| region.reach(0));
+                let candidate = self
+                    .candidates
+                    .get(rank)
+                    .filter(|it| reach.is_some_and(|reach| it.distance_prefix <= reach));
+                self.asks_as_nearest = candidate.is_some();
+                step
+            }
             CandidateStep::Converged { .. } => {
                 self.region_step(self.settled_edge, at_limit, rules).unwrap_or(step)
             }
@@ -80,13 +90,16 @@ impl<F: Family> CandidateList<F> {
         let mut converged = self.settled_answered == rules.beta;
         let from = usize::from(self.settled_prefix);
         let (mut sent, mut is_spent) = (self.sent_before(from, rules), false);
+        let within = rules.region.map(|region| (region, self.sent_within(&region)));
+        let may_ask = |distance, sent| {
+            within.is_none_or(|(region, within)| region.may_ask(distance, sent, within, rules.k))
+        };
         for (rank, candidate) in (from..).zip(self.candidates.get(from..).unwrap_or_default()) {
             if converged || num_expected == rules.k {
                 break;
             }
             sent += usize::from(candidate.tries);
-            let may_ask =
-                || rules.region.is_none_or(|region| region.may_ask(candidate.distance_prefix, sent, rules.k));
+            let may_ask = || may_ask(candidate.distance_prefix, sent);
             match candidate.state {
                 State::Answered | State::AskedAgain => {
                     num_expected += 1;
@@ -140,8 +153,7 @@ impl<F: Family> CandidateList<F> {
         if is_spent {
             return CandidateStep::Spent;
         }
-        let may_probe = rules.region.is_none_or(|region| region.may_ask(0, sent, rules.k));
-        if may_probe
+        if may_ask(0, sent)
             && self.probes_edge(rules)
             && let Some(edge_probe) = self.edge_probe(edge, slots_full, at_limit, rules)
         {

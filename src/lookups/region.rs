@@ -87,12 +87,21 @@ impl Region {
     }
 
     /// Whether one more request may be sent to a node at this distance as one of the `k` nearest, after so many to those up to
-    /// it: all of these may be made up. An honest neighbourhood takes fewer, though half of its nodes are dead; one that is denser
-    /// than is plausible gets less still.
-    pub(super) fn may_ask(&self, distance: u64, sent: usize, k: u16) -> bool {
-        let per_node = usize::from(self.most / self.k.max(1));
-        let per_node = if self.is_refuted_by(distance) { per_node } else { per_node + 2 };
-        distance > self.reach(0) || sent < usize::from(k) * per_node + FEW_REQUESTS
+    /// it, as many as such in the region, and so many to all there: all of these may be made up, and each may name one that is a
+    /// little nearer. An honest neighbourhood takes fewer, though half of its nodes are dead; one that is denser than is plausible
+    /// gets less still.
+    pub(super) fn may_ask(
+        &self,
+        distance: u64,
+        up_to: usize,
+        (as_nearest, to_all): (usize, usize),
+        k: u16,
+    ) -> bool {
+        let (k, per_node) = (usize::from(k), usize::from(self.most / self.k.max(1)));
+        let most = k * (per_node + 2) + FEW_REQUESTS;
+        let most_up_to = if self.is_refuted_by(distance) { k * per_node + FEW_REQUESTS } else { most };
+        distance > self.reach(0)
+            || up_to < most_up_to && as_nearest < most && to_all < most + usize::from(self.most)
     }
 
     /// Whether one more request may be sent to a node of the region besides the nearest, after so many to those, and to all.

@@ -16,6 +16,7 @@
 
 use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere, State};
 use crate::lookups::next_candidate::CandidateStep;
+use crate::lookups::region::Region;
 use crate::lookups::rules::LookupRules;
 use crate::requests::purpose::Block;
 use crate::vocabulary::family::Family;
@@ -64,6 +65,13 @@ impl<F: Family> CandidateList<F> {
             return 0;
         }
         self.candidates.iter().take(rank).map(|candidate| usize::from(candidate.tries)).sum()
+    }
+
+    /// How many requests were sent to candidates of the region: as some of the nearest, and in all.
+    pub(super) fn sent_within(&self, region: &Region) -> (usize, usize) {
+        let within =
+            self.candidates.iter().take_while(|candidate| candidate.distance_prefix <= region.reach(0));
+        (self.sent_as_nearest.into(), within.map(|candidate| usize::from(candidate.tries)).sum())
     }
 
     /// The rank of the k-th closest candidate that has not failed.

@@ -78,7 +78,7 @@ impl<F: Family> ContractChecker<F> {
         let link =
             |id: &OperationId| call.cause_ambiguous || self.link(call, *id).as_ref() == Ok(&stamped.context);
         let may = |(id, op): &(&OperationId, &TrackedOperation<F>)| op.model.may_send(request) && link(id);
-        let mine: Vec<_> = self.background.iter().filter(may).map(|(id, _)| *id).collect();
+        let mut mine: Vec<_> = self.background.iter().filter(may).map(|(id, _)| *id).collect();
         ensure!(
             matches!(stamped.context, Context::Link(_)),
             "context 4: a side effect carries a link, no parent: {stamped:?}"
@@ -88,10 +88,11 @@ impl<F: Family> ContractChecker<F> {
             "deadline 7: after the finish only remaining background requests, linked to the operation: {stamped:?} after {:?}",
             call.event
         );
+        mine.retain(|id| self.background.get(id).is_some_and(|op| op.deadline > call.now));
+        ensure!(!mine.is_empty(), "background: ends by its time-out");
         let [id] = mine[..] else {
             for id in mine {
                 if let Some(op) = self.background.get_mut(&id) {
-                    ensure!(op.deadline > call.now, "background: ends by its time-out");
                     op.model.lose_track();
                 }
             }
@@ -108,7 +109,7 @@ impl<F: Family> ContractChecker<F> {
         let soft = Some(call.now + network.soft_timeout);
         let soft = soft.filter(|soft| fixed && *soft < deadline && !op.model.has_no_soft_limit(request));
         let nothing_queued = call.nothing_queued;
-        let sent_event = RequestSent { now: call.now, request, soft, nothing_queued, in_table: false };
+        let sent_event = RequestSent { now: call.now, request, soft, nothing_queued, was_in_table: false };
         let (first, counts) = op.model.request_sent(&sent_event)?;
         ensure!(
             !fixed || !first || deadline == latest,

@@ -439,7 +439,12 @@ impl<F: Family> BroadcastModel<F> {
         {
             return;
         }
-        self.exact = exact && optimistic.candidates.is_exact() && sure;
+        // Where it has a region, it is stored with all of the k closest that have answered once the lookup has ended, those beyond the
+        // window too: in which order, is not modelled.
+        let usable = optimistic.candidates.usable();
+        let answered = || usable.iter().enumerate().filter(|(_, (.., answered))| *answered).take(k);
+        let beyond = self.region.is_some() && !looking && answered().any(|(rank, _)| rank >= k);
+        self.exact = exact && optimistic.candidates.is_exact() && sure && !beyond;
         if !self.exact {
             self.stores.retain(|store| store.sent.is_some());
             return;
@@ -1254,9 +1259,16 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         let returns = matches!(&self.strategy, StrategyState::Optimistic(state) if !cut && stored >= state.early_return_at);
         let goes_on = finish.stores.iter().any(|store| store.end == StoreEnd::Background);
         // With nothing in flight and no node to store with, the lookup may still go on.
-        let left =
-            |end: &StoreEnd<F>| matches!(end, StoreEnd::Background | StoreEnd::Cancelled | StoreEnd::Unsent);
-        let open = finish.stores.iter().filter(|stored| left(&stored.end)).count();
+        let is_left = |stored: &&crate::broadcast::events::Stored<F>| match stored.end {
+            StoreEnd::Background | StoreEnd::Cancelled | StoreEnd::Unsent => true,
+            // It was to be repeated.
+            StoreEnd::TimedOut => self
+                .stores
+                .iter()
+                .any(|store| store.node == stored.node && store.timed_out && store.end.is_none()),
+            _ => false,
+        };
+        let open = finish.stores.iter().filter(is_left).count();
         let background_budget = self.most_optimistic().saturating_sub(finish.stores.len()) + open;
         let unseen = open == 0
             && background_budget > 0
@@ -1339,7 +1351,11 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         if self.exact && next.is_some() {
             let full = in_flight >= self.config.max_in_flight
                 || self.stores.iter().any(|store| store.is_due() && busy.contains(&F::key(&store.node)));
-            ensure!(full || stuck, "not idle: a store to {next:?} could be sent now");
+            ensure!(
+                full || stuck,
+                "not idle: a store to {next:?} could be sent now; {:?}",
+                self.candidates().map(CandidateModel::to_string)
+            );
         }
         let pending = match &self.strategy {
             StrategyState::Sweep(sweep) => sweep.lookups.values().any(|lookup| !lookup.pending.is_empty()),

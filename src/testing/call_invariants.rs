@@ -10,8 +10,10 @@ use crate::testing::broken::{Checked, ensure, ensure_eq};
 use crate::testing::checker::{CheckedCall, ContractChecker, TrackedOperation};
 use crate::testing::machine_under_test::MachineUnderTest;
 use crate::testing::operation_model::Timer;
+use crate::testing::request_in_flight::RequestInFlight;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::machine::Stamped;
+use crate::vocabulary::request_events::Initiator;
 use crate::vocabulary::time::Instant;
 use core::time::Duration;
 
@@ -160,8 +162,15 @@ impl<F: Family> ContractChecker<F> {
         let timed: Vec<_> = self.operations.values().chain(background()).map(own).collect();
         let own = timed.iter().filter_map(|timer| if let Timer::At(at) = timer { Some(*at) } else { None });
         let background = background().map(|op| op.deadline);
-        let doubt =
-            self.background.keys().any(in_doubt) || timed.iter().any(|at| matches!(at, Timer::Maybe(_)));
+        // The soft limit of a request whose operation is not known may or may not matter.
+        let is_unknown = |sent: &RequestInFlight<F>| {
+            sent.initiator == Initiator::Background
+                && sent.background_of.is_none()
+                && sent.listening.is_none()
+        };
+        let doubt = self.background.keys().any(in_doubt)
+            || timed.iter().any(|at| matches!(at, Timer::Maybe(_)))
+            || self.requests.iter().any(|(_, sent)| is_unknown(sent));
         let earliest = deadlines.chain(background).chain(own).chain(timers).min();
         let wake = machine.poll_timeout();
         ensure!(

@@ -288,9 +288,9 @@ impl<F: Family> CandidateModel<F> {
         core::iter::repeat_n("region: asked beyond the k closest", self.region_beyond)
     }
 
-    /// Whether the model knows when the lookup ends: after a slow or failed request, edge probes may come first.
+    /// Whether the model knows when the lookup ends: edge probes may come first.
     pub(super) fn end_is_predictable(&self) -> bool {
-        self.is_exact() && !(self.slow_or_failed && self.config.edge_probing && self.is_find)
+        self.is_exact() && !self.may_probe_edge()
     }
 
     /// Whether nothing is left to ask, as far as the model knows.
@@ -298,7 +298,8 @@ impl<F: Family> CandidateModel<F> {
         let (not_failed, required) = (self.not_failed(), self.required());
         let converged = not_failed.len() >= required
             && not_failed.iter().take(required).all(|(_, candidate)| candidate.answered());
-        let exhausted = not_failed.iter().all(|(_, candidate)| candidate.answered());
+        // Another request to a node that has failed may still be answered.
+        let exhausted = not_failed.iter().all(|(_, candidate)| candidate.answered()) && !self.is_pending();
         // A node that was asked before may be asked again, at the limit of nodes too.
         let next = not_failed.iter().find(|(_, candidate)| !candidate.answered());
         let next_is_new = next.is_some_and(|(_, candidate)| candidate.state == CandidateState::NotAsked);
@@ -603,7 +604,10 @@ impl<F: Family> CandidateModel<F> {
         );
         // Of a request that waited for capacity, that was decided before.
         let may = request.ask == Ask::FindCloser
-            && (self.may_probe_edge() || !nothing_queued || self.is_in_region());
+            && (self.may_probe_edge()
+                || !nothing_queued
+                || self.is_in_region()
+                || self.may_be_spent_in_region());
         ensure!(
             target == self.target || may,
             "lookup: edge probes only after a slow or failed request, or for more nodes than an answer names"

@@ -12,7 +12,7 @@ use crate::routing::table::RoutingTable;
 use crate::testing::broken::{Broken, Checked, broken, ensure, ensure_eq, ensure_some};
 use crate::testing::common_parts::{finish_of, outcome_of, progress_of};
 use crate::testing::machine_under_test::MachineUnderTest;
-use crate::testing::node_map::NodeSet;
+use crate::testing::node_map::{NodeMap, NodeSet};
 use crate::testing::operation_model::OperationModel;
 use crate::testing::request_in_flight::RequestInFlight;
 use crate::testing::side_effects::check_detached;
@@ -91,6 +91,8 @@ pub struct ContractChecker<F: Family> {
     pub(super) table: RoutingTable<F>,
     /// The nodes of the table by the `Admitted` and `Removed` events, in any case.
     pub(super) members: NodeSet<F>,
+    /// When nodes have left the table that live operations may have begun with.
+    pub(super) left: NodeMap<F, Instant>,
     pub(super) accepted_starts: u64,
     pub(super) tally: BTreeMap<&'static str, u64>,
 }
@@ -189,6 +191,7 @@ impl<F: Family> ContractChecker<F> {
             cut_off: None,
             table: RoutingTable::new(local, config.table.clone(), &Secret::from_seed(0))?,
             members: NodeSet::default(),
+            left: NodeMap::default(),
             accepted_starts: 0,
             tally: BTreeMap::new(),
             pool: config.pool.clone(),
@@ -512,6 +515,9 @@ impl<F: Family> ContractChecker<F> {
                 check_detached(stamped)?;
                 let was_there = self.members.remove(node);
                 ensure!(was_there, "table: a node is removed only if present: {node:?}");
+                let oldest = self.operations.values().map(|op| op.stats.started).min();
+                self.left.retain(|left| oldest.is_some_and(|oldest| *left >= oldest));
+                self.left.insert(node.clone(), call.now);
                 let by_silence = match &call.event.event {
                     Inbound::Routing(_) => false,
                     Inbound::Response(response) => {

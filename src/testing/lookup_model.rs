@@ -88,7 +88,7 @@ impl<F: Family> OperationModel<F> for LookupModel<F> {
     }
 
     fn request_sent(&mut self, sent_event: &RequestSent<'_, F>) -> Checked<(bool, Counts)> {
-        let RequestSent { now, request, soft, nothing_queued, in_table } = *sent_event;
+        let RequestSent { now, request, soft, nothing_queued, was_in_table } = *sent_event;
         let is_edge_probe = key_of::<F>(&request.target) != self.target;
         let is_same = request.ask == self.start.ask;
         let may_find = is_edge_probe && request.ask == Ask::FindCloser;
@@ -96,7 +96,7 @@ impl<F: Family> OperationModel<F> for LookupModel<F> {
             is_same || may_find,
             "request: asks what the start asks, about another key for closer nodes only"
         );
-        if in_table && request.hop == 1 {
+        if was_in_table && request.hop == 1 {
             self.candidates.begins_with(&request.node);
         }
         let first = self.candidates.request_sent(now, request, soft, nothing_queued)?;

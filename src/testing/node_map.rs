@@ -73,6 +73,11 @@ impl<F: Family, V> NodeMap<F, V> {
         place.is_ok()
     }
 
+    /// Removes the nodes whose values fail the test.
+    pub(super) fn retain(&mut self, test: impl Fn(&V) -> bool) {
+        self.entries.retain(|(_, value)| test(value));
+    }
+
     /// The nodes and their values, in the order of keys.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&F::Node, &V)> {
         self.entries.iter().map(|(node, value)| (node, value))

@@ -54,8 +54,8 @@ pub(super) struct RequestSent<'a, F: Family> {
     pub(super) soft: Option<Instant>,
     /// No request waited for capacity before or after this call.
     pub(super) nothing_queued: bool,
-    /// Its node is in the table: a lookup that has nobody left to ask may begin with it.
-    pub(super) in_table: bool,
+    /// Its node is in the table, or was since the operation began: a lookup that has nobody left to ask may begin with it.
+    pub(super) was_in_table: bool,
 }
 
 /// A request that has ended with an answer, a failure, a refusal or a time-out.

@@ -38,10 +38,13 @@ impl<F: Family> ContractChecker<F> {
         ensure!(to != *self.local.key(), "not self: no request to the node itself: {request:?}");
         let own = call.now + network.request_timeout;
         let (mut soft, mut until, mut background_of) = (None, own, None);
-        let in_table = self.members.contains(&request.node) || self.table.get(&request.node).is_some();
         if let Some(id) = request.initiator.operation() {
+            let in_table = self.members.contains(&request.node) || self.table.get(&request.node).is_some();
+            let left_at = self.left.get(&request.node).copied();
             let op = self.check_stamp(call, stamped, id, Some(deadline))?;
             op.begin(call.now)?;
+            // It may have begun with a node that has left the table since.
+            let was_in_table = in_table || left_at.is_some_and(|left_at| left_at >= op.stats.started);
             until = op.model.answer_deadline(request).map_or(op.deadline, |until| until.min(op.deadline));
             let latest = until.min(own);
             ensure!(
@@ -55,7 +58,7 @@ impl<F: Family> ContractChecker<F> {
             soft = Some(call.now + network.soft_timeout);
             soft = soft.filter(|soft| fixed && *soft < deadline && !op.model.has_no_soft_limit(request));
             let nothing_queued = call.nothing_queued;
-            let sent_event = RequestSent { now: call.now, request, soft, nothing_queued, in_table };
+            let sent_event = RequestSent { now: call.now, request, soft, nothing_queued, was_in_table };
             let (first, counts) = op.model.request_sent(&sent_event)?;
             ensure!(
                 !fixed || !first || deadline == latest,
