@@ -16,6 +16,8 @@ use std::time::Duration;
 use tiny::Tiny;
 
 const MAX_PER_NODE: usize = 8;
+/// So many may be in flight to a node with those that nobody waits for any more.
+const MAX_IN_FLIGHT_TO_NODE: usize = 8 * MAX_PER_NODE;
 /// The one that everybody asks.
 const NODE: Key8 = Key8::new([1]);
 
@@ -28,9 +30,12 @@ struct World {
     pool: QueryPool<Tiny>,
     /// What answers are due, in order of time; without an entry, a request is never answered.
     due: BTreeSet<(Instant, RequestId)>,
-    /// The node of each request in flight.
-    open: BTreeMap<RequestId, Key8>,
+    /// The node of each request in flight, and when it was sent.
+    open: BTreeMap<RequestId, (Key8, Instant)>,
+    /// The most that were in flight to [`NODE`] at a time; and of those, sent within the shortest patience.
     most_at_node: usize,
+    most_awaited: usize,
+    shortest: Duration,
     /// The nodes asked, in order.
     asked: Vec<Key8>,
     finishes: Vec<(Instant, Finish<Tiny>)>,
@@ -42,14 +47,17 @@ impl World {
     }
 
     fn with(max_per_node: usize, alpha: usize) -> Self {
-        let request_timeout = Duration::from_secs(2);
-        let network = NetworkConfig { max_per_node, request_timeout, ..NetworkConfig::default() };
-        let query = QueryConfig { retries: 0, alpha, ..QueryConfig::default() };
-        let pool = PoolConfig::default();
+        let network = NetworkConfig { max_per_node, ..NetworkConfig::default() };
+        Self::of(network, QueryConfig { retries: 0, alpha, ..QueryConfig::default() })
+    }
+
+    fn of(network: NetworkConfig, query: QueryConfig) -> Self {
+        let network = NetworkConfig { request_timeout: Duration::from_secs(2), ..network };
+        let (pool, shortest) = (PoolConfig::default(), network.min_timeout);
         let local = Key8::new([0xff]);
         let pool = QueryPool::new(local, query, pool, network, &Secret::from_seed(0)).unwrap();
         let (due, open, finishes) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
-        Self { pool, due, open, most_at_node: 0, asked: Vec::new(), finishes }
+        Self { pool, due, open, most_at_node: 0, most_awaited: 0, shortest, asked: Vec::new(), finishes }
     }
 
     fn call(
@@ -62,7 +70,7 @@ impl World {
         for out in out {
             match out.event {
                 Outbound::Request(request) => {
-                    self.open.insert(request.id, request.node);
+                    self.open.insert(request.id, (request.node, now));
                     self.asked.push(request.node);
                     if let Some(millis) = answer(now, request.node) {
                         self.due.insert((now + Duration::from_millis(millis), request.id));
@@ -76,8 +84,10 @@ impl World {
                 _ => {}
             }
         }
-        let at_node = self.open.values().filter(|node| **node == NODE).count();
-        self.most_at_node = self.most_at_node.max(at_node);
+        let at_node = || self.open.values().filter(|(node, _)| *node == NODE);
+        let awaited = at_node().filter(|(_, sent)| now < *sent + self.shortest).count();
+        self.most_at_node = self.most_at_node.max(at_node().count());
+        self.most_awaited = self.most_awaited.max(awaited);
     }
 
     /// Runs until this time. `answer`: after how many milliseconds a request that is sent now is answered.
@@ -112,6 +122,10 @@ impl World {
         }
     }
 
+    fn last_end(&self) -> Instant {
+        self.finishes.iter().map(|(at, _)| *at).max().unwrap()
+    }
+
     /// How many of the lookups that ended found it.
     fn found_node(&self) -> usize {
         let found = |finish: &Finish<Tiny>| finish.closest.iter().any(|contact| contact.node == NODE);
@@ -127,11 +141,74 @@ fn nobody_waits_in_line_at_a_silent_node() {
     world.start(at(0), 0..40, answer);
     world.run(at(60_000), answer);
     assert_eq!(world.finishes.len(), 40);
-    let last = world.finishes.iter().map(|(at, _)| *at).max().unwrap();
+    let last = world.last_end();
     assert!(last <= at(2_000), "the last one ended at {last}");
-    assert_eq!(world.most_at_node, MAX_PER_NODE);
+    assert_eq!(world.most_awaited, MAX_PER_NODE);
     let sent = world.asked.iter().filter(|node| **node == NODE).count();
-    assert!(sent <= 2 * MAX_PER_NODE, "{sent} requests to it");
+    assert!(sent <= 40, "{sent} requests to it");
+}
+
+/// However many wait for it, though it never answers, and though nobody waits for long.
+#[test]
+fn the_requests_to_a_node_are_bounded() {
+    for min_timeout in [10, 25, 250].map(Duration::from_millis) {
+        let network = NetworkConfig { min_timeout, max_per_node: MAX_PER_NODE, ..NetworkConfig::default() };
+        let mut world = World::of(network, QueryConfig { retries: 0, ..QueryConfig::default() });
+        let answer = &mut |_, node| (node != NODE).then_some(5);
+        world.start(at(0), 0..150, answer);
+        world.run(at(60_000), answer);
+        assert_eq!(world.finishes.len(), 150);
+        assert_eq!((world.most_at_node, world.most_awaited), (MAX_IN_FLIGHT_TO_NODE, MAX_PER_NODE));
+        // What was sent late is given up together with what was sent first.
+        let last = world.last_end();
+        assert!(last <= at(2_000), "the last one ended at {last}");
+    }
+}
+
+/// Operations that found no room in the queue are told when a place becomes free at the node.
+#[test]
+fn nobody_is_forgotten_where_the_queue_is_short() {
+    for max_queued in [0, 1, 4, 16] {
+        let network = NetworkConfig { max_queued, max_per_node: MAX_PER_NODE, ..NetworkConfig::default() };
+        let mut world = World::of(network, QueryConfig { retries: 0, ..QueryConfig::default() });
+        let answer = &mut |_, node| (node != NODE).then_some(50);
+        world.start(at(0), 0..40, answer);
+        world.run(at(60_000), answer);
+        assert_eq!(world.finishes.len(), 40);
+        let last = world.last_end();
+        assert!(last <= at(4_000), "the last one ended at {last}, room for {max_queued}");
+    }
+}
+
+/// The first request to the node was given up, and so counts no more. The second is waited for.
+#[test]
+fn what_was_given_up_does_not_end_the_wait_for_what_is_asked_again() {
+    for alive_from in [1_400, 1_600, 1_800, 2_000, 2_200] {
+        let network = NetworkConfig { max_per_node: MAX_PER_NODE, ..NetworkConfig::default() };
+        let mut world = World::of(network, QueryConfig { retries: 1, ..QueryConfig::default() });
+        let answer =
+            &mut |now, node| if node == NODE { (now >= at(alive_from)).then_some(900) } else { Some(50) };
+        world.start(at(0), 0..40, answer);
+        world.run(at(60_000), answer);
+        assert_eq!((world.finishes.len(), world.found_node()), (40, 40), "answers from {alive_from} ms on");
+    }
+}
+
+/// One answer now and then shows that it lives. But those that wait for the others give back their places.
+#[test]
+fn a_node_that_answers_one_request_at_a_time_is_no_bottleneck() {
+    let mut world = World::new();
+    let mut free_at = at(0);
+    let answer = &mut |now, node| {
+        let answers = node != NODE || now >= free_at;
+        free_at = if node == NODE && answers { now + Duration::from_millis(300) } else { free_at };
+        answers.then_some(50)
+    };
+    world.start(at(0), 0..40, answer);
+    world.run(at(60_000), answer);
+    assert_eq!(world.finishes.len(), 40);
+    let last = world.last_end();
+    assert!(last <= at(4_500), "the last one ended at {last}");
 }
 
 /// They wait for those that were sent before they came, and for those that are sent then.

@@ -355,6 +355,11 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
                 self.cancel_at_deadline(call, id);
             }
             Expired::Hard(id) => self.fail_timed_out(call, id),
+            Expired::GivenUp(id) => {
+                if let Some(asked) = call.requests.get(id).and_then(|request| request.purpose.operation()) {
+                    self.task.missed(asked.node, NoAnswer::TimedOutSilently);
+                }
+            }
             Expired::Hopeless(id) => {
                 if let Some((asked, _)) = self.close(call, id, Ending::Cancelled) {
                     self.task.missed(asked.node, NoAnswer::Failed);
@@ -384,10 +389,18 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         }
         let elapsed = request.age(call.now);
         self.stats.timed_out += 1;
-        let miss = if request.is_silent() { NoAnswer::TimedOutSilently } else { NoAnswer::TimedOut };
-        self.task.missed(asked.node, miss);
+        self.timed_out(asked, request.is_given_up(), request.is_silent());
         self.emit_cancel(call, id, request.node.clone(), CancelReason::TimedOut);
         self.report(call, (id, request.node), asked, elapsed, RequestOutcome::TimedOut);
+    }
+
+    /// The time of a request to this node has run out.
+    fn timed_out(&mut self, asked: OperationRequest, is_given_up: bool, is_silent: bool) {
+        // Of one that was given up, that was told.
+        if !is_given_up {
+            let miss = if is_silent { NoAnswer::TimedOutSilently } else { NoAnswer::TimedOut };
+            self.task.missed(asked.node, miss);
+        }
     }
 
     /// A request has reached the deadline that its operation set when the request was submitted, while the
@@ -398,12 +411,12 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         call: &mut CallContext<'_, F, E>,
         id: RequestId,
     ) {
-        if let Some(request) = call.requests.get(id)
-            && let Some(asked) = request.purpose.operation().copied()
-        {
-            let miss = if request.is_silent() { NoAnswer::TimedOutSilently } else { NoAnswer::TimedOut };
+        let Some(request) = call.requests.get(id) else { return };
+        let (asked, is_given_up, is_silent) =
+            (request.purpose.operation().copied(), request.is_given_up(), request.is_silent());
+        if let Some(asked) = asked {
             self.cancel_request(call, id, CancelReason::OperationEnded);
-            self.task.missed(asked.node, miss);
+            self.timed_out(asked, is_given_up, is_silent);
         }
     }
 

@@ -325,7 +325,8 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         | Expired::Repeat(due_id)
         | Expired::Silent { request: due_id, .. }
         | Expired::Hard(due_id)
-        | Expired::Hopeless(due_id)) = due;
+        | Expired::Hopeless(due_id)
+        | Expired::GivenUp(due_id)) = due;
         let request = call.requests.get(due_id)?;
         let asked = match request.purpose {
             Purpose::Operation(asked) => asked,

@@ -36,8 +36,9 @@ pub struct NetworkConfig {
     /// their patience, or after their lookup has ended. They are not counted by `max_in_flight`. Beyond this number, a
     /// request counts there until it ends, and is cancelled when its lookup ends. At most 2^30. Default: 16,384.
     pub max_listening: usize,
-    /// The maximum number of requests in flight to nodes with one key, until each is answered or times out. Further ones wait, and
-    /// [give up](crate::requests) if these show that the node is silent. 1 to 2^30. Default: 16.
+    /// The maximum number of requests in flight to nodes with one key, each until it is answered or passes its patience. With those
+    /// that are only listened to, it is eight times as many. Further ones wait, and [give up](crate::requests) if these show that the
+    /// node is silent. 1 to 2^30. Default: 16.
     pub max_per_node: usize,
     /// The maximum number of requests that wait for capacity. Further ones are refused. At most 2^30.
     /// Default: 65,536.

@@ -38,12 +38,13 @@
 //! before the silent have had 1.25 times as long as the longest of these took. And where nothing is left to ask, it waits
 //! until the silent have reached their deadlines, while it asks starting points that are farther away.
 //!
-//! What waits for a node, because as many requests as are [allowed](crate::NetworkConfig::max_per_node) are in flight to it, shares what
-//! these show: where one of them passes its soft limit or its deadline, none has been answered since it was sent, and at least eight
-//! of them are slow. Then the node is slow for those who wait, so that they ask others; and if it has timed out, those who waited
-//! already when that request was sent are not sent any more. So the wait for a silent node is a few time-outs, however many wait
-//! for it. Where fewer than eight are allowed, or [nothing is adapted](crate::NetworkConfig::min_timeout), all wait for their turn; and
-//! one answer now and then keeps the others waiting.
+//! What waits for a node, because as many requests as are [allowed](crate::NetworkConfig::max_per_node) are waited for there, gets a
+//! place once one of these is answered, or passes its patience: up to eight times as many may be in flight. And it shares what they
+//! show, where one of them passes its soft limit or its deadline, none has been answered since it was sent, and at least eight of them
+//! are slow. Then the node is slow for those who wait, so that they ask others; and if it has timed out, those who waited already
+//! when that request was sent are not sent any more, or not waited for beyond their patience if they have been sent since. So the wait
+//! for a silent node is a time-out for each try, however many wait for it. Where [nothing is
+//! adapted](crate::NetworkConfig::min_timeout), all wait for their turn.
 //!
 //! Checks of the routing table, crawls and stores have only the deadline. [`max_patience`](crate::NetworkConfig::max_patience)
 //! is for callers who would rather not wait.

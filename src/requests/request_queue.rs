@@ -35,6 +35,9 @@ use std::collections::{BTreeSet, HashMap};
 /// So many requests to a node that are slow together say something of the node: not a few lost messages.
 const SILENT_TOGETHER: usize = 8;
 
+/// How many times as many requests may be in flight to a node as may be waited for there.
+const IN_FLIGHT_PER_AWAITED: usize = 8;
+
 /// One live request: its purpose, its node and its state.
 #[derive(Clone, Debug)]
 pub(crate) struct PendingRequest<F: Family, P> {
@@ -47,6 +50,8 @@ pub(crate) struct PendingRequest<F: Family, P> {
     /// The latest deadline that its operation allows: that of the operation, or of the lookup within it.
     pub(crate) operation_deadline: Instant,
     pub(crate) stage: Stage,
+    /// It had to wait for its node, and its operation is told if that is silent.
+    line: Option<InLine>,
     /// What has come of its answer so far, if that comes in parts.
     parts: Option<Box<AnswerParts<F>>>,
     /// When it was submitted; from [`Stage::Sent`] on, when it was sent.
@@ -95,8 +100,8 @@ impl Precedence {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Waits until fewer requests are in flight, to its node or in total. Its operation is told of this silence of the node.
-    Waiting(Silence),
+    /// Waits until fewer requests are in flight, to its node or in total.
+    Waiting,
     /// In flight, before the soft limit: it occupies a concurrency slot of its operation.
     Sent,
     /// In flight beyond the soft limit.
@@ -110,20 +115,29 @@ pub(crate) enum Stage {
     Listening,
 }
 
-/// What those who wait for a node are told of it: which limit a request that is in flight to it has passed.
+/// The place of a request in the line of those that wait for its node, or have waited.
+#[derive(Clone, Copy, Debug)]
+struct InLine {
+    submitted: Instant,
+    told: Silence,
+}
+
+/// What those in line for a node know of it: which limit a request that is in flight to it has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Silence {
+enum Silence {
     None,
     /// The soft limit.
     Slow,
     /// The time-out.
     TimedOut,
+    /// The same, and the operation has been told so of this request, which is in flight.
+    GivenUp,
 }
 
 impl<F: Family, P> PendingRequest<F, P> {
     /// Whether it has been emitted: it does not wait.
     pub(crate) fn is_emitted(&self) -> bool {
-        !matches!(self.stage, Stage::Waiting(_))
+        self.stage != Stage::Waiting
     }
 
     /// Whether it is in flight beyond its soft limit.
@@ -134,6 +148,11 @@ impl<F: Family, P> PendingRequest<F, P> {
     /// Whether it is in flight beyond its patience: for its operation, the node is silent.
     pub(crate) fn is_silent(&self) -> bool {
         matches!(self.stage, Stage::Silent | Stage::Listening)
+    }
+
+    /// Whether its operation waits for it no more, as the node has shown nothing for a whole time-out.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.line.is_some_and(|line| line.told == Silence::GivenUp)
     }
 
     /// Whether it is in flight without a place.
@@ -150,7 +169,7 @@ impl<F: Family, P> PendingRequest<F, P> {
             Stage::Slow => Some(limits.repeat),
             Stage::Repeatable if self.is_hedge => Some(limits.repeat_patience),
             Stage::Repeatable => Some(limits.patience),
-            Stage::Waiting(_) | Stage::Silent | Stage::Listening => None,
+            Stage::Waiting | Stage::Silent | Stage::Listening => None,
         }
     }
 
@@ -190,6 +209,8 @@ impl<F: Family, P> PendingRequest<F, P> {
 #[derive(Clone, Copy, Debug)]
 struct NodeInFlight {
     requests: usize,
+    /// How many of them are more than [listened to](Stage::Listening).
+    awaited: usize,
     /// How many of them are past their soft limit.
     slow: usize,
     /// When the last answer came, or a part of one.
@@ -197,7 +218,18 @@ struct NodeInFlight {
 }
 
 impl NodeInFlight {
-    const NONE: Self = Self { requests: 0, slow: 0, heard: Instant::ORIGIN };
+    const NONE: Self = Self { requests: 0, awaited: 0, slow: 0, heard: Instant::ORIGIN };
+
+    /// Whether one more request may be sent.
+    const fn has_capacity(&self, config: &NetworkConfig) -> bool {
+        let most = config.max_per_node;
+        self.awaited < most && self.requests < most.saturating_mul(IN_FLIGHT_PER_AWAITED)
+    }
+
+    fn add(&mut self) {
+        self.requests += 1;
+        self.awaited += 1;
+    }
 }
 
 /// A limit of a request that has passed.
@@ -214,6 +246,9 @@ pub(crate) enum Expired {
     Hard(RequestId),
     /// It waits for a node that has timed out: it is not to be sent any more. The caller has to close it.
     Hopeless(RequestId),
+    /// It is silent, and its node has timed out, which it had to wait for: as if its deadline had passed. But an answer is still
+    /// accepted, until that does pass.
+    GivenUp(RequestId),
 }
 
 /// How a request ended, for the statistics of [`RequestQueue::close`].
@@ -288,9 +323,9 @@ pub(crate) struct RequestQueue<F: Family, P> {
     /// For each node with waiting requests and with free capacity: its first waiting request, in order of deadline
     /// and arrival.
     ready: IndexedHeap<(Instant, RequestId)>,
-    /// The waiting requests whose operations are told if their node is silent, by node, by what they have been told, and by when they
-    /// were submitted. Those that judge nothing by haste are not among them, and where limits are as configured, there are none.
-    hasty: BTreeSet<(F::Key, Silence, Instant, RequestId)>,
+    /// The requests that had to [wait](InLine), by node, by what they know of it, and by when they were submitted. Those that judge
+    /// nothing by haste are not among them, and where limits are as configured, there are none.
+    in_line: BTreeSet<(F::Key, Silence, Instant, RequestId)>,
     /// The requests in flight, by node.
     active: HashMap<F::Key, NodeInFlight, SeededHash>,
     /// Submissions that come after this are not accepted, so that a blocked operation, which could not submit its request
@@ -317,7 +352,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         Ok(Self {
             table: InFlightTable::new(),
             waiting: BTreeSet::new(),
-            hasty: BTreeSet::new(),
+            in_line: BTreeSet::new(),
             ready: IndexedHeap::new(),
             active: HashMap::with_hasher(SeededHash(seeds.hash)),
             precedence: None,
@@ -394,7 +429,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         let free = self.free_capacity();
         let active = self.active.entry(key);
         let node_has_capacity = match &active {
-            MapEntry::Occupied(active) => active.get().requests < self.config.max_per_node,
+            MapEntry::Occupied(active) => active.get().has_capacity(&self.config),
             MapEntry::Vacant(_) => true,
         };
         let precedence = Precedence { deadline: operation_deadline, arrival };
@@ -408,13 +443,14 @@ impl<F: Family, P> RequestQueue<F, P> {
             no_soft_limit,
             operation_deadline,
             stage,
+            line: None,
             parts: None,
             since: now,
             deadline,
         };
         // If no request is ready, no request waits for a node with free capacity: this one overtakes none.
         if node_has_capacity && free > 0 && self.ready.len() == 0 {
-            active.or_insert(NodeInFlight::NONE).requests += 1;
+            active.or_insert(NodeInFlight::NONE).add();
             let id = self.table.open(owned, pending(Stage::Sent, deadline));
             self.mark_sent(now, id, no_soft_limit, deadline);
             return Ok(Submitted::Sent(id, deadline));
@@ -424,10 +460,12 @@ impl<F: Family, P> RequestQueue<F, P> {
         }
         // A request may wait as long as its operation lives; its time-out begins when it is sent.
         let deadline = operation_deadline;
-        let id = self.table.open(owned, pending(Stage::Waiting(Silence::None), deadline));
+        let is_told = self.soft_limits && !no_soft_limit && !self.config.is_fixed();
+        let line = is_told.then_some(InLine { submitted: now, told: Silence::None });
+        let id = self.table.open(owned, PendingRequest { line, ..pending(Stage::Waiting, deadline) });
         self.table.arm(id, deadline);
-        if self.soft_limits && !no_soft_limit && !self.config.is_fixed() {
-            self.hasty.insert((key, Silence::None, now, id));
+        if let Some(line) = line {
+            self.in_line.insert((key, line.told, line.submitted, id));
         }
         let before = self.first_waiting(key);
         self.waiting.insert((key, deadline, id));
@@ -457,53 +495,68 @@ impl<F: Family, P> RequestQueue<F, P> {
         let request = self.table.get_mut(id)?;
         // Always `Some`: a request that waits past its operation's deadline is closed before any is released.
         let deadline = deadline::of_request(now, request.operation_deadline, timeout)?;
-        let waited = core::mem::replace(&mut request.stage, Stage::Sent);
-        let submitted = core::mem::replace(&mut request.since, now);
-        request.deadline = deadline;
+        (request.stage, request.since, request.deadline) = (Stage::Sent, now, deadline);
         let (key, no_soft_limit) = (F::key(&request.node), request.no_soft_limit);
         self.waiting.remove(&(key, waiting_deadline, id));
-        if let Stage::Waiting(told) = waited {
-            self.hasty.remove(&(key, told, submitted, id));
-        }
         self.stats.queued -= 1;
-        self.active.entry(key).or_insert(NodeInFlight::NONE).requests += 1;
+        self.active.entry(key).or_insert(NodeInFlight::NONE).add();
         self.mark_sent(now, id, no_soft_limit, deadline);
         self.mark_ready(key);
         Some((id, deadline))
     }
 
     /// A request to this node, sent at `sent`, has passed a limit without an answer. If none has come from the node since, and
-    /// [enough](SILENT_TOGETHER) of the requests in flight there are slow, then those that wait for it share that: for their
-    /// operations, it is slow; and if it times out, those that waited when that one was sent are not sent. (Who came later might
-    /// find that it answers.) Only those are looked at that are told something new: each twice at most.
+    /// [enough](SILENT_TOGETHER) of the requests in flight there are slow, then those in line for it share that: for the operations of
+    /// those that wait, it is slow; and if it times out, those that had come when that one was sent are not sent, and what of them has
+    /// been sent since is not waited for beyond its patience. (Who came later might find that it answers.) Only those are looked at
+    /// that are told something new: each twice at most.
     fn share_silence(&mut self, at: Instant, key: F::Key, sent: Instant, silence: Silence) {
         let Some(active) = self.active.get(&key) else { return };
-        if active.slow < SILENT_TOGETHER || active.heard > sent || self.hasty.is_empty() {
+        if active.slow < SILENT_TOGETHER || active.heard > sent || self.in_line.is_empty() {
             return;
         }
         let (first, last) = (RequestId::from_u64(0), RequestId::from_u64(u64::MAX));
         let until = if silence == Silence::TimedOut { sent } else { Instant::FAR_FUTURE };
         for told in [Silence::None, Silence::Slow].into_iter().filter(|told| *told < silence) {
             let such = (key, told, Instant::ORIGIN, first)..=(key, told, until, last);
-            let to_tell: Vec<_> = self.hasty.range(such).copied().collect();
-            for entry in to_tell {
-                let (_, _, submitted, id) = entry;
-                let Some(request) = self.table.get_mut(id) else { continue };
-                request.stage = Stage::Waiting(silence);
-                self.table.arm(id, at);
-                self.hasty.remove(&entry);
-                self.hasty.insert((key, silence, submitted, id));
+            let to_tell: Vec<_> = self.in_line.range(such).map(|(.., id)| *id).collect();
+            for id in to_tell {
+                self.tell(key, id, silence);
+                // What is in flight has limits of its own until it is silent.
+                let is_due = |request: &PendingRequest<F, P>| {
+                    !request.is_emitted() || request.is_silent() && silence == Silence::TimedOut
+                };
+                if self.table.get(id).is_some_and(is_due) {
+                    self.table.arm(id, at);
+                }
             }
+        }
+    }
+
+    /// A request in line for this node knows this of it from now on.
+    fn tell(&mut self, key: F::Key, id: RequestId, silence: Silence) {
+        if let Some(line) = self.table.get_mut(id).and_then(|request| request.line.as_mut()) {
+            let told = core::mem::replace(&mut line.told, silence);
+            let submitted = line.submitted;
+            self.in_line.remove(&(key, told, submitted, id));
+            self.in_line.insert((key, silence, submitted, id));
+        }
+    }
+
+    /// A request is in no line any more.
+    fn leave_line(&mut self, key: F::Key, id: RequestId, line: Option<InLine>) {
+        if let Some(InLine { submitted, told }) = line {
+            self.in_line.remove(&(key, told, submitted, id));
         }
     }
 
     /// The limit that counts as passed for a waiting request, whose node is silent.
     fn expire_waiting(&mut self, id: RequestId) -> Option<Expired> {
         let request = self.table.get(id)?;
-        let (stage, deadline) = (request.stage, request.deadline);
+        let (line, deadline) = (request.line?, request.deadline);
         self.table.arm(id, deadline);
-        Some(match stage {
-            Stage::Waiting(Silence::TimedOut) => Expired::Hopeless(id),
+        Some(match line.told {
+            Silence::TimedOut => Expired::Hopeless(id),
             _ => Expired::Soft { request: id, may_repeat: false },
         })
     }
@@ -608,7 +661,7 @@ impl<F: Family, P> RequestQueue<F, P> {
 
     /// Whether one more request may be in flight to a node.
     fn node_has_capacity(&self, key: F::Key) -> bool {
-        self.active.get(&key).is_none_or(|active| active.requests < self.config.max_per_node)
+        self.active.get(&key).is_none_or(|active| active.has_capacity(&self.config))
     }
 
     /// Sets the precedence of the blocked operation that goes first: submissions that come after it fail until this is
@@ -773,12 +826,12 @@ impl<F: Family, P> RequestQueue<F, P> {
         } else {
             self.stats.queued -= 1;
         }
-        if let Stage::Waiting(told) = request.stage {
+        self.leave_line(key, id, request.line);
+        if request.stage == Stage::Waiting {
             self.waiting.remove(&(key, request.deadline, id));
-            self.hasty.remove(&(key, told, request.since, id));
             self.ready.clear(id.handle().slot());
         } else {
-            self.decrement_active(key, request.is_slow(), ending.is_answer().then_some(at));
+            self.decrement_active(key, &request, ending.is_answer().then_some(at));
         }
         self.mark_ready(key);
         Some(request)
@@ -861,21 +914,43 @@ impl<F: Family, P> RequestQueue<F, P> {
             }
             // The patience may have become longer since the timer was set: then it goes on.
             Stage::Repeatable if end_of_stage(request) > at => Expired::Repeat(id),
+            Stage::Silent | Stage::Listening => Expired::GivenUp(id),
             _ => {
                 request.stage = Stage::Silent;
                 if !request.is_hedge {
                     self.rtt.record_outcome(false);
                 }
-                if self.stats.listening < self.config.max_listening as u64 {
-                    request.stage = Stage::Listening;
-                    self.stats.listening += 1;
-                }
                 Expired::Silent { request: id, is_capped: limits.is_capped }
             }
         };
-        let timer = end_of_stage(request);
+        let is_hopeless = request.line.is_some_and(|line| line.told == Silence::TimedOut);
+        let (key, timer) = (F::key(&request.node), end_of_stage(request));
         self.table.arm(id, timer);
+        match expired {
+            Expired::Silent { .. } => {
+                self.give_back_place(id);
+                if is_hopeless {
+                    self.table.arm(id, at);
+                }
+            }
+            Expired::GivenUp(_) => self.tell(key, id, Silence::GivenUp),
+            _ => {}
+        }
         Some(expired)
+    }
+
+    /// A request in flight gives back its places, in total and at its node, and is only listened to from now on. Returns `false`, and
+    /// does nothing, if there is no room for one more such.
+    fn give_back_place(&mut self, id: RequestId) -> bool {
+        let has_room = self.stats.listening < self.config.max_listening as u64;
+        let Some(request) = self.table.get_mut(id).filter(|_| has_room) else { return false };
+        request.stage = Stage::Listening;
+        let key = F::key(&request.node);
+        self.stats.listening += 1;
+        self.active.entry(key).and_modify(|active| active.awaited -= 1);
+        self.free_watched(key);
+        self.mark_ready(key);
+        true
     }
 
     /// A request of a sender that judges nothing by haste, which is sent now, is to expire softly all the same: so the sender can
@@ -890,14 +965,7 @@ impl<F: Family, P> RequestQueue<F, P> {
     /// Goes on listening for the answer to such a request, without a place in flight. Returns `false`, and does nothing,
     /// if there is no room for one more.
     pub(crate) fn listen(&mut self, id: RequestId) -> bool {
-        let has_room = self.stats.listening < self.config.max_listening as u64;
-        let Some(request) = self.table.get_mut(id).filter(|request| has_room && request.stage == Stage::Slow)
-        else {
-            return false;
-        };
-        request.stage = Stage::Listening;
-        self.stats.listening += 1;
-        true
+        self.table.get(id).is_some_and(|request| request.stage == Stage::Slow) && self.give_back_place(id)
     }
 
     /// Goes on listening for the answer to a request that is past its soft limit, for another owner, and without a place
@@ -909,20 +977,20 @@ impl<F: Family, P> RequestQueue<F, P> {
         id: RequestId,
         purpose: P,
     ) -> bool {
-        let has_room = self.stats.listening < self.config.max_listening as u64;
-        let Some(request) = self.table.get_mut(id).filter(|request| request.is_slow()) else { return false };
-        if request.stage != Stage::Listening {
-            if !has_room {
+        let Some(request) = self.table.get(id).filter(|request| request.is_slow()) else { return false };
+        let (stage, is_hedge) = (request.stage, request.is_hedge);
+        if stage != Stage::Listening {
+            if !self.give_back_place(id) {
                 return false;
             }
-            if request.stage != Stage::Silent && !request.is_hedge {
+            if stage != Stage::Silent && !is_hedge {
                 self.rtt.record_outcome(false);
             }
-            request.stage = Stage::Listening;
-            self.stats.listening += 1;
         }
+        let Some(request) = self.table.get_mut(id) else { return false };
         request.purpose = purpose;
-        let deadline = request.deadline;
+        let (key, line, deadline) = (F::key(&request.node), request.line.take(), request.deadline);
+        self.leave_line(key, id, line);
         self.table.transfer(from, to, id);
         self.table.arm(id, deadline);
         true
@@ -993,18 +1061,24 @@ impl<F: Family, P> RequestQueue<F, P> {
 
     /// Counts one request fewer in flight to this node, which was answered at `heard`, and drops the state of the node if there is
     /// none left.
-    fn decrement_active(&mut self, key: F::Key, was_slow: bool, heard: Option<Instant>) {
-        if self.watched_nodes.contains(&key) {
-            self.freed_nodes.insert(key);
-        }
+    fn decrement_active(&mut self, key: F::Key, ended: &PendingRequest<F, P>, heard: Option<Instant>) {
+        self.free_watched(key);
         if let MapEntry::Occupied(mut active) = self.active.entry(key) {
             let state = active.get_mut();
             state.requests -= 1;
-            state.slow -= usize::from(was_slow);
+            state.awaited -= usize::from(!ended.is_listened_to());
+            state.slow -= usize::from(ended.is_slow());
             state.heard = heard.unwrap_or(state.heard);
             if state.requests == 0 {
                 active.remove();
             }
+        }
+    }
+
+    /// A node may have free capacity again: if a blocked operation waits for that, it is looked at.
+    fn free_watched(&mut self, key: F::Key) {
+        if self.watched_nodes.contains(&key) {
+            self.freed_nodes.insert(key);
         }
     }
 

@@ -123,24 +123,39 @@ impl<F: Family> ContractChecker<F> {
     /// The limits of requests in flight, to the node of this one and in total.
     fn check_in_flight(&self, now: Instant, request: &Request<F>) -> Checked {
         let (to, network) = (F::key(&request.node), &self.config.network);
-        let to_node = self.requests.iter().filter(|(_, sent)| F::key(&sent.node) == to).count();
-        ensure!(
-            to_node <= network.max_per_node,
-            "network: at most max_per_node requests to one node, not {to_node}: {request:?}"
+        // Where patience is adapted, those that are listened to are known only to the machine: the others are waited for at least so
+        // long. The end of a lookup of the maintenance is not seen from here: what is past its soft limit may be listened to since. So
+        // may checks of candidates.
+        let (fixed, least) = (
+            network.is_fixed(),
+            network.max_patience.map_or(network.min_timeout, |most| most.min(network.min_timeout)),
         );
-        // Where patience is adapted, those that are listened to are known only to the machine. The end of a lookup of the
-        // maintenance is not seen from here: what is past its soft limit may be listened to since. So may checks of
-        // candidates.
         let is_awaited = |sent: &RequestInFlight<F>| {
             let ends_seen =
                 matches!(sent.initiator, Initiator::Operation(_) | Initiator::Background | Initiator::Probe);
-            sent.listening.is_none() && (ends_seen || now < sent.at + network.soft_timeout)
+            let is_waited_for = if ends_seen {
+                fixed || now < sent.at + least
+            } else {
+                fixed && now < sent.at + network.soft_timeout
+            };
+            sent.listening.is_none() && is_waited_for
         };
-        let awaited = self.requests.iter().filter(|(_, sent)| is_awaited(sent)).count();
+        let (mut awaited, mut to_node, mut awaited_of_node) = (0, 0, 0);
+        for (_, sent) in &self.requests {
+            let (is_awaited, is_there) = (is_awaited(sent), F::key(&sent.node) == to);
+            awaited += usize::from(is_awaited);
+            to_node += usize::from(is_there);
+            awaited_of_node += usize::from(is_awaited && is_there);
+        }
         ensure!(
-            !network.is_fixed() || awaited <= network.max_in_flight,
-            "network: at most max_in_flight requests, not {awaited}"
+            to_node <= network.max_per_node.saturating_mul(8),
+            "network: at most eight times max_per_node requests to one node, not {to_node}: {request:?}"
         );
+        ensure!(
+            awaited_of_node <= network.max_per_node,
+            "network: at most max_per_node requests to one node that are waited for, not {awaited_of_node}: {request:?}"
+        );
+        ensure!(awaited <= network.max_in_flight, "network: at most max_in_flight requests, not {awaited}");
         Ok(())
     }
 

@@ -47,11 +47,5 @@ async fn end_within(times: u32) {
 /// A few rounds of the time-out: the first requests, their repeats, and those that came meanwhile.
 #[tokio::test(start_paused = true)]
 async fn the_wait_for_silent_nodes_does_not_grow_with_the_number_of_lookups() {
-    end_within(5).await;
-}
-
-#[tokio::test(start_paused = true)]
-#[ignore = "does not hold yet: a request keeps its place at its node until its time-out, so that some wait for several rounds"]
-async fn lookups_do_not_wait_for_each_other() {
     end_within(3).await;
 }
