@@ -59,6 +59,8 @@ pub(crate) struct RttEstimator {
     /// buckets.
     usual: u32,
     quick: u32,
+    /// How many of the latest answers in a row took longer than `usual`.
+    slower: u32,
     /// Answers counted so far, up to `MIN_FULL`.
     samples: u32,
     /// Answers until the limits are computed anew.
@@ -190,6 +192,9 @@ impl RttEstimator {
     const SILENCE_WINDOW: u32 = 64;
     /// By how much the quantiles of the short memory move with an answer: 1.5 buckets.
     const STEP: u32 = 96;
+    /// Eight times as much if so many in a row took longer than usual: the network has slowed down. By chance one answer in 19,000 is
+    /// the last of such a row.
+    const SLOWER: u32 = 12;
 
     pub(crate) fn new(configured: ConfiguredLimits) -> Self {
         let mut estimator = Self {
@@ -200,6 +205,7 @@ impl RttEstimator {
             first_answer: Some(Instant::FAR_FUTURE),
             usual: 0,
             quick: 0,
+            slower: 0,
             samples: 0,
             until_update: Self::MIN_SAMPLES,
             shortened: false,
@@ -258,7 +264,12 @@ impl RttEstimator {
         }
         self.samples = (self.samples + 1).min(Self::MIN_FULL);
         // Up with the weight of the quantile, down with the rest: it stays where that share of answers is below.
-        let step = if self.samples < 16 { 4 * Self::STEP } else { Self::STEP };
+        self.slower = if at > self.usual { self.slower.saturating_add(1) } else { 0 };
+        let step = match self.slower {
+            Self::SLOWER.. => 8 * Self::STEP,
+            _ if self.samples < 16 => 4 * Self::STEP,
+            _ => Self::STEP,
+        };
         self.usual = moved(self.usual, at, step * 56 / 100, step * 44 / 100);
         self.quick = moved(self.quick, at, step / 4, step * 3 / 4);
         self.until_update -= 1;
@@ -422,6 +433,40 @@ mod tests {
             assert!(factor(soft, ms * MS) < 102, "{soft}");
             assert!(patience >= ms * MS && factor(patience, ms * MS) < 107, "{patience}");
         }
+    }
+
+    /// From 200 ms to 800 ms is two octaves.
+    #[test]
+    fn the_soft_limit_follows_a_network_that_slows_down_within_a_lookup() {
+        let soft_after = |slow: &dyn Fn(u64) -> bool, answers: u64| {
+            let mut rtt = estimator();
+            (0..100).for_each(|number| rtt.observe(200 * MS, number, HASH));
+            for number in 100..100 + answers {
+                rtt.observe(if slow(number) { 800 * MS } else { 200 * MS }, number, HASH);
+            }
+            rtt.limits().soft / MS
+        };
+        assert!(soft_after(&|_| true, 32) > 700, "{} ms", soft_after(&|_| true, 32));
+        // So many slow ones in a row are no such thing, nor is a minority, however often it answers.
+        let most = (0..40).map(|answers| soft_after(&|number| number < 111, answers)).max().unwrap();
+        assert!(most < 350, "{most} ms");
+        for share in [3, 5, 10] {
+            let soft = soft_after(&|number| number % share == 0, 300);
+            assert!(soft < 260, "1 of {share} is slow: {soft} ms");
+        }
+    }
+
+    /// In a network as usual, nearly no answer is the last of such a row.
+    #[test]
+    fn the_soft_limit_stays_where_it_is_in_a_network_that_varies() {
+        let mut rtt = estimator();
+        fill(&mut rtt, 0..1_000);
+        let mut most: u64 = 0;
+        for number in 1_000..5_000 {
+            fill(&mut rtt, number..number + 1);
+            most = most.max(rtt.limits().soft);
+        }
+        assert!(most < 140 * MS, "{} ms", most / MS);
     }
 
     #[test]
