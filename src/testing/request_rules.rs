@@ -124,12 +124,14 @@ impl<F: Family> ContractChecker<F> {
     fn check_in_flight(&self, now: Instant, request: &Request<F>) -> Checked {
         let (to, network) = (F::key(&request.node), &self.config.network);
         // Where patience is adapted, those that are listened to are known only to the machine: the others are waited for at least so
-        // long. The end of a lookup of the maintenance is not seen from here: what is past its soft limit may be listened to since. So
-        // may checks of candidates.
-        let (fixed, least) = (
-            network.is_fixed(),
-            network.max_patience.map_or(network.min_timeout, |most| most.min(network.min_timeout)),
-        );
+        // long. Where it is not, a repeated request has the rest of it. The end of a lookup of the maintenance is not seen from
+        // here: what is past its soft limit may be listened to since. So may checks of candidates.
+        let (fixed, adapts) = (network.is_fixed(), network.min_timeout < network.request_timeout);
+        let least = match network.max_patience {
+            Some(most) if !adapts => most.saturating_sub(network.soft_timeout),
+            Some(most) => most.min(network.min_timeout),
+            None => network.min_timeout,
+        };
         let is_awaited = |sent: &RequestInFlight<F>| {
             let ends_seen =
                 matches!(sent.initiator, Initiator::Operation(_) | Initiator::Background | Initiator::Probe);
