@@ -27,6 +27,11 @@ impl<F: Family> ContractChecker<F> {
         self.requests.iter().filter(move |(_, sent)| sent.background_of == Some(id))
     }
 
+    /// Whether a background operation has requests in flight, or may have: of some it is not known whose they are.
+    fn may_have_requests(&self, id: OperationId) -> bool {
+        self.requests.iter().any(|(_, sent)| sent.background_of == Some(id) || sent.one_of.contains(&id))
+    }
+
     /// An operation has finished; if it has work left, it goes on in the background.
     pub(super) fn check_continuation(&mut self, call: &CheckedCall<'_, F>, id: OperationId) -> Checked {
         let config = Arc::clone(&self.config);
@@ -37,8 +42,7 @@ impl<F: Family> ContractChecker<F> {
         };
         let most = config.broadcast.max_background;
         // No other background operation occupies a place.
-        let alone =
-            self.background.keys().all(|background_of| self.requests_of(*background_of).next().is_none());
+        let alone = !self.background.keys().any(|background_of| self.may_have_requests(*background_of));
         if alone && call.nothing_queued {
             ensure_eq!(
                 continues,
@@ -62,15 +66,15 @@ impl<F: Family> ContractChecker<F> {
         Ok(())
     }
 
-    /// Checks a background request. Returns its soft limit, until when its answer is of use, and the operation
-    /// that it belongs to, as far as these are known.
+    /// Checks a background request. Returns its soft limit and until when its answer is of use, as far as these are known, and the
+    /// operation that it belongs to: one of several where that is not known.
     pub(super) fn check_background_request(
         &mut self,
         call: &CheckedCall<'_, F>,
         stamped: &Stamped<Outbound<F>>,
         request: &Request<F>,
         deadline: Instant,
-    ) -> Checked<(Option<Instant>, Instant, Option<OperationId>)> {
+    ) -> Checked<(Option<Instant>, Instant, Vec<OperationId>)> {
         let config = Arc::clone(&self.config);
         let network = &config.network;
         let own = call.now + network.request_timeout;
@@ -91,13 +95,13 @@ impl<F: Family> ContractChecker<F> {
         mine.retain(|id| self.background.get(id).is_some_and(|op| op.deadline > call.now));
         ensure!(!mine.is_empty(), "background: ends by its time-out");
         let [id] = mine[..] else {
-            for id in mine {
-                if let Some(op) = self.background.get_mut(&id) {
+            for id in &mine {
+                if let Some(op) = self.background.get_mut(id) {
                     op.model.lose_track();
                 }
             }
             self.count("background: operation not known");
-            return Ok((None, own, None));
+            return Ok((None, own, mine));
         };
         let op = ensure_some!(self.background.get_mut(&id), "background: of an operation that goes on");
         let until = op.model.answer_deadline(request).map_or(op.deadline, |until| until.min(op.deadline));
@@ -117,7 +121,7 @@ impl<F: Family> ContractChecker<F> {
             call.now
         );
         self.count_all(counts);
-        Ok((soft, until, Some(id)))
+        Ok((soft, until, vec![id]))
     }
 
     /// A lookup has ended by itself: its requests that are past their soft limit may go on as side effects.
@@ -336,7 +340,7 @@ impl<F: Family> ContractChecker<F> {
                 over.push(*id);
             } else if in_flight && open {
                 op.model.check_not_idle(self.now, busy)?;
-            } else if !in_flight && open && self.busy_nodes().is_empty() {
+            } else if !self.may_have_requests(*id) && open && self.busy_nodes().is_empty() {
                 ensure_eq!(
                     op.model.stores_left(),
                     0,

@@ -1362,7 +1362,8 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
             StrategyState::Static => false,
             _ => self.candidates().is_some_and(CandidateModel::is_pending),
         };
-        let waits = in_flight > 0 || pending || !busy.is_empty();
+        // Of one that is not tracked, not every request of its lookup is known.
+        let waits = in_flight > 0 || pending || !busy.is_empty() || self.untracked;
         ensure!(waits, "not idle: a live broadcast waits for a request");
         if self.exact
             && self.is_looking()

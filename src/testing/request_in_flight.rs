@@ -31,6 +31,8 @@ pub struct RequestInFlight<F: Family> {
     pub(super) useful_until: Instant,
     /// The finished operation that it belongs to, where it is known.
     pub(super) background_of: Option<OperationId>,
+    /// Where it is not known: the finished operations of which one has sent it.
+    pub(super) one_of: Vec<OperationId>,
     /// Its lookup has ended, and its answer is still listened to: the context that the lookup was started with.
     pub(super) listening: Option<SpanContext>,
     /// What has come of its answer, if that comes in parts: the time to the first, and the nodes of all.

@@ -37,7 +37,7 @@ impl<F: Family> ContractChecker<F> {
         let to = F::key(&request.node);
         ensure!(to != *self.local.key(), "not self: no request to the node itself: {request:?}");
         let own = call.now + network.request_timeout;
-        let (mut soft, mut until, mut background_of) = (None, own, None);
+        let (mut soft, mut until, mut background_of, mut one_of) = (None, own, None, Vec::new());
         if let Some(id) = request.initiator.operation() {
             let in_table = self.members.contains(&request.node) || self.table.get(&request.node).is_some();
             let left_at = self.left.get(&request.node).copied();
@@ -74,7 +74,10 @@ impl<F: Family> ContractChecker<F> {
                 "deadline 3: at most the earlier of the background's deadline and now + the request time-out: \
                  {stamped:?}"
             );
-            (soft, until, background_of) = self.check_background_request(call, stamped, request, deadline)?;
+            (soft, until, one_of) = self.check_background_request(call, stamped, request, deadline)?;
+            if let [id] = one_of[..] {
+                (background_of, one_of) = (Some(id), Vec::new());
+            }
         } else {
             self.check_maintenance_on(stamped)?;
             check_link(stamped)?;
@@ -111,6 +114,7 @@ impl<F: Family> ContractChecker<F> {
             deadline,
             useful_until: until,
             background_of,
+            one_of,
             listening: None,
             parts: None,
         };
