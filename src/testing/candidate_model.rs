@@ -250,7 +250,10 @@ impl<F: Family> CandidateModel<F> {
             self.region_requests += 1;
         }
         let probes = if self.may_probe_edge() { self.most_edge_probes() } else { 0 };
-        let up_to = self.candidates.iter().filter(|(other, _)| self.distance(other).leading() <= distance);
+        // By the whole distance, as keys may begin alike; the order of two nodes with the same key is unspecified.
+        let place = self.distance(peer);
+        let is_up_to = |other: &F::Node| self.distance(other) < place || other == peer;
+        let up_to = self.candidates.iter().filter(|(other, _)| is_up_to(other));
         let (sent, most) = (up_to.map(|(_, it)| it.tries).sum::<usize>(), self.most_region_requests());
         ensure!(
             sent < most + probes,
