@@ -759,7 +759,9 @@ impl<F: Family> CandidateModel<F> {
         let (not_failed, required) = (self.not_failed(), self.required());
         let converged = not_failed.len() >= required
             && not_failed.iter().take(required).all(|(_, candidate)| candidate.answered());
-        let exhausted = not_failed.iter().all(|(_, candidate)| candidate.answered());
+        // A node that has answered may have been asked again, when answers still named fewer nodes than are looked for: its answer is
+        // waited for.
+        let exhausted = not_failed.iter().all(|(_, candidate)| candidate.answered()) && !pending;
         // After a slow or failed request, edge probes may come first.
         let may_probe = self.slow_or_failed || self.may_probe_edge();
         ensure!(may_probe || !converged, "lookup: ends when the k closest have answered: {self}");
