@@ -259,7 +259,9 @@ impl<F: Family> ContractChecker<F> {
             "context 4: a background cancel links to its operation, or to the answer: {stamped:?}"
         );
         ensure_eq!(stamped.deadline, None, "context 4: the cancel of a side effect has no deadline");
-        let Some(background_of) = sent.background_of else { return Ok(()) };
+        let Some(background_of) = sent.background_of else {
+            return self.check_cancel_of_one_of(call, stamped, sent, reason);
+        };
         let Some(op) = self.background.get_mut(&background_of) else {
             broken!("background: cancels only requests of an operation that goes on: {sent:?}")
         };
@@ -272,9 +274,12 @@ impl<F: Family> ContractChecker<F> {
                 );
                 let (outcome, elapsed) = (RequestOutcome::TimedOut, sent.elapsed(now));
                 let request_end = RequestEnd { now, id, sent, elapsed, outcome: &outcome, extra: None };
-                let silent = op.model.request_failed(&request_end)?;
-                if silent {
-                    let link = link.unwrap_or(Context::NONE);
+                let (silent, is_known) =
+                    (op.model.request_failed(&request_end)?, store || op.model.is_tracked());
+                let link = link.unwrap_or(Context::NONE);
+                if !is_known {
+                    self.node_may_be_dead(call, sent, &[background_of], &link);
+                } else if silent {
                     self.node_dead(call, &sent.node, &link);
                 }
                 if store { "background: store timed out" } else { "background: lookup timed out" }
@@ -312,6 +317,59 @@ impl<F: Family> ContractChecker<F> {
         };
         self.count(what);
         Ok(())
+    }
+
+    /// A background request was cancelled that one of several operations has sent.
+    fn check_cancel_of_one_of(
+        &mut self,
+        call: &mut CheckedCall<'_, F>,
+        stamped: &Stamped<Outbound<F>>,
+        sent: &RequestInFlight<F>,
+        reason: CancelReason,
+    ) -> Checked {
+        let is_of = |id: &&OperationId| {
+            let is_linked = || self.link(call, **id).as_ref() == Ok(&stamped.context);
+            self.background.contains_key(id) && (call.cause_ambiguous || is_linked())
+        };
+        let owners: Vec<_> = sent.one_of.iter().filter(is_of).copied().collect();
+        ensure!(
+            !owners.is_empty(),
+            "background: cancels only requests of operations that go on, linked to one: {stamped:?} of {sent:?}"
+        );
+        match reason {
+            CancelReason::TimedOut => self.node_may_be_dead(call, sent, &owners, &stamped.context),
+            CancelReason::Incomplete => {
+                let outcome = RequestOutcome::Answered { closer: sent.all_named(&[]) };
+                self.judge_node(call, &outcome, sent, &stamped.context);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A request of one of these operations has timed out, and their models do not know whether it was the only one to its node:
+    /// only then the node counts as silent.
+    fn node_may_be_dead(
+        &mut self,
+        call: &mut CheckedCall<'_, F>,
+        sent: &RequestInFlight<F>,
+        owners: &[OperationId],
+        link: &Context,
+    ) {
+        let is_store =
+            |id: &OperationId, request| self.background.get(id).is_some_and(|op| op.model.is_store(request));
+        let is_other = |(request, other): &&(RequestId, RequestInFlight<F>)| {
+            let is_known =
+                other.background_of.is_some_and(|id| owners.contains(&id) && !is_store(&id, *request));
+            other.node == sent.node && (is_known || other.one_of.iter().any(|id| owners.contains(id)))
+        };
+        let mut others = self.requests.iter().filter(is_other);
+        match (others.next(), owners.len()) {
+            (None, _) => self.node_dead(call, &sent.node, link),
+            (Some((_, other)), 1) if other.background_of.is_some() => {}
+            // Whether it counts, is not known.
+            _ => self.predicts_table &= self.table.get(&sent.node).is_none(),
+        }
     }
 
     /// Forgets the background operations that have ended, after checking that they leave nothing; checks the

@@ -956,7 +956,9 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
             StrategyState::Sweep(sweep) => sweep.lookups.values().any(|lookup| !lookup.pending.is_empty()),
             _ => self.candidates().is_some_and(CandidateModel::is_pending),
         };
-        if pending || self.end_is_predictable() { Timer::At(until) } else { Timer::Maybe(until) }
+        // Of one that is not tracked, the end of the lookup may not have been seen.
+        let is_known = pending && !self.untracked || self.end_is_predictable();
+        if is_known { Timer::At(until) } else { Timer::Maybe(until) }
     }
 
     fn is_store(&self, id: RequestId) -> bool {
@@ -978,6 +980,10 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
     fn lose_track(&mut self) {
         self.exact = false;
         self.untracked = true;
+    }
+
+    fn is_tracked(&self) -> bool {
+        !self.untracked
     }
 
     fn request_sent(&mut self, sent_event: &RequestSent<'_, F>) -> Checked<(bool, Counts)> {
@@ -1155,7 +1161,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
                 lookup.pending.retain(|(other, _)| *other != id);
             }
             StrategyState::Optimistic(OptimisticState { candidates, .. })
-                if cut_off && !self.stores.iter().any(|it| it.sent == Some(id)) =>
+                if cut_off && !self.untracked && !self.stores.iter().any(|it| it.sent == Some(id)) =>
             {
                 candidates.request_failed(id, &sent.node, true)?;
             }

@@ -157,6 +157,11 @@ pub(super) trait OperationModel<F: Family>: Send {
     /// complete.
     fn lose_track(&mut self) {}
 
+    /// Whether it has not lost track.
+    fn is_tracked(&self) -> bool {
+        true
+    }
+
     /// A part of the answer to this request has come: from now on it has no soft limit.
     fn answered_in_part(&mut self, now: Instant, id: RequestId, node: &F::Node) {
         let _ = (now, id, node);
