@@ -759,13 +759,19 @@ impl<F: Family> BroadcastModel<F> {
     /// How many credible stores are wanted where there is doubt: half of k, and three eighths of the nodes that an honest network
     /// has within the region, or up to the farthest store where that is farther.
     fn least_credible(&self, finish: &BroadcastFinish<F>) -> usize {
-        let Some(region) = self.region else { return 0 };
+        if self.region.is_some() { (self.cover(finish).1 * 3 / 8).max(self.query.k / 2) } else { 0 }
+    }
+
+    /// How far the region reaches, or the farthest store, and how many nodes an honest network has up to there.
+    fn cover(&self, finish: &BroadcastFinish<F>) -> (u64, usize) {
+        let Some(region) = self.region else { return (0, 0) };
         let distance = |stored: &crate::broadcast::events::Stored<F>| {
             F::key(&stored.node).distance(&self.target).leading()
         };
         let farthest = finish.stores.iter().map(distance).max().unwrap_or_default();
-        let expected = region.expected_sixteenths(farthest.max(region.width().0)) / 16;
-        usize::try_from(expected * 3 / 8).unwrap_or(usize::MAX).max(self.query.k / 2)
+        let cover = farthest.max(region.width().0);
+        let expected = region.expected_sixteenths(cover) / 16;
+        (cover, usize::try_from(expected).unwrap_or(usize::MAX / 8))
     }
 
     /// Checks what the region's report says, and that what is doubted does not succeed. Returns whether there may be doubt.
@@ -778,6 +784,12 @@ impl<F: Family> BroadcastModel<F> {
             "region: only what was acknowledged counts as stored"
         );
         let (credible, least) = (report.credible as usize, self.least_credible(finish));
+        // A crowd in which nothing is stored is seen by the nodes that are known there; then more may be wanted than were stored with.
+        let (cover, expected) = self.cover(finish);
+        let named = self.candidates().map_or(0, |candidates| candidates.named_within(cover));
+        let may_be_more = report.is_implausible() || named > finish.stores.len();
+        let most = finish.stores.len() + if may_be_more { expected } else { 0 };
+        let is_met = credible >= required_stores(self.start.success, most);
         ensure!(credible <= stored, "region: no more stores are credible than there are: {report:?}");
         // That some do not count shows that there is a crowd, or that the nodes are nearer than is plausible.
         let is_doubted = credible < stored || report.is_implausible();
@@ -785,7 +797,7 @@ impl<F: Family> BroadcastModel<F> {
             !is_doubted || credible >= least.max(1) || finish.records_short > 0,
             "success: not by {credible} credible stores, where there is doubt and {least} are wanted: {report:?}"
         );
-        Ok(credible < stored || credible < least)
+        Ok(credible < stored || credible < least || !is_met)
     }
 
     fn check_success(&self, finish: &BroadcastFinish<F>) -> Checked {

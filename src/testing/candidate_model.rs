@@ -360,6 +360,11 @@ impl<F: Family> CandidateModel<F> {
         answered.take(self.num_results).map(|(peer, hop, _)| (peer, hop)).collect()
     }
 
+    /// How many nodes were named whose distances begin with at most these 64 bits.
+    pub(super) fn named_within(&self, reach: u64) -> usize {
+        self.candidates.nodes().filter(|peer| self.distance(peer).leading() <= reach).count()
+    }
+
     fn distance(&self, peer: &F::Node) -> F::Key {
         F::key(peer).distance(&self.target)
     }
