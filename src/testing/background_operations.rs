@@ -228,6 +228,9 @@ impl<F: Family> ContractChecker<F> {
                 op.model.request_failed(&request_end)?;
             }
         }
+        if matches!(outcome, RequestOutcome::Answered { .. }) {
+            self.answered_untracked(call, id, sent);
+        }
         let link = match sent.background_of {
             Some(background_of) => self.link(call, background_of)?,
             None => Context::NONE,
@@ -289,13 +292,20 @@ impl<F: Family> ContractChecker<F> {
                     (RequestOutcome::Answered { closer: sent.all_named(&[]) }, sent.elapsed(now));
                 let request_end = RequestEnd { now, id, sent, elapsed, outcome: &outcome, extra: None };
                 op.superseded = op.model.request_answered(&request_end)?;
+                self.answered_untracked(call, id, sent);
                 let link = link.unwrap_or(Context::NONE);
                 self.judge_node(call, &outcome, sent, &link);
                 "background: incomplete"
             }
             CancelReason::Superseded => {
+                // By an answer of which it is not known to which operation it was given.
+                let is_given = |(node, one_of): &(F::Node, Vec<OperationId>)| {
+                    *node == sent.node && one_of.len() > 1 && one_of.contains(&background_of)
+                };
+                let may_be = op.model.may_be_superseded(sent)
+                    || !store && call.answered_in_background.iter().any(is_given);
                 ensure!(
-                    op.superseded.contains(&id) || op.model.may_be_superseded(sent),
+                    op.superseded.contains(&id) || may_be,
                     "deadline 5: superseded only by another answer of its node"
                 );
                 op.superseded.retain(|superseded| *superseded != id);
@@ -340,11 +350,46 @@ impl<F: Family> ContractChecker<F> {
             CancelReason::TimedOut => self.node_may_be_dead(call, sent, &owners, &stamped.context),
             CancelReason::Incomplete => {
                 let outcome = RequestOutcome::Answered { closer: sent.all_named(&[]) };
+                call.answered_in_background.push((sent.node.clone(), owners));
                 self.judge_node(call, &outcome, sent, &stamped.context);
+            }
+            CancelReason::Superseded => {
+                let is_given = |(node, one_of): &(F::Node, Vec<OperationId>)| {
+                    *node == sent.node && owners.iter().any(|id| one_of.contains(id))
+                };
+                ensure!(
+                    call.answered_in_background.iter().any(is_given),
+                    "deadline 5: superseded only by another answer of its node: {sent:?}"
+                );
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// A background request was answered. If the model of its operation has lost track, all other requests of the lookup to that
+    /// node are superseded that are known to be the operation's.
+    fn answered_untracked(
+        &mut self,
+        call: &mut CheckedCall<'_, F>,
+        id: RequestId,
+        sent: &RequestInFlight<F>,
+    ) {
+        let Some(background_of) = sent.background_of else {
+            call.answered_in_background.push((sent.node.clone(), sent.one_of.clone()));
+            return;
+        };
+        call.answered_in_background.push((sent.node.clone(), vec![background_of]));
+        let Some(op) = self.background.get_mut(&background_of) else { return };
+        if !op.model.is_tracked() && !op.model.is_store(id) {
+            let is_other = |(other, it): &&(RequestId, RequestInFlight<F>)| {
+                *other != id
+                    && it.background_of == Some(background_of)
+                    && it.node == sent.node
+                    && !op.model.is_store(*other)
+            };
+            op.superseded = self.requests.iter().filter(is_other).map(|(other, _)| *other).collect();
+        }
     }
 
     /// A request of one of these operations has timed out, and their models do not know whether it was the only one to its node:

@@ -116,6 +116,8 @@ pub(super) struct CheckedCall<'a, F: Family> {
     pub(super) effects: Vec<Stamped<Outbound<F>>>,
     /// The operation that the answered request belongs to is not known.
     pub(super) cause_ambiguous: bool,
+    /// Nodes that have answered a request of a background operation, and that operation: one of several where it is not known.
+    pub(super) answered_in_background: Vec<(F::Node, Vec<OperationId>)>,
     /// Deadline and arrival of the operations that were allowed to run and ended in this same call.
     pub(super) ran_and_ended: Vec<(Instant, u64)>,
     /// The number of starts that were accepted before this call.
@@ -351,6 +353,7 @@ impl<F: Family> ContractChecker<F> {
             start_answered: false,
             effects: Vec::new(),
             cause_ambiguous: false,
+            answered_in_background: Vec::new(),
             ran_and_ended: Vec::new(),
             starts_before: self.accepted_starts,
             running: machine.counts().map(|(_, running)| running),
