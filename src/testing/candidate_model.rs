@@ -234,8 +234,14 @@ impl<F: Family> CandidateModel<F> {
     }
 
     /// A node is asked: if it is of the region, the bounds allow it. `is_first`: for the first time. `is_other`: k nearer ones are
-    /// known.
-    fn check_region(&mut self, peer: &F::Node, is_first: bool, is_other: bool) -> Checked {
+    /// known. `is_about_other`: about another point than the target.
+    fn check_region(
+        &mut self,
+        peer: &F::Node,
+        is_first: bool,
+        is_other: bool,
+        is_about_other: bool,
+    ) -> Checked {
         let Some(region) = self.region else { return Ok(()) };
         let distance = self.distance(peer).leading();
         if self.config.paths > 1 || distance > region.reach(0) {
@@ -252,7 +258,13 @@ impl<F: Family> CandidateModel<F> {
         let probes = if self.may_probe_edge() { self.most_edge_probes() } else { 0 };
         // By the whole distance, as keys may begin alike; the order of two nodes with the same key is unspecified.
         let place = self.distance(peer);
-        let is_up_to = |other: &F::Node| self.distance(other) < place || other == peer;
+        // Somebody farther out may be asked about a part of the region: the bound is that of the requests to its nodes.
+        let width = region.width().0;
+        let is_from_beyond = is_about_other && distance > width;
+        let is_up_to = |other: &F::Node| {
+            let at = self.distance(other);
+            if is_from_beyond { at.leading() <= width } else { at < place || other == peer }
+        };
         let up_to = self.candidates.iter().filter(|(other, _)| is_up_to(other));
         let (sent, most) = (up_to.map(|(_, it)| it.tries).sum::<usize>(), self.most_region_requests());
         ensure!(
@@ -526,7 +538,8 @@ impl<F: Family> CandidateModel<F> {
         });
         let is_other = closer.count() >= self.k;
         if nothing_queued {
-            self.check_region(peer, first, is_other)?;
+            let is_about_other = key_of::<F>(&request.target) != self.target;
+            self.check_region(peer, first, is_other, is_about_other)?;
         }
         let beyond = self.is_exact() && nothing_queued && is_other;
         self.edge_probes += usize::from(beyond);
