@@ -89,6 +89,23 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
         &mut self,
         call: &mut CallContext<'_, F, E>,
     ) {
+        loop {
+            self.settle_operations(call);
+            // Operations that wait for space in the request queue go before new checks.
+            self.operations.give_precedence(call);
+            self.routing.advance_checks(call);
+            // The requests of checks count as well: what they decide is not left for the next call.
+            if !self.operations.is_look_due(call.requests) {
+                break;
+            }
+        }
+    }
+
+    /// The same, but begins no new checks.
+    fn settle_operations<E: EmitsRouting<F> + EmitsOperation<F, T>>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+    ) {
         // In order of priority: each step may make an earlier one possible again.
         loop {
             if let Some(check) = self.operations.settle(call) {
@@ -105,9 +122,6 @@ impl<F: Family, T: LookupCapable<F>> Engine<F, T> {
                 break;
             }
         }
-        // Operations that wait for space in the request queue go before new checks.
-        self.operations.give_precedence(call);
-        self.routing.advance_checks(call);
     }
 
     /// Begins a lookup that routing maintenance wants.

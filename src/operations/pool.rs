@@ -17,7 +17,7 @@ use crate::operations::operation::{AcceptedStart, Operation, Status};
 use crate::operations::task::{EmitsOperation, Task};
 use crate::requests::call_context::{CallContext, OperationCause};
 use crate::requests::purpose::{OperationRequest, Purpose, ReleasedCheck};
-use crate::requests::request_queue::{Ending, Expired, Precedence};
+use crate::requests::request_queue::{Ending, Expired, Precedence, RequestQueue};
 use crate::vocabulary::config_error::ConfigError;
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::{OperationId, RequestId};
@@ -499,7 +499,7 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
                 }
             } else if let Some(slot) = self.blocked.next_ready(call.requests) {
                 self.resume(call, slot, Operation::advance);
-            } else if self.waiting.is_empty() || !self.look_through_line(call) {
+            } else if !self.look_through_line(call) {
                 return None;
             }
         }
@@ -525,20 +525,31 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         self.resume(call, slot, Operation::begin);
     }
 
+    /// Whether it is time to look through the line of those that wait.
+    pub(crate) fn is_look_due(&mut self, requests: &RequestQueue<F, Purpose>) -> bool {
+        let (sent, live) = self.sent_and_live(requests);
+        !self.waiting.is_empty() && self.waiting.is_look_due(sent, live)
+    }
+
+    /// How many requests have been sent; and how many operations run and requests are waited for.
+    fn sent_and_live(&self, requests: &RequestQueue<F, Purpose>) -> (u64, u64) {
+        let stats = requests.stats();
+        (stats.sent, stats.in_flight - stats.listening + self.running as u64)
+    }
+
     /// If it is time to, looks through the line of those that wait, and ends those that cannot be done in time. Returns whether
     /// there were any.
     fn look_through_line<E: EmitsOperation<F, T>>(&mut self, call: &mut CallContext<'_, F, E>) -> bool {
-        let stats = call.requests.stats();
-        let live = stats.in_flight - stats.listening + self.running as u64;
-        if !self.waiting.is_look_due(stats.sent, live) {
+        if !self.is_look_due(call.requests) {
             return false;
         }
+        let (sent, live) = self.sent_and_live(call.requests);
         let operations = &self.operations;
         let look = Look {
             running: operations.iter().filter_map(Operation::sent_so_far),
             waiting: |slot| operations.at(slot).map(|(_, waiting)| (waiting.class(), waiting.started())),
         };
-        let too_late = self.waiting.look(call.now, (stats.sent, live), look);
+        let too_late = self.waiting.look(call.now, (sent, live), look);
         for slot in &too_late {
             if let Some(id) = self.operations.at(*slot).map(|(_, operation)| operation.id) {
                 self.end_operation(call, id, Outcome::Overloaded);
