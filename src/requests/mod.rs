@@ -28,10 +28,11 @@
 //! node counts once, and all nodes of one [group](crate::Group) count once together. A high quantile is robust in the direction that
 //! matters: answers that are quick, however many, hide slow nodes only if they are nearly all answers; and less than a hundredth of
 //! the nodes that answer cannot lengthen it much. The quantiles of the latest answers move by a twentieth of an octave at most with
-//! each, and from the twelfth in a row on that is slower than usual by up to half an octave: then the network has slowed down. Before
-//! 8 answers are known, the configured values hold; up to 32 answers, the patience is a multiple of the longest of them. Among few
-//! answers that of a far node may not be yet: after n answers of different nodes, the patience is at least 64/n of the time-out, as
-//! long as hardly any request is lost (less where some are, and nothing where one of 32 is), but by that no longer than twice
+//! each, and from the eighth in a row on that is slower than usual by up to half an octave: then the network has slowed down. (Of a
+//! row is what was sent after the last answer that was not slower had come: the slow among quick nodes answer late and together.)
+//! Before 8 answers are known, the configured values hold; up to 32 answers, the patience is a multiple of the longest of them. Among
+//! few answers that of a far node may not be yet: after n answers of different nodes, the patience is at least 64/n of the time-out,
+//! as long as hardly any request is lost (less where some are, and nothing where one of 32 is), but by that no longer than twice
 //! `min_timeout` and a quarter of the time-out. How many are lost is known a time-out after the first answer. What is in flight is
 //! waited for as long as is known by then, not as was known when it was sent.
 //!

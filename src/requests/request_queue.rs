@@ -733,7 +733,7 @@ impl<F: Family, P> RequestQueue<F, P> {
     ) {
         let most = self.config.max_part_nodes;
         let Some(request) = self.table.get_mut(id) else { return };
-        let (elapsed, is_hedge) = (request.age(at), request.is_hedge);
+        let (elapsed, is_hedge, sent) = (request.age(at), request.is_hedge, request.since);
         let (from, key) = (answerer::<F>(&request.node), F::key(&request.node));
         let is_first = request.parts.is_none();
         let parts = request
@@ -743,7 +743,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         parts.closer.extend(closer.into_iter().take(room));
         self.active.entry(key).and_modify(|active| active.heard = now);
         if is_first {
-            self.observe_answer(elapsed, is_hedge, from);
+            self.observe_answer((sent, at), is_hedge, from);
             let wait = nanos(elapsed).max(self.rtt.limits().soft);
             if let Some(request) = self.table.get_mut(id) {
                 request.deadline = request.deadline.min(now.plus(wait));
@@ -774,11 +774,12 @@ impl<F: Family, P> RequestQueue<F, P> {
     }
 
     /// Records the round trip of an answer.
-    fn observe_answer(&mut self, age: Duration, is_hedge: bool, answerer: u64) {
+    fn observe_answer(&mut self, (sent, arrived): (Instant, Instant), is_hedge: bool, answerer: u64) {
         // If this is a hedge, the first request was not answered before it was sent, so the time that the node takes is
         // that much longer. If only the fast answers were observed, limits would become ever shorter.
         let before = if is_hedge { self.rtt.limits().repeat } else { 0 };
-        self.rtt.observe(nanos(age).saturating_add(before), answerer, self.answerers);
+        let round_trip = nanos(arrived - sent).saturating_add(before);
+        self.rtt.observe_answer(round_trip, answerer, self.answerers, Some((sent, arrived)));
     }
 
     /// Ends a request, whose response arrived at `at` if there is one: removes it from the table and the list of its
@@ -794,7 +795,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         let request = self.table.close(owned, id)?;
         if ending == Ending::Answered {
             if request.parts.is_none() {
-                self.observe_answer(request.age(at), request.is_hedge, answerer::<F>(&request.node));
+                self.observe_answer((request.since, at), request.is_hedge, answerer::<F>(&request.node));
             }
             // That it is past its patience has been recorded when that was.
             if !request.is_hedge && !request.no_soft_limit && !request.is_silent() {

@@ -59,8 +59,11 @@ pub(crate) struct RttEstimator {
     /// buckets.
     usual: u32,
     quick: u32,
-    /// How many of the latest answers in a row took longer than `usual`.
+    /// How many answers in a row took longer than `usual`. One counts only if it was sent after the last that did not had arrived:
+    /// those of slow nodes come late and together, though others were quick meanwhile.
     slower: u32,
+    /// When that one arrived.
+    last_quick: Instant,
     /// Answers counted so far, up to `MIN_FULL`.
     samples: u32,
     /// Answers until the limits are computed anew.
@@ -192,9 +195,9 @@ impl RttEstimator {
     const SILENCE_WINDOW: u32 = 64;
     /// By how much the quantiles of the short memory move with an answer: 1.5 buckets.
     const STEP: u32 = 96;
-    /// Eight times as much if so many in a row took longer than usual: the network has slowed down. By chance one answer in 19,000 is
-    /// the last of such a row.
-    const SLOWER: u32 = 12;
+    /// Eight times as much if so many in [a row](Self::slower) took longer than usual: the network has slowed down. By chance less than
+    /// one answer in 700 is the last of such a row.
+    const SLOWER: u32 = 8;
 
     pub(crate) fn new(configured: ConfiguredLimits) -> Self {
         let mut estimator = Self {
@@ -206,6 +209,7 @@ impl RttEstimator {
             usual: 0,
             quick: 0,
             slower: 0,
+            last_quick: Instant::ORIGIN,
             samples: 0,
             until_update: Self::MIN_SAMPLES,
             shortened: false,
@@ -246,8 +250,19 @@ impl RttEstimator {
         }
     }
 
-    /// Records the round trip of an answer. `answerer` is a number of the node, or of its group.
+    /// Records a round trip that something else has measured. `answerer` is a number of the node, or of its group.
     pub(crate) fn observe(&mut self, round_trip: u64, answerer: u64, hash: SeededHash) {
+        self.observe_answer(round_trip, answerer, hash, None);
+    }
+
+    /// Records the round trip of an answer. `times`: when the request was sent, and when its answer arrived.
+    pub(crate) fn observe_answer(
+        &mut self,
+        round_trip: u64,
+        answerer: u64,
+        hash: SeededHash,
+        times: Option<(Instant, Instant)>,
+    ) {
         if !self.adapts() {
             return;
         }
@@ -264,7 +279,13 @@ impl RttEstimator {
         }
         self.samples = (self.samples + 1).min(Self::MIN_FULL);
         // Up with the weight of the quantile, down with the rest: it stays where that share of answers is below.
-        self.slower = if at > self.usual { self.slower.saturating_add(1) } else { 0 };
+        if let Some((sent, arrived)) = times {
+            if at <= self.usual {
+                (self.slower, self.last_quick) = (0, arrived);
+            } else if sent >= self.last_quick {
+                self.slower = self.slower.saturating_add(1);
+            }
+        }
         let step = match self.slower {
             Self::SLOWER.. => 8 * Self::STEP,
             _ if self.samples < 16 => 4 * Self::STEP,
@@ -440,20 +461,39 @@ mod tests {
     fn the_soft_limit_follows_a_network_that_slows_down_within_a_lookup() {
         let soft_after = |slow: &dyn Fn(u64) -> bool, answers: u64| {
             let mut rtt = estimator();
-            (0..100).for_each(|number| rtt.observe(200 * MS, number, HASH));
-            for number in 100..100 + answers {
-                rtt.observe(if slow(number) { 800 * MS } else { 200 * MS }, number, HASH);
+            for number in 0..100 + answers {
+                let took = if number >= 100 && slow(number) { 800 } else { 200 };
+                let (sent, arrived) =
+                    (Instant::from_millis(1_000 * number), Instant::from_millis(1_000 * number + took));
+                rtt.observe_answer(took * MS, number, HASH, Some((sent, arrived)));
             }
             rtt.limits().soft / MS
         };
         assert!(soft_after(&|_| true, 32) > 700, "{} ms", soft_after(&|_| true, 32));
         // So many slow ones in a row are no such thing, nor is a minority, however often it answers.
-        let most = (0..40).map(|answers| soft_after(&|number| number < 111, answers)).max().unwrap();
+        let most = (0..40).map(|answers| soft_after(&|number| number < 107, answers)).max().unwrap();
         assert!(most < 350, "{most} ms");
         for share in [3, 5, 10] {
             let soft = soft_after(&|number| number % share == 0, 300);
             assert!(soft < 260, "1 of {share} is slow: {soft} ms");
         }
+    }
+
+    /// Lookups, whose late answers arrive together when all others have: nothing has become slower.
+    #[test]
+    fn the_soft_limit_does_not_follow_late_answers_that_come_together() {
+        let mut rtt = estimator();
+        let mut most = 0;
+        for lookup in 0..20 {
+            let sent = Instant::from_millis(10_000 * lookup);
+            for (took, count) in [(50, 40), (1_900, 16)] {
+                let numbers = (0..count).map(|number| 100 * lookup + number + took);
+                let times = (sent, sent + core::time::Duration::from_millis(took));
+                numbers.for_each(|number| rtt.observe_answer(took * MS, number, HASH, Some(times)));
+                most = most.max(rtt.limits().soft);
+            }
+        }
+        assert!(most <= 130 * MS, "{} ms", most / MS);
     }
 
     /// In a network as usual, nearly no answer is the last of such a row.
@@ -463,7 +503,8 @@ mod tests {
         fill(&mut rtt, 0..1_000);
         let mut most: u64 = 0;
         for number in 1_000..5_000 {
-            fill(&mut rtt, number..number + 1);
+            let times = (Instant::from_millis(1_000 * number), Instant::from_millis(1_000 * number + 500));
+            rtt.observe_answer(usual(number), number, HASH, Some(times));
             most = most.max(rtt.limits().soft);
         }
         assert!(most < 140 * MS, "{} ms", most / MS);
