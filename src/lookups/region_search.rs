@@ -317,6 +317,36 @@ mod tests {
         list
     }
 
+    /// Each names one that is a little nearer than all before, so that hardly any are nearer than the one that is asked.
+    #[test]
+    fn whoever_names_one_a_little_nearer_each_time_is_asked_a_bounded_number_of_times() {
+        for (k, region_bound) in [(1, 1), (1, 2), (2, 1), (2, 4)] {
+            let config = QueryConfig { k, region_bound, max_nodes: 250, ..QueryConfig::default() };
+            let rules =
+                config.rules_for(None, false, AnswerScope::Closest(4), Some(KnownSize::hint(3 * k as u64)));
+            let reach = rules.region.unwrap().reach(0);
+            let local = crate::vocabulary::local_node::LocalNode::new(Key8::new([255]));
+            let mut lookup = crate::lookups::lookup::Lookup::<Plain>::new(
+                &local,
+                Key8::new([0]),
+                rules,
+                vec![Key8::new([254])],
+            );
+            lookup.begin();
+            let (mut nearest, mut within) = (254, 0);
+            let now = crate::Instant::ORIGIN;
+            while let crate::lookups::lookup::LookupStep::Ask { candidate, node, .. } =
+                lookup.next_of_seeds(now)
+            {
+                within += usize::from(node.leading() <= reach);
+                nearest = (nearest - 1).max(1);
+                lookup.answered(candidate, core::time::Duration::ZERO, &[Key8::new([nearest])], None);
+            }
+            let most = k * (2 * region_bound + 2) + 8;
+            assert!((most / 2..=most).contains(&within), "k {k}, bound {region_bound}: {within} of {most}");
+        }
+    }
+
     fn at(list: &CandidateList<Plain>, rank: usize) -> CandidateRef {
         let Candidate { slot, distance_prefix, .. } = list.candidates[rank];
         CandidateRef { path: 0, slot, distance_prefix, block: None, edge_probe: true }

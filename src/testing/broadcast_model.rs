@@ -184,7 +184,10 @@ pub(super) fn lookup_share_end(
 fn required_stores(success: Success, all: usize) -> usize {
     let wanted = match success {
         Success::Count(count) => count.min(all),
-        Success::Share(share) => (all * usize::from(share)).div_ceil(100),
+        // A network may be said to have as many nodes as there are keys.
+        Success::Share(share) => {
+            usize::try_from((all as u128 * u128::from(share)).div_ceil(100)).unwrap_or(usize::MAX)
+        }
     };
     wanted.max(1)
 }
@@ -788,7 +791,7 @@ impl<F: Family> BroadcastModel<F> {
         let (cover, expected) = self.cover(finish);
         let named = self.candidates().map_or(0, |candidates| candidates.named_within(cover));
         let may_be_more = report.is_implausible() || named > finish.stores.len();
-        let most = finish.stores.len() + if may_be_more { expected } else { 0 };
+        let most = finish.stores.len().saturating_add(if may_be_more { expected } else { 0 });
         let is_met = credible >= required_stores(self.start.success, most);
         ensure!(credible <= stored, "region: no more stores are credible than there are: {report:?}");
         // That some do not count shows that there is a crowd, or that the nodes are nearer than is plausible.
