@@ -235,8 +235,8 @@ fn silent_sybils_amplify_a_search_by_no_more_than_is_stated() {
     // On the way there, and beyond the region.
     const OTHERS: usize = 40;
     let seen = run(obstructed(200, Duration::ZERO, true));
-    // None goes to others once there are 8k + 8, so they reach that, and hardly more.
-    let may_be = 8 * K + 8..=8 * K + 8 + OTHERS;
+    // What goes to the nearest is spent; what goes to others is as many as there are, and none once all are 8k + 8.
+    let may_be = 6 * K + 8..=8 * K + 8 + OTHERS;
     assert!(seen.searched.iter().all(|sent| may_be.contains(&(*sent as usize))), "{:?}", seen.searched);
     assert!(seen.stored.iter().all(|stores| *stores as usize == 5 * K), "{:?}", seen.stored);
 }
