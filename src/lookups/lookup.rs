@@ -466,9 +466,12 @@ impl<F: Family> Lookup<F> {
             }
         }
         if let Some(path) = paths.get_mut(number) {
-            if let (Some(first), Some(last)) = (closer.first(), closer.last()) {
-                let distance = |node: &F::Node| F::key(node).leading() ^ target_prefix;
-                path.cover(at, closer.len(), (distance(first), distance(last)), is_exact, &self.rules);
+            let distance = |node: &F::Node| F::key(node).leading() ^ target_prefix;
+            let ends =
+                closer.first().zip(closer.last()).map(|(first, last)| (distance(first), distance(last)));
+            // A bucket that is empty tells of its block, too.
+            if let Some(ends) = ends.or(self.rules.names_buckets.then_some((0, 0))) {
+                path.cover(at, closer.len(), ends, is_exact, &self.rules);
             }
             path.rounds_without_progress =
                 if progress { 0 } else { path.rounds_without_progress.saturating_add(1) };

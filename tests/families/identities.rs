@@ -441,7 +441,7 @@ fn a_change_of_policy_removes_nodes() {
 
 /// A node takes another id in the middle of its work.
 fn another_id<F: Wire>(kind: &Kind<F>) {
-    let (mut shares, mut known, mut unsure) = (Vec::new(), Vec::new(), 0);
+    let (mut shares, mut known) = (Vec::new(), Vec::new());
     for seed in 1..=SEEDS {
         let mut network = kind.network(seed, 2 * NODES, 0.0);
         let host = network.random.below(NODES);
@@ -478,11 +478,8 @@ fn another_id<F: Wire>(kind: &Kind<F>) {
         let finishes = core::mem::take(&mut network.hosts[host].finishes);
         assert_eq!(finishes.len(), 4);
         for finish in finishes {
+            assert_eq!(finish.outcome, Outcome::Converged);
             let (found, all) = network.found(host, &finish, kind.k);
-            // Where answers name buckets, the edge cannot always be explored within its bound: one lookup in some hundred says so.
-            let is_unsure = finish.outcome == Outcome::Unsure && found == all;
-            assert!(finish.outcome == Outcome::Converged || is_unsure, "{}: {finish:?}", kind.name);
-            unsure += usize::from(is_unsure);
             shares.push(found as f64 / all as f64);
         }
         network.run_for(2 * MINUTE);
@@ -500,7 +497,6 @@ fn another_id<F: Wire>(kind: &Kind<F>) {
                 / by.len() as f64,
         );
     }
-    assert!(20 * unsure <= shares.len().max(20), "{}: {unsure} of {} are unsure", kind.name, shares.len());
     let shares = Spread::of(&shares).print(&format!("{}, lookups during a change of the own id", kind.name));
     let known = Spread::of(&known).print(&format!("{}, new neighbours that know the new id", kind.name));
     assert!(shares.mean >= 0.98 && known.mean >= 0.95, "{shares} {known}");
