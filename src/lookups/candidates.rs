@@ -32,6 +32,7 @@
 //! arrive; and its *slot*, the index of its contact, which is stable as long as it is in the list.
 
 use crate::lookups::coverage::Coverage;
+use crate::lookups::region::Region;
 use crate::lookups::rules::LookupRules;
 use crate::operations::task::NoAnswer;
 use crate::requests::purpose::Block;
@@ -49,6 +50,9 @@ const MAX_TRIES_WITH_NEWS: u8 = 4;
 /// A candidate that has answered is asked again, about another point than before, only if it was asked at most so many times
 /// more than it may be retried. So each costs a bounded number of requests, whatever it answers.
 const MAX_TRIES_AGAIN: u16 = 2;
+
+/// How many candidates much farther than a region are kept for the search in it.
+const WITNESSES: usize = 4;
 
 /// How many candidates with the same key a path holds: a bound on answers that name one key under many addresses.
 pub(super) const MAX_SAME_KEY: usize = 8;
@@ -175,6 +179,11 @@ impl Candidate {
     /// Whether a request to it is silent, and its answer would still count.
     pub(super) const fn is_listened_to(&self) -> bool {
         self.pending > self.awaited && !self.state.has_answered()
+    }
+
+    /// Whether it may be removed for another one: it was not asked yet.
+    fn can_be_removed(&self) -> bool {
+        self.state == State::Heard && !self.pinned
     }
 
     /// Whether it has answered, and may be asked once more about another point than before.
@@ -472,7 +481,9 @@ impl<F: Family> CandidateList<F> {
             false
         };
         if over {
-            let again = miss != NoAnswer::Failed && u16::from(candidate.tries) <= rules.retries;
+            let one_more = rules.retries > 0 && matches!(miss, NoAnswer::Silent { may_retry: true, .. });
+            let max_tries = rules.retries + u16::from(one_more);
+            let again = miss != NoAnswer::Failed && u16::from(candidate.tries) <= max_tries;
             candidate.state = match was {
                 State::Answered | State::AskedAgain => State::Answered,
                 _ if again => State::Missed,
@@ -482,7 +493,7 @@ impl<F: Family> CandidateList<F> {
         self.num_waiting -= u16::from(over && was.occupies_slot());
         self.pending -= u32::from(!is_silent);
         self.unchanged = false;
-        if let NoAnswer::Silent { sent, is_capped } = miss {
+        if let NoAnswer::Silent { sent, is_capped, .. } = miss {
             self.was_capped |= is_capped;
             self.last_silent = self.last_silent.max(sent);
         }
@@ -678,10 +689,14 @@ impl<F: Family> CandidateList<F> {
             self.reset_settled();
         }
         if self.num_heard >= rules.max_candidates {
-            let farthest = self.farthest().and_then(|victim| self.candidates.get(victim));
+            let farthest = self.farthest(rules).and_then(|victim| self.candidates.get(victim));
             let farthest = farthest.map_or(0, |candidate| candidate.distance_prefix);
             // Within the region it is not the farthest that is removed.
-            self.admission_distance = rules.region.map_or(farthest, |region| farthest.max(region.reach(0)));
+            self.admission_distance = rules.region.map_or(farthest, |region| {
+                let witness = self.candidates.get(self.witnesses(&region).end.saturating_sub(1));
+                let witness = witness.map_or(u64::MAX, |candidate| candidate.distance_prefix);
+                farthest.max(region.reach(0)).max(witness)
+            });
         }
         true
     }
@@ -689,10 +704,16 @@ impl<F: Family> CandidateList<F> {
     /// The rank of the candidate that is removed for a new one at this rank: the farthest. But within the region it is one where
     /// most others are near it, besides the k closest; `None` if that is the new one itself.
     fn victim(&self, rank: usize, new: Candidate, rules: &LookupRules) -> Option<usize> {
-        let farthest = self.farthest()?;
+        let farthest = self.farthest(rules)?;
         let Some(region) = rules.region else { return Some(farthest) };
+        let can_go = |rank: usize| self.candidates.get(rank).is_some_and(Candidate::can_be_removed);
+        let kept = self.witnesses(&region);
+        let is_kept = new.distance_prefix > region.much_farther(0) && rank < kept.end;
+        if is_kept && can_go(kept.end - 1) {
+            return Some(kept.end - 1);
+        }
         if self.candidates.get(farthest)?.distance_prefix > region.reach(0) {
-            return Some(farthest);
+            return Some(farthest).filter(|victim| *victim >= rank || is_kept);
         }
         let nearness = |at: u64, other: Option<&Candidate>| {
             other.map_or(0, |other| (at ^ other.distance_prefix).leading_zeros())
@@ -700,7 +721,7 @@ impl<F: Family> CandidateList<F> {
         let get = |rank: Option<usize>| rank.and_then(|rank| self.candidates.get(rank));
         let mut most = (0, None);
         for (at, candidate) in self.candidates.iter().enumerate().skip(usize::from(rules.k)) {
-            if candidate.state == State::Heard && !candidate.pinned {
+            if candidate.can_be_removed() && !kept.contains(&at) {
                 let place = candidate.distance_prefix;
                 let near = nearness(place, get(at.checked_sub(1))).max(nearness(place, get(Some(at + 1))));
                 if near >= most.0 {
@@ -714,8 +735,19 @@ impl<F: Family> CandidateList<F> {
     }
 
     /// The rank of the candidate that is removed first.
-    fn farthest(&self) -> Option<usize> {
-        self.candidates.iter().rposition(|candidate| candidate.state == State::Heard && !candidate.pinned)
+    fn farthest(&self, rules: &LookupRules) -> Option<usize> {
+        let kept = rules.region.map_or(0..0, |region| self.witnesses(&region));
+        let mut outermost_first = self.candidates.iter().enumerate().rev();
+        let removed = outermost_first.find(|(rank, it)| it.can_be_removed() && !kept.contains(rank));
+        removed.map(|(rank, _)| rank)
+    }
+
+    /// The ranks of the candidates that are kept, however many nearer ones are named, so that some who are [much
+    /// farther](Region::much_farther) can be asked about the region: the nearest of these.
+    fn witnesses(&self, region: &Region) -> core::ops::Range<usize> {
+        let far = region.much_farther(0);
+        let from = self.candidates.partition_point(|candidate| candidate.distance_prefix <= far);
+        from..from + WITNESSES
     }
 
     /// The candidates that are neither `Missed` nor `Failed`, in order of distance: slot, contact, and whether
@@ -751,5 +783,88 @@ impl<F: Family> CandidateList<F> {
         }
         contacts.truncate(order.len());
         contacts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vocabulary::family::{AnswerScope, Plain};
+    use crate::vocabulary::region::KnownSize;
+    use crate::{Key8, QueryConfig};
+
+    fn rules(config: &QueryConfig, size: Option<u64>) -> LookupRules {
+        config.rules_for(None, false, AnswerScope::Closest(4), size.map(KnownSize::hint))
+    }
+
+    /// Candidates of the key 0, whose distances are their keys.
+    fn list_of(keys: &[u8], rules: &LookupRules) -> CandidateList<Plain> {
+        let mut list = CandidateList::with_capacity(keys.len());
+        for key in keys {
+            hear_of(&mut list, *key, rules);
+        }
+        list
+    }
+
+    fn hear_of(list: &mut CandidateList<Plain>, key: u8, rules: &LookupRules) {
+        let node = Key8::new([key]);
+        let candidate = Candidate::new(node.leading());
+        if candidate.distance_prefix <= list.admission_distance {
+            let rank = list.insertion_rank(&Key8::new([0]), node.leading(), &node).unwrap();
+            list.insert(rank, candidate, || node, 1, rules);
+        }
+    }
+
+    fn known(list: &CandidateList<Plain>) -> Vec<u8> {
+        list.candidates.iter().map(|candidate| candidate.distance_prefix.to_be_bytes()[0]).collect()
+    }
+
+    #[test]
+    fn whoever_names_many_near_the_key_does_not_drive_out_those_who_are_much_farther() {
+        let config = QueryConfig { k: 2, max_candidates: 8, ..QueryConfig::default() };
+        // Two of 63 nodes are within 1/32 of the key space: much farther is beyond 1/8.
+        let search = rules(&config, Some(63));
+        let honest = [0x18, 0x30, 0x48, 0x60, 0x90, 0xa0, 0xc0, 0xf0];
+        let mut list = list_of(&honest, &search);
+        for key in 1..=5 {
+            hear_of(&mut list, key, &search);
+        }
+        assert_eq!(known(&list)[4..], [0x30, 0x48, 0x60, 0x90], "the nearest that are");
+        hear_of(&mut list, 0x28, &search);
+        assert_eq!(
+            known(&list)[4..],
+            [0x28, 0x30, 0x48, 0x60],
+            "one that is nearer, instead of the farthest"
+        );
+        hear_of(&mut list, 0x50, &search);
+        assert_eq!(known(&list)[4..], [0x28, 0x30, 0x48, 0x50]);
+        hear_of(&mut list, 0x58, &search);
+        assert_eq!(known(&list)[4..], [0x28, 0x30, 0x48, 0x50], "none that is farther");
+        // A lookup that searches no region goes to the nearest only.
+        let plain = rules(&config, None);
+        let mut list = list_of(&honest, &plain);
+        for key in 1..=5 {
+            hear_of(&mut list, key, &plain);
+        }
+        assert_eq!(known(&list), [1, 2, 3, 4, 5, 0x18, 0x30, 0x48]);
+    }
+
+    #[test]
+    fn a_node_that_is_silent_twice_is_asked_a_third_time_where_nearly_all_answer_when_asked_again() {
+        let silent = |may_retry| NoAnswer::Silent { sent: Instant::ORIGIN, is_capped: false, may_retry };
+        for (retries, may_retry, most) in [(0, true, 1), (1, false, 2), (1, true, 3), (2, true, 4)] {
+            let rules = rules(&QueryConfig { retries, ..QueryConfig::default() }, None);
+            let mut list = list_of(&[1], &rules);
+            let mut tries = 0;
+            while matches!(list.candidates[0].state, State::Heard | State::Missed) {
+                list.ask(0, None, false);
+                tries += 1;
+                let Candidate { slot, distance_prefix, .. } = list.candidates[0];
+                let at = CandidateRef { path: 0, slot, distance_prefix, block: None, edge_probe: false };
+                list.missed(at, silent(may_retry), &rules);
+            }
+            assert_eq!(tries, most, "{retries} {may_retry}");
+            assert_eq!(list.candidates[0].state, State::Failed);
+        }
     }
 }

@@ -19,11 +19,15 @@ use smallvec::SmallVec;
 /// So many requests more than a multiple of k may be sent: where k is small, one dead node must not use them up.
 const FEW_REQUESTS: usize = 8;
 
+/// How many times farther than the region those are at least who are asked about it from beyond.
+const MUCH_FARTHER: u64 = 4;
+
 /// A part of a region is a crowd if chance explains its nodes with a probability below this. A dozen parts and sums of parts
 /// are looked at, so that of 10,000 honest neighbourhoods about one is doubted.
 const CROWD: f64 = 1e-5;
-/// The same where the whole neighbourhood is implausible already.
-const CROWD_IN_IMPLAUSIBLE: f64 = 0.05;
+/// The same where the whole neighbourhood is implausible already. Of honest neighbourhoods beside a crowd one in twenty is doubted; what is
+/// not is counted up to what is expected there.
+const CROWD_IN_IMPLAUSIBLE: f64 = 0.02;
 
 /// See the [module](self).
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +72,12 @@ impl Region {
     /// so by chance.
     pub(crate) const fn reach(&self, kth: u64) -> u64 {
         if self.is_refuted_by(kth) { self.reach.saturating_mul(2) } else { self.reach }
+    }
+
+    /// Whoever is farther than this is asked about the region from beyond: hardly one of those who name each other only, at plausible
+    /// distances. `beyond`: the region, or the k closest, reach so far.
+    pub(super) fn much_farther(&self, beyond: u64) -> u64 {
+        self.reach.saturating_mul(MUCH_FARTHER).max(beyond.saturating_mul(2))
     }
 
     /// How far it reaches where the k closest are plausible; and the most nodes in it that are stored with.

@@ -6,7 +6,7 @@
 //! key take up with it. The nodes of a part are nearer to its own points than anybody placed next to the key is. From the
 //! outermost part to the innermost: the nodes known there are asked, and somebody is asked about the part, first one in
 //! it, then one farther out, never one nearer to the key. What is nearer than the innermost part is asked last. And even where the
-//! k closest reach as far as the region, three that are farther than these are asked about the outermost part: they may name each
+//! k closest reach as far as the region, three that are much farther are asked about the outermost part: they may name each
 //! other only.
 //!
 //! This goes on while the nearest are asked: those who are nearest may be slow, and each may name the next. It begins once k nodes are
@@ -31,10 +31,11 @@ const MAX_QUESTIONS: u8 = 2;
 const MAX_ASKED_BEYOND: u16 = 3;
 
 /// One is asked for so many nodes of the region: so the cost, as a share of all, is about the same for every k.
-const NODES_FOR_ONE_BEYOND: u16 = 8;
+const NODES_FOR_ONE_BEYOND: u16 = 6;
 
-/// How many times farther than the region the nearest of these is, and each of the others than the one before it.
-const MUCH_FARTHER: u64 = 4;
+/// Each of these is at least this part of its distance from the target apart from the others: there may be a crowd there, too, that
+/// names only each other.
+const APART: u64 = 4;
 
 /// How many bits the distances of a piece have in common of a part with so many: few enough that an answer names all that are
 /// known there.
@@ -130,9 +131,7 @@ impl<F: Family> CandidateList<F> {
         self.region_from = kth;
         let wide = rules.wide();
         let is_full = self.waiting_in_region() >= wide || self.num_waiting >= wide.saturating_mul(2);
-        if let Some(step) =
-            self.question_from_beyond(region.parts(reach).start, reach.max(kth), (is_full, at_limit), rules)
-        {
+        if let Some(step) = self.question_from_beyond(&region, kth, (is_full, at_limit), rules) {
             return Some(step);
         }
         if kth >= reach {
@@ -229,27 +228,36 @@ impl<F: Family> CandidateList<F> {
         (waits || ask.is_some()).then_some(CandidateStep::Wait)
     }
 
-    /// Some that are farther than the region, and than the k closest, are asked about the outermost part, with these bits in common:
-    /// those who are near may name each other only, at plausible distances. The first is the nearest that is some times as far,
-    /// each other one twice as far: far enough to be none of those, and near enough to know others there.
+    /// Some that are [much farther](Region::much_farther) than the region, and than the k closest, of which the last is at the distance
+    /// `kth`, are asked about the outermost part: those who are near may name each other only, at plausible distances. The nearest
+    /// of them, which know the most others there, but each [apart](APART) from the others; one after the other, as each names others.
     fn question_from_beyond(
         &mut self,
-        len: u8,
-        beyond: u64,
+        region: &Region,
+        kth: u64,
         (is_full, at_limit): (bool, bool),
         rules: &LookupRules,
     ) -> Option<CandidateStep> {
+        let reach = region.reach(kth);
+        let (len, beyond) = (region.parts(reach).start, reach.max(kth));
         let block = Block::part(len);
         let is_counted = self.questions(len) < Self::MAX_COUNTED;
         let is_possible = self.elsewhere == Elsewhere::Possible && self.edge_probes < u16::MAX && is_counted;
         let most = MAX_ASKED_BEYOND.min(rules.k / NODES_FOR_ONE_BEYOND);
         if is_possible && u16::from(self.asked_beyond) < most {
-            let far = beyond.saturating_mul(MUCH_FARTHER.pow(u32::from(self.asked_beyond) + 1));
+            let far = region.much_farther(beyond);
             let from = self.candidates.partition_point(|candidate| candidate.distance_prefix <= far);
             let mut others = (from..).zip(self.candidates.get(from..).unwrap_or_default());
+            let beyond = || self.candidates.get(from..).unwrap_or_default().iter();
+            if beyond().any(|it| it.state.occupies_slot() && it.is_asked_about(len)) {
+                return Some(CandidateStep::Wait); // it may name one who is nearer, to be asked next
+            }
+            let asked: SmallVec<[u64; 4]> =
+                beyond().filter(|it| it.is_asked_about(len)).map(|it| it.distance_prefix).collect();
+            let is_apart = |at: u64| asked.iter().all(|other| at ^ other >= at / APART);
             let may = |it: &Candidate| {
                 (it.may_be_asked_again(rules) || it.state == State::Heard && !at_limit)
-                    && !it.is_asked_about(len)
+                    && is_apart(it.distance_prefix)
             };
             if let Some((rank, _)) = others.find(|(_, it)| may(it)) {
                 self.part_asked = len;
@@ -377,10 +385,18 @@ mod tests {
         assert_eq!((list.questions(part - 1), list.questions(part + 1)), (0, 0), "each part has its own");
         list.insert(20, Candidate::new(u64::MAX), || Key8::new([0xff]), 1, &rules());
         list.asked_beyond = 0;
+        let region = rules().region.unwrap();
+        let outermost = |kth| region.parts(region.reach(kth)).start;
+        let (near, far) = (1, u64::MAX >> 4);
+        assert_eq!(
+            (outermost(near), outermost(far)),
+            (part - 1, part),
+            "wider where the k closest are too near"
+        );
         let mut from_beyond =
-            |part| list.question_from_beyond(part, 1, (false, false), &LookupRules { k: 8, ..rules() });
-        assert!(matches!(from_beyond(part - 1), Some(CandidateStep::Ask { .. })));
-        assert!(!matches!(from_beyond(part), Some(CandidateStep::Ask { .. })), "it would not be counted");
+            |kth| list.question_from_beyond(&region, kth, (false, false), &LookupRules { k: 8, ..rules() });
+        assert!(matches!(from_beyond(near), Some(CandidateStep::Ask { .. })));
+        assert!(!matches!(from_beyond(far), Some(CandidateStep::Ask { .. })), "it would not be counted");
     }
 
     #[test]

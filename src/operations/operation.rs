@@ -343,12 +343,12 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         match due {
             Expired::Soft { request, may_repeat } => self.slow(call, request, may_repeat),
             Expired::Repeat(request) => self.slow(call, request, true),
-            Expired::Silent { request, is_capped } => {
+            Expired::Silent { request, is_capped, may_retry } => {
                 if let Some(pending) = call.requests.get(request)
                     && let Some(asked) = pending.purpose.operation()
                 {
                     let sent = pending.sent_at();
-                    self.task.missed(asked.node, NoAnswer::Silent { sent, is_capped });
+                    self.task.missed(asked.node, NoAnswer::Silent { sent, is_capped, may_retry });
                 }
             }
             Expired::Hard(id) if call.requests.get(id).is_some_and(PendingRequest::bound_by_operation) => {

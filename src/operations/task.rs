@@ -184,9 +184,9 @@ pub(crate) struct Found<'a, F: Family> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
     /// Its patience has passed, while an answer is still accepted; it was sent at `sent`. `is_capped`: the configured maximum
-    /// has shortened the patience. The message may have been
-    /// lost, so the node may be asked again.
-    Silent { sent: Instant, is_capped: bool },
+    /// has shortened the patience. The message may have been lost, so the node may be asked again; `may_retry`: nearly all that
+    /// are asked again answer, so once more than is configured.
+    Silent { sent: Instant, is_capped: bool, may_retry: bool },
     /// It timed out, and no patience had passed before. The message may have been lost, so the node may be asked again.
     TimedOut,
     /// It timed out, and its patience had passed before.

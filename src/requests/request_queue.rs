@@ -240,8 +240,8 @@ pub(crate) enum Expired {
     /// The node may be asked again.
     Repeat(RequestId),
     /// The patience: the node counts as silent. An answer is still accepted. `is_capped`: the configured maximum has
-    /// shortened it.
-    Silent { request: RequestId, is_capped: bool },
+    /// shortened it. `may_retry`: nearly all that are asked again answer, so it is worth one more request.
+    Silent { request: RequestId, is_capped: bool, may_retry: bool },
     /// The deadline. The request stays live until the caller [closes](RequestQueue::close) it.
     Hard(RequestId),
     /// It waits for a node that has timed out: it is not to be sent any more. The caller has to close it.
@@ -797,6 +797,9 @@ impl<F: Family, P> RequestQueue<F, P> {
             if request.parts.is_none() {
                 self.observe_answer((request.since, at), request.is_hedge, answerer::<F>(&request.node));
             }
+            if request.is_hedge && !request.is_silent() {
+                self.rtt.record_repeat(true);
+            }
             // That it is past its patience has been recorded when that was.
             if !request.is_hedge && !request.no_soft_limit && !request.is_silent() {
                 self.rtt.record_outcome(true);
@@ -918,10 +921,13 @@ impl<F: Family, P> RequestQueue<F, P> {
             Stage::Silent | Stage::Listening => Expired::GivenUp(id),
             _ => {
                 request.stage = Stage::Silent;
-                if !request.is_hedge {
+                if request.is_hedge {
+                    self.rtt.record_repeat(false);
+                } else {
                     self.rtt.record_outcome(false);
                 }
-                Expired::Silent { request: id, is_capped: limits.is_capped }
+                let may_retry = !limits.is_capped && self.rtt.repeats_are_answered();
+                Expired::Silent { request: id, is_capped: limits.is_capped, may_retry }
             }
         };
         let is_hopeless = request.line.is_some_and(|line| line.told == Silence::TimedOut);

@@ -53,6 +53,8 @@ pub(crate) struct RttEstimator {
     silence: u32,
     /// The same of those that were not answered at all.
     loss: u32,
+    /// The share of repeated requests that were answered.
+    repeats: u32,
     /// When the first request was answered; `None` from a time-out later on: then it is known how many are lost.
     first_answer: Option<Instant>,
     /// Short memory: the 56 % and the 25 % quantile of the latest answers, as positions on the logarithmic scale of the
@@ -193,6 +195,8 @@ impl RttEstimator {
     const FULL_SHARE: u32 = 1 << 16;
     /// Each request has the weight 1 / `SILENCE_WINDOW` in `silence`.
     const SILENCE_WINDOW: u32 = 64;
+    /// Each repeated request has the weight 1 / `REPEATS_WINDOW` in `repeats`.
+    const REPEATS_WINDOW: u32 = 8;
     /// By how much the quantiles of the short memory move with an answer: 1.5 buckets.
     const STEP: u32 = 96;
     /// Eight times as much if so many in [a row](Self::slower) took longer than usual: the network has slowed down. By chance less than
@@ -205,6 +209,7 @@ impl RttEstimator {
             configured,
             silence: Self::FULL_SHARE / 64,
             loss: Self::FULL_SHARE / 64,
+            repeats: Self::FULL_SHARE / 2,
             first_answer: Some(Instant::FAR_FUTURE),
             usual: 0,
             quick: 0,
@@ -238,12 +243,23 @@ impl RttEstimator {
 
     /// Records whether a request was answered within the patience.
     pub(crate) fn record_outcome(&mut self, answered: bool) {
-        average(&mut self.silence, !answered);
+        average::<{ Self::SILENCE_WINDOW }>(&mut self.silence, !answered);
+    }
+
+    /// Records whether a request that repeats another, which was late, was answered within the patience.
+    pub(crate) fn record_repeat(&mut self, answered: bool) {
+        average::<{ Self::REPEATS_WINDOW }>(&mut self.repeats, answered);
+    }
+
+    /// Whether nearly all nodes that are late answer when they are asked again: it was the messages that were lost, so one
+    /// more request to a node that is silent twice is hardly ever in vain.
+    pub(crate) const fn repeats_are_answered(&self) -> bool {
+        self.repeats >= Self::FULL_SHARE / 8 * 7
     }
 
     /// Records whether a request that has ended was answered at all.
     pub(crate) fn record_end(&mut self, now: Instant, answered: bool) {
-        average(&mut self.loss, !answered);
+        average::<{ Self::SILENCE_WINDOW }>(&mut self.loss, !answered);
         if let Some(first) = self.first_answer {
             let first = if answered { first.min(now) } else { first };
             self.first_answer = (now < first.plus(self.configured.hard)).then_some(first);
@@ -380,10 +396,10 @@ impl RttEstimator {
 }
 
 /// A share of requests that has met one more.
-fn average(share: &mut u32, counts: bool) {
-    *share -= *share / RttEstimator::SILENCE_WINDOW;
+fn average<const WINDOW: u32>(share: &mut u32, counts: bool) {
+    *share -= *share / WINDOW;
     if counts {
-        *share += RttEstimator::FULL_SHARE / RttEstimator::SILENCE_WINDOW;
+        *share += RttEstimator::FULL_SHARE / WINDOW;
     }
 }
 
@@ -631,6 +647,23 @@ mod tests {
         (0..1_000).for_each(|number| rtt.record_outcome(number % 3 != 0));
         fill(&mut rtt, 1_200..1_300);
         assert!(rtt.limits().repeat < repeat, "{:?}", rtt.limits());
+    }
+
+    #[test]
+    fn where_messages_are_lost_repeats_are_answered_and_where_nodes_are_dead_they_are_not() {
+        let mut rtt = estimator();
+        assert!(!rtt.repeats_are_answered(), "nothing is known");
+        (0..16).for_each(|_| rtt.record_repeat(true));
+        assert!(rtt.repeats_are_answered());
+        rtt.record_repeat(false);
+        assert!(!rtt.repeats_are_answered(), "one lost, after few");
+        (0..48).for_each(|number| rtt.record_repeat(number % 25 != 0));
+        assert!(rtt.repeats_are_answered(), "one of 25 is lost");
+        // A tenth of the nodes is dead: of those that are late, most are.
+        for number in 0..100 {
+            rtt.record_repeat(number % 3 == 0);
+            assert!(number < 3 || !rtt.repeats_are_answered());
+        }
     }
 
     #[test]

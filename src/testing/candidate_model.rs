@@ -581,7 +581,7 @@ impl<F: Family> CandidateModel<F> {
     }
 
     /// How many times a node may have been asked for it to be asked again: once more than the retries if it is
-    /// slow, and closer than all that have answered. Where requests waited for capacity, this may have held when
+    /// slow, and closer than all that have answered; where patience is adapted, also if it is silent, and repeats pay. Where requests waited for capacity, this may have held when
     /// the request was submitted.
     fn max_tries(&self, peer: &F::Node, candidate: &Candidate, nothing_queued: bool) -> usize {
         let retries = self.config.retries;
@@ -592,7 +592,8 @@ impl<F: Family> CandidateModel<F> {
             candidate.answered() && self.distance(other) < self.distance(peer)
         };
         let exact = self.exact && nothing_queued;
-        retries + usize::from(waits && !(exact && self.candidates.iter().any(nearer)))
+        let may_be_silent = retries > 0 && !self.fixed_timeouts && candidate.tries > 1;
+        retries + usize::from(may_be_silent || waits && !(exact && self.candidates.iter().any(nearer)))
     }
 
     /// Whether the edge may be probed: a node was slow or failed, or an answer names fewer nodes than are looked for. What
