@@ -128,45 +128,25 @@ fn is_alarmed(region: Option<&RegionReport>) -> bool {
     region.is_some_and(RegionReport::is_implausible)
 }
 
-/// Every record is found, and each store tells so; but of those among ten times as many Sybils as honest nodes about one in thirty
-/// takes a dense place of honest ones for a crowd, and says less than is true, and the true k hold 0.9 of their shares.
 #[test]
 fn sybils_next_to_a_key_hide_no_record() {
-    let (mut stores, mut succeeded, mut shares) = (0, 0, Vec::new());
-    for (count, truthful, seeds) in
-        [(5, false, 1), (20, true, 1), (45, false, 1), (200, true, 4), (200, false, 1)]
-    {
-        for seed in 0..seeds {
-            let mut scenario = besieged(count, truthful, true);
-            scenario.seed += seed;
-            let seen = run(scenario);
-            let what = format!("{count} Sybils, truthful: {truthful}, seed + {seed}");
-            assert_eq!(seen.found, RECORDS, "{what}");
-            if seeds == 1 {
-                assert_eq!(seen.succeeded, RECORDS as usize, "{what}");
-            }
-            (stores, succeeded) = (stores + RECORDS as usize, succeeded + seen.succeeded);
-            for region in seen.stores.iter().chain(&seen.searches) {
-                let region = region.as_ref().unwrap_or_else(|| panic!("{what}: the size is known"));
-                let answered = region.answered as usize;
-                assert!(answered > K && answered <= 4 * K, "{what}: the region, not the count: {region:?}");
-                assert!(count < 20 || is_alarmed(Some(region)), "{what}: {region:?}");
-            }
-            for region in seen.stores.iter().flatten() {
-                // The honest ones of those within reach: about k, and twice as many where that is more.
-                let credible = region.credible as usize;
-                assert!(credible >= K / 2 && region.credible <= region.stored, "{what}: {region:?}");
-            }
-            let least = if seeds == 1 { 0.8 } else { 0.5 };
-            assert!(seen.shares.iter().all(|share| *share >= least), "{what}: {:?}", seen.shares);
-            shares.extend(seen.shares);
+    for (count, truthful) in [(5, false), (20, true), (45, false), (200, true), (200, false)] {
+        let seen = run(besieged(count, truthful, true));
+        let what = format!("{count} Sybils, truthful: {truthful}");
+        assert_eq!((seen.found, seen.succeeded), (RECORDS, RECORDS as usize), "{what}");
+        for region in seen.stores.iter().chain(&seen.searches) {
+            let region = region.as_ref().unwrap_or_else(|| panic!("{what}: the size is known"));
+            let answered = region.answered as usize;
+            assert!(answered > K && answered <= 4 * K, "{what}: the region, not the count: {region:?}");
+            assert!(count < 20 || is_alarmed(Some(region)), "{what}: {region:?}");
         }
+        for region in seen.stores.iter().flatten() {
+            // The honest ones of those within reach: about k, and twice as many where that is more.
+            let credible = region.credible as usize;
+            assert!(credible >= K / 2 && region.credible <= region.stored, "{what}: {region:?}");
+        }
+        assert!(seen.shares.iter().all(|share| *share >= 0.8), "{what}: {:?}", seen.shares);
     }
-    assert!(succeeded + 1 >= stores, "{succeeded} of {stores}");
-    assert!(
-        shares.iter().sum::<f64>() >= 0.9 * f64::from(u32::try_from(shares.len()).unwrap()),
-        "{shares:?}"
-    );
 }
 
 /// Sybils that show something else, which the driver tells from the record: no lie ends a search.

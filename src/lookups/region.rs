@@ -25,8 +25,8 @@ const MUCH_FARTHER: u64 = 4;
 /// A part of a region is a crowd if chance explains its nodes with a probability below this. A dozen parts and sums of parts
 /// are looked at, so that of 10,000 honest neighbourhoods about one is doubted.
 const CROWD: f64 = 1e-5;
-/// The same where the whole neighbourhood is implausible already. Of honest neighbourhoods beside a crowd one in twenty is doubted; what is
-/// not is counted up to what is expected there.
+/// The same where the whole neighbourhood is implausible already: then a dense place of honest ones is taken for a crowd in about one of
+/// ten. Where it is not, no more of its stores count than nodes are expected there.
 const CROWD_IN_IMPLAUSIBLE: f64 = 0.02;
 
 /// See the [module](self).

@@ -411,4 +411,24 @@ mod tests {
         let step = few.region_step(2, false, &LookupRules { k: 8, ..rules() });
         assert!(matches!(step, Some(CandidateStep::Ask { rank: 3, block: Some(_), edge_probe: true })));
     }
+
+    /// Some of these may be a crowd that names only each other, and each may name one who is nearer.
+    #[test]
+    fn those_beyond_are_asked_one_after_the_other_and_apart_from_each_other() {
+        let rules = LookupRules { k: 18, ..rules() };
+        let region = rules.region.unwrap();
+        // A crowd at 0x90; the region reaches to 0x20, so that 0x70 is not much farther.
+        let mut list = list(&[1, 0x70, 0x90, 0x91, 0x92, 0xa8, 0xc0, 0xe0]);
+        let mut asked = Vec::new();
+        while let Some(step) = list.question_from_beyond(&region, 0, (false, false), &rules) {
+            let CandidateStep::Ask { rank, block, edge_probe } = step else { panic!("nothing to wait for") };
+            list.ask(rank, block, edge_probe);
+            let waits = list.question_from_beyond(&region, 0, (false, false), &rules);
+            assert!(matches!(waits, Some(CandidateStep::Wait)), "it may name one who is nearer");
+            asked.push(list.candidates[rank].distance_prefix.to_be_bytes()[0]);
+            let reference = at(&list, rank);
+            list.answered(reference, core::time::Duration::ZERO);
+        }
+        assert_eq!(asked, [0x90, 0xa8, 0xc0]);
+    }
 }

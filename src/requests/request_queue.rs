@@ -1135,4 +1135,46 @@ mod tests {
             assert!(grows || silent_at <= 251, "silent at {silent_at} ms");
         }
     }
+
+    /// Whether one more request than is configured is worth while is known from those that repeated another.
+    #[test]
+    fn a_third_request_is_worth_while_where_repeated_ones_are_answered() {
+        let at = Instant::from_millis;
+        for (last_is_answered, max_patience, is_worth_while) in
+            [(true, None, true), (false, None, false), (true, Some(Duration::from_millis(100)), false)]
+        {
+            let config = NetworkConfig { max_patience, ..NetworkConfig::default() };
+            let mut queue = RequestQueue::<Plain, ()>::new(config, &Secret::from_seed(0).seeds()).unwrap();
+            (0..60).for_each(|node| queue.observe(Duration::from_millis(20), &Key8::new([node])));
+            let mut owned = RequestList::EMPTY;
+            let submit = |queue: &mut RequestQueue<Plain, ()>, owned: &mut RequestList, millis, is_hedge| {
+                let to = Recipient { node: Key8::new([255]), is_hedge, no_soft_limit: false, arrival: 0 };
+                let submitted = queue.submit(at(millis), owned, at(millis + 60_000), to, ()).unwrap();
+                let Submitted::Sent(id, _) = submitted else { panic!("there is room") };
+                id
+            };
+            // Whether it is worth while, as is said when the request is silent.
+            let silent = |queue: &mut RequestQueue<Plain, ()>, millis| {
+                let mut said = None;
+                while let Some(expired) = queue.expire(at(millis + 1_900)) {
+                    if let Expired::Silent { may_retry, .. } = expired {
+                        said = Some(may_retry);
+                    }
+                }
+                said
+            };
+            for number in 0..17 {
+                let id = submit(&mut queue, &mut owned, number * 10_000, true);
+                let is_answered = number < 16 || last_is_answered;
+                let ending = if is_answered { Ending::Answered } else { Ending::TimedOut };
+                if !is_answered {
+                    assert_eq!(silent(&mut queue, number * 10_000), Some(false));
+                }
+                queue.close(&mut owned, id, at(number * 10_000 + 20), ending);
+            }
+            submit(&mut queue, &mut owned, 200_000, false);
+            let what = format!("{last_is_answered} {max_patience:?}");
+            assert_eq!(silent(&mut queue, 200_000), Some(is_worth_while), "{what}");
+        }
+    }
 }

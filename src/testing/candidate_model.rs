@@ -581,8 +581,8 @@ impl<F: Family> CandidateModel<F> {
     }
 
     /// How many times a node may have been asked for it to be asked again: once more than the retries if it is
-    /// slow, and closer than all that have answered; where patience is adapted, also if it is silent, and repeats pay. Where requests waited for capacity, this may have held when
-    /// the request was submitted.
+    /// slow, and closer than all that have answered; where patience is adapted, also if it is silent, and repeats pay. Where
+    /// requests waited for capacity, this may have held when the request was submitted.
     fn max_tries(&self, peer: &F::Node, candidate: &Candidate, nothing_queued: bool) -> usize {
         let retries = self.config.retries;
         let waits = self.is_find
