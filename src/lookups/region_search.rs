@@ -10,7 +10,7 @@
 //! other only.
 //!
 //! This goes on while the nearest are asked: those who are nearest may be slow, and each may name the next. It begins once k nodes are
-//! known nearer than the region reaches and enough of them were asked (`region_step_meanwhile`), has concurrency slots of its own
+//! known about as near as the region reaches and enough of them were asked (`region_step_meanwhile`), has concurrency slots of its own
 //! (`waiting_in_region`), and a budget of its own ([`Region::may_ask_others`](crate::lookups::region::Region)): what the nearest take
 //! is bounded apart from it. Where their bound is spent, the search goes on without them.
 
@@ -91,8 +91,8 @@ impl<F: Family> CandidateList<F> {
         self.nearest_known(rules.k).or_else(last_within)
     }
 
-    /// The same as [`region_step`](Self::region_step) while the nearest are waited for: from when on k nodes are known nearer than
-    /// the region reaches, and some of them were asked long enough to have told who else is there.
+    /// The same as [`region_step`](Self::region_step) while the nearest are waited for: from when on k nodes are known about as near
+    /// as the region reaches, and some of them were asked long enough to have told who else is there.
     pub(super) fn region_step_meanwhile(
         &mut self,
         at_limit: bool,
@@ -104,7 +104,8 @@ impl<F: Family> CandidateList<F> {
         }
         let edge = self.nearest_known(rules.k)?;
         let kth = self.candidates.get(edge)?.distance_prefix;
-        if kth >= region.reach(kth) {
+        // Those much farther may be asked where the nearest are about as far as the region reaches.
+        if kth > region.much_farther(0) / 2 {
             return None;
         }
         let was_asked = |it: &&Candidate| it.tries > 0 && it.state != State::Waiting;
