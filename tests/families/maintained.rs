@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 const NODES: usize = size(50, 300);
-const SEEDS: u64 = size(2, 5);
+/// Two are too few: of one seed, a sweep may leave one of sixteen without its records.
+const SEEDS: u64 = 5;
 const LOOKUPS: usize = size(20, 100);
 const RECORDS: u64 = size(120, 400);
 
