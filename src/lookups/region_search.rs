@@ -104,7 +104,6 @@ impl<F: Family> CandidateList<F> {
         }
         let edge = self.nearest_known(rules.k)?;
         let kth = self.candidates.get(edge)?.distance_prefix;
-        // Those much farther may be asked where the nearest are about as far as the region reaches.
         if kth > region.much_farther(0) / 2 {
             return None;
         }
@@ -114,6 +113,11 @@ impl<F: Family> CandidateList<F> {
         let wanted = if self.edge_unsure { rules.alpha.min(rules.k) } else { rules.k.div_ceil(2) };
         if asked < usize::from(wanted) {
             return None;
+        }
+        if kth >= region.reach(kth) {
+            // No others of the region are known, so there are no slots for them.
+            let is_full = self.num_waiting >= rules.wide();
+            return self.question_from_beyond(&region, kth, (is_full, at_limit), rules);
         }
         self.region_step(edge, at_limit, rules)
     }
