@@ -76,7 +76,7 @@ impl Region {
 
     /// Whoever is farther than this is asked about the region from beyond: hardly one of those who name each other only, at plausible
     /// distances. `beyond`: the region, or the k closest, reach so far.
-    pub(super) fn much_farther(&self, beyond: u64) -> u64 {
+    pub(crate) fn much_farther(&self, beyond: u64) -> u64 {
         self.reach.saturating_mul(MUCH_FARTHER).max(beyond.saturating_mul(2))
     }
 

@@ -215,15 +215,24 @@ impl<F: Family> CandidateModel<F> {
     /// within it, some of which were asked.
     fn is_in_region(&self) -> bool {
         let Some(region) = self.region else { return false };
-        let known = || {
-            let mut known: Vec<_> =
-                self.not_failed().iter().map(|(peer, _)| self.distance(peer).leading()).collect();
-            known.sort_unstable();
-            let kth = self.k.checked_sub(1).and_then(|last| known.get(last));
-            kth.is_some_and(|kth| *kth < region.reach(*kth))
-                && self.asked_nodes() >= self.config.alpha.min(self.k)
-        };
+        let known = || self.kth_known().is_some_and(|kth| kth < region.reach(kth));
         self.kth_answered().is_some() || known()
+    }
+
+    /// The first 64 bits of the distance of the k-th closest node that is known and has not failed, once some were asked.
+    fn kth_known(&self) -> Option<u64> {
+        let mut known: Vec<_> =
+            self.not_failed().iter().map(|(peer, _)| self.distance(peer).leading()).collect();
+        known.sort_unstable();
+        let kth = known.get(self.k.checked_sub(1)?).copied();
+        kth.filter(|_| self.asked_nodes() >= self.config.alpha.min(self.k))
+    }
+
+    /// Whether this node may be asked about the region from beyond: it is much farther, and the k closest that are known are about
+    /// as near as the region reaches.
+    fn may_ask_beyond(&self, peer: &F::Node) -> bool {
+        let Some((region, kth)) = self.region.zip(self.kth_known()) else { return false };
+        kth <= region.much_farther(0) / 2 && self.distance(peer).leading() > region.much_farther(kth)
     }
 
     /// How many requests may have been sent to the nodes of the region up to one that is asked, those that are repeated included. With
@@ -629,7 +638,8 @@ impl<F: Family> CandidateModel<F> {
             && (self.may_probe_edge()
                 || !nothing_queued
                 || self.is_in_region()
-                || self.may_be_spent_in_region());
+                || self.may_be_spent_in_region()
+                || self.may_ask_beyond(&request.node));
         ensure!(
             target == self.target || may,
             "lookup: edge probes only after a slow or failed request, or for more nodes than an answer names"
