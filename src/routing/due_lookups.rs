@@ -155,6 +155,7 @@ impl<F: Family> Routing<F> {
             let found = (ended.outcome, nearest);
             explore.bootstrapped(call.now, &self.table, found, context::source(&ended.context));
         }
+        self.find_neighbourhood(call.now, &ended.context);
         let notice = RoutingOutbound::Bootstrapped(Bootstrapped {
             operation: ended.initiator.operation(),
             outcome: ended.outcome,

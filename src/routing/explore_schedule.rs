@@ -112,6 +112,8 @@ pub(crate) struct ExploreSchedule {
     own_lookups: u64,
     /// How many nodes the table held when buckets were last made due by a bootstrap.
     known: usize,
+    /// The last bootstrap has not found who is near to the own key.
+    own_key_wanted: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +145,7 @@ impl ExploreSchedule {
             explored: Vec::new(),
             own_lookups: 0,
             known: 0,
+            own_key_wanted: false,
             config,
         })
     }
@@ -334,6 +337,7 @@ impl ExploreSchedule {
             let at = self.next_due(now, self.own_slot());
             self.schedule(self.own_slot(), at);
         }
+        self.own_key_wanted = !table.knows_neighbourhood();
         if matches!(outcome, Outcome::AllFound | Outcome::Exhausted) && table.len() == self.known {
             return;
         }
@@ -351,16 +355,29 @@ impl ExploreSchedule {
         self.table_changed(now, table, &SpanContext::NONE);
     }
 
-    /// This node has another id: what was found in buckets was found in others. Unless a bootstrap is about to look up
-    /// the new key, that is due now.
-    pub(crate) fn identity_changed(&mut self, now: Instant, bootstraps: bool, link: &SpanContext) {
-        self.entries.iter_mut().for_each(|entry| entry.in_vain = false);
+    /// Whether the last bootstrap has not found who is near to the own key, as that of one of the first nodes of a network.
+    pub(crate) const fn wants_own_key(&self) -> bool {
+        self.own_key_wanted
+    }
+
+    /// The own key is to be looked up now.
+    pub(crate) fn look_up_own_key(&mut self, now: Instant, link: &SpanContext) {
+        self.own_key_wanted = false;
         let own = self.own_slot();
-        if self.own_key && !bootstraps && self.running != Some(own) {
+        if self.own_key && self.running != Some(own) {
             self.schedule(own, now);
             if link.is_valid() {
                 self.links.insert(own, link.clone());
             }
+        }
+    }
+
+    /// This node has another id: what was found in buckets was found in others. Unless a bootstrap is about to look up
+    /// the new key, that is due now.
+    pub(crate) fn identity_changed(&mut self, now: Instant, bootstraps: bool, link: &SpanContext) {
+        self.entries.iter_mut().for_each(|entry| entry.in_vain = false);
+        if !bootstraps {
+            self.look_up_own_key(now, link);
         }
     }
 }

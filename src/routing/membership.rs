@@ -174,10 +174,20 @@ impl<F: Family> Routing<F> {
         if let Some(explore) = &mut self.explore {
             explore.table_changed(call.now, &self.table, context::source(context));
         }
+        self.find_neighbourhood(call.now, context);
         if let Some(bootstrap) = &mut self.bootstrap
             && bootstrap.size_changed(nodes, verified, context::source(context))
         {
             call.emit_detached(RoutingOutbound::NearEmpty { nodes: verified }, context.clone());
+        }
+    }
+
+    /// Looks up the own key again if no bootstrap has found who is near, and the table holds k nodes now. Else a node that was one of
+    /// the first of its network would not [know how dense](crate::maintenance) this is, until that is due anyway.
+    pub(super) fn find_neighbourhood(&mut self, now: Instant, context: &Context) {
+        let has_k = self.table.verified() >= self.k;
+        if let Some(explore) = self.explore.as_mut().filter(|explore| has_k && explore.wants_own_key()) {
+            explore.look_up_own_key(now, context::source(context));
         }
     }
 

@@ -238,6 +238,37 @@ fn a_network_of_bep_5() {
     all_is_well(&bep5(), &GOALS);
 }
 
+/// The first nodes of a network joined by fewer than k others, who could not show them how dense it is. Once it has grown, they know, and
+/// do not take it for a crowd.
+fn the_first_know_that_it_has_grown<F: Wire>(kind: &Kind<F>) {
+    for seed in 1..=size(2, 5) {
+        let mut network = kind.network(seed, size(150, 300), 0.0);
+        for by in 0..kind.k + 4 {
+            let target = (kind.target)(&mut network.random);
+            let message = network.random.next();
+            let finish = network.broadcast(by, StartBroadcast::follow_up(1, target, message));
+            let region = finish.region.expect("follow-up stores in a region");
+            let told = format!("{}, seed {seed}, node {by}: {region:?}", kind.name);
+            assert!(finish.succeeded && region.credible > 0, "{told}");
+        }
+    }
+}
+
+#[test]
+fn the_first_nodes_like_discv5_know_that_their_network_has_grown() {
+    the_first_know_that_it_has_grown(&discv5());
+}
+
+#[test]
+fn the_first_nodes_like_libp2p_know_that_their_network_has_grown() {
+    the_first_know_that_it_has_grown(&libp2p(Preimages::None));
+}
+
+#[test]
+fn the_first_nodes_of_bep_5_know_that_their_network_has_grown() {
+    the_first_know_that_it_has_grown(&bep5());
+}
+
 /// A node that only asks: its lookups and broadcasts work, and nobody's table holds it, until it serves.
 fn asks_only<F: Wire>(kind: &Kind<F>) {
     let (mut found, mut stored, mut taken) = (Vec::new(), Vec::new(), Vec::new());
