@@ -32,6 +32,14 @@ fn a_file_says_all_there_is_to_say() {
 }
 
 #[test]
+fn the_soak_is_a_day_with_every_invariant_checked() {
+    let scenario = file::read("soak.toml", include_str!("../soak.toml")).unwrap();
+    assert!(scenario.check_invariants && scenario.config.routing.probe.is_some());
+    assert_eq!((scenario.nodes, scenario.lasts), (1_000, 86_400_000 * MS));
+    assert!(scenario.changes.iter().all(|change| change.at < scenario.lasts));
+}
+
+#[test]
 fn a_mistake_is_named_by_line_and_field() {
     let mistakes = [
         ("nodes = 100\nnods = 5", "s.toml:2: nods: unknown field `nods`"),
