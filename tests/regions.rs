@@ -7,11 +7,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use kad_proto::sim::{
-    Answer, AskedFor, Behaviour, Broadcasts, Censor, End, Handle, Interarrival, Place, Placement, Question,
-    Scenario, Scheme, Sybils, Who, World,
+    Answer, AskedFor, Behaviour, Broadcasts, Censor, End, Handle, Interarrival, Party, Place, Placement,
+    Question, Scenario, Scheme, Sybils, Who, World,
 };
 use kad_proto::{Key, Outcome, RegionReport, SizeBasis};
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const RECORDS: u32 = 3;
@@ -239,6 +240,77 @@ fn silent_sybils_amplify_a_search_by_no_more_than_is_stated() {
     let may_be = 6 * K + 8..=8 * K + 8 + OTHERS;
     assert!(seen.searched.iter().all(|sent| may_be.contains(&(*sent as usize))), "{:?}", seen.searched);
     assert!(seen.stored.iter().all(|stores| *stores as usize == 5 * K), "{:?}", seen.stored);
+}
+
+/// All nodes that are 4 to 12 times as far from a record as its region reaches: asked about it, they name only nodes
+/// there that do not exist. The others are honest.
+#[derive(Debug)]
+struct Ring {
+    reach: u64,
+    keys: Vec<u64>,
+    /// By record.
+    made_up: Vec<Vec<Handle>>,
+    /// By node and record.
+    kept: Mutex<BTreeSet<(u32, u32)>>,
+}
+
+impl Ring {
+    fn around(records: &[Handle], nodes: u64) -> Self {
+        let reach = u64::MAX / (nodes + 1) * K as u64;
+        let keys: Vec<_> = records.iter().map(|record| record.key().leading()).collect();
+        let mut made_up = vec![Vec::new(); keys.len()];
+        for handle in (0..1 << 20).map(|number: u32| Handle::made_up(number.wrapping_mul(0x9e37_79b1))) {
+            for (key, made_up) in keys.iter().zip(&mut made_up) {
+                if handle.key().leading() ^ key < reach && made_up.len() < 1_000 {
+                    made_up.push(handle);
+                }
+            }
+        }
+        Self { reach, keys, made_up, kept: Mutex::default() }
+    }
+}
+
+impl Behaviour for Ring {
+    fn answer(&self, question: Question<'_>) -> Option<Answer> {
+        let (target, node) = (question.target.leading(), question.node.key().leading());
+        for (key, made_up) in self.keys.iter().zip(&self.made_up) {
+            let is_about = key ^ target <= self.reach * 4;
+            if is_about && (self.reach * 4..self.reach * 12).contains(&(key ^ node)) {
+                return Some(Answer::naming(made_up.clone()));
+            }
+        }
+        let (mut kept, node) = (self.kept.lock().unwrap(), question.node.0);
+        let shows = match question.asked {
+            AskedFor::Message(record) => kept.contains(&(node, record)).then_some(record),
+            AskedFor::Store(records) => {
+                kept.extend(records.iter().map(|record| (node, *record)));
+                None
+            }
+            _ => None,
+        };
+        Some(Answer { closer: question.honest.to_vec(), keeps: true, shows, ..Answer::default() })
+    }
+}
+
+/// The names of those who were asked first use up the requests, and would keep out whom others name.
+#[test]
+fn who_stand_around_a_region_do_not_hide_it_behind_names_that_they_make_up() {
+    let (mut shares, each) = (Vec::new(), 40);
+    for seed in 1..=2 {
+        let keys: Vec<_> = (0..each).map(|record| 100 * seed + record).collect();
+        let records: Vec<_> = keys.iter().map(|key| Handle::point(*key)).collect();
+        let mut scenario = scenario(seed.into(), true);
+        scenario.check_invariants = false;
+        scenario.hostile = vec![Party { share: 1.0, behaviour: Arc::new(Ring::around(&records, 2_000)) }];
+        let broadcasts = scenario.broadcasts.as_mut().unwrap();
+        (broadcasts.keys, broadcasts.count) = (Some(keys.into()), each);
+        let mut world = World::new(scenario).unwrap();
+        world.run().unwrap();
+        shares.extend(world.broadcasts().iter().map(|broadcast| broadcast.share.unwrap()));
+    }
+    let elsewhere = shares.iter().filter(|share| **share < 0.05).count();
+    let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+    assert!(elsewhere <= 2 && mean >= 0.9, "{elsewhere} of {} are elsewhere, {mean}", shares.len());
 }
 
 /// What an optimistic broadcast has stored by guess takes nothing from what it stores in the region.

@@ -62,7 +62,7 @@ pub struct QueryConfig {
     pub regions: bool,
     /// b: the maximum number of nodes of a region that are stored with or asked, as a multiple of k: evenly spread over the region. The
     /// bounds on [requests](crate::guide::storing#the-region-not-the-count) follow from it: (b + 2)k + 8 to the nearest, bk to
-    /// others, (2b + 2)k + 8 to all; on each path. 1 to 64; 1: only the k closest. Default: 4.
+    /// others, (2b + 2)k + 8 to all nodes of the region; on each path. 1 to 64; 1: only the k closest. Default: 4.
     pub region_bound: usize,
     /// The maximum number of nodes that a lookup asks; see [`NodeLimit`](crate::Outcome::NodeLimit). If a start asks for
     /// more results than k, and than a third of it, the limit is three times the number of results. At least `max_candidates`, at most

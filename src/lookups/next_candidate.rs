@@ -90,9 +90,12 @@ impl<F: Family> CandidateList<F> {
         let mut converged = self.settled_answered == rules.beta;
         let from = usize::from(self.settled_prefix);
         let (mut sent, mut is_spent) = (self.sent_before(from, rules), false);
-        let within = rules.region.map(|region| (region, self.sent_within(&region)));
+        let within =
+            rules.region.map(|region| (region, self.sent_within(&region), self.is_flooded(&region, rules)));
         let may_ask = |distance, sent| {
-            within.is_none_or(|(region, within)| region.may_ask(distance, sent, within, rules.k))
+            within.is_none_or(|(region, within, is_flooded)| {
+                region.may_ask(distance, sent, within, rules.k, is_flooded)
+            })
         };
         for (rank, candidate) in (from..).zip(self.candidates.get(from..).unwrap_or_default()) {
             if converged || num_expected == rules.k {

@@ -30,6 +30,9 @@ const MAX_QUESTIONS: u8 = 2;
 /// How many beyond the region are asked about its outermost part at most, whatever the others tell.
 const MAX_ASKED_BEYOND: u16 = 3;
 
+/// So many times as many where the k closest are so far that hardly anybody was found in the region.
+const TIMES_WHERE_DESERTED: u16 = 3;
+
 /// One is asked for so many nodes of the region: so the cost, as a share of all, is about the same for every k.
 const NODES_FOR_ONE_BEYOND: u16 = 6;
 
@@ -49,6 +52,11 @@ fn piece_len<F: Family>(len: u8, known: usize, answer_size: u16) -> u8 {
 fn most_questions<F: Family>(is_refuted: bool, more_bits: u8) -> u8 {
     let of_a_piece = MAX_QUESTIONS + u8::from(is_refuted);
     of_a_piece.saturating_mul(more_bits.saturating_add(1)).min(CandidateList::<F>::MAX_COUNTED)
+}
+
+/// How many are asked from beyond at most.
+fn most_beyond(rules: &LookupRules) -> u16 {
+    MAX_ASKED_BEYOND.min(rules.k / NODES_FOR_ONE_BEYOND)
 }
 
 impl<F: Family> CandidateList<F> {
@@ -73,6 +81,17 @@ impl<F: Family> CandidateList<F> {
         let within =
             self.candidates.iter().take_while(|candidate| candidate.distance_prefix <= region.reach(0));
         (self.sent_as_nearest.into(), within.map(|candidate| usize::from(candidate.tries)).sum())
+    }
+
+    /// Whether hardly any node of the region has answered, though those beyond were asked about it: most that are named there are
+    /// made up.
+    pub(super) fn is_flooded(&self, region: &Region, rules: &LookupRules) -> bool {
+        if u16::from(self.asked_beyond) < most_beyond(rules) {
+            return false;
+        }
+        let within =
+            self.candidates.iter().take_while(|candidate| candidate.distance_prefix <= region.reach(0));
+        within.filter(|candidate| candidate.state.has_answered()).count() < usize::from(rules.k / 2)
     }
 
     /// The rank of the k-th closest candidate that has not failed.
@@ -235,7 +254,7 @@ impl<F: Family> CandidateList<F> {
 
     /// Some that are [much farther](Region::much_farther) than the region, and than the k closest, of which the last is at the distance
     /// `kth`, are asked about the outermost part: those who are near may name each other only, at plausible distances. The nearest
-    /// of them, which know the most others there, but each [apart](APART) from the others; one after the other, as each names others.
+    /// of them, which know the most others there, but each [apart](APART) from the others.
     fn question_from_beyond(
         &mut self,
         region: &Region,
@@ -248,15 +267,16 @@ impl<F: Family> CandidateList<F> {
         let block = Block::part(len);
         let is_counted = self.questions(len) < Self::MAX_COUNTED;
         let is_possible = self.elsewhere == Elsewhere::Possible && self.edge_probes < u16::MAX && is_counted;
-        let most = MAX_ASKED_BEYOND.min(rules.k / NODES_FOR_ONE_BEYOND);
-        if is_possible && u16::from(self.asked_beyond) < most {
-            let far = region.much_farther(beyond);
+        // Where hardly anybody was found there, those who were asked so far may have kept the others back: more are asked, from just beyond
+        // the region on.
+        let is_deserted = region.is_deserted_by(kth);
+        let most = most_beyond(rules) * if is_deserted { TIMES_WHERE_DESERTED } else { 1 };
+        let is_left = is_deserted || u16::from(self.asked_beyond) < most;
+        if is_possible && is_left {
+            let far = region.much_farther(if is_deserted { 0 } else { beyond });
             let from = self.candidates.partition_point(|candidate| candidate.distance_prefix <= far);
             let mut others = (from..).zip(self.candidates.get(from..).unwrap_or_default());
             let beyond = || self.candidates.get(from..).unwrap_or_default().iter();
-            if beyond().any(|it| it.state.occupies_slot() && it.is_asked_about(len)) {
-                return Some(CandidateStep::Wait); // it may name one who is nearer, to be asked next
-            }
             let asked: SmallVec<[u64; 4]> =
                 beyond().filter(|it| it.is_asked_about(len)).map(|it| it.distance_prefix).collect();
             let is_apart = |at: u64| asked.iter().all(|other| at ^ other >= at / APART);
@@ -264,7 +284,9 @@ impl<F: Family> CandidateList<F> {
                 (it.may_be_asked_again(rules) || it.state == State::Heard && !at_limit)
                     && is_apart(it.distance_prefix)
             };
-            if let Some((rank, _)) = others.find(|(_, it)| may(it)) {
+            if asked.len() < usize::from(most)
+                && let Some((rank, _)) = others.find(|(_, it)| may(it))
+            {
                 self.part_asked = len;
                 let ask = CandidateStep::Ask { rank, block: Some(block), edge_probe: true };
                 return Some(if is_full { CandidateStep::Wait } else { ask });
@@ -417,23 +439,48 @@ mod tests {
         assert!(matches!(step, Some(CandidateStep::Ask { rank: 3, block: Some(_), edge_probe: true })));
     }
 
-    /// Some of these may be a crowd that names only each other, and each may name one who is nearer.
+    /// Some of these may be a crowd that names only each other.
     #[test]
-    fn those_beyond_are_asked_one_after_the_other_and_apart_from_each_other() {
+    fn those_beyond_are_asked_apart_from_each_other_and_more_of_them_where_the_region_is_deserted() {
         let rules = LookupRules { k: 18, ..rules() };
         let region = rules.region.unwrap();
         // A crowd at 0x90; the region reaches to 0x20, so that 0x70 is not much farther.
-        let mut list = list(&[1, 0x70, 0x90, 0x91, 0x92, 0xa8, 0xc0, 0xe0]);
-        let mut asked = Vec::new();
-        while let Some(step) = list.question_from_beyond(&region, 0, (false, false), &rules) {
-            let CandidateStep::Ask { rank, block, edge_probe } = step else { panic!("nothing to wait for") };
-            list.ask(rank, block, edge_probe);
-            let waits = list.question_from_beyond(&region, 0, (false, false), &rules);
-            assert!(matches!(waits, Some(CandidateStep::Wait)), "it may name one who is nearer");
-            asked.push(list.candidates[rank].distance_prefix.to_be_bytes()[0]);
-            let reference = at(&list, rank);
-            list.answered(reference, core::time::Duration::ZERO);
+        let mut list = list(&[1, 0x70, 0x90, 0x91, 0x92, 0xa8, 0xd0, 0xef]);
+        let mut ask = |kth: u64| {
+            let mut asked = Vec::new();
+            while let Some(CandidateStep::Ask { rank, block, edge_probe }) =
+                list.question_from_beyond(&region, kth << 56, (false, false), &rules)
+            {
+                list.ask(rank, block, edge_probe);
+                asked.push(list.candidates[rank].distance_prefix.to_be_bytes()[0]);
+            }
+            let waits = list.question_from_beyond(&region, kth << 56, (false, false), &rules);
+            assert!(matches!(waits, Some(CandidateStep::Wait)), "they are waited for");
+            asked
+        };
+        assert_eq!(ask(0x1f), [0x90, 0xa8, 0xd0]);
+        assert_eq!(ask(0x3f), [0; 0], "three are enough where the k closest are not too far");
+        assert_eq!(ask(0x42), [0xef]);
+    }
+
+    /// The others of the region are not there to use their part of the requests.
+    #[test]
+    fn where_hardly_anybody_of_the_region_answers_the_nearest_may_use_the_requests_of_the_others() {
+        let rules = LookupRules { k: 6, ..rules() };
+        let region = rules.region.unwrap();
+        let mut list = list(&[1, 2, 3, 4, 0x90]);
+        assert!(!list.is_flooded(&region, &rules), "nobody beyond was asked");
+        list.asked_beyond = 1;
+        assert!(list.is_flooded(&region, &rules));
+        for rank in 0..3 {
+            assert!(list.is_flooded(&region, &rules), "{rank} have answered");
+            list.candidates[rank].state = State::Answered;
         }
-        assert_eq!(asked, [0x90, 0xa8, 0xc0]);
+        assert!(!list.is_flooded(&region, &rules));
+        // The region is of k = 4 and the bound 4: 6k + 8 for the nearest, and 4k for others.
+        let may_ask =
+            |sent, to_all, is_flooded| region.may_ask(region.reach(0), sent, (sent, to_all), 4, is_flooded);
+        assert!(may_ask(31, 47, false) && !may_ask(32, 47, false) && !may_ask(31, 48, false));
+        assert!(may_ask(47, 47, true) && !may_ask(48, 48, true), "never more than 10k + 8 in all");
     }
 }

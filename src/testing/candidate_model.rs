@@ -236,10 +236,16 @@ impl<F: Family> CandidateModel<F> {
     }
 
     /// How many requests may have been sent to the nodes of the region up to one that is asked, those that are repeated included. With
-    /// b = `region_bound`: fewer than (b + 2)k + 8 for one of the nearest, and fewer than 2bk + 8 for another.
+    /// b = `region_bound`: fewer than (b + 2)k + 8 for one of the nearest, and fewer than 2bk + 8 for another; where fewer than k/2 nodes
+    /// of the region have answered, bk more for one of the nearest.
     fn most_region_requests(&self) -> usize {
         let (k, bound) = (self.config.k, self.config.region_bound);
-        (self.k * (bound + 2) + 8).max(2 * k * bound + 8)
+        let answered = |(peer, candidate): &(&F::Node, &Candidate)| {
+            candidate.answered()
+                && self.region.is_some_and(|region| self.distance(peer).leading() <= region.reach(0))
+        };
+        let is_flooded = self.candidates.iter().filter(answered).count() < self.k / 2;
+        (self.k * (bound + 2) + 8 + if is_flooded { k * bound } else { 0 }).max(2 * k * bound + 8)
     }
 
     /// A node is asked: if it is of the region, the bounds allow it. `is_first`: for the first time. `is_other`: k nearer ones are
