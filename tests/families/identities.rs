@@ -442,7 +442,8 @@ fn a_change_of_policy_removes_nodes() {
 /// A node takes another id in the middle of its work.
 fn another_id<F: Wire>(kind: &Kind<F>) {
     let (mut shares, mut known) = (Vec::new(), Vec::new());
-    for seed in 1..=SEEDS {
+    // With two seeds, that is with eight lookups, a single one that misses three nodes decides.
+    for seed in 1..=SEEDS.max(5) {
         let mut network = kind.network(seed, 2 * NODES, 0.0);
         let host = network.random.below(NODES);
         let old = network.hosts[host].node.clone();
