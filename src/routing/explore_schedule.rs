@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 /// How buckets are refreshed, and the own key looked up.
 ///
 /// Refreshed are the buckets that hold a node, and those in which several nodes are to be expected: see
-/// [`routing`](crate::routing#where-somebody-can-be). The own key is looked up as often as the nearest bucket is refreshed.
+/// [`routing`](crate::routing#where-somebody-can-be). The own key is looked up as often as the nearest bucket is refreshed; and, if the
+/// last bootstrap has not found who is near, as soon as the table holds k nodes that have answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct ExploreConfig {

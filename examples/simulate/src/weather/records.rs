@@ -188,9 +188,9 @@ fn is_alarmed(region: Option<RegionReport>) -> f64 {
 }
 
 /// How many records there are, and how many of them are in one network: Sybils of the others stand in its tables too, so
-/// that a network with all of them would be one of which a fifth are Sybils.
+/// that a network with all of them would be one of which a fifth are Sybils. Of eight alone, a single one would decide.
 fn attacked_records(trial: Trial) -> (u32, u32) {
-    if trial.short { (8, 8) } else { (40, 10) }
+    if trial.short { (24, 8) } else { (40, 10) }
 }
 
 /// The world with Sybils near each of the first so many records.
