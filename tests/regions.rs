@@ -309,7 +309,7 @@ fn who_stand_around_a_region_do_not_hide_it_behind_names_that_they_make_up() {
         shares.extend(world.broadcasts().iter().map(|broadcast| broadcast.share.unwrap()));
     }
     let elsewhere = shares.iter().filter(|share| **share < 0.05).count();
-    let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+    let mean = shares.iter().sum::<f64>() / f64::from(2 * each);
     assert!(elsewhere <= 2 && mean >= 0.9, "{elsewhere} of {} are elsewhere, {mean}", shares.len());
 }
 
