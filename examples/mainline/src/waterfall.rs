@@ -63,7 +63,8 @@ pub fn label(span: &Span) -> String {
         return format!("{}: {outcome}", span.name());
     }
     let asked = match span.asked() {
-        "find_node" => String::new(),
+        // Nothing, if it was given up before it was sent.
+        "find_node" | "" => String::new(),
         asked => format!("{asked} "),
     };
     let later = if span.is_background() { " later" } else { "" };
