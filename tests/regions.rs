@@ -259,7 +259,7 @@ impl Ring {
         let reach = u64::MAX / (nodes + 1) * K as u64;
         let keys: Vec<_> = records.iter().map(|record| record.key().leading()).collect();
         let mut made_up = vec![Vec::new(); keys.len()];
-        for handle in (0..1 << 20).map(|number: u32| Handle::made_up(number.wrapping_mul(0x9e37_79b1))) {
+        for handle in (0..1 << 17).map(|number: u32| Handle::made_up(number.wrapping_mul(0x9e37_79b1))) {
             for (key, made_up) in keys.iter().zip(&mut made_up) {
                 if handle.key().leading() ^ key < reach && made_up.len() < 1_000 {
                     made_up.push(handle);

@@ -241,8 +241,8 @@ fn a_network_of_bep_5() {
 /// The first nodes of a network joined by fewer than k others, who could not show them how dense it is. Once it has grown, they know, and
 /// do not take it for a crowd.
 fn the_first_know_that_it_has_grown<F: Wire>(kind: &Kind<F>) {
-    for seed in 1..=size(2, 5) {
-        let mut network = kind.network(seed, size(150, 300), 0.0);
+    for seed in 1..=size(1, 5) {
+        let mut network = kind.network(seed, size(120, 300), 0.0);
         for by in 0..kind.k + 4 {
             let target = (kind.target)(&mut network.random);
             let message = network.random.next();
