@@ -86,7 +86,8 @@ impl<F: Family> CandidateList<F> {
     /// Whether hardly any node of the region has answered, though those beyond were asked about it: most that are named there are
     /// made up.
     pub(super) fn is_flooded(&self, region: &Region, rules: &LookupRules) -> bool {
-        if u16::from(self.asked_beyond) < most_beyond(rules) {
+        let wanted = most_beyond(rules);
+        if wanted == 0 || u16::from(self.asked_beyond) < wanted {
             return false;
         }
         let within =
@@ -267,8 +268,8 @@ impl<F: Family> CandidateList<F> {
         let block = Block::part(len);
         let is_counted = self.questions(len) < Self::MAX_COUNTED;
         let is_possible = self.elsewhere == Elsewhere::Possible && self.edge_probes < u16::MAX && is_counted;
-        // Where hardly anybody was found there, those who were asked so far may have kept the others back: more are asked, from just beyond
-        // the region on.
+        // Where hardly anybody was found there, those who were asked so far may have kept the others back: more are asked, from
+        // just beyond the region on.
         let is_deserted = region.is_deserted_by(kth);
         let most = most_beyond(rules) * if is_deserted { TIMES_WHERE_DESERTED } else { 1 };
         let is_left = is_deserted || u16::from(self.asked_beyond) < most;
@@ -470,6 +471,8 @@ mod tests {
         let region = rules.region.unwrap();
         let mut list = list(&[1, 2, 3, 4, 0x90]);
         assert!(!list.is_flooded(&region, &rules), "nobody beyond was asked");
+        let few = LookupRules { k: 4, ..rules };
+        assert!(!list.is_flooded(&region, &few), "nobody beyond is asked for so few");
         list.asked_beyond = 1;
         assert!(list.is_flooded(&region, &rules));
         for rank in 0..3 {
