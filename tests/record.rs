@@ -220,7 +220,7 @@ proptest! {
     }
 
     #[test]
-    fn the_maintenance_replays(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn a_maintenance_replays(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         maintenance_contract::run_scenario::<Taped<Grouped>>(&bytes);
     }
 }

@@ -179,7 +179,12 @@ fn invariants_hold_while_records_are_stored() {
 
 #[test]
 fn invariants_hold_with_everything_turned_on_and_more_nodes() {
-    weather(some(200, 80), 70);
+    let seeds = some(200, 80);
+    let middle = seeds.start.midpoint(seeds.end);
+    std::thread::scope(|threads| {
+        threads.spawn(|| drop(weather(seeds.start..middle, 70)));
+        weather(middle..seeds.end, 70);
+    });
 }
 
 #[test]
