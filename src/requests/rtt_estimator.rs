@@ -136,6 +136,12 @@ impl Histogram {
         is_first
     }
 
+    /// The count of the answers that took longer, to a bucket.
+    fn later_than(&self, round_trip: u64) -> u32 {
+        let first = (position(round_trip) >> 6) as usize + 1;
+        self.counts.get(first..self.end).unwrap_or_default().iter().map(|count| u32::from(*count)).sum()
+    }
+
     fn add(&mut self, bucket: usize) {
         if let Some(count) = self.counts.get_mut(bucket) {
             *count += Self::UNIT;
@@ -294,7 +300,20 @@ impl RttEstimator {
             (self.usual, self.quick) = (at, at);
         }
         self.samples = (self.samples + 1).min(Self::MIN_FULL);
-        // Up with the weight of the quantile, down with the rest: it stays where that share of answers is below.
+        if round_trip <= self.configured.max {
+            self.move_usual(at, times);
+        }
+        self.until_update -= 1;
+        if self.until_update == 0 {
+            self.update();
+            let knows = self.samples >= Self::MIN_FULL * 2 / 3;
+            self.shortened |= knows && !self.knows_enough;
+            self.knows_enough = knows;
+        }
+    }
+
+    /// Up with the weight of the quantile, down with the rest: it stays where that share of answers is below.
+    fn move_usual(&mut self, at: u32, times: Option<(Instant, Instant)>) {
         if let Some((sent, arrived)) = times {
             if at <= self.usual {
                 (self.slower, self.last_quick) = (0, arrived);
@@ -309,13 +328,6 @@ impl RttEstimator {
         };
         self.usual = moved(self.usual, at, step * 56 / 100, step * 44 / 100);
         self.quick = moved(self.quick, at, step / 4, step * 3 / 4);
-        self.until_update -= 1;
-        if self.until_update == 0 {
-            self.update();
-            let knows = self.samples >= Self::MIN_FULL * 2 / 3;
-            self.shortened |= knows && !self.knows_enough;
-            self.knows_enough = knows;
-        }
     }
 
     /// The least patience after so many answers: that of a far node may not be among them yet. While hardly any request is lost,
@@ -355,8 +367,11 @@ impl RttEstimator {
         // Of few answers a share is uncertain: less by a standard deviation, for patience where in doubt.
         let unit = u32::from(Histogram::UNIT);
         let surely = |share: u32| share.saturating_sub((share * unit).isqrt());
+        // Answers that a caller would not wait for tell of nobody whom it would wait for.
+        let late = answers.later_than(max);
+        let in_time = |per_mille: u32| late + (answers.total - late) * per_mille / 1_000;
         let shares =
-            [surely(beyond(Self::SLOWEST)), surely(beyond(Self::COSTLY)), beyond(50), beyond(repeat_share)];
+            [surely(beyond(Self::SLOWEST)), surely(beyond(Self::COSTLY)), in_time(50), in_time(repeat_share)];
         let mut edges = [None; 4];
         let mut above = 0;
         for (bucket, count) in answers.counts.iter().enumerate().take(answers.end).rev() {
@@ -663,6 +678,33 @@ mod tests {
         for number in 0..100 {
             rtt.record_repeat(number % 3 == 0);
             assert!(number < 3 || !rtt.repeats_are_answered());
+        }
+    }
+
+    /// A caller who would not wait for late nodes has the limits that it would have if they did not answer.
+    #[test]
+    fn answers_beyond_the_most_patience_move_no_other_limit() {
+        let limits_with = |late: u64| {
+            let (soft, hard, min, max) = (250 * MS, 2_000 * MS, MS, 330 * MS);
+            let mut rtt = RttEstimator::new(ConfiguredLimits { soft, hard, min, max });
+            for number in 0..4_000 {
+                rtt.observe(usual(number).min(max), number, HASH);
+                rtt.record_outcome(number % 40 != 0);
+                // Of each node that answers in time, so many that do not.
+                (1..=late).for_each(|other| rtt.observe(1_900 * MS, number + other * 10_000, HASH));
+            }
+            rtt.update();
+            *rtt.limits()
+        };
+        let without = limits_with(0);
+        for late in 1..4 {
+            let with = limits_with(late);
+            assert!(with.is_capped && with.patience == 330 * MS, "{with:?}");
+            let same = |of: fn(&Limits) -> u64| factor(of(&with), of(&without)) <= 110;
+            assert!(
+                same(|it| it.soft) && same(|it| it.repeat) && same(|it| it.repeat_patience),
+                "{with:?} {without:?}"
+            );
         }
     }
 

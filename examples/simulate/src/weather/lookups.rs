@@ -234,16 +234,28 @@ fn late(trial: Trial) -> Result<Vec<Figure>, String> {
             figures.push(at_least(format!("{name}: recall"), recall(&lookups), 0.99));
             figures.push(at_most(format!("{name}: p50, s"), p50, most));
             figures.push(at_most(format!("{name}: p50 beyond the dead, s"), p50 - dead, 1.9));
-            // A caller who would rather not wait sets the most patience.
+            // A caller who would rather not wait sets the most patience, and has what it would have if those nodes were dead.
+            let impatient = |mut scenario: Scenario| {
+                if is_fixed {
+                    scenario.config.network.min_timeout = scenario.config.network.request_timeout;
+                }
+                scenario.config.network.max_patience = Some(IMPATIENT);
+                run(scenario)
+            };
             let mut scenario = network(trial);
             scenario.link.round_trip = some_late(share);
-            if is_fixed {
-                scenario.config.network.min_timeout = scenario.config.network.request_timeout;
-            }
-            scenario.config.network.max_patience = Some(IMPATIENT);
-            let world = run(scenario)?;
+            let world = impatient(scenario)?;
             let lookups = settled(&world);
             let p50 = seconds(&lookups, 0.5);
+            let dead = if is_fixed {
+                let world = impatient(Scenario { dead: share, ..network(trial) })?;
+                let alike = seconds(&settled(&world), 0.5);
+                figures.push(stated(format!("{name}, impatient: p50, of those that adapt"), p50 / dead));
+                figures.push(stated(format!("{name}, impatient, dead: p50, s"), alike));
+                alike
+            } else {
+                dead
+            };
             figures.push(at_most(format!("{name}, impatient: p50, of the dead"), p50 / dead, 1.05));
             let unsure = ended(&lookups, Outcome::Unsure);
             figures.push(at_least(format!("{name}, impatient: told unsure"), unsure, 0.995));
