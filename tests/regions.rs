@@ -250,8 +250,27 @@ struct Ring {
     keys: Vec<u64>,
     /// By record.
     made_up: Vec<Vec<Handle>>,
-    /// By node and record.
-    kept: Mutex<BTreeSet<(u32, u32)>>,
+    kept: Kept,
+}
+
+/// Who keeps what: node and record.
+#[derive(Debug, Default)]
+struct Kept(Mutex<BTreeSet<(u32, u32)>>);
+
+impl Kept {
+    /// An honest node's answer.
+    fn answer(&self, question: &Question<'_>) -> Answer {
+        let (mut kept, node) = (self.0.lock().unwrap(), question.node.0);
+        let shows = match question.asked {
+            AskedFor::Message(record) => kept.contains(&(node, record)).then_some(record),
+            AskedFor::Store(records) => {
+                kept.extend(records.iter().map(|record| (node, *record)));
+                None
+            }
+            _ => None,
+        };
+        Answer { closer: question.honest.to_vec(), keeps: true, shows, ..Answer::default() }
+    }
 }
 
 impl Ring {
@@ -266,7 +285,7 @@ impl Ring {
                 }
             }
         }
-        Self { reach, keys, made_up, kept: Mutex::default() }
+        Self { reach, keys, made_up, kept: Kept::default() }
     }
 }
 
@@ -279,16 +298,7 @@ impl Behaviour for Ring {
                 return Some(Answer::naming(made_up.clone()));
             }
         }
-        let (mut kept, node) = (self.kept.lock().unwrap(), question.node.0);
-        let shows = match question.asked {
-            AskedFor::Message(record) => kept.contains(&(node, record)).then_some(record),
-            AskedFor::Store(records) => {
-                kept.extend(records.iter().map(|record| (node, *record)));
-                None
-            }
-            _ => None,
-        };
-        Some(Answer { closer: question.honest.to_vec(), keeps: true, shows, ..Answer::default() })
+        Some(self.kept.answer(&question))
     }
 }
 
@@ -311,6 +321,67 @@ fn who_stand_around_a_region_do_not_hide_it_behind_names_that_they_make_up() {
     let elsewhere = shares.iter().filter(|share| **share < 0.05).count();
     let mean = shares.iter().sum::<f64>() / f64::from(2 * each);
     assert!(elsewhere <= 2 && mean >= 0.9, "{elsewhere} of {} are elsewhere, {mean}", shares.len());
+}
+
+/// Nodes that the publisher knew before, nearer to the key than all others in its table. They accept what is stored with them and
+/// keep nothing, and name ten nodes that do not exist, one to three times as far as the region reaches.
+#[derive(Debug)]
+struct Acquaintances {
+    liars: Mutex<Vec<Handle>>,
+    reach: u64,
+    /// In order of their keys.
+    made_up: Vec<Handle>,
+    kept: Kept,
+}
+
+impl Behaviour for Acquaintances {
+    fn answer(&self, question: Question<'_>) -> Option<Answer> {
+        if !self.liars.lock().unwrap().contains(&question.node) {
+            return Some(self.kept.answer(&question));
+        }
+        let target = question.target.leading();
+        let around = (3 * self.reach).next_power_of_two() - 1;
+        let of = |key: u64| self.made_up.partition_point(|node| node.key().leading() < key);
+        let names: Vec<_> = self.made_up[of(target & !around)..of(target | around)]
+            .iter()
+            .filter(|node| (self.reach..3 * self.reach).contains(&(node.key().leading() ^ target)))
+            .copied()
+            .collect();
+        let first = usize::try_from((question.node.key().leading() ^ target) % 1_000).unwrap();
+        Some(Answer::naming(names.iter().cycle().skip(first).take(10).copied().collect()))
+    }
+}
+
+/// The others are asked about blocks of their own as soon as somebody has told of the target, so nobody else would tell of it.
+#[test]
+fn a_few_liars_in_the_own_table_do_not_keep_the_others_from_telling_of_the_target() {
+    let (nodes, seeds) = (1_000, if cfg!(debug_assertions) { 12 } else { 60 });
+    let mut made_up: Vec<_> = (0..1 << 17).map(|number| Handle::made_up(number * 3)).collect();
+    made_up.sort_unstable_by_key(|node| node.key().leading());
+    let (mut told, mut least) = (0, 1.0_f64);
+    for seed in 0..seeds {
+        let mut scenario = scenario(seed, true);
+        (scenario.nodes, scenario.check_invariants) = (nodes, false);
+        let party = Arc::new(Acquaintances {
+            liars: Mutex::default(),
+            reach: u64::MAX / u64::from(nodes + 1) * K as u64,
+            made_up: made_up.clone(),
+            kept: Kept::default(),
+        });
+        scenario.hostile = vec![Party { share: 1.0, behaviour: Arc::<Acquaintances>::clone(&party) }];
+        let broadcasts = scenario.broadcasts.as_mut().unwrap();
+        (broadcasts.count, broadcasts.by, broadcasts.warmup_lookups) = (1, Who::Node(100), 50);
+        let mut world = World::new(scenario).unwrap();
+        let target = world.record_key(0);
+        *party.liars.lock().unwrap() = world.closest_in_table(world.handle(100), target, 10);
+        world.run().unwrap();
+        let stored = &world.broadcasts()[0];
+        if stored.ending.unwrap().succeeded {
+            told += 1;
+            least = least.min(stored.share.unwrap());
+        }
+    }
+    assert!(told >= seeds * 2 / 3 && least >= 0.4, "{told} of {seeds} are told, {least}");
 }
 
 /// What an optimistic broadcast has stored by guess takes nothing from what it stores in the region.

@@ -140,13 +140,22 @@ pub(crate) struct Candidate {
     /// The length of the block that its latest request is about, 0 for the target itself; with
     /// [`ELSEWHERE`](Self::ELSEWHERE) if the request is to tell of a block in which it does not lie.
     pub(super) block_len: u8,
-    /// Never removed for a closer candidate: one of the closest seeds.
-    pinned: bool,
+    /// [`PINNED`](Self::PINNED), [`ASKED_ABOUT_TARGET`](Self::ASKED_ABOUT_TARGET).
+    pub(super) marks: u8,
 }
 
 impl Candidate {
     /// Blocks have at most 64 bits in common, so this bit is free.
     const ELSEWHERE: u8 = 0x80;
+    /// Never removed for a closer candidate: one of the closest seeds.
+    const PINNED: u8 = 1;
+    /// One of its requests was about the target itself.
+    pub(super) const ASKED_ABOUT_TARGET: u8 = 2;
+
+    /// Whether one of its requests was about the target itself.
+    pub(super) const fn was_asked_about_target(&self) -> bool {
+        self.marks & Self::ASKED_ABOUT_TARGET != 0
+    }
 
     /// Whether its latest request was to tell of a block in which it does not lie.
     pub(super) const fn asks_elsewhere(&self) -> bool {
@@ -172,7 +181,7 @@ impl Candidate {
             pending: 0,
             awaited: 0,
             block_len: 0,
-            pinned: false,
+            marks: 0,
         }
     }
 
@@ -181,9 +190,14 @@ impl Candidate {
         self.pending > self.awaited && !self.state.has_answered()
     }
 
+    /// Whether it was asked, and has not answered in time.
+    pub(super) fn is_silent(&self) -> bool {
+        self.tries > 0 && self.awaited == 0 && !self.state.has_answered()
+    }
+
     /// Whether it may be removed for another one: it was not asked yet.
     fn can_be_removed(&self) -> bool {
-        self.state == State::Heard && !self.pinned
+        self.state == State::Heard && self.marks & Self::PINNED == 0
     }
 
     /// Whether it has answered, and may be asked once more about another point than before.
@@ -369,6 +383,9 @@ impl<F: Family> CandidateList<F> {
             None if edge_probe => Candidate::ELSEWHERE,
             None => 0,
         };
+        if block.is_none_or(Block::is_at_target) {
+            candidate.marks |= Candidate::ASKED_ABOUT_TARGET;
+        }
         self.num_waiting += 1;
         self.pending += 1;
         self.unchanged = true;
@@ -395,6 +412,10 @@ impl<F: Family> CandidateList<F> {
         candidate.pending -= 1;
         candidate.awaited -= 1;
         let (tries, awaited) = (candidate.tries, candidate.awaited);
+        // Who has answered about something else, or was not asked, was not asked about the target before.
+        if at.block.is_none_or(Block::is_at_target) && (tries == 0 || candidate.state == State::AskedAgain) {
+            candidate.marks &= !Candidate::ASKED_ABOUT_TARGET;
+        }
         candidate.state = match (tries, awaited) {
             _ if candidate.state == State::AskedAgain => State::Answered,
             (0, _) => State::Heard,
@@ -630,7 +651,7 @@ impl<F: Family> CandidateList<F> {
     /// Makes the `closest` first candidates exempt from removal.
     pub(crate) fn pin_closest(&mut self, closest: usize) {
         for candidate in self.candidates.iter_mut().take(closest) {
-            candidate.pinned = true;
+            candidate.marks |= Candidate::PINNED;
         }
     }
 

@@ -17,6 +17,11 @@
 //! answer covers it. How many an answer names is what the [family](crate::Family::answers) says, or the most that
 //! the answers have named, if that is less.
 //!
+//! Who is asked about a block does not tell of the target. So where many more of the nearest are silent than have answered, the others
+//! are asked about the target, as if nobody had told of it; and before the path converges, two thirds of the k closest must have
+//! been asked about it, if necessary again. Otherwise a few liars, nearer to the target than all others that this node knew before,
+//! would be the only ones to tell of it, and could name nodes that do not exist.
+//!
 //! Liars: an answer covers nothing unless the node that gives it lies within the range that it covers; and it covers no more than
 //! the range in which as many candidates are known as it names, for there an honest one would have named those. What is
 //! covered wrongly costs edge probes, not nodes that answer about the target.
@@ -44,6 +49,12 @@ use crate::vocabulary::key::Key;
 /// within the neighbourhood are silent, or all of these but twice this number.
 const MAX_EDGE_PROBES: usize = 4;
 
+/// So many times as many of the nearest as answer may be silent where the others are asked about their blocks.
+const MAX_SILENT: usize = 4;
+
+/// So many where an answer is believed to tell of the target.
+const MAX_SILENT_AT_END: usize = 2;
+
 /// So many of the candidates that have answered and are nearest to a gap are asked again about it, if need be.
 const MAX_ASKED_AGAIN: usize = 3;
 
@@ -65,6 +76,15 @@ struct Survey {
     has_gap: bool,
 }
 
+/// See [`CandidateList::teller`].
+#[derive(Clone, Copy, Debug)]
+enum Teller {
+    /// The candidate of this rank is asked.
+    Ask(usize),
+    /// Those that have been asked have not answered yet.
+    Pending,
+}
+
 impl<F: Family> CandidateList<F> {
     /// Whether the edge of the neighbourhood is probed: answers may not have told all of the k closest live nodes.
     pub(super) fn probes_edge(&self, rules: &LookupRules) -> bool {
@@ -82,16 +102,27 @@ impl<F: Family> CandidateList<F> {
     }
 
     /// The block whose point this candidate is asked about, if the edge is probed and the candidate is in the outer half of
-    /// what an answer about the target can name. Not before a nearer one has answered: so long, its rank says nothing of how
-    /// near it is.
+    /// what an answer about the target can name. Not before [enough of the nearer](Self::is_told_of) have answered: so long, its
+    /// rank says nothing of how near it is.
     pub(super) fn block_of(&self, rank: usize, candidate: &Candidate, rules: &LookupRules) -> Option<Block> {
         let outer = usize::from(self.answer_size(rules) / 2);
         let is_outer = self.probes_edge(rules) && rank >= outer && self.answers > 0;
-        let has_answered = |nearer: &Candidate| nearer.state.has_answered();
-        (is_outer && self.candidates.iter().take(rank).any(has_answered)).then(|| {
+        (is_outer && self.is_told_of(rank, outer)).then(|| {
             let at = candidate.distance_prefix;
             Block::around(at, self.block_len(at, rules))
         })
+    }
+
+    /// Whether the answers have told of the nodes up to this rank: some have answered, and not many more are silent. A few liars
+    /// can name any number that do not exist. Then the others are to tell of the target, too, as what these have told of it is
+    /// worth nothing.
+    fn is_told_of(&self, rank: usize, outer: usize) -> bool {
+        let (mut answered, mut silent) = (0, 0);
+        for candidate in self.candidates.iter().take(rank) {
+            answered += usize::from(candidate.state.has_answered());
+            silent += usize::from(candidate.is_silent());
+        }
+        answered > 0 && (silent < outer || silent <= MAX_SILENT * answered)
     }
 
     /// How many bits the distances of a block have in common that holds this distance: few enough that the block holds as
@@ -198,10 +229,18 @@ impl<F: Family> CandidateList<F> {
         at_limit: bool,
         rules: &LookupRules,
     ) -> Option<CandidateStep> {
+        let may_probe = !slots_full && usize::from(self.edge_probes) < self.max_edge_probes(edge, rules);
+        match self.teller(edge, rules) {
+            Some(Teller::Ask(rank)) if may_probe => {
+                return Some(CandidateStep::Ask { rank, block: None, edge_probe: true });
+            }
+            Some(Teller::Pending) => return Some(CandidateStep::Wait),
+            _ => {}
+        }
         let survey = self.survey(edge, rules);
         let is_asked_elsewhere = |other: &Candidate| other.state.occupies_slot() && other.asks_elsewhere();
         let is_asking_elsewhere = || self.candidates.iter().any(is_asked_elsewhere);
-        if !slots_full && usize::from(self.edge_probes) < self.max_edge_probes(edge, rules) {
+        if may_probe {
             let unknown = || survey.unknown.filter(|_| !at_limit).and_then(|block| self.ask_elsewhere(block));
             let again = || survey.again.map(|(rank, block)| (rank, Some(block))).or_else(unknown);
             let elsewhere = || if is_asking_elsewhere() { None } else { again() };
@@ -212,6 +251,36 @@ impl<F: Family> CandidateList<F> {
         }
         let waits = survey.is_pending || survey.has_gap && is_asking_elsewhere();
         waits.then_some(CandidateStep::Wait)
+    }
+
+    /// Who is to tell of the target, besides those that have. Where many more of the nearest were silent than have answered, they may
+    /// be made up, by liars who alone were asked about the target: the others were asked about their blocks. So two thirds of
+    /// the k closest that have answered are to have been asked about the target itself.
+    fn teller(&self, edge: usize, rules: &LookupRules) -> Option<Teller> {
+        if rules.names_buckets || self.elsewhere == Elsewhere::Impossible {
+            return None;
+        }
+        let outer = usize::from(self.answer_size(rules) / 2).max(1);
+        let (mut answered, mut told, mut silent) = (0, 0, 0);
+        let (mut is_doubtful, mut is_pending, mut teller) = (false, false, None);
+        for (rank, candidate) in self.candidates.iter().enumerate().take(edge + 1) {
+            if candidate.state.has_answered() {
+                answered += 1;
+                if candidate.was_asked_about_target() {
+                    told += 1;
+                    is_pending |= candidate.state == State::AskedAgain && candidate.is_asked_about(0);
+                } else if teller.is_none() && candidate.may_be_asked_again(rules) {
+                    teller = Some(Teller::Ask(rank));
+                }
+            } else if candidate.is_silent() {
+                silent += 1;
+                is_doubtful |= silent >= outer && silent > MAX_SILENT_AT_END * answered;
+            }
+        }
+        if is_doubtful && 3 * told < 2 * answered && teller.is_some() {
+            return teller;
+        }
+        (is_doubtful && is_pending).then_some(Teller::Pending)
     }
 
     /// A candidate that was not asked, to tell of a block in which there is none; with what it is asked about.
@@ -334,4 +403,72 @@ fn max_len<F: Family>() -> u8 {
 #[allow(clippy::cast_possible_truncation)] // at most 65
 fn subtree_len<F: Family>(at: u64) -> u8 {
     (at.leading_zeros() as u8 + 1).min(max_len::<F>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vocabulary::family::{AnswerScope, Plain};
+    use crate::{Key8, QueryConfig};
+
+    fn rules() -> LookupRules {
+        QueryConfig { k: 4, ..QueryConfig::default() }.rules_for(None, true, AnswerScope::Closest(4), None)
+    }
+
+    /// Candidates of the key 0: the nearest has answered, five are silent, and the four farthest are known.
+    fn list() -> CandidateList<Plain> {
+        let mut list = CandidateList::with_capacity(10);
+        for (rank, key) in [1, 2, 3, 4, 5, 6, 40, 50, 60, 70].into_iter().enumerate() {
+            let key = Key8::new([key]);
+            assert!(list.insert(rank, Candidate::new(key.leading()), || key, 1, &rules()));
+        }
+        (list.answers, list.edge_unsure) = (1, true);
+        (0..6).for_each(|rank| {
+            list.candidates[rank].tries = 1;
+            list.candidates[rank].state = if rank == 0 { State::Answered } else { State::Missed };
+        });
+        list.candidates[0].marks = Candidate::ASKED_ABOUT_TARGET;
+        list
+    }
+
+    #[test]
+    fn where_most_of_the_nearest_are_silent_the_others_are_asked_about_the_target() {
+        let mut list = list();
+        let is_of_block =
+            |list: &CandidateList<Plain>| list.block_of(6, &list.candidates[6], &rules()).is_some();
+        assert!(!is_of_block(&list), "one has answered, and five are silent");
+        list.candidates[3].awaited = 1;
+        assert!(is_of_block(&list), "four are silent, and one may answer");
+        list.candidates[0].state = State::Missed;
+        assert!(!is_of_block(&list), "nobody has answered");
+    }
+
+    #[test]
+    fn enough_are_to_have_told_of_the_target_where_most_of_the_nearest_are_silent() {
+        let mut list = list();
+        for rank in 6..9 {
+            let candidate = &mut list.candidates[rank];
+            (candidate.tries, candidate.state, candidate.block_len) = (1, State::Answered, 4);
+        }
+        let step = |list: &CandidateList<Plain>| match list.edge_probe(8, false, false, &rules()) {
+            Some(CandidateStep::Ask { rank, block: None, edge_probe: true }) => Some(rank),
+            Some(CandidateStep::Wait) => None,
+            _ => panic!("one of these is what it waits for"),
+        };
+        // One of four has told of it; it takes three.
+        assert_eq!(step(&list), Some(6));
+        list.ask(6, None, true);
+        assert_eq!(step(&list), Some(7));
+        list.ask(7, None, true);
+        assert_eq!(step(&list), None, "they are waited for");
+        for rank in [6, 7] {
+            let candidate = &mut list.candidates[rank];
+            (candidate.state, candidate.pending, candidate.awaited) = (State::Answered, 0, 0);
+        }
+        assert!(list.teller(8, &rules()).is_none());
+        list.candidates[6].marks = 0;
+        assert!(list.teller(8, &rules()).is_some());
+        (1..4).for_each(|rank| list.candidates[rank].state = State::Answered);
+        assert!(list.teller(8, &rules()).is_none(), "hardly anybody is silent");
+    }
 }

@@ -101,6 +101,14 @@ impl Region {
         kth / 2 > self.reach
     }
 
+    /// Whether the k closest are that far only where others keep from us who is nearer, or most of the network has gone since its
+    /// size was estimated: three times as far as the region reaches, or six times where the own table alone tells how far that is.
+    /// Where k is small, that is so by chance.
+    const fn is_doubtfully_far(&self, kth: u64) -> bool {
+        let times = if matches!(self.basis, SizeBasis::Table) { 6 } else { 3 };
+        self.k >= 6 && kth / times > self.reach
+    }
+
     /// Whether one more request may be sent to a node at this distance as one of the `k` nearest, after so many to those up to
     /// it, as many as such in the region, and so many to all there: all of these may be made up, and each may name one that is a
     /// little nearer. An honest neighbourhood takes fewer, though half of its nodes are dead; one that is denser than is plausible
@@ -210,6 +218,7 @@ impl Region {
     ///
     /// From the outermost part to the innermost, a part counts as a crowd if there are more nodes in it than chance explains, or
     /// in it and the parts before it that are none. Nothing tells the honest of a crowd from others, so no store there is credible.
+    /// Where the k closest are doubtfully far, only stores up to twice the reach are.
     pub(crate) fn report(
         &self,
         closest: impl Iterator<Item = u64>,
@@ -228,7 +237,9 @@ impl Region {
         // At some ranks, each of which may be unlikely by chance: so many times the least of them is a bound.
         let ranks = [k, k / 2, k / 4];
         let mut least = f64::INFINITY;
+        let mut is_deserted = false;
         for (rank, distance) in (1..=k).zip(closest) {
+            is_deserted = rank == k && self.is_doubtfully_far(distance);
             if ranks.contains(&rank) {
                 #[allow(clippy::cast_precision_loss)] // as good as it gets; a rank is at most 1,024
                 let (rank, expected) =
@@ -241,8 +252,10 @@ impl Region {
         let (core, mut cover) = (self.parts(self.reach).end, self.reach);
         // The part, or what is nearer than the innermost.
         let part_of = |distance: u64| (distance.leading_zeros() + 1).min(u32::from(core)) as usize;
+        let mut stored_near = 0_u64;
         for (distance, is_stored) in stores {
             let part = part_of(distance);
+            stored_near += u64::from(is_stored && distance / 2 <= self.reach);
             cover = cover.max(distance);
             if let Some((all, stored)) = parts.get_mut(part) {
                 *all += 1;
@@ -282,11 +295,14 @@ impl Region {
                 credible.push((stored, expected.div_ceil(16)));
             }
         }
-        let is_doubted = is_crowded_somewhere || is_implausible;
+        let is_doubted = is_crowded_somewhere || is_implausible || is_deserted;
         // Where some are a crowd, the others may be mixed with them: as many count as there should be.
         let counts =
             |(stored, expected): &(u64, u64)| if is_doubted { (*stored).min(*expected) } else { *stored };
         report.credible = number(credible.iter().map(counts).sum());
+        if is_deserted {
+            report.credible = report.credible.min(number(stored_near));
+        }
         // Of the nodes up to there that an honest network has: three eighths, and half of k.
         let there = usize::try_from(self.expected_sixteenths(cover) / 16).unwrap_or(usize::MAX);
         let least = if is_doubted { (k / 2).max(there.saturating_mul(3) / 8) } else { 0 };
@@ -468,5 +484,24 @@ mod tests {
             None,
             "too few"
         );
+    }
+
+    /// Others are kept from us, or most of the network has gone.
+    #[test]
+    fn what_is_stored_far_from_the_key_is_not_credible() {
+        let farthest = |region: &Region, times: u64| {
+            let all: Vec<_> = (1..=20).map(|at| region.reach / 20 * times * at).collect();
+            let (report, doubts) =
+                region.report(all.iter().copied(), all.iter().map(|at| (*at, true)), all.iter().copied());
+            (report.stored, report.credible, doubts.least)
+        };
+        let region = region(9_999);
+        assert_eq!(farthest(&region, 2), (20, 20, 0));
+        let (stored, credible, least) = farthest(&region, 4);
+        assert!(stored == 20 && (8..=10).contains(&credible) && least >= 10, "{credible} of {least}");
+        // The own table does not tell the size that well.
+        let region = Region { basis: SizeBasis::Table, ..region };
+        assert_eq!(farthest(&region, 5), (20, 20, 0));
+        assert_eq!(farthest(&region, 7), (20, 5, 52));
     }
 }

@@ -160,8 +160,9 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
                 TaskStep::Ask { node_ref, node, hop, is_hedge, no_soft_limit, until } => {
                     let asked = OperationRequest { operation: self.id, node: node_ref, hop };
                     let arrival = self.id.handle().generation;
-                    let (to, purpose) =
-                        (Recipient { node, is_hedge, no_soft_limit, arrival }, Purpose::Operation(asked));
+                    let is_named = !asked.is_seed();
+                    let to = Recipient { node, is_hedge, no_soft_limit, is_named, arrival };
+                    let purpose = Purpose::Operation(asked);
                     let until = until.min(self.deadline);
                     match call.requests.submit(call.now, &mut self.own_requests, until, to, purpose) {
                         Ok(Submitted::Sent(id, deadline)) => self.send(call, id, deadline),

@@ -36,6 +36,10 @@
 //! `min_timeout` and a quarter of the time-out. How many are lost is known a time-out after the first answer. What is in flight is
 //! waited for as long as is known by then, not as was known when it was sent.
 //!
+//! Where connections are made, a first contact takes several round trips. So the nodes that answers have named have an estimate of
+//! their own besides that of all nodes: as long as fewer than 8 of them have answered, or where the latest of them took 1.4 times as
+//! long as those of all, the longer patience of the two holds for a request to such a node.
+//!
 //! Two more rules protect a lookup from a model that is wrong. After two answers that came beyond the patience, it does not end
 //! before the silent have had 1.25 times as long as the longest of these took. And where nothing is left to ask, it waits
 //! until the silent have reached their deadlines, while it asks starting points that are farther away.
@@ -64,8 +68,8 @@
 //! poisoned clock (240 nodes answer at once)    s is short for a while, p stays: it is a high quantile
 //!                   s|.................|p..........D
 //!
-//! dial (the first request takes five trips)    listened to, observed: later dials are within p
-//!   at first        s...p..............|...........D   late, but counts
+//! dial (the first request takes five trips)    the named have a patience of their own, and soon it fits
+//!   at first        s..................|.........p=D
 //!   later           s..................|p..........D
 //!
 //! late (a third at 0.95 of the time-out)       p is long, but slots are free: the waits overlap

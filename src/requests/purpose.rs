@@ -139,6 +139,11 @@ impl Block {
         bits.fold(*target, |point, bit| point.with_flipped(bit))
     }
 
+    /// Whether its [point](Self::point) is the target itself.
+    pub(crate) const fn is_at_target(self) -> bool {
+        self.first == 0
+    }
+
     /// The subtree of all keys that differ from the target first at bit `len`, from 1 to 64.
     pub(crate) const fn part(len: u8) -> Self {
         let first = 1

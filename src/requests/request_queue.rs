@@ -47,6 +47,8 @@ pub(crate) struct PendingRequest<F: Family, P> {
     is_hedge: bool,
     /// See [`Recipient::no_soft_limit`].
     no_soft_limit: bool,
+    /// See [`Recipient::is_named`].
+    is_named: bool,
     /// The latest deadline that its operation allows: that of the operation, or of the lookup within it.
     pub(crate) operation_deadline: Instant,
     pub(crate) stage: Stage,
@@ -81,6 +83,8 @@ pub(crate) struct Recipient<F: Family> {
     /// The request has only its deadline, and no earlier limits: its sender judges nothing by haste (liveness checks,
     /// crawls, stores).
     pub(crate) no_soft_limit: bool,
+    /// An answer has named the node: it may be one to which there is no connection yet.
+    pub(crate) is_named: bool,
     /// When its sender came, among those with the same deadline.
     pub(crate) arrival: u32,
 }
@@ -339,6 +343,8 @@ pub(crate) struct RequestQueue<F: Family, P> {
     bans: BanList<F>,
     stats: RequestStats,
     rtt: RttEstimator,
+    /// What is known of the nodes that [answers have named](Recipient::is_named) alone.
+    rtt_of_named: RttEstimator,
     /// Hash of those whose answers have been observed. It decides which answers count, so its seed is one that recordings hold.
     answerers: SeededHash,
     /// Whether requests have soft limits at all.
@@ -349,6 +355,12 @@ pub(crate) struct RequestQueue<F: Family, P> {
 impl<F: Family, P> RequestQueue<F, P> {
     pub(crate) fn new(config: NetworkConfig, seeds: &Seeds) -> Result<Self, ConfigError> {
         config.validate()?;
+        let rtt = RttEstimator::new(ConfiguredLimits {
+            soft: nanos(config.soft_timeout),
+            hard: nanos(config.request_timeout),
+            min: nanos(config.min_timeout),
+            max: config.max_patience.map_or(u64::MAX, nanos),
+        });
         Ok(Self {
             table: InFlightTable::new(),
             waiting: BTreeSet::new(),
@@ -360,12 +372,8 @@ impl<F: Family, P> RequestQueue<F, P> {
             freed_nodes: BTreeSet::new(),
             bans: BanList::new(config.max_banned, SeededHash(seeds.hash)),
             stats: RequestStats::default(),
-            rtt: RttEstimator::new(ConfiguredLimits {
-                soft: nanos(config.soft_timeout),
-                hard: nanos(config.request_timeout),
-                min: nanos(config.min_timeout),
-                max: config.max_patience.map_or(u64::MAX, nanos),
-            }),
+            rtt_of_named: rtt.clone(),
+            rtt,
             answerers: SeededHash(seeds.choices),
             soft_limits: true,
             tokens: WireTokens::new(seeds),
@@ -424,7 +432,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         let timeout = self.timeout(to.is_hedge);
         let deadline =
             deadline::of_request(now, operation_deadline, timeout).ok_or(SubmitError::NoTimeLeft)?;
-        let Recipient { node, is_hedge, no_soft_limit, arrival } = to;
+        let Recipient { node, is_hedge, no_soft_limit, is_named, arrival } = to;
         let key = F::key(&node);
         let free = self.free_capacity();
         let active = self.active.entry(key);
@@ -441,6 +449,7 @@ impl<F: Family, P> RequestQueue<F, P> {
             node,
             is_hedge,
             no_soft_limit,
+            is_named,
             operation_deadline,
             stage,
             line: None,
@@ -483,7 +492,8 @@ impl<F: Family, P> RequestQueue<F, P> {
     /// The next waiting request that can be sent now, earliest deadline first, with its new deadline. The caller
     /// must emit it.
     pub(crate) fn release(&mut self, now: Instant) -> Option<(RequestId, Instant)> {
-        if self.rtt.take_shortened() {
+        let (of_all, of_named) = (self.rtt.take_shortened(), self.rtt_of_named.take_shortened());
+        if of_all || of_named {
             self.shorten_timers(now);
         }
         if self.free_capacity() == 0 {
@@ -561,15 +571,28 @@ impl<F: Family, P> RequestQueue<F, P> {
         })
     }
 
+    /// The limits of a request. Where a first contact takes several round trips, as a connection is made first, those whom answers
+    /// name take longer than those that are known, so they have at least the patience that fits themselves.
+    fn limits_of(&self, is_named: bool) -> Limits {
+        let mut limits = *self.rtt.limits();
+        if is_named && self.rtt_of_named.may_be_slower_than(&self.rtt) {
+            let of_named = self.rtt_of_named.limits();
+            limits.patience = limits.patience.max(of_named.patience);
+            limits.repeat_patience = limits.repeat_patience.max(of_named.repeat_patience);
+            limits.is_capped |= of_named.is_capped;
+        }
+        limits
+    }
+
     /// Sets the timers anew that the limits in force would set earlier. Happens once: when a machine that knew
     /// nothing knows enough answers.
     #[cold]
     fn shorten_timers(&mut self, now: Instant) {
-        let limits = *self.rtt.limits();
         let ids: Vec<_> = if self.soft_limits { self.table.ids().collect() } else { Vec::new() };
         for id in ids {
             let Some((request, timer)) = self.table.get(id).zip(self.table.timer(id)) else { continue };
             let has_limits = !request.no_soft_limit && request.parts.is_none();
+            let limits = self.limits_of(request.is_named);
             let Some(limit) = request.limit_of_stage(&limits).filter(|_| has_limits) else { continue };
             // Not before the next moment: what is due now has been done in this call.
             let due = request.since.plus(limit).max(now.plus(1));
@@ -597,7 +620,9 @@ impl<F: Family, P> RequestQueue<F, P> {
     /// The same, to a node that nothing else is known of.
     #[cfg(any(feature = "record", feature = "sim"))]
     pub(crate) fn observe_anonymous(&mut self, round_trip: Duration) {
-        self.rtt.observe(nanos(round_trip), nanos(round_trip), self.answerers);
+        for rtt in [&mut self.rtt, &mut self.rtt_of_named] {
+            rtt.observe(nanos(round_trip), nanos(round_trip), self.answerers);
+        }
     }
 
     /// Bans a node: no request to it is accepted before `until`. A time that is not after `now` lifts the ban.
@@ -734,6 +759,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         let most = self.config.max_part_nodes;
         let Some(request) = self.table.get_mut(id) else { return };
         let (elapsed, is_hedge, sent) = (request.age(at), request.is_hedge, request.since);
+        let is_named = request.is_named;
         let (from, key) = (answerer::<F>(&request.node), F::key(&request.node));
         let is_first = request.parts.is_none();
         let parts = request
@@ -743,7 +769,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         parts.closer.extend(closer.into_iter().take(room));
         self.active.entry(key).and_modify(|active| active.heard = now);
         if is_first {
-            self.observe_answer((sent, at), is_hedge, from);
+            self.observe_answer((sent, at), is_hedge, is_named, from);
             let wait = nanos(elapsed).max(self.rtt.limits().soft);
             if let Some(request) = self.table.get_mut(id) {
                 request.deadline = request.deadline.min(now.plus(wait));
@@ -774,12 +800,16 @@ impl<F: Family, P> RequestQueue<F, P> {
     }
 
     /// Records the round trip of an answer.
-    fn observe_answer(&mut self, (sent, arrived): (Instant, Instant), is_hedge: bool, answerer: u64) {
+    fn observe_answer(&mut self, times: (Instant, Instant), is_hedge: bool, is_named: bool, answerer: u64) {
         // If this is a hedge, the first request was not answered before it was sent, so the time that the node takes is
         // that much longer. If only the fast answers were observed, limits would become ever shorter.
         let before = if is_hedge { self.rtt.limits().repeat } else { 0 };
+        let (sent, arrived) = times;
         let round_trip = nanos(arrived - sent).saturating_add(before);
-        self.rtt.observe_answer(round_trip, answerer, self.answerers, Some((sent, arrived)));
+        self.rtt.observe_answer(round_trip, answerer, self.answerers, Some(times));
+        if is_named {
+            self.rtt_of_named.observe_answer(round_trip, answerer, self.answerers, Some(times));
+        }
     }
 
     /// Ends a request, whose response arrived at `at` if there is one: removes it from the table and the list of its
@@ -795,7 +825,8 @@ impl<F: Family, P> RequestQueue<F, P> {
         let request = self.table.close(owned, id)?;
         if ending == Ending::Answered {
             if request.parts.is_none() {
-                self.observe_answer((request.since, at), request.is_hedge, answerer::<F>(&request.node));
+                let times = (request.since, at);
+                self.observe_answer(times, request.is_hedge, request.is_named, answerer::<F>(&request.node));
             }
             if request.is_hedge && !request.is_silent() {
                 self.rtt.record_repeat(true);
@@ -887,7 +918,7 @@ impl<F: Family, P> RequestQueue<F, P> {
 
     /// The limit that a request has passed whose timer was due at `at`.
     fn expire_emitted(&mut self, at: Instant, id: RequestId) -> Option<Expired> {
-        let limits = *self.rtt.limits();
+        let limits = self.limits_of(self.table.get(id)?.is_named);
         let request = self.table.get_mut(id)?;
         if at >= request.deadline {
             return Some(Expired::Hard(id));
@@ -1118,7 +1149,13 @@ mod tests {
             let config = NetworkConfig::default();
             let mut queue = RequestQueue::<Plain, ()>::new(config, &Secret::from_seed(0).seeds()).unwrap();
             observe(&mut queue, 20, 0..60);
-            let to = Recipient { node: Key8::new([255]), is_hedge: false, no_soft_limit: false, arrival: 0 };
+            let to = Recipient {
+                node: Key8::new([255]),
+                is_hedge: false,
+                no_soft_limit: false,
+                is_named: false,
+                arrival: 0,
+            };
             let mut owned = RequestList::EMPTY;
             queue.submit(at(0), &mut owned, at(60_000), to, ()).unwrap();
             let mut silent_at = None;
@@ -1136,6 +1173,45 @@ mod tests {
         }
     }
 
+    /// A first contact may take several round trips: those whom answers name have a patience that fits them.
+    #[test]
+    fn whom_answers_name_is_waited_for_as_long_as_such_nodes_take() {
+        let at = Instant::from_millis;
+        let silent_at = |is_named, named: u8, millis: u64| {
+            let config = NetworkConfig::default();
+            let mut queue = RequestQueue::<Plain, ()>::new(config, &Secret::from_seed(0).seeds()).unwrap();
+            let mut owned = RequestList::EMPTY;
+            let mut submit = |queue: &mut RequestQueue<Plain, ()>, node, is_named| {
+                let node = Key8::new([node]);
+                let to = Recipient { node, is_hedge: false, no_soft_limit: false, is_named, arrival: 0 };
+                let Submitted::Sent(id, _) = queue.submit(at(0), &mut owned, at(60_000), to, ()).unwrap()
+                else {
+                    panic!("there is room")
+                };
+                id
+            };
+            (0..100).for_each(|node| queue.observe(Duration::from_millis(20), &Key8::new([node])));
+            let ids: Vec<_> = (100..100 + named).map(|node| submit(&mut queue, node, true)).collect();
+            submit(&mut queue, 255, is_named);
+            for id in ids {
+                queue.close(&mut owned, id, at(millis), Ending::Answered);
+            }
+            let mut silent_at = None;
+            for now in millis + 1..2_000 {
+                while let Some(expired) = queue.expire(at(now)) {
+                    silent_at = matches!(expired, Expired::Silent { .. }).then_some(now).or(silent_at);
+                }
+            }
+            silent_at.unwrap_or(2_000)
+        };
+        assert!(silent_at(false, 0, 0) <= 251, "one that was known before");
+        assert_eq!(silent_at(true, 0, 0), 2_000, "nothing is known of the named");
+        assert!(silent_at(true, 40, 20) <= 251, "they are as quick");
+        let known = silent_at(false, 40, 400);
+        let of_dialed = silent_at(true, 40, 400);
+        assert!((401..500).contains(&of_dialed) && known <= of_dialed, "{known} {of_dialed}");
+    }
+
     /// Whether one more request than is configured is worth while is known from those that repeated another.
     #[test]
     fn a_third_request_is_worth_while_where_repeated_ones_are_answered() {
@@ -1148,7 +1224,13 @@ mod tests {
             (0..60).for_each(|node| queue.observe(Duration::from_millis(20), &Key8::new([node])));
             let mut owned = RequestList::EMPTY;
             let submit = |queue: &mut RequestQueue<Plain, ()>, owned: &mut RequestList, millis, is_hedge| {
-                let to = Recipient { node: Key8::new([255]), is_hedge, no_soft_limit: false, arrival: 0 };
+                let to = Recipient {
+                    node: Key8::new([255]),
+                    is_hedge,
+                    no_soft_limit: false,
+                    is_named: false,
+                    arrival: 0,
+                };
                 let submitted = queue.submit(at(millis), owned, at(millis + 60_000), to, ()).unwrap();
                 let Submitted::Sent(id, _) = submitted else { panic!("there is room") };
                 id

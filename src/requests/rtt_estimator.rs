@@ -241,6 +241,12 @@ impl RttEstimator {
         &self.limits
     }
 
+    /// Whether the nodes that this knows of usually take more than 1.4 times as long as those that another does, or too few have answered
+    /// for saying so.
+    pub(crate) const fn may_be_slower_than(&self, other: &Self) -> bool {
+        self.samples < Self::MIN_SAMPLES || self.usual > other.usual + (1 << 9)
+    }
+
     /// Whether enough answers have become known since this was called last. Then requests in flight have timers that were
     /// set when nothing was known.
     pub(crate) const fn take_shortened(&mut self) -> bool {

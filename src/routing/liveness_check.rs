@@ -98,7 +98,8 @@ impl<F: Family> LivenessChecks<F> {
         node: &F::Node,
         link: &SpanContext,
     ) -> Option<RequestId> {
-        let to = Recipient { node: node.clone(), is_hedge: false, no_soft_limit: true, arrival: u32::MAX };
+        let node = node.clone();
+        let to = Recipient { node, is_hedge: false, no_soft_limit: true, is_named: false, arrival: u32::MAX };
         let purpose = Purpose::Check(CheckRef { initiator: self.initiator, slot });
         let until = deadline::of_operation(call.now, None, self.timeout);
         let submitted =

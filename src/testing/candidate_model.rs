@@ -48,6 +48,8 @@ struct Candidate {
     hops: Vec<u32>,
     /// Requests sent.
     tries: usize,
+    /// One of them was about the target itself.
+    asked_about_target: bool,
     /// Requests in flight.
     pending: Vec<RequestId>,
     /// All requests that ended timed out: one more may have waited for capacity meanwhile.
@@ -419,6 +421,7 @@ impl<F: Family> CandidateModel<F> {
             state: CandidateState::NotAsked,
             hops: vec![hop],
             tries: 0,
+            asked_about_target: false,
             pending: Vec::new(),
             only_timeouts: true,
             failed_elsewhere: false,
@@ -521,9 +524,9 @@ impl<F: Family> CandidateModel<F> {
             CandidateState::Failed => {
                 (self.is_find && candidate.only_timeouts || candidate.failed_elsewhere) && !nothing_queued
             }
-            // To explore the edge, about another point than before.
+            // To explore the edge, about another point than before; or about the target, if it was asked about others only.
             CandidateState::Answered { .. } => {
-                key_of::<F>(&request.target) != self.target
+                (key_of::<F>(&request.target) != self.target || !candidate.asked_about_target)
                     && candidate.pending.is_empty()
                     && candidate.tries <= self.config.retries + Self::MAX_TRIES_AGAIN
             }
@@ -570,6 +573,7 @@ impl<F: Family> CandidateModel<F> {
         );
         let Some(candidate) = self.candidates.get_mut(peer) else { return Ok(first) };
         candidate.tries += 1;
+        candidate.asked_about_target |= key_of::<F>(&request.target) == self.target;
         candidate.pending.push(request.id);
         // A node that is asked although it failed elsewhere was to be asked before that, and the request waited
         // for capacity.
