@@ -52,7 +52,7 @@ const MAX_EDGE_PROBES: usize = 4;
 /// So many times as many of the nearest as answer may be silent where the others are asked about their blocks.
 const MAX_SILENT: usize = 4;
 
-/// So many where an answer is believed to tell of the target.
+/// So many where the answers about the target are believed, though few of those who answered were asked about it.
 const MAX_SILENT_AT_END: usize = 2;
 
 /// So many of the candidates that have answered and are nearest to a gap are asked again about it, if need be.

@@ -28,7 +28,8 @@ pub struct NetworkConfig {
     /// The most patience: how long an operation waits for an answer at most before it goes on without it. The answer
     /// is still listened to until `request_timeout`, and counts if it comes before the operation ends. A caller who
     /// would rather not wait for slow nodes sets it, and is told by the [outcome](crate::Outcome::Unsure) where that
-    /// leaves a doubt. Adapted soft limits are of the answers that take no longer. Longer than zero. `None` is `request_timeout`. Default: `None`.
+    /// leaves a doubt. Adapted soft limits are of the answers that take no longer. Longer than zero. `None` is
+    /// `request_timeout`. Default: `None`.
     pub max_patience: Option<Duration>,
     /// The maximum number of requests in flight in total. 1 to 2^30. Default: 65,536.
     pub max_in_flight: usize,
