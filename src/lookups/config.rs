@@ -38,7 +38,8 @@ pub struct QueryConfig {
     /// mean a dead node. A lookup that only asks for closer nodes asks again already after the soft limit,
     /// and there a slow node that is closer than all nodes that have answered is asked once more, unless this
     /// is 0; and so is one that is silent, where nearly all nodes that are late answer when they are asked again.
-    /// At most 16. Default: 1.
+    /// One that has answered may be asked about other keys near the target. In all, a lookup sends at most three requests more
+    /// than this to a node, stores apart. At most 16. Default: 1.
     pub retries: usize,
     /// The maximum number of nodes of one answer that are used; the others are ignored. 1 to 1,024. Default:
     /// 40.
