@@ -439,6 +439,10 @@ mod tests {
         assert!(!is_of_block(&list), "one has answered, and five are silent");
         list.candidates[3].awaited = 1;
         assert!(is_of_block(&list), "four are silent, and one may answer");
+        list.candidates[3].awaited = 0;
+        assert!(!is_of_block(&list));
+        (list.candidates[2].tries, list.candidates[2].state) = (0, State::Heard);
+        assert!(is_of_block(&list), "four are silent, and one was not asked");
         list.candidates[0].state = State::Missed;
         assert!(!is_of_block(&list), "nobody has answered");
     }
@@ -470,5 +474,21 @@ mod tests {
         assert!(list.teller(8, &rules()).is_some());
         (1..4).for_each(|rank| list.candidates[rank].state = State::Answered);
         assert!(list.teller(8, &rules()).is_none(), "hardly anybody is silent");
+    }
+
+    /// A request that could not be sent has asked nobody.
+    #[test]
+    fn who_was_not_asked_after_all_may_be_asked_about_the_target() {
+        let mut list = list();
+        (list.candidates[6].tries, list.candidates[6].state) = (1, State::Answered);
+        list.candidates[1].marks = Candidate::ASKED_ABOUT_TARGET;
+        // One that has answered about its block, one that was not asked, and one that was asked about the target before.
+        for (rank, before) in [(6, false), (7, false), (1, true)] {
+            let Candidate { slot, distance_prefix, .. } = list.candidates[rank];
+            list.ask(rank, None, true);
+            assert!(list.candidates[rank].was_asked_about_target());
+            list.undo_ask(CandidateRef { path: 0, slot, distance_prefix, block: None, edge_probe: true });
+            assert_eq!(list.candidates[rank].was_asked_about_target(), before, "{rank}");
+        }
     }
 }
