@@ -38,7 +38,9 @@
 //!
 //! Where connections are made, a first contact takes several round trips. So the nodes that answers have named have an estimate of
 //! their own besides that of all nodes: as long as fewer than 8 of them have answered, or where the latest of them took 1.4 times as
-//! long as those of all, the longer patience of the two holds for a request to such a node.
+//! long as those of all, the longer patience of the two holds for a request to such a node. The quantiles are as robust as those of
+//! all nodes once 32 of the named have answered; before, a slow one can lengthen the patience with named nodes up to the time-out,
+//! which is what it is where nothing is known.
 //!
 //! Two more rules protect a lookup from a model that is wrong. After two answers that came beyond the patience, it does not end
 //! before the silent have had 1.25 times as long as the longest of these took. And where nothing is left to ask, it waits
