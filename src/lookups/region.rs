@@ -239,7 +239,7 @@ impl Region {
         let mut least = f64::INFINITY;
         let mut is_deserted = false;
         for (rank, distance) in (1..=k).zip(closest) {
-            is_deserted = rank == k && self.is_doubtfully_far(distance);
+            is_deserted = self.is_doubtfully_far(distance);
             if ranks.contains(&rank) {
                 #[allow(clippy::cast_precision_loss)] // as good as it gets; a rank is at most 1,024
                 let (rank, expected) =
