@@ -12,6 +12,7 @@ use kad_proto::sim::{
 };
 use kad_proto::{Key, Outcome, RegionReport, SizeBasis};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -233,8 +234,8 @@ fn slow_sybils_do_not_keep_a_store_with_a_deadline_from_the_region() {
 /// 8k + 8; and k stores are repeated.
 #[test]
 fn silent_sybils_amplify_a_search_by_no_more_than_is_stated() {
-    // On the way there, and beyond the region.
-    const OTHERS: usize = 16;
+    // On the way there, and beyond the region; and k more, as those who name the silent are doubted.
+    const OTHERS: usize = 16 + K;
     let seen = run(obstructed(200, Duration::ZERO, true));
     // What goes to the nearest is spent; what goes to others is as many as there are, and none once all are 8k + 8.
     let may_be = 6 * K + 8..=8 * K + 8 + OTHERS;
@@ -324,10 +325,12 @@ fn who_stand_around_a_region_do_not_hide_it_behind_names_that_they_make_up() {
 }
 
 /// Nodes that the publisher knew before, nearer to the key than all others in its table. They accept what is stored with them and
-/// keep nothing, and name ten nodes that do not exist, one to three times as far as the region reaches.
+/// keep nothing, and name so many nodes that do not exist, at such distances, in multiples of what the region reaches.
 #[derive(Debug)]
 struct Acquaintances {
     liars: Mutex<Vec<Handle>>,
+    names: usize,
+    at: Range<u64>,
     reach: u64,
     /// In order of their keys.
     made_up: Vec<Handle>,
@@ -340,22 +343,23 @@ impl Behaviour for Acquaintances {
             return Some(self.kept.answer(&question));
         }
         let target = question.target.leading();
-        let around = (3 * self.reach).next_power_of_two() - 1;
+        let around = (self.at.end * self.reach).next_power_of_two() - 1;
+        let range = self.at.start * self.reach..self.at.end * self.reach;
         let of = |key: u64| self.made_up.partition_point(|node| node.key().leading() < key);
         let names: Vec<_> = self.made_up[of(target & !around)..of(target | around)]
             .iter()
-            .filter(|node| (self.reach..3 * self.reach).contains(&(node.key().leading() ^ target)))
+            .filter(|node| range.contains(&(node.key().leading() ^ target)))
             .copied()
             .collect();
         let first = usize::try_from((question.node.key().leading() ^ target) % 1_000).unwrap();
-        Some(Answer::naming(names.iter().cycle().skip(first).take(10).copied().collect()))
+        Some(Answer::naming(names.iter().cycle().skip(first).take(self.names).copied().collect()))
     }
 }
 
-/// The others are asked about blocks of their own as soon as somebody has told of the target, so nobody else would tell of it.
-#[test]
-fn a_few_liars_in_the_own_table_do_not_keep_the_others_from_telling_of_the_target() {
-    let (nodes, seeds) = (1_000, if cfg!(debug_assertions) { 12 } else { 60 });
+/// Of so many stores: how many are told to have succeeded, where so many of the own table lie, and the least share of the k closest
+/// that one of these has.
+fn among_acquaintances(liars: usize, names: usize, at: &Range<u64>, seeds: u64) -> (u64, f64) {
+    let nodes = 1_000;
     let mut made_up: Vec<_> = (0..1 << 17).map(|number| Handle::made_up(number * 3)).collect();
     made_up.sort_unstable_by_key(|node| node.key().leading());
     let (mut told, mut least) = (0, 1.0_f64);
@@ -364,6 +368,8 @@ fn a_few_liars_in_the_own_table_do_not_keep_the_others_from_telling_of_the_targe
         (scenario.nodes, scenario.check_invariants) = (nodes, false);
         let party = Arc::new(Acquaintances {
             liars: Mutex::default(),
+            names,
+            at: at.clone(),
             reach: u64::MAX / u64::from(nodes + 1) * K as u64,
             made_up: made_up.clone(),
             kept: Kept::default(),
@@ -373,7 +379,7 @@ fn a_few_liars_in_the_own_table_do_not_keep_the_others_from_telling_of_the_targe
         (broadcasts.count, broadcasts.by, broadcasts.warmup_lookups) = (1, Who::Node(100), 50);
         let mut world = World::new(scenario).unwrap();
         let target = world.record_key(0);
-        *party.liars.lock().unwrap() = world.closest_in_table(world.handle(100), target, 10);
+        *party.liars.lock().unwrap() = world.closest_in_table(world.handle(100), target, liars);
         world.run().unwrap();
         let stored = &world.broadcasts()[0];
         if stored.ending.unwrap().succeeded {
@@ -381,7 +387,27 @@ fn a_few_liars_in_the_own_table_do_not_keep_the_others_from_telling_of_the_targe
             least = least.min(stored.share.unwrap());
         }
     }
-    assert!(told >= seeds * 2 / 3 && least >= 0.4, "{told} of {seeds} are told, {least}");
+    (told, least)
+}
+
+/// How many stores are tried.
+const STORES: u64 = if cfg!(debug_assertions) { 12 } else { 60 };
+
+/// The others are asked about blocks of their own as soon as somebody has told of the target, so nobody else would tell of it.
+#[test]
+fn a_few_liars_in_the_own_table_do_not_keep_the_others_from_telling_of_the_target() {
+    let (told, least) = among_acquaintances(10, 10, &(1..3), STORES);
+    assert!(told >= STORES * 2 / 3 && least >= 0.4, "{told} of {STORES} are told, {least}");
+}
+
+/// The nodes that they make up are nearer than all others, and would use up the requests before anybody else is asked. Those that many
+/// silent ones were named by are asked last.
+#[test]
+fn liars_in_the_own_table_do_not_use_up_the_requests_with_names_within_the_region() {
+    for liars in [4, 14] {
+        let (told, least) = among_acquaintances(liars, 20, &(0..1), STORES);
+        assert!(told >= STORES * 7 / 8 && least >= 0.4, "{liars}: {told} of {STORES} are told, {least}");
+    }
 }
 
 /// What an optimistic broadcast has stored by guess takes nothing from what it stores in the region.
@@ -448,6 +474,15 @@ fn an_honest_region_is_reported_as_it_is() {
         assert!(!is_alarmed(Some(region)) && region.basis == SizeBasis::Estimate, "{region:?}");
         assert!(region.nodes.abs_diff(2_000) < 600, "{region:?}");
     }
+}
+
+/// It stores with nodes before they have answered, so that few have when it returns.
+#[test]
+fn an_optimistic_broadcast_in_an_honest_region_is_told_to_succeed() {
+    let mut scenario = scenario(1, true);
+    scenario.broadcasts.as_mut().unwrap().scheme = Scheme::Optimistic { nodes: None };
+    let seen = run(scenario);
+    assert_eq!((seen.found, seen.succeeded), (RECORDS, RECORDS as usize), "{:?}", seen.stores);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! | --- | --- | --- | --- |
 //! | - | `Heard` | a seed, or named by an answer | `insert` |
 //! | `Heard` | removed | the list is full, a closer candidate is inserted, and this one is not pinned | `insert` |
+//! | `Heard` | removed | the list is full, one that is not put off is inserted, and this one [is](Credit) | `insert` |
 //! | `Heard` | `Waiting` | it is asked | `ask` |
 //! | `Heard` | removed | another path asks it | `give_up` |
 //! | `Waiting` | `Slow`, `Late` | its latest request passed the soft limit, which frees the concurrency slot | `slow` |
@@ -32,6 +33,7 @@
 //! arrive; and its *slot*, the index of its contact, which is stable as long as it is in the list.
 
 use crate::lookups::coverage::Coverage;
+use crate::lookups::credit::Credit;
 use crate::lookups::region::Region;
 use crate::lookups::rules::LookupRules;
 use crate::operations::task::NoAnswer;
@@ -89,6 +91,8 @@ pub(crate) struct CandidateList<F: Family> {
     pub(super) edge_probes: u16,
     /// What the answers have told.
     pub(super) coverage: Coverage,
+    /// Whether the nodes that they have named answer.
+    pub(super) credit: Credit,
     /// The most nodes that one of them has named.
     pub(super) most_named: u16,
     /// Answers so far.
@@ -114,6 +118,8 @@ pub(crate) struct CandidateList<F: Family> {
     pub(super) asked_beyond: u8,
     /// How many candidates were asked as others of the region than the k closest.
     pub(super) region_asked: u16,
+    /// The candidate that is asked next, or was asked last, is to tell of the target besides those whose names are [doubted](Credit).
+    pub(super) asks_other: bool,
     /// Requests to candidates of the region as some of the nearest.
     pub(super) sent_as_nearest: u16,
     /// The candidate that is asked next, or was asked last, is asked so.
@@ -140,7 +146,7 @@ pub(crate) struct Candidate {
     /// The length of the block that its latest request is about, 0 for the target itself; with
     /// [`ELSEWHERE`](Self::ELSEWHERE) if the request is to tell of a block in which it does not lie.
     pub(super) block_len: u8,
-    /// [`PINNED`](Self::PINNED), [`ASKED_ABOUT_TARGET`](Self::ASKED_ABOUT_TARGET).
+    /// [`PINNED`](Self::PINNED), [`ASKED_ABOUT_TARGET`](Self::ASKED_ABOUT_TARGET), [`OTHER`](Self::OTHER).
     pub(super) marks: u8,
 }
 
@@ -151,6 +157,8 @@ impl Candidate {
     const PINNED: u8 = 1;
     /// One of its requests was about the target itself.
     pub(super) const ASKED_ABOUT_TARGET: u8 = 2;
+    /// It was asked to tell of the target besides those whose names are [doubted](Credit).
+    pub(super) const OTHER: u8 = 4;
 
     /// Whether one of its requests was about the target itself.
     pub(super) const fn was_asked_about_target(&self) -> bool {
@@ -267,6 +275,7 @@ impl<F: Family> CandidateList<F> {
             elsewhere: Elsewhere::Possible,
             edge_probes: 0,
             coverage: Coverage::default(),
+            credit: Credit::with_capacity(capacity),
             most_named: 0,
             answers: 0,
             was_capped: false,
@@ -279,6 +288,7 @@ impl<F: Family> CandidateList<F> {
             part_asked: 0,
             asked_beyond: 0,
             region_asked: 0,
+            asks_other: false,
             sent_as_nearest: 0,
             asks_as_nearest: false,
             region_from: u64::MAX,
@@ -372,6 +382,7 @@ impl<F: Family> CandidateList<F> {
             self.num_heard -= 1;
             self.admission_distance = u64::MAX;
             self.region_asked += u16::from(self.asks_in_region);
+            self.credit.asked(candidate.slot);
         }
         candidate.state = if candidate.state.has_answered() { State::AskedAgain } else { State::Waiting };
         candidate.tries = candidate.tries.saturating_add(1);
@@ -385,6 +396,9 @@ impl<F: Family> CandidateList<F> {
         };
         if block.is_none_or(Block::is_at_target) {
             candidate.marks |= Candidate::ASKED_ABOUT_TARGET;
+        }
+        if self.asks_other {
+            candidate.marks |= Candidate::OTHER;
         }
         self.num_waiting += 1;
         self.pending += 1;
@@ -416,6 +430,9 @@ impl<F: Family> CandidateList<F> {
         if at.block.is_none_or(Block::is_at_target) && (tries == 0 || candidate.state == State::AskedAgain) {
             candidate.marks &= !Candidate::ASKED_ABOUT_TARGET;
         }
+        if tries == 0 {
+            candidate.marks &= !Candidate::OTHER;
+        }
         candidate.state = match (tries, awaited) {
             _ if candidate.state == State::AskedAgain => State::Answered,
             (0, _) => State::Heard,
@@ -429,6 +446,9 @@ impl<F: Family> CandidateList<F> {
             self.asked_beyond = self.asked_beyond.saturating_sub(u8::from(is_beyond));
         }
         self.num_heard += u16::from(tries == 0);
+        if tries == 0 {
+            self.credit.not_asked(at.slot);
+        }
         self.region_asked -= u16::from(tries == 0 && self.asks_in_region);
         self.edge_probes -= u16::from(at.edge_probe);
         self.sent_as_nearest = self.sent_as_nearest.saturating_sub(self.asks_as_nearest.into());
@@ -458,6 +478,7 @@ impl<F: Family> CandidateList<F> {
             self.reset_settled();
         }
         self.answers = self.answers.saturating_add(1);
+        self.credit.answered(at.slot);
         if was_silent {
             self.late_answers = self.late_answers.saturating_add(1);
             self.latest_answer = self.latest_answer.max(elapsed);
@@ -468,7 +489,12 @@ impl<F: Family> CandidateList<F> {
     /// Others have named the candidate at this rank: what they tell of it counts as long as it has not answered. One
     /// that has failed and of which there is news, such as another address, may be asked again.
     #[inline]
-    pub(crate) fn told_by_others(&mut self, rank: usize, told: &F::Node) {
+    pub(crate) fn told_by_others(&mut self, rank: usize, told: &F::Node, by: u16) {
+        if self.credit.may_doubt()
+            && let Some(candidate) = self.candidates.get(rank)
+        {
+            self.credit.named_again(candidate.slot, by);
+        }
         if F::NODES_CHANGE
             && let Some(candidate) = self.candidates.get_mut(rank)
             && !candidate.state.has_answered()
@@ -523,6 +549,7 @@ impl<F: Family> CandidateList<F> {
             self.edge_unsure = true;
             // It may be in the settled prefix, which `step` skips.
             self.reset_settled();
+            self.credit.silent(at.slot);
         }
     }
 
@@ -569,6 +596,7 @@ impl<F: Family> CandidateList<F> {
             return;
         }
         candidate.state = if may_repeat { State::Late } else { State::Slow };
+        self.credit.silent(at.slot);
         self.num_waiting -= u16::from(state == State::Waiting);
         self.edge_unsure = true;
         if self.answers == 0 && state == State::Waiting && self.num_asked() > 2 * usize::from(alpha) {
@@ -657,22 +685,22 @@ impl<F: Family> CandidateList<F> {
 
     /// Inserts a candidate at the rank found by [`insertion_rank`](Self::insertion_rank). If the list is full,
     /// the farthest candidate not asked and not pinned is removed for it. Returns `false` if every candidate
-    /// that could be removed is closer.
+    /// that could be removed is closer. `named_by`: the candidate that has named it; `None` for a seed.
     pub(crate) fn insert(
         &mut self,
         rank: usize,
         mut candidate: Candidate,
         node: impl FnOnce() -> F::Node,
-        hop: u16,
+        (hop, named_by): (u16, Option<CandidateRef>),
         rules: &LookupRules,
     ) -> bool {
-        let victim =
-            if self.num_heard >= rules.max_candidates { self.victim(rank, candidate, rules) } else { None };
+        let is_full = self.num_heard >= rules.max_candidates;
+        let victim = if is_full { self.victim(rank, candidate, named_by, rules) } else { None };
         // Between the place of the one that is removed and that of the new one, the candidates move by one.
         let (is_farther, moved) = match victim {
             Some(victim) if victim >= rank => (true, self.candidates.get_mut(rank..=victim)),
-            Some(victim) if rules.region.is_some() => (false, self.candidates.get_mut(victim..rank)),
-            _ => (true, None),
+            Some(victim) => (false, self.candidates.get_mut(victim..rank)),
+            None => (true, None),
         };
         match moved {
             Some(moved) => {
@@ -692,7 +720,7 @@ impl<F: Family> CandidateList<F> {
                 }
             }
             // Every candidate that could be removed is closer.
-            None if self.num_heard >= rules.max_candidates => return false,
+            None if is_full => return false,
             None => {
                 let Ok(slot) = u16::try_from(self.free_slot()) else { return false };
                 candidate.slot = slot;
@@ -705,6 +733,8 @@ impl<F: Family> CandidateList<F> {
                 self.num_heard += 1;
             }
         }
+        let is_nearer = named_by.is_some_and(|by| candidate.distance_prefix < by.distance_prefix);
+        self.credit.heard(candidate.slot, named_by.map(|by| by.slot), is_nearer);
         self.unchanged = false;
         if rank < usize::from(self.settled_prefix) {
             self.reset_settled();
@@ -723,10 +753,26 @@ impl<F: Family> CandidateList<F> {
     }
 
     /// The rank of the candidate that is removed for a new one at this rank: the farthest. But within the region it is one where
-    /// most others are near it, besides the k closest; `None` if that is the new one itself.
-    fn victim(&self, rank: usize, new: Candidate, rules: &LookupRules) -> Option<usize> {
+    /// most others are near it, besides the k closest; `None` if that is the new one itself. In a flood, those that are put off
+    /// keep half of the places at most.
+    fn victim(
+        &self,
+        rank: usize,
+        new: Candidate,
+        by: Option<CandidateRef>,
+        rules: &LookupRules,
+    ) -> Option<usize> {
+        if self.credit.is_flood_of(rules.k.saturating_mul(2))
+            && !by.is_some_and(|by| self.credit.is_doubted(by.slot))
+        {
+            let is_put_off = |it: &Candidate| it.can_be_removed() && self.credit.is_put_off(it.slot);
+            let put_off = self.candidates.iter().enumerate().filter(|(_, it)| is_put_off(it));
+            if let Some((farthest, _)) = put_off.skip(usize::from(rules.max_candidates / 2)).last() {
+                return Some(farthest);
+            }
+        }
         let farthest = self.farthest(rules)?;
-        let Some(region) = rules.region else { return Some(farthest) };
+        let Some(region) = rules.region else { return Some(farthest).filter(|victim| *victim >= rank) };
         let can_go = |rank: usize| self.candidates.get(rank).is_some_and(Candidate::can_be_removed);
         let kept = self.witnesses(&region);
         let is_kept = new.distance_prefix > region.much_farther(0) && rank < kept.end;
@@ -832,7 +878,7 @@ mod tests {
         let candidate = Candidate::new(node.leading());
         if candidate.distance_prefix <= list.admission_distance {
             let rank = list.insertion_rank(&Key8::new([0]), node.leading(), &node).unwrap();
-            list.insert(rank, candidate, || node, 1, rules);
+            list.insert(rank, candidate, || node, (1, None), rules);
         }
     }
 

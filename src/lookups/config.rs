@@ -49,8 +49,9 @@ pub struct QueryConfig {
     /// nodes. At least 1. Default: 3.
     pub max_per_group: usize,
     /// The maximum number of candidates on a path that were not asked yet; if there are more, the closest are
-    /// kept. One answer adds at most half of this number. If a start asks for more results than half of it,
-    /// the limit is twice the number of results. At least k, at most 8,192. Default: 40.
+    /// kept, but where most that were named are silent, half of the places are for others. One
+    /// answer adds at most half of this number. If a start asks for more results than half of it, the limit is twice the number of
+    /// results. At least k, at most 8,192. Default: 40.
     pub max_candidates: usize,
     /// Edge probing: after a time-out, a lookup that only asks for closer nodes also asks about keys next to
     /// the target, to find the live nodes that are among the k closest once the dead ones are left out: see

@@ -38,7 +38,7 @@
 //! Where answers name buckets, the answer of a node covers its block.
 
 use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere, State};
-use crate::lookups::next_candidate::CandidateStep;
+use crate::lookups::next_candidate::{CandidateStep, StepLimits};
 use crate::lookups::rules::LookupRules;
 use crate::requests::purpose::Block;
 use crate::requests::purpose::CandidateRef;
@@ -283,6 +283,49 @@ impl<F: Family> CandidateList<F> {
         (is_doubtful && is_pending).then_some(Teller::Pending)
     }
 
+    /// Where some of the nearest were put off, since those who have named them are [doubted](crate::lookups::credit): the next step
+    /// towards others who tell of the target. They lie beyond the k closest, whose last has this rank. So many are asked until half as
+    /// many [named ones](crate::lookups::credit::Credit::num_nearer) have answered as an answer names, but not more than it names, nor
+    /// when `alpha` more of them are silent than have answered: then nobody is made up, and all are slow or have gone. If there are
+    /// none, more nodes to begin with are wanted.
+    ///
+    /// They are not waited for, as long as anybody that was named has answered; or if the nodes made up cannot use up what may be sent to
+    /// a [region](crate::lookups::region).
+    pub(super) fn ask_others_than_doubted(
+        &mut self,
+        edge: usize,
+        slots_full: bool,
+        limits: StepLimits,
+        rules: &LookupRules,
+    ) -> Option<CandidateStep> {
+        let may_be_spent = rules.region.is_some() && self.credit.is_flood() && self.credit.has_no_answer();
+        if may_be_spent && self.num_waiting > self.waiting_in_region() {
+            return Some(CandidateStep::Wait);
+        }
+        let wanted = self.answer_size(rules).min(rules.k).div_ceil(2);
+        let (mut asked, mut silent, mut answered) = (0, 0, 0);
+        for other in self.candidates.iter().filter(|it| it.marks & Candidate::OTHER != 0) {
+            asked += 1;
+            silent += u16::from(!other.state.has_answered() && !other.state.occupies_slot());
+            answered += u16::from(other.state.has_answered());
+        }
+        let most = self.answer_size(rules).min(rules.k);
+        let is_left = asked < most && silent < rules.alpha + answered;
+        let may_ask = !limits.at_limit && !slots_full && is_left;
+        if self.credit.num_nearer() >= wanted || !may_ask {
+            return None;
+        }
+        let mut others = self.candidates.iter().enumerate().skip(edge + 1);
+        let next = others.find(|(_, it)| it.state == State::Heard && !self.credit.is_put_off(it.slot));
+        match next {
+            Some((rank, _)) => {
+                self.asks_other = true;
+                Some(CandidateStep::Ask { rank, block: None, edge_probe: false })
+            }
+            None => (limits.has_seeds && (asked == 0 || answered > 0)).then_some(CandidateStep::Exhausted),
+        }
+    }
+
     /// A candidate that was not asked, to tell of a block in which there is none; with what it is asked about.
     fn ask_elsewhere(&self, block: Block) -> Option<(usize, Option<Block>)> {
         if self.elsewhere == Elsewhere::Impossible {
@@ -420,7 +463,7 @@ mod tests {
         let mut list = CandidateList::with_capacity(10);
         for (rank, key) in [1, 2, 3, 4, 5, 6, 40, 50, 60, 70].into_iter().enumerate() {
             let key = Key8::new([key]);
-            assert!(list.insert(rank, Candidate::new(key.leading()), || key, 1, &rules()));
+            assert!(list.insert(rank, Candidate::new(key.leading()), || key, (1, None), &rules()));
         }
         (list.answers, list.edge_unsure) = (1, true);
         (0..6).for_each(|rank| {

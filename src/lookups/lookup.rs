@@ -6,7 +6,7 @@
 //! it first: a path that has been captured, and has spent its share of the node limit, keeps nothing from the others.
 
 use crate::lookups::candidates::{Candidate, CandidateList, Elsewhere, MAX_SAME_KEY};
-use crate::lookups::next_candidate::CandidateStep;
+use crate::lookups::next_candidate::{CandidateStep, StepLimits};
 use crate::lookups::region::Region;
 use crate::lookups::rules::LookupRules;
 use crate::lookups::values::ValueTally;
@@ -222,7 +222,7 @@ impl<F: Family> Lookup<F> {
                 && let Some(path) = self.paths.get_mut(number)
             {
                 let candidate = Candidate::new(distance_prefix);
-                num_dealt += usize::from(path.insert(rank, candidate, || node, 1, &self.rules));
+                num_dealt += usize::from(path.insert(rank, candidate, || node, (1, None), &self.rules));
                 after_last = rank + 1;
             }
         }
@@ -234,9 +234,11 @@ impl<F: Family> Lookup<F> {
         // Each of several paths has its share, so that one cannot spend what the others need.
         let share = usize::from(self.rules.max_nodes.div_ceil(self.rules.paths));
         let (mut waits, mut starves, mut ends) = (false, false, PathEnds::default());
+        let may_be_given = !self.was_given_none || !self.seeds.is_empty();
         for (number, path) in (0..).zip(&mut self.paths) {
             let at_limit = all_asked || self.rules.paths > 1 && path.num_asked() >= share;
-            match path.step(&self.rules, at_limit, now) {
+            let limits = StepLimits { at_limit, has_seeds: !all_asked && may_be_given };
+            match path.step(&self.rules, limits, now) {
                 CandidateStep::Ask { rank, block, edge_probe } if !at_limit || path.was_asked(rank) => {
                     if let Some(candidate) = path.ask(rank, block, edge_probe)
                         && let Some(contact) = path.contacts.get(usize::from(candidate.slot))
@@ -427,7 +429,7 @@ impl<F: Family> Lookup<F> {
             // Fast path: most nodes of an answer end here, without a search or a clone.
             let Some(path) = paths.get_mut(number) else { return superseded };
             if path.is_at(cursor, distance_prefix, node) {
-                path.told_by_others(cursor, node);
+                path.told_by_others(cursor, node, at.slot);
                 cursor += 1;
                 continue;
             }
@@ -447,7 +449,7 @@ impl<F: Family> Lookup<F> {
                 Ok(rank) => rank,
                 Err(known) => {
                     if let Some(path) = paths.get_mut(number) {
-                        path.told_by_others(known, node);
+                        path.told_by_others(known, node, at.slot);
                     }
                     cursor = known + 1;
                     continue;
@@ -456,7 +458,13 @@ impl<F: Family> Lookup<F> {
             cursor = rank + 1;
             let Some(path) = paths.get_mut(number) else { return superseded };
             let kth = *kth.get_or_insert_with(|| path.kth_distance(&target, self.rules.k));
-            let taken = path.insert(rank, Candidate::new(distance_prefix), || node.clone(), hop, &self.rules);
+            let taken = path.insert(
+                rank,
+                Candidate::new(distance_prefix),
+                || node.clone(),
+                (hop, Some(at)),
+                &self.rules,
+            );
             quota -= u16::from(taken);
             if taken && !progress {
                 progress = kth.is_none_or(|kth| key.distance(&target) < kth);

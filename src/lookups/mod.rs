@@ -5,6 +5,7 @@
 //! | `config.rs`, `rules.rs` | the limits of lookups: as configured, and as one lookup uses them |
 //! | `candidates.rs` | the candidates of one path in order of distance, and the state of each |
 //! | `next_candidate.rs` | which candidate is asked next, and when the path has converged |
+//! | `credit.rs` | whether the nodes that somebody has named answer |
 //! | `edge_probing.rs` | after a time-out: requests about keys next to the target |
 //! | `coverage.rs` | which distances from the target the answers have told all nodes of |
 //! | `region.rs` | the region of a key, and which of its nodes are stored with or asked |
@@ -21,6 +22,7 @@
 pub(crate) mod candidates;
 pub(crate) mod config;
 pub(crate) mod coverage;
+pub(crate) mod credit;
 pub(crate) mod edge_probing;
 pub(crate) mod lookup;
 pub(crate) mod lookup_task;

@@ -9,6 +9,9 @@
 //! are adapted to the usual round trip, so a live node may miss two requests in a row (2 of 1,000 nodes do,
 //! if 1 % of messages is lost), and many lookups need the very closest node. There are few such nodes, and
 //! the closest are asked first, so the extra request hardly delays the end of the lookup.
+//!
+//! Candidates that only those have named of whose names many are silent are [put off](crate::lookups::credit): the path goes on as if
+//! they were not there, until nothing else is left to ask.
 
 use crate::lookups::candidates::{Candidate, CandidateList, State};
 use crate::lookups::rules::LookupRules;
@@ -34,11 +37,38 @@ pub(crate) enum CandidateStep {
     Spent,
 }
 
+/// What bounds a step besides the rules.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepLimits {
+    /// The lookup has asked as many nodes as it may.
+    pub(crate) at_limit: bool,
+    /// More nodes to begin with may be known.
+    pub(crate) has_seeds: bool,
+}
+
+/// What a [walk](CandidateList::walk) from the nearest candidate outwards has found.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent of each other
+struct Walk {
+    /// The rank of the k-th that has not failed, or of the last.
+    edge: usize,
+    converged: bool,
+    /// All up to there have answered or failed, but for those that are put off.
+    all_answered: bool,
+    /// No more requests may be sent to one that would be asked.
+    is_spent: bool,
+    /// Some that are nearer were put off.
+    has_put_off: bool,
+    /// More requests may be sent to the nearest.
+    may_probe: bool,
+}
+
 impl<F: Family> CandidateList<F> {
     /// Decides what the path does next: ask a candidate, wait, or end. The [region](crate::lookups::region) is searched while
     /// the nearest are waited for, so that these do not delay it, however slow they are.
-    pub(super) fn step(&mut self, rules: &LookupRules, at_limit: bool, now: Instant) -> CandidateStep {
-        let step = self.nearest_step(rules, at_limit, now);
+    pub(super) fn step(&mut self, rules: &LookupRules, limits: StepLimits, now: Instant) -> CandidateStep {
+        let step = self.nearest_step(rules, limits, now);
+        let at_limit = limits.at_limit;
         self.asks_as_nearest = false;
         match step {
             CandidateStep::Ask { rank, .. } => {
@@ -63,13 +93,12 @@ impl<F: Family> CandidateList<F> {
     }
 
     /// What the path does next towards the k closest candidates that have not failed: it asks one, waits, or has converged.
+    /// Those that were [put off](crate::lookups::credit) come last: first others tell of the target.
     ///
-    /// A slow candidate does not count towards the k, so one more candidate is asked for it, but none farther
-    /// than that: a path that waits for silent nodes does not move away from the target. `at_limit`: the
-    /// lookup has asked `max_nodes` nodes, so no edge probe starts.
-    fn nearest_step(&mut self, rules: &LookupRules, at_limit: bool, now: Instant) -> CandidateStep {
+    /// At the limit of nodes no edge probe starts.
+    fn nearest_step(&mut self, rules: &LookupRules, limits: StepLimits, now: Instant) -> CandidateStep {
         self.hold_until = None;
-        (self.asks_in_region, self.part_asked) = (false, 0);
+        (self.asks_in_region, self.asks_other, self.part_asked) = (false, false, 0);
         // A round without progress: ask the whole neighbourhood at once, as far as an answer tells of it.
         let is_wide = self.rounds_without_progress >= rules.alpha;
         let wide = rules.wide();
@@ -79,86 +108,26 @@ impl<F: Family> CandidateList<F> {
         if slots_full && self.unchanged {
             return CandidateStep::Wait;
         }
-        // The settled prefix is not examined again. `num_live` counts the candidates that have not failed;
-        // `num_expected` counts only those of them that have answered or are likely to answer: once it is k,
-        // no candidate farther away is asked.
-        let (mut num_live, mut num_expected, mut all_answered) =
-            (self.settled_answered, self.settled_answered, true);
-        let mut edge = self.settled_edge;
-        // One more try for a candidate closer than all that have answered: see the head of this file.
-        let mut max_tries = rules.retries + u16::from(rules.retries > 0 && self.settled_answered == 0);
-        let mut converged = self.settled_answered == rules.beta;
-        let from = usize::from(self.settled_prefix);
-        let (mut sent, mut is_spent) = (self.sent_before(from, rules), false);
-        let within =
-            rules.region.map(|region| (region, self.sent_within(&region), self.is_flooded(&region, rules)));
-        let may_ask = |distance, sent| {
-            within.is_none_or(|(region, within, is_flooded)| {
-                region.may_ask(distance, sent, within, rules.k, is_flooded)
-            })
+        let mut walk = match self.walk(rules, slots_full, false) {
+            Ok(walk) => walk,
+            Err(step) => return step,
         };
-        for (rank, candidate) in (from..).zip(self.candidates.get(from..).unwrap_or_default()) {
-            if converged || num_expected == rules.k {
-                break;
+        if walk.has_put_off {
+            if let Some(step) = self.ask_others_than_doubted(walk.edge, slots_full, limits, rules) {
+                return step;
             }
-            sent += usize::from(candidate.tries);
-            let may_ask = || may_ask(candidate.distance_prefix, sent);
-            match candidate.state {
-                State::Answered | State::AskedAgain => {
-                    num_expected += 1;
-                    max_tries = rules.retries;
-                    if all_answered {
-                        self.settled_prefix += 1;
-                        self.settled_answered += 1;
-                        self.settled_edge = rank;
-                    }
-                }
-                State::Waiting => {
-                    all_answered = false;
-                    // Asked before without an answer, it is unlikely to answer now: do not count it, and ask
-                    // the next one too.
-                    num_expected += u16::from(candidate.tries == 1);
-                }
-                State::Failed => {
-                    self.settled_prefix += u16::from(all_answered);
-                    continue;
-                }
-                State::Heard | State::Missed if !may_ask() => {
-                    is_spent = true;
-                    break;
-                }
-                State::Heard | State::Missed if slots_full => return CandidateStep::Wait,
-                State::Heard | State::Missed => {
-                    let block = self.block_of(rank, candidate, rules);
-                    return CandidateStep::Ask { rank, block, edge_probe: false };
-                }
-                State::Late
-                    if rules.hedges
-                        && u16::from(candidate.tries) <= max_tries
-                        && !slots_full
-                        && may_ask()
-                        && (self.answers > 0 || self.num_heard == 0) =>
-                {
-                    let block = self.block_of(rank, candidate, rules);
-                    return CandidateStep::Ask { rank, block, edge_probe: false };
-                }
-                State::Slow | State::Late => all_answered = false,
-            }
-            if slots_full && !all_answered {
-                return CandidateStep::Wait;
-            }
-            num_live += 1;
-            if num_live <= rules.k {
-                edge = rank;
-            }
-            converged = all_answered && num_live == rules.beta;
+            walk = match self.walk(rules, slots_full, true) {
+                Ok(walk) => walk,
+                Err(step) => return step,
+            };
         }
+        let Walk { edge, converged, all_answered, is_spent, may_probe, .. } = walk;
         if is_spent {
             return CandidateStep::Spent;
         }
-        if may_ask(0, sent)
+        if may_probe
             && self.probes_edge(rules)
-            && let Some(edge_probe) = self.edge_probe(edge, slots_full, at_limit, rules)
+            && let Some(edge_probe) = self.edge_probe(edge, slots_full, limits.at_limit, rules)
         {
             return edge_probe;
         }
@@ -180,6 +149,98 @@ impl<F: Family> CandidateList<F> {
         }
     }
 
+    /// Walks from the nearest candidate outwards, up to the k-th that has not failed. `Err`: a candidate to ask, or to wait for.
+    ///
+    /// A slow candidate does not count towards the k, so one more candidate is asked for it, but none farther
+    /// than that: a path that waits for silent nodes does not move away from the target. `with_all`: those that are put off, too.
+    fn walk(&mut self, rules: &LookupRules, slots_full: bool, with_all: bool) -> Result<Walk, CandidateStep> {
+        // The settled prefix is not examined again. `num_live` counts the candidates that have not failed;
+        // `num_expected` counts only those of them that have answered or are likely to answer: once it is k,
+        // no candidate farther away is asked.
+        let (mut num_live, mut num_expected, mut all_answered) =
+            (self.settled_answered, self.settled_answered, true);
+        let mut edge = self.settled_edge;
+        // One more try for a candidate closer than all that have answered: see the head of this file.
+        let mut max_tries = rules.retries + u16::from(rules.retries > 0 && self.settled_answered == 0);
+        let mut converged = self.settled_answered == rules.beta;
+        let from = usize::from(self.settled_prefix);
+        let (mut sent, mut is_spent, mut has_put_off) = (self.sent_before(from, rules), false, false);
+        let puts_off = !with_all && self.credit.may_doubt();
+        let within =
+            rules.region.map(|region| (region, self.sent_within(&region), self.is_flooded(&region, rules)));
+        let may_ask = |distance, sent| {
+            within.is_none_or(|(region, within, is_flooded)| {
+                region.may_ask(distance, sent, within, rules.k, is_flooded)
+            })
+        };
+        for (rank, candidate) in (from..).zip(self.candidates.get(from..).unwrap_or_default()) {
+            if converged || num_expected == rules.k {
+                break;
+            }
+            sent += usize::from(candidate.tries);
+            let may_ask = || may_ask(candidate.distance_prefix, sent);
+            match candidate.state {
+                State::Answered | State::AskedAgain => {
+                    num_expected += 1;
+                    max_tries = rules.retries;
+                    if all_answered && !has_put_off {
+                        self.settled_prefix += 1;
+                        self.settled_answered += 1;
+                        self.settled_edge = rank;
+                    }
+                }
+                State::Waiting => {
+                    all_answered = false;
+                    // Asked before without an answer, it is unlikely to answer now: do not count it, and ask
+                    // the next one too.
+                    num_expected += u16::from(candidate.tries == 1);
+                }
+                State::Failed => {
+                    self.settled_prefix += u16::from(all_answered && !has_put_off);
+                    continue;
+                }
+                State::Heard | State::Missed if puts_off && self.credit.is_put_off(candidate.slot) => {
+                    has_put_off = true;
+                    continue;
+                }
+                State::Heard | State::Missed if !may_ask() => {
+                    is_spent = true;
+                    break;
+                }
+                State::Heard | State::Missed if slots_full => return Err(CandidateStep::Wait),
+                State::Heard | State::Missed => {
+                    let block = self.block_of(rank, candidate, rules);
+                    return Err(CandidateStep::Ask { rank, block, edge_probe: false });
+                }
+                State::Late
+                    if rules.hedges
+                        && u16::from(candidate.tries) <= max_tries
+                        && !slots_full
+                        && may_ask()
+                        && (self.answers > 0 || self.num_heard == 0) =>
+                {
+                    if puts_off && self.credit.is_put_off(candidate.slot) {
+                        (has_put_off, all_answered) = (true, false);
+                        continue;
+                    }
+                    let block = self.block_of(rank, candidate, rules);
+                    return Err(CandidateStep::Ask { rank, block, edge_probe: false });
+                }
+                State::Slow | State::Late => all_answered = false,
+            }
+            if slots_full && !all_answered {
+                return Err(CandidateStep::Wait);
+            }
+            num_live += 1;
+            if num_live <= rules.k {
+                edge = rank;
+            }
+            converged = all_answered && num_live == rules.beta;
+        }
+        let may_probe = may_ask(0, sent);
+        Ok(Walk { edge, converged, all_answered, is_spent, has_put_off, may_probe })
+    }
+
     /// Whether others may be closer than the k closest that have answered, of which the last has this rank: some were silent,
     /// and there are gaps in what the answers have told; or the caller would not wait.
     fn is_unsure(&self, edge: usize, rules: &LookupRules) -> bool {
@@ -199,5 +260,107 @@ impl<F: Family> CandidateList<F> {
         let holds = now < until && self.candidates.iter().take(edge).any(Candidate::is_listened_to);
         self.hold_until = holds.then_some(until);
         holds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::requests::purpose::CandidateRef;
+    use crate::vocabulary::family::{AnswerScope, Plain};
+    use crate::vocabulary::key::Key;
+    use crate::{Key8, QueryConfig};
+
+    const NO_SEEDS: StepLimits = StepLimits { at_limit: false, has_seeds: false };
+
+    fn rules() -> LookupRules {
+        QueryConfig { k: 4, ..QueryConfig::default() }.rules_for(None, true, AnswerScope::Closest(4), None)
+    }
+
+    /// The candidate 100 of the key 0 has answered, and named those from 1 to 10, of whom eight were silent and have failed. The
+    /// candidates from 101 to 104 are seeds, too.
+    fn list() -> CandidateList<Plain> {
+        let mut list = CandidateList::with_capacity(20);
+        let insert = |list: &mut CandidateList<Plain>, key: u8, by: Option<CandidateRef>| {
+            let node = Key8::new([key]);
+            let rank = list.insertion_rank(&Key8::new([0]), node.leading(), &node).unwrap();
+            assert!(list.insert(rank, Candidate::new(node.leading()), || node, (1, by), &rules()));
+        };
+        for key in 100..=104 {
+            insert(&mut list, key, None);
+        }
+        let at = ask(&mut list, 0);
+        list.answered(at, core::time::Duration::ZERO);
+        for key in 1..=10 {
+            insert(&mut list, key, Some(at));
+        }
+        for rank in 2..10 {
+            let at = ask(&mut list, rank);
+            list.slow(at, false, 3);
+            list.candidates[rank].state = State::Failed;
+        }
+        list
+    }
+
+    fn ask(list: &mut CandidateList<Plain>, rank: usize) -> CandidateRef {
+        let Candidate { slot, distance_prefix, .. } = list.ask(rank, None, false).unwrap();
+        CandidateRef { path: 0, slot, distance_prefix, block: None, edge_probe: false }
+    }
+
+    /// The key of the one that is asked.
+    fn asked(list: &mut CandidateList<Plain>, limits: StepLimits) -> Option<u8> {
+        let step = list.nearest_step(&rules(), limits, Instant::ORIGIN);
+        let CandidateStep::Ask { rank, .. } = step else { return None };
+        Some(list.candidates[rank].distance_prefix.to_be_bytes()[0])
+    }
+
+    #[test]
+    fn who_was_named_by_one_whose_names_are_silent_is_asked_after_all_others() {
+        let mut list = list();
+        assert!(list.credit.is_put_off(list.candidates[0].slot));
+        // The three nearest others, with whom four have answered, and one more.
+        for (rank, key) in (11..).zip(101..=104) {
+            assert_eq!(asked(&mut list, NO_SEEDS), Some(key));
+            let at = ask(&mut list, rank);
+            list.answered(at, core::time::Duration::ZERO);
+        }
+        let with_seeds = StepLimits { has_seeds: true, ..NO_SEEDS };
+        let step = list.nearest_step(&rules(), with_seeds, Instant::ORIGIN);
+        assert!(matches!(step, CandidateStep::Exhausted), "further nodes to begin with are wanted");
+        assert_eq!(asked(&mut list, NO_SEEDS), Some(1), "nobody else is left");
+        // One of them has named the nearest, too.
+        let (first, other) = (list.candidates[0].slot, list.candidates[11].slot);
+        list.credit.named_again(first, other);
+        assert_eq!(asked(&mut list, with_seeds), Some(1));
+    }
+
+    /// If the others do not answer either, nobody is made up: all are slow.
+    #[test]
+    fn others_are_asked_as_long_as_they_answer() {
+        for is_silent in [false, true] {
+            let mut list = list();
+            for rank in 11..14 {
+                let at = ask(&mut list, rank);
+                list.answered(at, core::time::Duration::ZERO);
+            }
+            for rank in 15..=20 {
+                let node = Key8::new([90 + rank]);
+                let by = None;
+                let candidate = Candidate::new(node.leading());
+                assert!(list.insert(rank.into(), candidate, || node, (1, by), &rules()));
+            }
+            let mut others = 0;
+            while let Some(104..) = asked(&mut list, NO_SEEDS) {
+                let at = ask(&mut list, 14 + others);
+                if is_silent {
+                    list.slow(at, false, 3);
+                } else {
+                    list.answered(at, core::time::Duration::ZERO);
+                }
+                others += 1;
+            }
+            assert_eq!(others, if is_silent { 3 } else { 4 });
+            assert_eq!(asked(&mut list, NO_SEEDS), Some(1));
+        }
     }
 }

@@ -218,7 +218,7 @@ impl Region {
     ///
     /// From the outermost part to the innermost, a part counts as a crowd if there are more nodes in it than chance explains, or
     /// in it and the parts before it that are none. Nothing tells the honest of a crowd from others, so no store there is credible.
-    /// Where the k closest are doubtfully far, only stores up to twice the reach are.
+    /// Where the k closest that have answered, or fewer, are doubtfully far, only stores up to twice the reach are.
     pub(crate) fn report(
         &self,
         closest: impl Iterator<Item = u64>,
@@ -237,9 +237,10 @@ impl Region {
         // At some ranks, each of which may be unlikely by chance: so many times the least of them is a bound.
         let ranks = [k, k / 2, k / 4];
         let mut least = f64::INFINITY;
-        let mut is_deserted = false;
+        // The rank of the last that has answered, and whether it is far.
+        let mut farthest = (0, false);
         for (rank, distance) in (1..=k).zip(closest) {
-            is_deserted = self.is_doubtfully_far(distance);
+            farthest = (rank, self.is_doubtfully_far(distance));
             if ranks.contains(&rank) {
                 #[allow(clippy::cast_precision_loss)] // as good as it gets; a rank is at most 1,024
                 let (rank, expected) =
@@ -252,10 +253,11 @@ impl Region {
         let (core, mut cover) = (self.parts(self.reach).end, self.reach);
         // The part, or what is nearer than the innermost.
         let part_of = |distance: u64| (distance.leading_zeros() + 1).min(u32::from(core)) as usize;
-        let mut stored_near = 0_u64;
+        let (mut stored_near, mut stored_not_far) = (0_u64, 0);
         for (distance, is_stored) in stores {
             let part = part_of(distance);
             stored_near += u64::from(is_stored && distance / 2 <= self.reach);
+            stored_not_far += usize::from(is_stored && !self.is_doubtfully_far(distance));
             cover = cover.max(distance);
             if let Some((all, stored)) = parts.get_mut(part) {
                 *all += 1;
@@ -295,6 +297,8 @@ impl Region {
                 credible.push((stored, expected.div_ceil(16)));
             }
         }
+        // Of an optimistic broadcast few may have answered, as it stores with the others, too.
+        let is_deserted = farthest.1 && (farthest.0 == k || stored_not_far < k / 2);
         let is_doubted = is_crowded_somewhere || is_implausible || is_deserted;
         // Where some are a crowd, the others may be mixed with them: as many count as there should be.
         let counts =
@@ -499,6 +503,15 @@ mod tests {
         assert_eq!(farthest(&region, 2), (20, 20, 0));
         let (stored, credible, least) = farthest(&region, 4);
         assert!(stored == 20 && (8..=10).contains(&credible) && least >= 10, "{credible} of {least}");
+        // Where fewer have answered, the last of these tells; but not if enough of those that have not answered store it near.
+        let few = |near: u64| {
+            let answered: Vec<_> = (1..=5).map(|at| region.reach * at).collect();
+            let stored = (1..=near).map(|at| region.reach / 20 * at).chain(answered.iter().copied());
+            let stored: Vec<_> = stored.map(|at| (at, true)).collect();
+            let known = stored.iter().map(|(at, _)| *at);
+            region.report(answered.iter().copied(), stored.iter().copied(), known).1.least
+        };
+        assert_eq!((few(6) >= 10, few(7)), (true, 0), "seven and three of the five are not that far");
         // The own table does not tell the size that well.
         let region = Region { basis: SizeBasis::Table, ..region };
         assert_eq!(farthest(&region, 5), (20, 20, 0));

@@ -348,7 +348,7 @@ mod tests {
         let mut list = CandidateList::with_capacity(keys.len());
         for (rank, key) in keys.iter().enumerate() {
             let candidate = Candidate::new(Key8::new([*key]).leading());
-            assert!(list.insert(rank, candidate, || Key8::new([*key]), 1, &rules()));
+            assert!(list.insert(rank, candidate, || Key8::new([*key]), (1, None), &rules()));
         }
         list
     }
@@ -411,7 +411,7 @@ mod tests {
             list.ask(rank, Some(Block::part(part)), true);
         }
         assert_eq!((list.questions(part - 1), list.questions(part + 1)), (0, 0), "each part has its own");
-        list.insert(20, Candidate::new(u64::MAX), || Key8::new([0xff]), 1, &rules());
+        list.insert(20, Candidate::new(u64::MAX), || Key8::new([0xff]), (1, None), &rules());
         list.asked_beyond = 0;
         let region = rules().region.unwrap();
         let outermost = |kth| region.parts(region.reach(kth)).start;

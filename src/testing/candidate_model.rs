@@ -58,6 +58,10 @@ struct Candidate {
     failed_elsewhere: bool,
     /// It has answered, and is asked once more, about another point: until then a slot is occupied.
     again_until: Option<Instant>,
+    /// Where in the order of answers those came that named it; none if it is a seed.
+    named_by: Vec<u32>,
+    /// If it has answered: where in that order its first answer came.
+    answer: Option<u32>,
 }
 
 impl Candidate {
@@ -68,6 +72,16 @@ impl Candidate {
     /// One more than the hop of the answer that first named it.
     fn first_hop(&self) -> u32 {
         self.hops.first().copied().unwrap_or_default()
+    }
+
+    /// Whether it was asked, and did not answer in its usual time.
+    fn is_silent(&self, now: Instant) -> bool {
+        self.tries > 0 && !self.answered() && (self.is_slow(now) || self.has_missed())
+    }
+
+    /// Whether a request to it has ended without an answer, or it was asked again.
+    fn has_missed(&self) -> bool {
+        self.tries > 1 || matches!(self.state, CandidateState::TimedOut | CandidateState::Failed)
     }
 
     fn is_slow(&self, now: Instant) -> bool {
@@ -110,6 +124,10 @@ pub(super) struct CandidateModel<F: Family> {
     region_others: usize,
     /// It may have begun to ask in the region, where others than the nearest have slots of their own.
     entered_region: bool,
+    /// Answers so far.
+    answers: u32,
+    /// So many of the nodes that somebody has named were silent that others may have been put off.
+    may_put_off: bool,
     /// What the answers have carried.
     values: ValueModel<F>,
 }
@@ -164,11 +182,13 @@ impl<F: Family> CandidateModel<F> {
             region_beyond: 0,
             region_others: 0,
             entered_region: false,
+            answers: 0,
+            may_put_off: false,
             values: ValueModel::new(terms.held),
             config: QueryConfig { beta: terms.beta, ..query.clone() },
         };
         for seed in seeds {
-            model.add_candidate(seed, 1);
+            model.add_candidate(seed, 1, None);
         }
         model
     }
@@ -180,7 +200,7 @@ impl<F: Family> CandidateModel<F> {
             Some(candidate) if candidate.hops.contains(&1) => return,
             Some(candidate) => candidate.hops.insert(0, 1),
             None => {
-                self.add_candidate(peer, 1);
+                self.add_candidate(peer, 1, None);
             }
         }
         self.exact = false;
@@ -193,7 +213,11 @@ impl<F: Family> CandidateModel<F> {
 
     pub(super) fn is_exact(&self) -> bool {
         // What was asked there stays in flight, though a node that failed since is no longer one of the k known.
-        self.exact && !self.entered_region && !self.is_in_region() && !self.may_be_spent_in_region()
+        self.exact
+            && !self.may_put_off
+            && !self.entered_region
+            && !self.is_in_region()
+            && !self.may_be_spent_in_region()
     }
 
     /// Whether so many requests were sent to the nearest nodes of the region that no more are asked.
@@ -399,13 +423,15 @@ impl<F: Family> CandidateModel<F> {
     }
 
     /// Adds a node that a seed list or an answer names. Returns whether it is new.
-    fn add_candidate(&mut self, peer: &F::Node, hop: u32) -> bool {
+    /// `by`: the answer that names it.
+    fn add_candidate(&mut self, peer: &F::Node, hop: u32, by: Option<u32>) -> bool {
         let key = F::key(peer);
         if !self.local.may_ask(peer) {
             return false;
         }
         if let Some(candidate) = self.candidates.get_mut(peer) {
             candidate.hops.push(hop);
+            candidate.named_by.extend(by.filter(|_| candidate.first_hop() > 1));
             return false;
         }
         // The order of two nodes with the same key is unspecified.
@@ -426,6 +452,8 @@ impl<F: Family> CandidateModel<F> {
             only_timeouts: true,
             failed_elsewhere: false,
             again_until: None,
+            named_by: by.into_iter().collect(),
+            answer: None,
         };
         self.candidates.insert(peer.clone(), candidate);
         true
@@ -492,7 +520,57 @@ impl<F: Family> CandidateModel<F> {
 
     /// Time has passed, up to `now`.
     pub(super) fn time_passes(&mut self, now: Instant) {
+        self.note_silent(now);
         self.slow_or_failed |= self.candidates.values().any(|candidate| candidate.is_slow(now));
+    }
+
+    /// Some that others have named are silent: 16 in all, or 8 that one has named. Then others may be put off.
+    fn note_silent(&mut self, now: Instant) {
+        let silent = || self.candidates.values().filter(|it| !it.named_by.is_empty() && it.is_silent(now));
+        let of = |by: &u32| silent().filter(|it| it.named_by.contains(by)).count();
+        self.may_put_off = self.may_put_off
+            || silent().count() >= 16
+            || silent().any(|it| it.named_by.iter().any(|by| of(by) >= 8));
+    }
+
+    /// Whether this candidate is put off: of those that each has named who has named it, eight more are silent than eight times as
+    /// many as have answered.
+    fn is_put_off(&self, candidate: &Candidate) -> bool {
+        let is_doubted = |by: &u32| {
+            let (mut silent, mut answered) = (0, 0);
+            for it in self.candidates.values().filter(|it| it.named_by.contains(by)) {
+                // By whom it was named first, if several have named it, is what counts.
+                silent +=
+                    usize::from(it.named_by.len() == 1 && !it.answered() && it.tries > 0 && it.has_missed());
+                answered += usize::from(it.answered());
+            }
+            silent >= 8 + 8 * answered
+        };
+        !candidate.named_by.is_empty() && candidate.named_by.iter().all(is_doubted)
+    }
+
+    /// Nobody who is put off is asked about the target before a nearer seed.
+    fn check_put_off(&self, request: &Request<F>) -> Checked {
+        let peer = &request.node;
+        let is_about_target = key_of::<F>(&request.target) == self.target;
+        let Some(candidate) = self.candidates.get(peer).filter(|it| it.state == CandidateState::NotAsked)
+        else {
+            return Ok(());
+        };
+        if !self.exact || !is_about_target || self.region.is_some() || F::Target::at(self.target).is_none() {
+            return Ok(());
+        }
+        let is_before = |(other, it): &(&F::Node, &Candidate)| {
+            it.state == CandidateState::NotAsked
+                && it.named_by.is_empty()
+                && self.distance(other) < self.distance(peer)
+        };
+        let before = self.candidates.iter().find(is_before);
+        ensure!(
+            before.is_none() || !self.is_put_off(candidate),
+            "lookup: asks {peer:?}, whom only some have named of whose nodes many are silent, before {before:?} of {self}"
+        );
+        Ok(())
     }
 
     /// A request comes out. `nothing_queued`: no request waited for capacity before or after this call. Returns
@@ -542,6 +620,9 @@ impl<F: Family> CandidateModel<F> {
             "lookup: a node is asked again only as often as `retries` allows"
         );
         self.check_target(request, nothing_queued)?;
+        if nothing_queued {
+            self.check_put_off(request)?;
+        }
         let first = candidate.tries == 0;
         self.entered_region |= entered_region || !nothing_queued && self.region.is_some();
         // Nodes that the lookup has moved on from do not count: those that are slow, and those that were and are
@@ -671,7 +752,10 @@ impl<F: Family> CandidateModel<F> {
         if let Some(verdict) = value.filter(|_| is_about_value) {
             self.values.answered(&request_end.sent.node, verdict);
         }
+        self.answers += 1;
+        let latest = self.answers;
         let candidate = self.candidate_mut(&request_end.sent.node)?;
+        let answer = *candidate.answer.get_or_insert(latest);
         candidate.state = CandidateState::Answered { elapsed, hop };
         candidate.again_until = None;
         let mut superseded = core::mem::take(&mut candidate.pending);
@@ -687,7 +771,7 @@ impl<F: Family> CandidateModel<F> {
         let mut room = (self.max_candidates / 2).max(1);
         for named in welcome {
             let near = kth_distance.is_none_or(|kth_distance| self.distance(named) < kth_distance);
-            let news = self.add_candidate(named, hop + 1);
+            let news = self.add_candidate(named, hop + 1, Some(answer));
             // One answer may fill only a share of the candidates: which of the nodes are kept is unspecified.
             self.exact &= !news || room > 0;
             room = room.saturating_sub(usize::from(news));
@@ -725,6 +809,7 @@ impl<F: Family> CandidateModel<F> {
         }
         self.without_progress += 1;
         self.slow_or_failed = true;
+        self.note_silent(Instant::ORIGIN);
         Ok(())
     }
 

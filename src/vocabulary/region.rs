@@ -57,9 +57,9 @@ pub struct RegionReport {
     /// How many of them have stored the record. 0 of a lookup.
     pub stored: u32,
     /// How many nodes that can be honest have stored the record: where more nodes are known, in a part of the region, than there
-    /// can plausibly be, none there counts, and in the other parts as many as there should be; and where the k closest that have
-    /// answered are more than three times as far as the region reaches (six times, by the [table](SizeBasis::Table)), as if others
-    /// were kept from us, those up to twice as far. 0 of a lookup.
+    /// can plausibly be, none there counts, and in the other parts as many as there should be; and where the last of the k closest
+    /// that have answered, or of fewer, is more than three times as far as the region reaches (six times, by the
+    /// [table](SizeBasis::Table)), as if others were kept from us, those up to twice as far. 0 of a lookup.
     pub credible: u32,
     /// How probable it is, at most, that so many honest nodes are at least as close to the key as those that have answered: three
     /// times the least of the [probabilities](crate::network_size::SizeEstimate::plausibility) for the k, k/2 and k/4 closest of them,
