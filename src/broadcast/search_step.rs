@@ -15,8 +15,6 @@ pub(crate) enum SearchStep<F: Family> {
     Continue,
     /// Wait for answers.
     Wait,
-    /// Nobody is left to ask: give the lookup further nodes to begin with.
-    Starved,
     /// The search has ended.
     Done(Outcome),
 }
@@ -28,8 +26,7 @@ impl<F: Family> SearchStep<F> {
             LookupStep::Ask { candidate, node, hop, is_hedge } => {
                 Self::Ask { number, candidate, node, hop, is_hedge }
             }
-            LookupStep::Wait => Self::Wait,
-            LookupStep::Starved => Self::Starved,
+            LookupStep::Wait | LookupStep::Starved => Self::Wait,
             LookupStep::Done(end) => Self::Done(end.into()),
         }
     }

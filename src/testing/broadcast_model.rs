@@ -1002,7 +1002,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
     }
 
     fn request_sent(&mut self, sent_event: &RequestSent<'_, F>) -> Checked<(bool, Counts)> {
-        let RequestSent { now, request, soft, nothing_queued, was_in_table } = *sent_event;
+        let RequestSent { now, request, soft, nothing_queued, .. } = *sent_event;
         if self.has_no_soft_limit(request) {
             return Ok((true, self.store_sent(sent_event)?));
         }
@@ -1022,9 +1022,6 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         match &mut self.strategy {
             StrategyState::Static => broken!("static: has no lookup"),
             StrategyState::FollowUp(candidates) => {
-                if was_in_table && request.hop == 1 {
-                    candidates.begins_with(&request.node);
-                }
                 Ok((candidates.request_sent(now, request, soft, nothing_queued)?, counts))
             }
             StrategyState::Optimistic(optimistic) => {
@@ -1032,9 +1029,6 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
                     !self.exact || !nothing_queued || !optimistic.paused,
                     "optimistic: no lookup request once the set threshold is met"
                 );
-                if was_in_table && request.hop == 1 {
-                    optimistic.candidates.begins_with(&request.node);
-                }
                 // A node that timed out enters the window again.
                 optimistic.stale |= optimistic.candidates.has_timed_out(&request.node);
                 let first = optimistic.candidates.request_sent(now, request, soft, nothing_queued)?;
