@@ -490,8 +490,10 @@ impl<F: Family> CandidateList<F> {
     /// that has failed and of which there is news, such as another address, may be asked again.
     #[inline]
     pub(crate) fn told_by_others(&mut self, rank: usize, told: &F::Node, by: u16) {
+        // At this rank there may be another one: of another path, or with the same key.
         if self.credit.may_doubt()
             && let Some(candidate) = self.candidates.get(rank)
+            && self.contacts.get(usize::from(candidate.slot)).is_some_and(|known| known.node == *told)
         {
             self.credit.named_again(candidate.slot, by);
         }

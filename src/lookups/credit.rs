@@ -6,7 +6,8 @@
 //! the same node, that counts as if it had been the first.
 //!
 //! An honest node names some that have gone, too. If half have gone, eight of them are silent before any answers in 1 of 250 cases; then
-//! others have named the rest, or these are asked a little later. Nobody is left out.
+//! others have named the rest, or these are asked a little later. In a flood some of them may have to give up their places in the list
+//! to others, and are candidates again when they are named again.
 
 /// So many nodes that somebody has named may be silent before that is doubted; and [`FOR_EACH`] more for each that has answered.
 const MAX_SILENT: u8 = 8;

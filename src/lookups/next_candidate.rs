@@ -330,7 +330,9 @@ mod tests {
         assert_eq!(asked(&mut list, NO_SEEDS), Some(1), "nobody else is left");
         // One of them has named the nearest, too.
         let (first, other) = (list.candidates[0].slot, list.candidates[11].slot);
-        list.credit.named_again(first, other);
+        list.told_by_others(0, &Key8::new([2]), other);
+        assert!(list.credit.is_put_off(first), "that is not the one at this rank");
+        list.told_by_others(0, &Key8::new([1]), other);
         assert_eq!(asked(&mut list, with_seeds), Some(1));
     }
 
