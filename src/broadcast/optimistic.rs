@@ -99,7 +99,7 @@ impl<F: Family> OptimisticSearch<F> {
         if self.stopped_by_set || self.store_budget + self.budget_when_known == 0 {
             return None;
         }
-        let step = SearchStep::of_lookup(0, self.lookup.next_of_seeds(now));
+        let step = SearchStep::of_lookup(0, self.lookup.next(now));
         // A silent node that is asked again is live, so it may be back in the window at once.
         if let SearchStep::Ask { candidate, .. } = step {
             self.window_changed |= self.lookup.is_revived(candidate);

@@ -15,6 +15,8 @@ pub(crate) enum SearchStep<F: Family> {
     Continue,
     /// Wait for answers.
     Wait,
+    /// Nobody is left to ask: give the lookup further nodes to begin with.
+    Starved,
     /// The search has ended.
     Done(Outcome),
 }
@@ -26,7 +28,8 @@ impl<F: Family> SearchStep<F> {
             LookupStep::Ask { candidate, node, hop, is_hedge } => {
                 Self::Ask { number, candidate, node, hop, is_hedge }
             }
-            LookupStep::Wait | LookupStep::Starved => Self::Wait,
+            LookupStep::Wait => Self::Wait,
+            LookupStep::Starved => Self::Starved,
             LookupStep::Done(end) => Self::Done(end.into()),
         }
     }

@@ -79,7 +79,7 @@ impl<F: Family> SweepSearch<F> {
                     }
                     return SearchStep::LookupEnded(number);
                 }
-                SearchStep::Wait => {}
+                SearchStep::Wait | SearchStep::Starved => {}
                 step => return step,
             }
         }

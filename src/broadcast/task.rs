@@ -371,7 +371,7 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
             let step = match (&mut self.search, self.search_until) {
                 (_, None) | (NodeSearch::None, _) => None,
                 (NodeSearch::FollowUp(lookup), Some(until)) => {
-                    Some((SearchStep::of_lookup(0, lookup.next_of_seeds(now)), until))
+                    Some((SearchStep::of_lookup(0, lookup.next(now)), until))
                 }
                 (NodeSearch::Optimistic(search), Some(until)) => search.step(now).map(|step| (step, until)),
                 (NodeSearch::Sweep(search), Some(until)) => Some((search.step(now), until)),
@@ -384,10 +384,25 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
                 Some((SearchStep::LookupEnded(number), _)) => self.ended_lookups.push(number),
                 Some((SearchStep::Continue, _)) => {}
                 Some((SearchStep::Wait, _)) => return TaskStep::Wait,
+                Some((SearchStep::Starved, _)) => return TaskStep::Starved,
                 Some((SearchStep::Done(outcome), _)) => self.end_search(outcome),
                 None if self.stores.remaining() > 0 => return TaskStep::Wait,
                 None => return TaskStep::Done(Outcome::Complete),
             }
+        }
+    }
+
+    fn wants(&self) -> Option<(F::Key, usize)> {
+        match &self.search {
+            NodeSearch::FollowUp(lookup) => Some((lookup.key(), lookup.seeds_wanted())),
+            NodeSearch::Optimistic(search) => Some((search.lookup.key(), search.lookup.seeds_wanted())),
+            NodeSearch::Sweep(_) | NodeSearch::None => None,
+        }
+    }
+
+    fn add_seeds(&mut self, seeds: Vec<F::Node>) {
+        if let Some(lookup) = self.lookup(0) {
+            lookup.add_seeds(seeds);
         }
     }
 

@@ -140,6 +140,11 @@ impl Credit {
         self.answered == 0
     }
 
+    /// How many that somebody has named are silent.
+    pub(super) const fn num_silent(&self) -> u16 {
+        self.silent
+    }
+
     /// How many that somebody has named, and that are nearer than that one, have answered.
     pub(super) const fn num_nearer(&self) -> u16 {
         self.nearer
@@ -157,16 +162,28 @@ impl Credit {
 
     /// Whether too many of those that the node in this slot has named are silent.
     pub(super) fn is_doubted(&self, slot: u16) -> bool {
+        self.would_be_doubted(slot, self.is_flood())
+    }
+
+    /// The same, in a flood or not.
+    fn would_be_doubted(&self, slot: u16, is_flood: bool) -> bool {
         let Some(entry) = self.entries.get(usize::from(slot)) else { return false };
         let more = entry.answered.saturating_mul(FOR_EACH);
         entry.silent >= MAX_SILENT.saturating_add(more)
-            || self.is_flood() && entry.open >= MAX_OPEN.saturating_add(more)
+            || is_flood && entry.open >= MAX_OPEN.saturating_add(more)
     }
 
     /// Whether a candidate that was not asked is asked once there is nobody else to ask.
     pub(super) fn is_put_off(&self, slot: u16) -> bool {
         let Some(entry) = self.entries.get(usize::from(slot)) else { return false };
         entry.named_by != NOBODY && self.is_doubted(entry.named_by)
+    }
+
+    /// Whether a candidate that was not asked may tell of the target in the place of those put off: nobody has named it, or so few
+    /// of the same namer are open as may be in a flood.
+    pub(super) fn may_replace_doubted(&self, slot: u16) -> bool {
+        let Some(entry) = self.entries.get(usize::from(slot)) else { return false };
+        entry.named_by == NOBODY || !self.would_be_doubted(entry.named_by, true)
     }
 }
 
@@ -244,6 +261,19 @@ mod tests {
         credit.heard(24, Some(21), true);
         ask(&mut credit, 24..=24, Credit::answered);
         assert!(!credit.is_flood());
+    }
+
+    /// At once, before any of them can be silent.
+    #[test]
+    fn two_of_each_may_replace_those_put_off_whether_in_a_flood_or_not() {
+        let mut credit = credit(20, true);
+        assert!(credit.may_replace_doubted(21), "nobody has named it");
+        credit.asked(1);
+        assert!(credit.may_replace_doubted(3));
+        credit.asked(2);
+        assert!(!credit.may_replace_doubted(3) && !credit.is_put_off(3) && credit.num_silent() == 0);
+        credit.answered(2);
+        assert!(credit.may_replace_doubted(3));
     }
 
     #[test]

@@ -55,6 +55,9 @@ const MAX_SILENT: usize = 4;
 /// So many where the answers about the target are believed, though few of those who answered were asked about it.
 const MAX_SILENT_AT_END: usize = 2;
 
+/// For each so many named ones that are silent, one more silent other is asked about the target.
+const SILENT_FOR_OTHER: u16 = 8;
+
 /// So many of the candidates that have answered and are nearest to a gap are asked again about it, if need be.
 const MAX_ASKED_AGAIN: usize = 3;
 
@@ -284,10 +287,13 @@ impl<F: Family> CandidateList<F> {
     }
 
     /// Where some of the nearest were put off, since those who have named them are [doubted](crate::lookups::credit): the next step
-    /// towards others who tell of the target. They lie beyond the k closest, whose last has this rank. So many are asked until half as
-    /// many [named ones](crate::lookups::credit::Credit::num_nearer) have answered as an answer names, but not more than it names, nor
-    /// when `alpha` more of them are silent than have answered: then nobody is made up, and all are slow or have gone. If there are
-    /// none, more nodes to begin with are wanted.
+    /// towards others who tell of the target. They lie beyond the k closest, whose last has this rank: candidates that
+    /// [may replace](crate::lookups::credit::Credit::may_replace_doubted) those put off, and those that have answered about a block of
+    /// their own. If there are none, more nodes to begin with are wanted.
+    ///
+    /// So many are asked until half as many [named ones](crate::lookups::credit::Credit::num_nearer) have answered as an answer names, but
+    /// not more than it names, nor when `alpha` more of them are silent than have answered: then nobody is made up, and all are
+    /// slow or have gone. One more for each eight named ones that are silent: those may be made up all the same.
     ///
     /// They are not waited for, as long as anybody that was named has answered; or if the nodes made up cannot use up what may be sent to
     /// a [region](crate::lookups::region).
@@ -310,20 +316,25 @@ impl<F: Family> CandidateList<F> {
             answered += u16::from(other.state.has_answered());
         }
         let most = self.answer_size(rules).min(rules.k);
-        let is_left = asked < most && silent < rules.alpha + answered;
+        let is_left =
+            asked < most && silent < rules.alpha + answered + self.credit.num_silent() / SILENT_FOR_OTHER;
         let may_ask = !limits.at_limit && !slots_full && is_left;
         if self.credit.num_nearer() >= wanted || !may_ask {
             return None;
         }
+        let may_ask_again = !rules.names_buckets && self.elsewhere != Elsewhere::Impossible;
+        let is_other = |it: &Candidate| match it.state {
+            State::Heard => self.credit.may_replace_doubted(it.slot),
+            _ => may_ask_again && !it.was_asked_about_target() && it.may_be_asked_again(rules),
+        };
         let mut others = self.candidates.iter().enumerate().skip(edge + 1);
-        let next = others.find(|(_, it)| it.state == State::Heard && !self.credit.is_put_off(it.slot));
-        match next {
-            Some((rank, _)) => {
-                self.asks_other = true;
-                Some(CandidateStep::Ask { rank, block: None, edge_probe: false })
-            }
-            None => (limits.has_seeds && (asked == 0 || answered > 0)).then_some(CandidateStep::Exhausted),
+        if let Some((rank, other)) = others.find(|(_, it)| is_other(it)) {
+            let edge_probe = other.state != State::Heard;
+            self.asks_other = true;
+            return Some(CandidateStep::Ask { rank, block: None, edge_probe });
         }
+        let wants_seeds = limits.has_seeds && (asked == 0 || answered > 0 || may_be_spent);
+        wants_seeds.then_some(CandidateStep::Exhausted)
     }
 
     /// A candidate that was not asked, to tell of a block in which there is none; with what it is asked about.

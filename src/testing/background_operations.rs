@@ -103,7 +103,9 @@ impl<F: Family> ContractChecker<F> {
             self.count("background: operation not known");
             return Ok((None, own, mine));
         };
+        let last_in_table = self.last_in_table(call.now, &request.node);
         let op = ensure_some!(self.background.get_mut(&id), "background: of an operation that goes on");
+        let was_in_table = last_in_table.is_some_and(|at| at >= op.stats.started);
         let until = op.model.answer_deadline(request).map_or(op.deadline, |until| until.min(op.deadline));
         let latest = until.min(own);
         ensure!(
@@ -113,7 +115,7 @@ impl<F: Family> ContractChecker<F> {
         let soft = Some(call.now + network.soft_timeout);
         let soft = soft.filter(|soft| fixed && *soft < deadline && !op.model.has_no_soft_limit(request));
         let nothing_queued = call.nothing_queued;
-        let sent_event = RequestSent { now: call.now, request, soft, nothing_queued, was_in_table: false };
+        let sent_event = RequestSent { now: call.now, request, soft, nothing_queued, was_in_table };
         let (first, counts) = op.model.request_sent(&sent_event)?;
         ensure!(
             !fixed || !first || deadline == latest,

@@ -134,6 +134,9 @@ pub(super) struct BroadcastModel<F: Family> {
     lookup_ended_at: Option<Instant>,
     /// Its share of the time ran out before it had ended.
     lookup_was_cut: bool,
+    /// The broadcast before its lookup ended, as nobody was left to ask: it goes on if it is given further nodes of the table
+    /// in the same call.
+    before_end: Option<Box<Self>>,
     /// The lookup certainly ended because its share of the time ran out.
     share_ran_out: bool,
     /// The nodes to store with: all of them, in order, where the model is exact; otherwise those that stores were
@@ -278,6 +281,7 @@ impl<F: Family> BroadcastModel<F> {
             schedule: None,
             lookup_ended_at: None,
             lookup_was_cut: false,
+            before_end: None,
             share_ran_out: false,
             stores: Vec::new(),
             exact,
@@ -407,7 +411,9 @@ impl<F: Family> BroadcastModel<F> {
             && self.is_looking()
             && self.candidates().is_some_and(CandidateModel::should_end)
         {
+            let before = Box::new(self.clone());
             self.end_lookup(now)?;
+            self.before_end = Some(before);
         }
         Ok(())
     }
@@ -485,8 +491,19 @@ impl<F: Family> BroadcastModel<F> {
 
     /// A store request comes out.
     fn store_sent(&mut self, sent_event: &RequestSent<'_, F>) -> Checked<Counts> {
-        let RequestSent { now, request, .. } = *sent_event;
+        let RequestSent { now, request, was_in_table, .. } = *sent_event;
         let node = &request.node;
+        self.before_end = None;
+        // It may have been given nodes of the table that it did not ask before it stores.
+        if was_in_table
+            && request.hop == 2
+            && self.config.store_before_response
+            && let Some(candidates) = self.candidates_mut()
+            && candidates.hops(node).is_none()
+        {
+            candidates.begins_with(node);
+            self.exact = false;
+        }
         if !matches!(self.strategy, StrategyState::Static | StrategyState::Optimistic(_))
             || self.share_is_over(now)
         {
@@ -1002,7 +1019,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
     }
 
     fn request_sent(&mut self, sent_event: &RequestSent<'_, F>) -> Checked<(bool, Counts)> {
-        let RequestSent { now, request, soft, nothing_queued, .. } = *sent_event;
+        let RequestSent { now, request, soft, nothing_queued, was_in_table } = *sent_event;
         if self.has_no_soft_limit(request) {
             return Ok((true, self.store_sent(sent_event)?));
         }
@@ -1014,6 +1031,13 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
             request.ask == self.start.ask || may_find,
             "request: asks what the start asks, about another key for closer nodes only"
         );
+        let before = self.before_end.take().filter(|_| self.lookup_ended_at == Some(now));
+        if let Some(before) = before
+            && was_in_table
+            && request.hop == 1
+        {
+            *self = *before;
+        }
         ensure!(!self.share_is_over(now), "deadline 8: no lookup request after its share of the time");
         ensure_eq!(self.lookup_ended_at, None, "lookup: no request after its end");
         let mut counts = vec!["broadcast: lookup request"];
@@ -1022,6 +1046,9 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         match &mut self.strategy {
             StrategyState::Static => broken!("static: has no lookup"),
             StrategyState::FollowUp(candidates) => {
+                if was_in_table && request.hop == 1 {
+                    candidates.begins_with(&request.node);
+                }
                 Ok((candidates.request_sent(now, request, soft, nothing_queued)?, counts))
             }
             StrategyState::Optimistic(optimistic) => {
@@ -1029,6 +1056,9 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
                     !self.exact || !nothing_queued || !optimistic.paused,
                     "optimistic: no lookup request once the set threshold is met"
                 );
+                if was_in_table && request.hop == 1 {
+                    optimistic.candidates.begins_with(&request.node);
+                }
                 // A node that timed out enters the window again.
                 optimistic.stale |= optimistic.candidates.has_timed_out(&request.node);
                 let first = optimistic.candidates.request_sent(now, request, soft, nothing_queued)?;
@@ -1061,6 +1091,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         };
         let RequestInFlight { node, hop, target, .. } = request_end.sent;
         let id = request_end.id;
+        self.before_end = None;
         if self.untracked && !self.is_store(id) {
             return Ok(Vec::new());
         }
@@ -1103,6 +1134,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
     fn request_failed(&mut self, request_end: &RequestEnd<'_, F>) -> Checked<bool> {
         let (id, RequestInFlight { node, target, .. }) = (request_end.id, request_end.sent);
         let timed_out = matches!(request_end.outcome, RequestOutcome::TimedOut);
+        self.before_end = None;
         if self
             .lookup_deadline()
             .is_some_and(|until| until <= request_end.now && request_end.sent.deadline >= until)
@@ -1155,6 +1187,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         sent: &RequestInFlight<F>,
         reason: CancelReason,
     ) -> Checked {
+        self.before_end = None;
         let until = self.schedule.and_then(|(_, until)| until);
         if reason == CancelReason::LookupEnded {
             ensure!(!self.is_store(id), "cancel: LookupEnded is for lookup requests only");

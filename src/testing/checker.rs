@@ -410,6 +410,12 @@ impl<F: Family> ContractChecker<F> {
         }
     }
 
+    /// When this node was last in the table, as far as live operations may have begun with it.
+    pub(super) fn last_in_table(&self, now: Instant, node: &F::Node) -> Option<Instant> {
+        let is_in = self.members.contains(node) || self.table.get(node).is_some();
+        if is_in { Some(now) } else { self.left.get(node).copied() }
+    }
+
     pub(super) fn count(&mut self, what: &'static str) {
         *self.tally.entry(what).or_insert(0) += 1;
     }
@@ -518,7 +524,8 @@ impl<F: Family> ContractChecker<F> {
                 check_detached(stamped)?;
                 let was_there = self.members.remove(node);
                 ensure!(was_there, "table: a node is removed only if present: {node:?}");
-                let oldest = self.operations.values().map(|op| op.stats.started).min();
+                let live = self.operations.values().chain(self.background.values());
+                let oldest = live.map(|op| op.stats.started).min();
                 self.left.retain(|left| oldest.is_some_and(|oldest| *left >= oldest));
                 self.left.insert(node.clone(), call.now);
                 let by_silence = match &call.event.event {

@@ -39,12 +39,10 @@ impl<F: Family> ContractChecker<F> {
         let own = call.now + network.request_timeout;
         let (mut soft, mut until, mut background_of, mut one_of) = (None, own, None, Vec::new());
         if let Some(id) = request.initiator.operation() {
-            let in_table = self.members.contains(&request.node) || self.table.get(&request.node).is_some();
-            let left_at = self.left.get(&request.node).copied();
+            let last_in_table = self.last_in_table(call.now, &request.node);
             let op = self.check_stamp(call, stamped, id, Some(deadline))?;
             op.begin(call.now)?;
-            // It may have begun with a node that has left the table since.
-            let was_in_table = in_table || left_at.is_some_and(|left_at| left_at >= op.stats.started);
+            let was_in_table = last_in_table.is_some_and(|at| at >= op.stats.started);
             until = op.model.answer_deadline(request).map_or(op.deadline, |until| until.min(op.deadline));
             let latest = until.min(own);
             ensure!(
