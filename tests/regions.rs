@@ -362,7 +362,7 @@ fn among_acquaintances(liars: usize, names: usize, at: &Range<u64>, seeds: u64) 
     let nodes = 1_000;
     let mut made_up: Vec<_> = (0..1 << 17).map(|number| Handle::made_up(number * 3)).collect();
     made_up.sort_unstable_by_key(|node| node.key().leading());
-    let mut stores = Vec::new();
+    let mut endings = Vec::new();
     for seed in 0..seeds {
         let mut scenario = scenario(seed, true);
         (scenario.nodes, scenario.check_invariants) = (nodes, false);
@@ -382,9 +382,9 @@ fn among_acquaintances(liars: usize, names: usize, at: &Range<u64>, seeds: u64) 
         *party.liars.lock().unwrap() = world.closest_in_table(world.handle(100), target, liars);
         world.run().unwrap();
         let stored = &world.broadcasts()[0];
-        stores.push((stored.ending.unwrap().succeeded, stored.share.unwrap()));
+        endings.push((stored.ending.unwrap().succeeded, stored.share.unwrap()));
     }
-    stores
+    endings
 }
 
 /// How many of them are told that they have succeeded, and the least share of these.
@@ -416,9 +416,9 @@ fn liars_in_the_own_table_do_not_use_up_the_requests_with_names_within_the_regio
 /// As many as k: everybody whom the store begins with lies. Further nodes of the table tell of others.
 #[test]
 fn liars_in_the_own_table_who_are_all_that_a_store_begins_with_do_not_keep_it_from_others() {
-    let stores = among_acquaintances(K, 20, &(0..1), STORES);
-    let stored = stores.iter().filter(|(_, share)| *share >= 0.4).count() as u64;
-    assert!(stored >= STORES * 3 / 4, "{stored} of {STORES} are stored: {stores:?}");
+    let all = among_acquaintances(K, 20, &(0..1), STORES);
+    let found = all.iter().filter(|(_, share)| *share >= 0.4).count() as u64;
+    assert!(found >= STORES * 3 / 4, "{found} of {STORES}: {all:?}");
 }
 
 /// What an optimistic broadcast has stored by guess takes nothing from what it stores in the region.

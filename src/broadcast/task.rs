@@ -289,6 +289,7 @@ impl<F: Family> BroadcastTask<F> {
             let stores = self.stores.iter().map(|entry| (distance(&entry.node), entry.is_stored()));
             let known = match &self.search {
                 NodeSearch::Optimistic(search) => search.lookup.known_in_region(),
+                NodeSearch::Sweep(_) => self.stores.iter().map(|entry| distance(&entry.node)).collect(),
                 _ => self.known.clone(),
             };
             region.report(closest.iter().map(|contact| distance(&contact.node)), stores, known.into_iter())

@@ -764,9 +764,7 @@ impl<F: Family> CandidateList<F> {
         by: Option<CandidateRef>,
         rules: &LookupRules,
     ) -> Option<usize> {
-        if self.credit.is_flood_of(rules.k.saturating_mul(2))
-            && !by.is_some_and(|by| self.credit.is_doubted(by.slot))
-        {
+        if self.credit.is_flood() && !by.is_some_and(|by| self.credit.is_doubted(by.slot)) {
             let is_put_off = |it: &Candidate| it.can_be_removed() && self.credit.is_put_off(it.slot);
             let put_off = self.candidates.iter().enumerate().filter(|(_, it)| is_put_off(it));
             if let Some((farthest, _)) = put_off.skip(usize::from(rules.max_candidates / 2)).last() {
@@ -830,6 +828,13 @@ impl<F: Family> CandidateList<F> {
             let contact = self.contacts.get(usize::from(candidate.slot))?;
             Some((candidate.slot, contact, candidate.state.has_answered()))
         })
+    }
+
+    /// The slots of the candidates that were asked and have not answered, and of those [put off](crate::lookups::credit).
+    pub(crate) fn unheard(&self) -> impl Iterator<Item = u16> {
+        let is_unheard =
+            |it: &&Candidate| !it.state.has_answered() && (it.tries > 0 || self.credit.is_put_off(it.slot));
+        self.candidates.iter().filter(is_unheard).map(|candidate| candidate.slot)
     }
 
     /// Moves out the contacts of the closest candidates that answered, in order of distance, at most `limit`.

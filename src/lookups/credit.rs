@@ -140,6 +140,11 @@ impl Credit {
         self.answered == 0
     }
 
+    /// Whether one of those that the node in this slot was the first to name has answered.
+    pub(super) fn is_confirmed(&self, slot: u16) -> bool {
+        self.entries.get(usize::from(slot)).is_some_and(|entry| entry.answered > 0)
+    }
+
     /// How many that somebody has named are silent.
     pub(super) const fn num_silent(&self) -> u16 {
         self.silent
@@ -272,8 +277,9 @@ mod tests {
         assert!(credit.may_replace_doubted(3));
         credit.asked(2);
         assert!(!credit.may_replace_doubted(3) && !credit.is_put_off(3) && credit.num_silent() == 0);
+        assert!(!credit.is_confirmed(0));
         credit.answered(2);
-        assert!(credit.may_replace_doubted(3));
+        assert!(credit.may_replace_doubted(3) && credit.is_confirmed(0) && !credit.is_confirmed(2));
     }
 
     #[test]

@@ -286,14 +286,15 @@ impl<F: Family> CandidateList<F> {
         (is_doubtful && is_pending).then_some(Teller::Pending)
     }
 
-    /// Where some of the nearest were put off, since those who have named them are [doubted](crate::lookups::credit): the next step
-    /// towards others who tell of the target. They lie beyond the k closest, whose last has this rank: candidates that
-    /// [may replace](crate::lookups::credit::Credit::may_replace_doubted) those put off, and those that have answered about a block of
-    /// their own. If there are none, more nodes to begin with are wanted.
+    /// Where some of the nearest were put off, since those who have named them are [doubted](crate::lookups::credit), or most that were
+    /// named are silent: the next step towards others who tell of the target. They lie beyond the k closest, whose last has this
+    /// rank: candidates that [may replace](crate::lookups::credit::Credit::may_replace_doubted) those put off, and those not doubted
+    /// that have answered about a block of their own. If there are none, more nodes to begin with are wanted.
     ///
     /// So many are asked until half as many [named ones](crate::lookups::credit::Credit::num_nearer) have answered as an answer names, but
-    /// not more than it names, nor when `alpha` more of them are silent than have answered: then nobody is made up, and all are
-    /// slow or have gone. One more for each eight named ones that are silent: those may be made up all the same.
+    /// not more than it names (several paths share that number), nor when `alpha`, and one for each eight named ones that are silent, more
+    /// of them are silent than have answered: then nobody is made up, and all are slow or have gone. Without a region not more than
+    /// these, until somebody has answered whom one of them was the first to name: else all are known already.
     ///
     /// They are not waited for, as long as anybody that was named has answered; or if the nodes made up cannot use up what may be sent to
     /// a [region](crate::lookups::region).
@@ -304,28 +305,34 @@ impl<F: Family> CandidateList<F> {
         limits: StepLimits,
         rules: &LookupRules,
     ) -> Option<CandidateStep> {
-        let may_be_spent = rules.region.is_some() && self.credit.is_flood() && self.credit.has_no_answer();
-        if may_be_spent && self.num_waiting > self.waiting_in_region() {
-            return Some(CandidateStep::Wait);
-        }
         let wanted = self.answer_size(rules).min(rules.k).div_ceil(2);
-        let (mut asked, mut silent, mut answered) = (0, 0, 0);
+        let may_be_spent = rules.region.is_some() && self.credit.is_flood() && self.credit.has_no_answer();
+        let (mut asked, mut silent, mut answered, mut are_fruitful) = (0, 0, 0, false);
         for other in self.candidates.iter().filter(|it| it.marks & Candidate::OTHER != 0) {
             asked += 1;
             silent += u16::from(!other.state.has_answered() && !other.state.occupies_slot());
             answered += u16::from(other.state.has_answered());
+            are_fruitful |= self.credit.is_confirmed(other.slot);
         }
-        let most = self.answer_size(rules).min(rules.k);
-        let is_left =
-            asked < most && silent < rules.alpha + answered + self.credit.num_silent() / SILENT_FOR_OTHER;
+        let most = self.answer_size(rules).min(rules.k).div_ceil(rules.paths);
+        let doubt = rules.alpha + self.credit.num_silent() / SILENT_FOR_OTHER;
+        let are_enough = rules.region.is_none() && !are_fruitful && asked >= doubt;
+        let is_left = asked < most && silent < answered + doubt && !are_enough;
+        let is_open = is_left || asked > silent + answered;
+        if may_be_spent && is_open && self.num_waiting > self.waiting_in_region() {
+            return Some(CandidateStep::Wait);
+        }
         let may_ask = !limits.at_limit && !slots_full && is_left;
         if self.credit.num_nearer() >= wanted || !may_ask {
             return None;
         }
-        let may_ask_again = !rules.names_buckets && self.elsewhere != Elsewhere::Impossible;
+        let can_ask_again = !rules.names_buckets && self.elsewhere != Elsewhere::Impossible;
+        let may_ask_again = |it: &Candidate| {
+            !it.was_asked_about_target() && it.may_be_asked_again(rules) && !self.credit.is_doubted(it.slot)
+        };
         let is_other = |it: &Candidate| match it.state {
             State::Heard => self.credit.may_replace_doubted(it.slot),
-            _ => may_ask_again && !it.was_asked_about_target() && it.may_be_asked_again(rules),
+            _ => can_ask_again && may_ask_again(it),
         };
         let mut others = self.candidates.iter().enumerate().skip(edge + 1);
         if let Some((rank, other)) = others.find(|(_, it)| is_other(it)) {

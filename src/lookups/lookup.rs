@@ -537,10 +537,9 @@ impl<F: Family> Lookup<F> {
     /// Visits the candidates that have neither timed out nor failed, in order of distance, until `visit` returns
     /// `false`. Its arguments: a number that identifies the candidate, its contact, and whether it has answered.
     pub(crate) fn visit_live(&self, mut visit: impl FnMut(u32, &Contact<F>, bool) -> bool) {
-        let id = |path: u16, slot: u16| u32::from(path) << 16 | u32::from(slot);
         if let [path] = self.paths.as_slice() {
             for (slot, contact, answered) in path.live() {
-                if !visit(id(0, slot), contact, answered) {
+                if !visit(visit_id(0, slot), contact, answered) {
                     return;
                 }
             }
@@ -561,7 +560,7 @@ impl<F: Family> Lookup<F> {
             if before.any(|(_, (_, other, _))| other.node == contact.node) {
                 continue;
             }
-            if !visit(id(*number, *slot), contact, *answered) {
+            if !visit(visit_id(*number, *slot), contact, *answered) {
                 return;
             }
         }
@@ -610,15 +609,21 @@ impl<F: Family> Lookup<F> {
         report
     }
 
-    /// The distances of the nodes that are known within the region, or up to twice as far, and have not failed.
+    /// The distances of the nodes that have answered, and of those that are known within the region and were not asked. Not those that were
+    /// asked and have not answered, nor those [put off](crate::lookups::credit): they are easily made up.
     pub(crate) fn known_in_region(&self) -> Vec<u64> {
         let Some(region) = self.rules.region else { return Vec::new() };
         let (target, mut known) = (self.key().leading(), Vec::new());
-        self.visit_live(|_, contact, _| {
+        let mut unheard: Vec<_> = (0..)
+            .zip(&self.paths)
+            .flat_map(|(number, path)| path.unheard().map(move |slot| visit_id(number, slot)))
+            .collect();
+        unheard.sort_unstable();
+        self.visit_live(|id, contact, has_answered| {
             let distance = F::key(&contact.node).leading() ^ target;
-            let is_within = distance <= region.reach(0);
-            known.extend(is_within.then_some(distance));
-            is_within
+            let counts = has_answered || distance <= region.reach(0) && unheard.binary_search(&id).is_err();
+            known.extend(counts.then_some(distance));
+            true
         });
         known
     }
@@ -691,6 +696,11 @@ fn insertion_rank<F: Family>(
         }
     }
     Ok(rank)
+}
+
+/// The number of a candidate that is [visited](Lookup::visit_live).
+fn visit_id(path: u16, slot: u16) -> u32 {
+    u32::from(path) << 16 | u32::from(slot)
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ impl<F: Family> CandidateList<F> {
             Ok(walk) => walk,
             Err(step) => return step,
         };
-        if walk.has_put_off {
+        if walk.has_put_off || walk.converged && self.credit.is_flood() {
             if let Some(step) = self.ask_others_than_doubted(walk.edge, slots_full, limits, rules) {
                 return step;
             }
@@ -346,10 +346,11 @@ mod tests {
         assert_eq!(asked(&mut list, with_seeds), Some(1));
     }
 
-    /// If the others do not answer either, nobody is made up: all are slow. That is `alpha`, and one for the eight that are silent.
+    /// If the others do not answer either, or nobody whom they name, nobody is made up: all are slow, or all are known. That is after
+    /// `alpha`, and one for the eight that are silent. (The rules are those of a lookup without a region.)
     #[test]
-    fn others_are_asked_as_long_as_they_answer() {
-        for is_silent in [false, true] {
+    fn others_are_asked_as_long_as_whom_they_name_answers() {
+        for (answer, are_fruitful, most) in [(false, false, 2), (true, false, 2), (true, true, 4)] {
             let mut list = list();
             for rank in 11..14 {
                 let at = ask(&mut list, rank);
@@ -364,14 +365,19 @@ mod tests {
             let mut others = 0;
             while let Some(104..) = asked(&mut list, NO_SEEDS) {
                 let at = ask(&mut list, 14 + others);
-                if is_silent {
-                    list.slow(at, false, 3);
-                } else {
+                if answer {
                     list.answered(at, core::time::Duration::ZERO);
+                } else {
+                    list.slow(at, false, 3);
+                }
+                if are_fruitful && others == 0 {
+                    let named = u16::try_from(list.contacts.len()).unwrap();
+                    list.credit.heard(named, Some(at.slot), true);
+                    list.credit.answered(named);
                 }
                 others += 1;
             }
-            assert_eq!(others, if is_silent { 2 } else { 4 });
+            assert_eq!(others, most);
             assert_eq!(asked(&mut list, NO_SEEDS), Some(1));
         }
     }

@@ -213,8 +213,8 @@ impl Region {
     }
 
     /// What is reported of a region in which these nodes were stored with: the distance of each, and whether it has stored the
-    /// record. `closest`: the distances of the closest that answered, in order. `known`: those of all that are known within reach
-    /// and have not failed, though they are more than are stored with.
+    /// record. `closest`: the distances of the closest that answered, in order. `known`: those of all that have answered, and of those
+    /// known within reach that may, though they are more than are stored with.
     ///
     /// From the outermost part to the innermost, a part counts as a crowd if there are more nodes in it than chance explains, or
     /// in it and the parts before it that are none. Nothing tells the honest of a crowd from others, so no store there is credible.
@@ -276,7 +276,7 @@ impl Region {
         let (mut most, mut is_crowded_somewhere, mut outer) = (0_u64, false, (0_u64, 0_u64));
         let mut credible = SmallVec::<[(u64, u64); 64]>::new();
         for (len, (all, stored)) in (0_u32..).zip(parts) {
-            let here = all_known.get(len as usize).copied().unwrap_or(0).max(all);
+            let here = all_known.get(len as usize).copied().unwrap_or(0).max(stored);
             report.answered = report.answered.saturating_add(number(all));
             report.stored = report.stored.saturating_add(number(stored));
             // A part with so many bits in common is 1 of 2^len of the key space, as far as it was searched; the core is as large as
