@@ -206,8 +206,9 @@ pub struct BroadcastFinish<F: Family> {
     ///
     /// Where the nodes of the [region](crate::BroadcastConfig::regions) of the key are doubted, this is not enough. They are if a part
     /// of the region is a *crowd*: more nodes are known in it, or in it and the parts farther out that are none, than chance explains
-    /// (a probability below 1 of 100,000; below 1 of 50 where the region [is implausible](RegionReport::is_implausible)). And they are
-    /// if the region is implausible, or if the k closest that have answered are far beyond it. Then the stores that are
+    /// (a probability below 1 of 100,000; below 1 of 50 where the region [is implausible](RegionReport::is_implausible)). Those count that
+    /// have answered, and those that were not asked, unless they are named by nobody but nodes of whose names many are silent. And they
+    /// are doubted if the region is implausible, or if the k closest that have answered are far beyond it. Then the stores that are
     /// [credible](RegionReport::credible) must be as many as `Success` asks for of the nodes that there can be; at least k/2; and at
     /// least three eighths of the nodes that an honest network has within the region, or up to the farthest store. See
     /// [storing](crate::guide::storing#the-region-not-the-count) for what this promises.

@@ -296,8 +296,9 @@ impl<F: Family> CandidateList<F> {
     /// of them are silent than have answered: then nobody is made up, and all are slow or have gone. Without a region not more than
     /// these, until somebody has answered whom one of them was the first to name: else all are known already.
     ///
-    /// They are not waited for, as long as anybody that was named has answered; or if the nodes made up cannot use up what may be sent to
-    /// a [region](crate::lookups::region).
+    /// Before the first of them is asked, and as long as one of them may answer, the path waits where the nodes made up can use up what may
+    /// be sent to a [region](crate::lookups::region), and nobody that was named has answered. Several paths do not wait: meanwhile the
+    /// others would spend the nodes that they share.
     pub(super) fn ask_others_than_doubted(
         &mut self,
         edge: usize,
@@ -318,8 +319,8 @@ impl<F: Family> CandidateList<F> {
         let doubt = rules.alpha + self.credit.num_silent() / SILENT_FOR_OTHER;
         let are_enough = rules.region.is_none() && !are_fruitful && asked >= doubt;
         let is_left = asked < most && silent < answered + doubt && !are_enough;
-        let is_open = is_left || asked > silent + answered;
-        if may_be_spent && is_open && self.num_waiting > self.waiting_in_region() {
+        let is_open = asked == 0 || asked > silent + answered;
+        if may_be_spent && is_open && rules.paths == 1 && self.num_waiting > self.waiting_in_region() {
             return Some(CandidateStep::Wait);
         }
         let may_ask = !limits.at_limit && !slots_full && is_left;
