@@ -413,9 +413,20 @@ impl<F: Family> BroadcastModel<F> {
         {
             let before = Box::new(self.clone());
             self.end_lookup(now)?;
-            self.before_end = Some(before);
+            self.before_end =
+                Some(before).filter(|_| !self.candidates().is_some_and(CandidateModel::is_pending));
         }
         Ok(())
+    }
+
+    /// Something else happens at the instant at which the lookup has ended, as nobody was left to ask: it may be given further nodes
+    /// of the table after that.
+    fn reconsider_end(&mut self, now: Instant) {
+        let before = self.before_end.take().filter(|_| self.lookup_ended_at == Some(now));
+        if let Some(before) = before {
+            *self = *before;
+            self.exact = false;
+        }
     }
 
     /// Whether the lookup goes on; that of an optimistic broadcast may be paused.
@@ -1091,7 +1102,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         };
         let RequestInFlight { node, hop, target, .. } = request_end.sent;
         let id = request_end.id;
-        self.before_end = None;
+        self.reconsider_end(request_end.now);
         if self.untracked && !self.is_store(id) {
             return Ok(Vec::new());
         }
@@ -1134,7 +1145,7 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
     fn request_failed(&mut self, request_end: &RequestEnd<'_, F>) -> Checked<bool> {
         let (id, RequestInFlight { node, target, .. }) = (request_end.id, request_end.sent);
         let timed_out = matches!(request_end.outcome, RequestOutcome::TimedOut);
-        self.before_end = None;
+        self.reconsider_end(request_end.now);
         if self
             .lookup_deadline()
             .is_some_and(|until| until <= request_end.now && request_end.sent.deadline >= until)
