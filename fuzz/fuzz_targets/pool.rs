@@ -2,9 +2,10 @@
 //! do.
 #![no_main]
 
+mod calls;
 #[path = "../../tests/random_world/mod.rs"]
 mod random_world;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    random_world::check(random_world::MachineKind::Pool, bytes);
+    calls::count(&random_world::check(random_world::MachineKind::Pool, bytes));
 });

@@ -2,9 +2,12 @@
 //! contract.
 #![no_main]
 
+mod calls;
 #[path = "../../tests/maintenance_contract/mod.rs"]
 mod maintenance_contract;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    maintenance_contract::run_scenario::<kad_proto::Coordinator<maintenance_contract::Grouped>>(bytes);
+    calls::count(
+        &maintenance_contract::run_scenario::<kad_proto::Coordinator<maintenance_contract::Grouped>>(bytes),
+    );
 });

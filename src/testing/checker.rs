@@ -285,6 +285,7 @@ impl<F: Family> ContractChecker<F> {
         now: Instant,
         event: &Stamped<Inbound<F>>,
     ) -> Result<Vec<Stamped<Outbound<F>>>, Broken> {
+        self.count("call");
         let tick = Stamped::new(Inbound::Tick);
         let is_due = machine.poll_timeout().is_some_and(|at| at <= self.now.max(now));
         let mut ticked = machine.clone();

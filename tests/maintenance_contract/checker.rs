@@ -104,11 +104,12 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
             self.catch_up();
             return;
         }
-        // At a soft limit, or where requests wait for capacity, or for a candidate that is dropped, a wake-up may have no
-        // visible effect.
+        // At a soft limit, or where requests wait for capacity, or for a candidate that is dropped, or a remembered node whose turn it
+        // is while it is banned, a wake-up may have no visible effect.
         let explains = self.machine.request_stats().queued > 0
             || self.machine.routing_counts().include.queued > 0
             || self.is_busy()
+            || self.bans.values().any(|until| *until > wake)
             || self.contract.requests().iter().any(|(_, sent)| sent.initiator != Initiator::Probe);
         (self.now, self.clock_advanced) = (wake, false);
         let silent = self.call(Inbound::Tick.into()).is_empty();
@@ -148,6 +149,7 @@ impl<M: MaintainsTable> MaintenanceChecker<M> {
         while !self.operations.is_empty() {
             self.advance_to_wake_up();
         }
+        self.tally.insert("call", self.contract.tally().get("call").copied().unwrap_or(0));
         self.tally
     }
 
