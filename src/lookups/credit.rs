@@ -157,12 +157,7 @@ impl Credit {
 
     /// Whether most of the nodes that were named are silent.
     pub(super) fn is_flood(&self) -> bool {
-        self.is_flood_of(FLOOD)
-    }
-
-    /// The same, if at least so many are silent.
-    pub(super) fn is_flood_of(&self, least: u16) -> bool {
-        self.silent >= least && self.silent > u16::from(FOR_EACH) * self.nearer
+        self.silent >= FLOOD && self.silent > u16::from(FOR_EACH) * self.nearer
     }
 
     /// Whether too many of those that the node in this slot has named are silent.
@@ -253,9 +248,9 @@ mod tests {
         credit.heard(23, Some(21), true);
         credit.asked(22);
         credit.asked(23);
-        assert!(!credit.is_doubted(21), "fifteen are silent");
+        assert!(!credit.is_flood() && !credit.is_doubted(21), "fifteen are silent");
         ask(&mut credit, 16..=16, Credit::silent);
-        assert!(credit.is_flood_of(16) && !credit.is_flood_of(17) && credit.is_doubted(21));
+        assert!(credit.is_flood() && credit.is_doubted(21));
         credit.not_asked(23);
         assert!(!credit.is_doubted(21), "it could not be sent");
         credit.asked(23);

@@ -294,7 +294,8 @@ impl<F: Family> CandidateList<F> {
     /// So many are asked until half as many [named ones](crate::lookups::credit::Credit::num_nearer) have answered as an answer names, but
     /// not more than it names (several paths share that number), nor when `alpha`, and one for each eight named ones that are silent, more
     /// of them are silent than have answered: then nobody is made up, and all are slow or have gone. Without a region not more than
-    /// these, until somebody has answered whom one of them was the first to name: else all are known already.
+    /// these, until somebody has answered whom one of them was the first to name: else all are known already. Those in the region count
+    /// towards what may be sent to its nearest.
     ///
     /// Before the first of them is asked, and as long as one of them may answer, the path waits where the nodes made up can use up what may
     /// be sent to a [region](crate::lookups::region), and nobody that was named has answered. Several paths do not wait: meanwhile the
@@ -335,8 +336,17 @@ impl<F: Family> CandidateList<F> {
             State::Heard => self.credit.may_replace_doubted(it.slot),
             _ => can_ask_again && may_ask_again(it),
         };
+        // In the region they are bounded as its nearest are.
+        let within =
+            rules.region.map(|region| (region, self.sent_within(&region), self.is_flooded(&region, rules)));
+        let is_allowed = |rank: usize, it: &Candidate| {
+            within.is_none_or(|(region, sent, is_flooded)| {
+                let up_to = self.sent_before(rank + 1, rules);
+                region.may_ask(it.distance_prefix, up_to, sent, rules.k, is_flooded)
+            })
+        };
         let mut others = self.candidates.iter().enumerate().skip(edge + 1);
-        if let Some((rank, other)) = others.find(|(_, it)| is_other(it)) {
+        if let Some((rank, other)) = others.find(|(rank, it)| is_other(it) && is_allowed(*rank, it)) {
             let edge_probe = other.state != State::Heard;
             self.asks_other = true;
             return Some(CandidateStep::Ask { rank, block: None, edge_probe });

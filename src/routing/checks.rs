@@ -32,7 +32,7 @@ impl<F: Family> Routing<F> {
         }
         self.advance_include(call, usize::MAX);
         // Remembered nodes are tried when no other candidate goes first.
-        if self.next_try().is_some_and(|at| at <= call.now) && self.offer_remembered(call.now) {
+        if self.next_try().is_some_and(|at| at <= call.now) && self.offer_remembered(call) {
             self.advance_include(call, usize::MAX);
         }
     }

@@ -22,11 +22,11 @@ impl<F: Family> Routing<F> {
     }
 
     /// Queues the remembered node whose turn it is for a check. Returns whether there is one.
-    pub(super) fn offer_remembered(&mut self, now: Instant) -> bool {
+    pub(super) fn offer_remembered<E>(&mut self, call: &CallContext<'_, F, E>) -> bool {
         let (Some(bootstrap), Some(include)) = (&mut self.bootstrap, &mut self.include) else { return false };
-        let next = bootstrap.remembered.next(now);
+        let next = bootstrap.remembered.next(call.now, |node| !call.requests.is_banned(call.now, node));
         next.is_some_and(|node| {
-            include.offer(now, &node, &SpanContext::NONE, Origin::Returning);
+            include.offer(call.now, &node, &SpanContext::NONE, Origin::Returning);
             true
         })
     }
@@ -37,7 +37,7 @@ impl<F: Family> Routing<F> {
             return;
         }
         let number = self.connectivity.test(call.now);
-        if number % 4 == 3 && self.next_try().is_some() && self.offer_remembered(call.now) {
+        if number % 4 == 3 && self.next_try().is_some() && self.offer_remembered(call) {
             self.advance_include(call, 1);
         } else if let Some(probe) = &mut self.probe {
             probe.test(call);

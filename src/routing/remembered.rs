@@ -203,12 +203,13 @@ impl<F: Family> RememberedNodes<F> {
         (has_places && self.next_try < Instant::FAR_FUTURE).then_some(self.next_try)
     }
 
-    /// The node to be tried now, one that is not in the table; `None` if there is none.
-    pub(super) fn next(&mut self, now: Instant) -> Option<F::Node> {
+    /// The node to be tried now, one that is not in the table, and that may be asked; `None` if there is none.
+    pub(super) fn next(&mut self, now: Instant, may_ask: impl Fn(&F::Node) -> bool) -> Option<F::Node> {
         self.next_try = self.after_wait(now);
         let places = self.seeds.iter_mut().chain(&mut self.lost);
         let order = |place: &Place<F>| (place.tries, Reverse(place.lived), place.last_try);
-        let place = places.filter(|place| !place.in_table).min_by_key(|place| order(place))?;
+        let may_be_tried = |place: &&mut Place<F>| !place.in_table && may_ask(&place.node);
+        let place = places.filter(may_be_tried).min_by_key(|place| order(place))?;
         place.tries = place.tries.saturating_add(1);
         place.last_try = Some(now);
         let (node, tries) = (place.node.clone(), place.tries);
@@ -266,7 +267,12 @@ mod tests {
         for node in 1..=4 {
             places.lose(at(700), &Key8::new([node]), S * u32::from(10 - node), S);
         }
-        assert_eq!(places.next(at(2_000)), Some(Key8::new([1])));
+        // The one whose turn it is may be banned; it stays the next.
+        let mut others = places.clone();
+        assert_eq!(others.next(at(2_000), |node| *node != Key8::new([1])), Some(Key8::new([2])));
+        assert_eq!(others.next(at(2_000), |_| false), None);
+        assert_eq!(others.next(at(2_000), |_| true), Some(Key8::new([1])));
+        assert_eq!(places.next(at(2_000), |_| true), Some(Key8::new([1])));
         let back = places.returned(at(2_010), &Key8::new([2])).expect("it was lost");
         assert_eq!((back.others, back.is_healing), ([3, 4].map(|node| Key8::new([node])).to_vec(), false));
         // These were tried just now.
