@@ -11,7 +11,8 @@ use crate::vocabulary::region::{KnownSize, SizeBasis};
 /// there shows the size of the network as k samples do: within 1 part in √k, one standard deviation. An attacker shapes the
 /// lookups that an estimate is made of more cheaply. So an estimate that is more than two of these larger than the table's
 /// counts as if it were two larger. One that is smaller counts as it is: nodes that answer are easily made up and hardly hidden, and
-/// that holds of the own neighbourhood, too.
+/// that holds of the own neighbourhood, too. Only a size below the number of nodes that the table has heard from is impossible: liars
+/// who keep a node from all others make its estimate as small. That number counts instead.
 ///
 /// Where there is no estimate, the table stands in. Then it must not be taken at its densest: with k Sybils around the own id, whoever
 /// stores would take any region for one that holds none but Sybils. So the sparsest counts of the k nearest, the k + 1 nearest, and
@@ -24,16 +25,16 @@ pub(crate) fn known_size<F: Family>(
     estimate: Option<u64>,
     k: usize,
 ) -> Option<KnownSize> {
+    let heard_from = u64::try_from(table.verified()).unwrap_or(u64::MAX);
     let sparsest = densities(table, k).min();
     let Some(nodes) = estimate else {
-        let nodes = sparsest?;
+        let nodes = sparsest?.max(heard_from);
         return Some(KnownSize { nodes, most: nodes, basis: SizeBasis::Table });
     };
-    let Some(around) = densities(table, k).next() else {
-        return Some(KnownSize { nodes, most: nodes, basis: SizeBasis::Estimate });
-    };
     let parts = u64::try_from(k.isqrt()).unwrap_or(u64::MAX).max(1);
-    let bounded = nodes.min(around.saturating_add(around.saturating_mul(2) / parts));
+    let around = densities(table, k).next();
+    let most = around.map_or(u64::MAX, |around| around.saturating_add(around.saturating_mul(2) / parts));
+    let bounded = nodes.min(most).max(heard_from);
     let basis = if bounded == nodes { SizeBasis::Estimate } else { SizeBasis::Table };
     Some(KnownSize { nodes: bounded, most: bounded.max(sparsest.unwrap_or(0)), basis })
 }
@@ -146,5 +147,9 @@ mod tests {
         assert_eq!(known(&table, 500), (500, SizeBasis::Estimate));
         let (nodes, basis) = known(&table, 1_000_000);
         assert!(nodes < 3_000 && basis == SizeBasis::Table, "{nodes}");
+        let heard_from = table.iter().count() as u64;
+        assert!((100..500).contains(&heard_from), "{heard_from}");
+        assert_eq!(known(&table, 41), (heard_from, SizeBasis::Table), "no network is smaller than its part");
+        assert_eq!(known(&table, heard_from), (heard_from, SizeBasis::Estimate));
     }
 }
