@@ -8,8 +8,8 @@ mod tiny;
 
 use kad_proto::lookups::query::{Inbound, Outbound};
 use kad_proto::{
-    Batch, Finish, Instant, Key8, Machine, NetworkConfig, PoolConfig, QueryConfig, QueryPool, RequestId,
-    Response, Secret, Stamped, Start,
+    Batch, Finish, Instant, Key8, Machine, NetworkConfig, Outcome, PoolConfig, QueryConfig, QueryPool,
+    RequestId, Response, Secret, Stamped, Start,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -325,5 +325,76 @@ fn a_slow_node_is_found_by_all_who_wait_for_it() {
         world.start(at(0), 0..24, answer);
         world.run(at(60_000), answer);
         assert_eq!((world.finishes.len(), world.found_node()), (24, 24), "answers after {millis} ms");
+    }
+}
+
+/// Lookups that all know the same 24 nodes, some of which answer each request in time, but slowly, and end within `timeout`. Returns how
+/// long each has taken, its outcome, and how many of the twenty nearest it has found.
+fn hot_key(
+    lookups: u64,
+    within: u64,
+    timeout: Duration,
+    millis: impl Fn(Key8) -> u64,
+) -> Vec<(Duration, Outcome, usize)> {
+    // What is in flight is waited for: this is about what stands in line.
+    let network = NetworkConfig { min_timeout: Duration::from_millis(1_990), ..NetworkConfig::default() };
+    let mut world = World::of(network, QueryConfig { timeout, ..QueryConfig::default() });
+    let answer = &mut |_, node| Some(millis(node));
+    let nodes: Vec<_> = (1..=24).map(|key| Key8::new([key])).collect();
+    for tag in 0..lookups {
+        let now = at(tag * within / lookups);
+        world.run(now, answer);
+        let start = Start::find(tag, Key8::new([0])).with_seeds(nodes.clone());
+        world.call(now, Inbound::Start(start), answer);
+    }
+    world.run(at(120_000), answer);
+    assert_eq!(world.finishes.len() as u64, lookups);
+    let took = |(ended, finish): &(Instant, Finish<Tiny>)| {
+        let found = finish.closest.iter().filter(|contact| nodes[..20].contains(&contact.node)).count();
+        (*ended - finish.stats.started, finish.outcome, found)
+    };
+    world.finishes.iter().map(took).collect()
+}
+
+/// Two of the twenty nearest can serve one lookup in twelve. The others do not wait for their turn until their time has passed, but for
+/// a quarter of it, and are told that the k closest may be others.
+#[test]
+fn who_stands_in_line_for_few_ends_without_them_in_time() {
+    for (first, millis, timeout) in [(1, 1_900, 60), (1, 1_000, 60), (19, 1_900, 60), (9, 1_500, 12)] {
+        let slow = [first, first + 1].map(|key| Key8::new([key]));
+        let timeout = Duration::from_secs(timeout);
+        let ends = hot_key(1_000, 5_000, timeout, |node| if slow.contains(&node) { millis } else { 50 });
+        let longest = ends.iter().map(|(took, ..)| *took).max().unwrap();
+        let most = timeout / 4 + Duration::from_millis(500 + millis);
+        assert!(longest <= most, "the longest took {longest:?} of {timeout:?}");
+        for (_, outcome, found) in &ends {
+            let told = if *found == 20 { Outcome::Converged } else { Outcome::Unsure };
+            assert_eq!((*outcome, *found >= 18), (told, true), "{found}");
+        }
+        // Each of them serves sixteen at a time, as long as somebody waits.
+        let both = ends.iter().filter(|(.., found)| *found == 20).count() as u64;
+        assert!(both >= 16 * 5_000 / millis, "{both} found both");
+    }
+}
+
+/// Where all are as busy, or one is hardly slower than the others, nobody is given up, however long it takes.
+#[test]
+fn who_stands_in_line_for_all_waits_for_all() {
+    for (lookups, within, slowest) in
+        [(1_000, 1, 50), (5_000, 1, 50), (2_000, 4_000, 50), (3_000, 10_000, 70)]
+    {
+        let millis = |node| if node == Key8::new([7]) { slowest } else { 50 };
+        let ends = hot_key(lookups, within, Duration::from_secs(60), millis);
+        assert!(ends.iter().all(|(_, outcome, found)| (*outcome, *found) == (Outcome::Converged, 20)));
+    }
+}
+
+/// One node is slower than the others, and its line would be served before anybody's time has passed: all wait.
+#[test]
+fn who_is_served_in_time_waits() {
+    for (lookups, slow) in [(200, 200), (200, 1_000), (100, 1_900)] {
+        let millis = |node| if node == Key8::new([7]) { slow } else { 50 };
+        let ends = hot_key(lookups, 1, Duration::from_secs(60), millis);
+        assert!(ends.iter().all(|(_, outcome, found)| (*outcome, *found) == (Outcome::Converged, 20)));
     }
 }

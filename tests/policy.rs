@@ -162,6 +162,29 @@ fn a_message_is_repeated_only_after_its_time_out() {
     assert_eq!((again.len(), again[0].0.node, again[0].1), (1, Key8::new([1]), at(600)));
 }
 
+/// An answer is progress if it is the first to name more than a sixteenth of the k closest, or of all that it names. After `alpha` others in a row, all of them are
+/// asked at once.
+#[test]
+fn a_lookup_widens_when_answers_hardly_name_new_ones() {
+    for (k, most) in [(8, 0), (15, 0), (16, 1), (20, 1), (32, 2), (40, 2)] {
+        for (named, alpha) in [(0, 1), (1, 1), (2, 1), (3, 1), (1, 2), (4, 2)] {
+            let mut query = query(QueryConfig { k, alpha, max_candidates: 2 * k, ..QueryConfig::default() });
+            let seeds: Vec<_> = (100..=200).take(k + 1).map(|key| Key8::new([key])).collect();
+            let known = seeds.clone();
+            let mut open = requests(&start(&mut query, Start::find(1, Key8::new([0])).with_seeds(seeds)));
+            assert_eq!(open.len(), alpha);
+            for number in 0..alpha {
+                let new = (1..100).skip(number * named).take(named).map(|key| Key8::new([key]));
+                let closer = new.chain(known.iter().take(most * 16).copied()).collect();
+                let (request, _) = open.remove(0);
+                let next = requests(&answer(&mut query, 1, request.id, closer));
+                let is_wide = named <= most && number + 1 == alpha;
+                assert_eq!(next.len() > 1, is_wide, "k {k}, {named} named by {number} of {alpha}");
+            }
+        }
+    }
+}
+
 #[test]
 fn in_place_of_a_slow_node_only_the_next_one_is_asked() {
     let config = QueryConfig { k: 2, alpha: 4, retries: 0, ..QueryConfig::default() };

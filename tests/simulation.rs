@@ -208,7 +208,7 @@ fn the_same_seed_gives_the_same_run() {
 /// Equal on every platform. Only an intended change of policy may change the figures.
 #[test]
 fn this_run_is_the_same_everywhere() {
-    assert_eq!(format!("{:016x}", weather([12].into_iter(), 60).fingerprint()), "fb2ed12e46f9bb85");
+    assert_eq!(format!("{:016x}", weather([12].into_iter(), 60).fingerprint()), "12cc7304217fdafc");
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub(crate) struct CandidateList<F: Family> {
     pub(super) num_waiting: u16,
     /// Requests that have not ended.
     pub(super) pending: u32,
-    /// Answers and misses since the last answer that named a node closer than the k-th closest.
+    /// Answers and misses since the last answer that was progress: it named new nodes among the k closest, more than a sixteenth of k, or of all that it named.
     pub(crate) rounds_without_progress: u16,
     /// The number of candidates, from rank 0 without a gap, that had answered or failed at the last `step`:
     /// the settled prefix. The next `step` begins after them.
@@ -146,7 +146,7 @@ pub(crate) struct Candidate {
     /// The length of the block that its latest request is about, 0 for the target itself; with
     /// [`ELSEWHERE`](Self::ELSEWHERE) if the request is to tell of a block in which it does not lie.
     pub(super) block_len: u8,
-    /// [`PINNED`](Self::PINNED), [`ASKED_ABOUT_TARGET`](Self::ASKED_ABOUT_TARGET), [`OTHER`](Self::OTHER).
+    /// [`PINNED`](Self::PINNED), [`ASKED_ABOUT_TARGET`](Self::ASKED_ABOUT_TARGET), [`OTHER`](Self::OTHER), [`BUSY`](Self::BUSY).
     pub(super) marks: u8,
 }
 
@@ -159,6 +159,8 @@ impl Candidate {
     pub(super) const ASKED_ABOUT_TARGET: u8 = 2;
     /// It was asked to tell of the target besides those whose names are [doubted](Credit).
     pub(super) const OTHER: u8 = 4;
+    /// It answers others, but was not asked, as it was too busy.
+    pub(super) const BUSY: u8 = 8;
 
     /// Whether one of its requests was about the target itself.
     pub(super) const fn was_asked_about_target(&self) -> bool {
@@ -524,15 +526,14 @@ impl<F: Family> CandidateList<F> {
         candidate.pending -= u8::from(!is_silent);
         candidate.awaited = candidate.awaited.saturating_sub(u8::from(is_awaited));
         let was = candidate.state;
-        let over = if is_awaited {
-            was != State::Failed && (candidate.awaited == 0 || miss == NoAnswer::Failed)
-        } else {
-            false
-        };
+        let is_over = matches!(miss, NoAnswer::Failed | NoAnswer::Busy);
+        let over =
+            if is_awaited { was != State::Failed && (candidate.awaited == 0 || is_over) } else { false };
         if over {
             let one_more = rules.retries > 0 && matches!(miss, NoAnswer::Silent { may_retry: true, .. });
             let max_tries = rules.retries + u16::from(one_more);
-            let again = miss != NoAnswer::Failed && u16::from(candidate.tries) <= max_tries;
+            let again = !is_over && u16::from(candidate.tries) <= max_tries;
+            candidate.marks |= if miss == NoAnswer::Busy { Candidate::BUSY } else { 0 };
             candidate.state = match was {
                 State::Answered | State::AskedAgain => State::Answered,
                 _ if again => State::Missed,
@@ -551,7 +552,9 @@ impl<F: Family> CandidateList<F> {
             self.edge_unsure = true;
             // It may be in the settled prefix, which `step` skips.
             self.reset_settled();
-            self.credit.silent(at.slot);
+            if miss != NoAnswer::Busy {
+                self.credit.silent(at.slot);
+            }
         }
     }
 
@@ -871,6 +874,13 @@ mod tests {
         config.rules_for(None, false, AnswerScope::Closest(4), size.map(KnownSize::hint))
     }
 
+    impl Candidate {
+        /// The key of the node, which is its distance.
+        fn place(&self) -> u8 {
+            self.distance_prefix.to_be_bytes()[0]
+        }
+    }
+
     /// Candidates of the key 0, whose distances are their keys.
     fn list_of(keys: &[u8], rules: &LookupRules) -> CandidateList<Plain> {
         let mut list = CandidateList::with_capacity(keys.len());
@@ -881,16 +891,36 @@ mod tests {
     }
 
     fn hear_of(list: &mut CandidateList<Plain>, key: u8, rules: &LookupRules) {
+        hear_from(list, None, key, rules);
+    }
+
+    fn hear_from(list: &mut CandidateList<Plain>, by: Option<CandidateRef>, key: u8, rules: &LookupRules) {
         let node = Key8::new([key]);
         let candidate = Candidate::new(node.leading());
         if candidate.distance_prefix <= list.admission_distance {
             let rank = list.insertion_rank(&Key8::new([0]), node.leading(), &node).unwrap();
-            list.insert(rank, candidate, || node, (1, None), rules);
+            list.insert(rank, candidate, || node, (1, by), rules);
         }
     }
 
+    fn place_of(list: &CandidateList<Plain>, key: u8) -> CandidateRef {
+        let prefix = Key8::new([key]).leading();
+        let is_it = |it: &&Candidate| it.distance_prefix == prefix;
+        let Candidate { slot, distance_prefix, .. } = *list.candidates.iter().find(is_it).unwrap();
+        CandidateRef { path: 0, slot, distance_prefix, block: None, edge_probe: false }
+    }
+
+    /// Asks the node with this key, which does not answer.
+    fn ask_in_vain(list: &mut CandidateList<Plain>, key: u8, rules: &LookupRules) {
+        let at = place_of(list, key);
+        let rank = list.candidates.iter().position(|it| it.slot == at.slot).unwrap();
+        list.ask(rank, None, false);
+        let miss = NoAnswer::Silent { sent: Instant::ORIGIN, is_capped: false, may_retry: false };
+        list.missed(at, miss, rules);
+    }
+
     fn known(list: &CandidateList<Plain>) -> Vec<u8> {
-        list.candidates.iter().map(|candidate| candidate.distance_prefix.to_be_bytes()[0]).collect()
+        list.candidates.iter().map(Candidate::place).collect()
     }
 
     #[test]
@@ -917,6 +947,58 @@ mod tests {
             hear_of(&mut list, key, &plain);
         }
         assert_eq!(known(&list), [1, 2, 3, 4, 5, 0x18]);
+    }
+
+    /// The rules of a list with room for 16 that were not asked; and the list, in a flood, with as many of a liar's names.
+    fn flooded() -> (LookupRules, CandidateList<Plain>, CandidateRef) {
+        let config = QueryConfig { k: 2, retries: 0, max_candidates: 16, ..QueryConfig::default() };
+        let rules = rules(&config, None);
+        let mut list = list_of(&[0x80], &rules);
+        let liar = place_of(&list, 0x80);
+        list.ask(0, None, false);
+        list.answered(liar, Duration::from_millis(1));
+        for key in 1..=16 {
+            assert!(!list.credit.is_flood());
+            hear_from(&mut list, Some(liar), key, &rules);
+            ask_in_vain(&mut list, key, &rules);
+        }
+        assert!(list.credit.is_flood() && list.credit.is_doubted(liar.slot));
+        for key in 0x21..=0x30 {
+            hear_from(&mut list, Some(liar), key, &rules);
+        }
+        assert_eq!(list.num_heard, 16);
+        (rules, list, liar)
+    }
+
+    #[test]
+    fn in_a_flood_those_that_are_put_off_keep_half_of_the_places() {
+        let (rules, mut list, liar) = flooded();
+        list.admission_distance = u64::MAX;
+        hear_from(&mut list, Some(liar), 0xf0, &rules);
+        assert!(!known(&list).contains(&0xf0), "the liar gets no place for one that is farther");
+        for key in 0xf1..=0xfa {
+            list.admission_distance = u64::MAX;
+            hear_of(&mut list, key, &rules);
+        }
+        let not_asked = |it: &&Candidate| it.tries == 0;
+        let left: Vec<u8> = list.candidates.iter().filter(not_asked).map(Candidate::place).collect();
+        let expected: Vec<u8> = (0x21..=0x28).chain(0xf1..=0xf8).collect();
+        assert_eq!(left, expected, "others are admitted in the place of the farthest that are put off");
+    }
+
+    #[test]
+    fn whoever_was_asked_in_vain_or_is_put_off_is_unheard() {
+        let (_, list, _) = flooded();
+        let place = |slot| list.candidates.iter().find(|it| it.slot == slot).unwrap().place();
+        let unheard: Vec<u8> = list.unheard().map(place).collect();
+        let expected: Vec<u8> = (1..=16).chain(0x21..=0x30).collect();
+        assert_eq!(unheard, expected, "all but the one that has answered");
+        // One that is still to be asked, and not put off, may be there.
+        let rules = rules(&QueryConfig::default(), None);
+        let mut list = list_of(&[1, 2], &rules);
+        assert_eq!(list.unheard().count(), 0);
+        ask_in_vain(&mut list, 2, &rules);
+        assert_eq!(list.unheard().collect::<Vec<_>>(), [place_of(&list, 2).slot]);
     }
 
     #[test]

@@ -22,9 +22,9 @@ pub struct QueryConfig {
     /// k: the number of closest nodes that a lookup searches for. 1 to `max_candidates`, which should be at
     /// least 2 k: if you raise k, raise both. Default: 20.
     pub k: usize,
-    /// alpha: the concurrency slots of a lookup (of each path) while it makes progress. After alpha answers
-    /// or misses in a row without a new node among the k closest, the lookup widens to k slots. A request
-    /// past the soft limit occupies no slot. 1 to 1,024. Default: 3.
+    /// alpha: the concurrency slots of a lookup (of each path) while it makes progress. After alpha misses in a row, or answers that
+    /// are the first to name a sixteenth of the k closest at most, and of what they name, the lookup widens to k slots: nearly all
+    /// that are closest by now are to be asked anyhow. A request past the soft limit occupies no slot. 1 to 1,024. Default: 3.
     pub alpha: usize,
     /// beta: ends the lookup when this many closest nodes have answered, instead of k. 1 to k. Such a lookup does not
     /// know the k closest nodes, so it ends no lookup that has to: those of broadcasts, of the routing maintenance, searches

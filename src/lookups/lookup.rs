@@ -410,13 +410,15 @@ impl<F: Family> Lookup<F> {
         let paths = self.paths.as_mut_slice();
         let target_prefix = target.leading();
         let mut kth = None;
-        let mut progress = false;
+        // How many of the k closest the answer is the first to name. More than a sixteenth of k, or of all that it names, are progress.
+        let (mut gained, mut progress) = (0, false);
         // One answer fills at most half of the candidate list, so that one dishonest node cannot fill it.
         let mut quota = (self.rules.max_candidates / 2).max(1);
         // Most answers are in order of distance and name known nodes: first compare with the candidate after
         // the last match.
         let mut cursor = 0;
         let closer = closer.get(..usize::from(self.rules.max_closer_nodes)).unwrap_or(closer);
+        let few = closer.len().min(self.rules.k.into()) / 16;
         let crowded = crowded_groups::<F>(closer, self.rules.max_per_group);
         for node in closer {
             if !crowded.is_empty()
@@ -466,8 +468,9 @@ impl<F: Family> Lookup<F> {
                 &self.rules,
             );
             quota -= u16::from(taken);
-            if taken && !progress {
-                progress = kth.is_none_or(|kth| key.distance(&target) < kth);
+            if taken && !progress && kth.is_none_or(|kth| key.distance(&target) < kth) {
+                gained += 1;
+                progress = gained > few;
             }
             if quota == 0 {
                 break;

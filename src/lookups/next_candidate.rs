@@ -1,7 +1,9 @@
 //! Which candidate of a path is asked next, and when the path has converged (Kademlia paper, section 2.3).
 //!
 //! A path converges when the k closest candidates that have not failed have all answered. Up to `alpha` requests
-//! occupy concurrency slots; after `alpha` answers or misses without progress the path widens to k slots. A
+//! occupy concurrency slots; after `alpha` answers or misses without progress the path widens to k slots. An answer is progress if
+//! it is the first to name more than a sixteenth of the k closest, or of all that it names: else nearly all that are closest by now
+//! are among those that will have to answer. (The paper waits for a round that names none, which costs time.) A
 //! request past the soft limit occupies no slot, and the next candidate may be asked in its place.
 //!
 //! A slow node may be asked again (a hedge) once it is late, and one that is silent may be retried, as often as `retries`
@@ -247,12 +249,15 @@ impl<F: Family> CandidateList<F> {
     }
 
     /// Whether others may be closer than the k closest that have answered, of which the last has this rank: some were silent,
-    /// and there are gaps in what the answers have told; or the caller would not wait.
+    /// and there are gaps in what the answers have told; or the caller would not wait; or some that live were too busy.
     fn is_unsure(&self, edge: usize, rules: &LookupRules) -> bool {
         let nearer = self.candidates.iter().take(edge);
         let silent = nearer.clone().filter(|candidate| !candidate.state.has_answered()).count();
         let has_doubt = (silent > 0 || self.are_answers_short(rules)) && self.has_gap(edge, rules);
-        has_doubt || self.was_capped && nearer.clone().any(Candidate::is_listened_to)
+        let was_busy = |it: &Candidate| it.marks & Candidate::BUSY != 0 && !it.state.has_answered();
+        has_doubt
+            || nearer.clone().any(was_busy)
+            || self.was_capped && nearer.clone().any(Candidate::is_listened_to)
     }
 
     /// Whether the path waits for silent nodes although the k closest others have answered, up to this rank: answers

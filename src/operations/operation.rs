@@ -29,6 +29,9 @@ use core::marker::PhantomData;
 use core::time::Duration;
 use opentelemetry::trace::SpanContext;
 
+/// An operation stands in line for one part in so many of its time, once nothing else keeps it from its end.
+const IN_LINE: u32 = 4;
+
 /// Whether an operation goes on, after a call to it.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
@@ -178,7 +181,12 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
                     }
                 }
                 TaskStep::Abandon { lookup } => self.abandon(call, lookup),
-                TaskStep::Wait => return Status::Continues,
+                TaskStep::Wait => {
+                    let elapsed = self.begun.map_or(Duration::ZERO, |begun| call.now - begun);
+                    let patience = elapsed.max((self.deadline - self.stats.started) / IN_LINE);
+                    call.requests.limit_lines(call.now, self.own_requests, self.stats.answered, patience);
+                    return Status::Continues;
+                }
                 TaskStep::Starved => return Status::Starved,
                 TaskStep::Return => return Status::Returns,
                 TaskStep::Done(outcome) => return Status::Ends(outcome),
@@ -361,9 +369,10 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
                     self.task.missed(asked.node, NoAnswer::TimedOutSilently);
                 }
             }
-            Expired::Hopeless(id) => {
+            Expired::Hopeless(id) | Expired::TooBusy(id) => {
+                let is_busy = matches!(due, Expired::TooBusy(_));
                 if let Some((asked, _)) = self.close(call, id, Ending::Cancelled) {
-                    self.task.missed(asked.node, NoAnswer::Failed);
+                    self.task.missed(asked.node, if is_busy { NoAnswer::Busy } else { NoAnswer::Failed });
                 }
             }
         }

@@ -326,6 +326,7 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         | Expired::Silent { request: due_id, .. }
         | Expired::Hard(due_id)
         | Expired::Hopeless(due_id)
+        | Expired::TooBusy(due_id)
         | Expired::GivenUp(due_id)) = due;
         let request = call.requests.get(due_id)?;
         let asked = match request.purpose {

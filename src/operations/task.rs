@@ -193,6 +193,8 @@ pub(crate) enum NoAnswer {
     TimedOutSilently,
     /// It failed, was rejected, or was never sent.
     Failed,
+    /// It was never sent, as its node, which answers others, was too busy.
+    Busy,
 }
 
 /// The bound on the outbound events of a machine whose operations have the task `T`.

@@ -51,7 +51,9 @@
 //! show, where one of them passes its soft limit or its deadline, none has been answered since it was sent, and at least eight of them
 //! are slow. Then the node is slow for those who wait, so that they ask others; and if it has timed out, those who waited already
 //! when that request was sent are not sent any more, or not waited for beyond their patience if they have been sent since. So the wait
-//! for a silent node is a time-out for each try, however many wait for it. Where [nothing is
+//! for a silent node is a time-out for each try, however many wait for it. A node may also answer all that it is asked, but less
+//! quickly than it is wanted: a lookup that waits for nothing else than such nodes, for fewer than have answered it, stands in line
+//! for as long again as it has taken, at least for a quarter of its time, and for `request_timeout`. Where [nothing is
 //! adapted](crate::NetworkConfig::min_timeout), all wait for their turn.
 //!
 //! Checks of the routing table, crawls and stores have only the deadline. [`max_patience`](crate::NetworkConfig::max_patience)

@@ -29,6 +29,7 @@ use crate::vocabulary::request_events::{Answer, AnswerExtra};
 use crate::vocabulary::secret::{Seeds, WireToken, WireTokens};
 use crate::vocabulary::time::{Instant, nanos};
 use core::time::Duration;
+use smallvec::SmallVec;
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeSet, HashMap};
 
@@ -124,6 +125,8 @@ pub(crate) enum Stage {
 struct InLine {
     submitted: Instant,
     told: Silence,
+    /// When its operation [leaves](RequestQueue::limit_lines) the line, if it has not got its turn by then.
+    leaves_at: Option<Instant>,
 }
 
 /// What those in line for a node know of it: which limit a request that is in flight to it has passed.
@@ -250,6 +253,8 @@ pub(crate) enum Expired {
     Hard(RequestId),
     /// It waits for a node that has timed out: it is not to be sent any more. The caller has to close it.
     Hopeless(RequestId),
+    /// It has stood in line for its node, which answers others, for long enough: it is not to be sent any more. The caller has to close it.
+    TooBusy(RequestId),
     /// It is silent, and its node has timed out, which it had to wait for: as if its deadline had passed. But an answer is still
     /// accepted, until that does pass.
     GivenUp(RequestId),
@@ -470,7 +475,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         // A request may wait as long as its operation lives; its time-out begins when it is sent.
         let deadline = operation_deadline;
         let is_told = self.soft_limits && !no_soft_limit && !self.config.is_fixed();
-        let line = is_told.then_some(InLine { submitted: now, told: Silence::None });
+        let line = is_told.then_some(InLine { submitted: now, told: Silence::None, leaves_at: None });
         let id = self.table.open(owned, PendingRequest { line, ..pending(Stage::Waiting, deadline) });
         self.table.arm(id, deadline);
         if let Some(line) = line {
@@ -553,18 +558,63 @@ impl<F: Family, P> RequestQueue<F, P> {
         }
     }
 
+    /// An operation waits, and so many nodes have answered it. If nothing of it is in flight, and fewer nodes keep it from its end,
+    /// because it stands in line for them, it does so for `patience` more, at least for as long as a request may take; then its
+    /// requests to these are not sent any more. A node may answer all that it is asked in time, and yet have far more to answer than
+    /// the others.
+    pub(crate) fn limit_lines(
+        &mut self,
+        now: Instant,
+        owned: RequestList,
+        num_answered: u32,
+        patience: Duration,
+    ) {
+        // Where nobody waits, this costs nothing.
+        if self.waiting.is_empty() {
+            return;
+        }
+        let mut in_line: SmallVec<[RequestId; 8]> = SmallVec::new();
+        for (id, request) in self.table.owned_by(owned) {
+            match (request.stage, request.line) {
+                (Stage::Silent | Stage::Listening, _) => {}
+                // What waits for its turn among all requests waits for nobody in particular.
+                (Stage::Waiting, Some(_)) if !self.node_has_capacity(F::key(&request.node)) => {
+                    in_line.push(id);
+                }
+                _ => return,
+            }
+        }
+        if in_line.len() >= usize::try_from(num_answered).unwrap_or(usize::MAX) {
+            return;
+        }
+        let until = now.plus(nanos(patience.max(self.config.request_timeout)));
+        for id in in_line {
+            let line = self.table.get_mut(id).and_then(|request| request.line.as_mut());
+            if let Some(line) = line.filter(|line| line.leaves_at.is_none()) {
+                line.leaves_at = Some(until);
+                // What it has been told meanwhile is due before.
+                if self.table.timer(id).is_none_or(|timer| until < timer) {
+                    self.table.arm(id, until);
+                }
+            }
+        }
+    }
+
     /// A request is in no line any more.
     fn leave_line(&mut self, key: F::Key, id: RequestId, line: Option<InLine>) {
-        if let Some(InLine { submitted, told }) = line {
+        if let Some(InLine { submitted, told, .. }) = line {
             self.in_line.remove(&(key, told, submitted, id));
         }
     }
 
-    /// The limit that counts as passed for a waiting request, whose node is silent.
-    fn expire_waiting(&mut self, id: RequestId) -> Option<Expired> {
+    /// The limit that counts as passed at `at` for a waiting request: its node is silent, or it has stood in line for long enough.
+    fn expire_waiting(&mut self, at: Instant, id: RequestId) -> Option<Expired> {
         let request = self.table.get(id)?;
         let (line, deadline) = (request.line?, request.deadline);
-        self.table.arm(id, deadline);
+        if line.told < Silence::TimedOut && line.leaves_at.is_some_and(|leaves_at| leaves_at <= at) {
+            return Some(Expired::TooBusy(id));
+        }
+        self.table.arm(id, line.leaves_at.map_or(deadline, |leaves_at| leaves_at.min(deadline)));
         Some(match line.told {
             Silence::TimedOut => Expired::Hopeless(id),
             _ => Expired::Soft { request: id, may_repeat: false },
@@ -899,7 +949,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         let (at, id) = self.table.expire(now)?;
         let request = self.table.get(id)?;
         if at < request.deadline && !request.is_emitted() {
-            return self.expire_waiting(id);
+            return self.expire_waiting(at, id);
         }
         let (key, sent) = (F::key(&request.node), request.since);
         let (was_slow, bound_by_operation) = (request.is_slow(), request.bound_by_operation());

@@ -227,9 +227,11 @@ impl<F: Family, L> CheckMachine<F, L> {
                     list.check_slow(&mut call, request);
                     continue;
                 }
-                Expired::Repeat(_) | Expired::Silent { .. } | Expired::Hopeless(_) | Expired::GivenUp(_) => {
-                    continue;
-                }
+                Expired::Repeat(_)
+                | Expired::Silent { .. }
+                | Expired::Hopeless(_)
+                | Expired::TooBusy(_)
+                | Expired::GivenUp(_) => continue,
             };
             if call.requests.get(request).is_some_and(PendingRequest::is_answered_in_part) {
                 let names_nodes = !call.requests.take_parts(request).closer.is_empty();

@@ -99,7 +99,7 @@ pub(super) struct CandidateModel<F: Family> {
     k: usize,
     max_candidates: usize,
     candidates: NodeMap<F, Candidate>,
-    /// Answers and failures since the last answer that brought a closer node.
+    /// Answers and failures since the last answer that brought enough closer nodes.
     without_progress: usize,
     /// Slow nodes may have counted as rounds without progress, and no answer has brought progress since.
     counted_slow: bool,
@@ -761,7 +761,7 @@ impl<F: Family> CandidateModel<F> {
         let mut superseded = core::mem::take(&mut candidate.pending);
         superseded.retain(|other| *other != request_end.id);
         let kth_distance = self.kth_distance();
-        let mut progress = false;
+        let mut gained = 0;
         let closer = closer.get(..self.config.max_closer_nodes).unwrap_or(closer);
         self.most_named = self.most_named.max(closer.len());
         let crowd = |group| closer.iter().filter(|peer| F::group(peer) == Some(group)).count();
@@ -775,8 +775,10 @@ impl<F: Family> CandidateModel<F> {
             // One answer may fill only a share of the candidates: which of the nodes are kept is unspecified.
             self.exact &= !news || room > 0;
             room = room.saturating_sub(usize::from(news));
-            progress |= news && near;
+            gained += usize::from(news && near);
         }
+        // Progress is more than a sixteenth of the k closest, or of all that are named.
+        let progress = gained > self.k.min(closer.len()) / 16;
         self.without_progress = if progress { 0 } else { self.without_progress + 1 };
         self.counted_slow &= !progress;
         Ok(superseded)
