@@ -162,8 +162,8 @@ fn a_message_is_repeated_only_after_its_time_out() {
     assert_eq!((again.len(), again[0].0.node, again[0].1), (1, Key8::new([1]), at(600)));
 }
 
-/// An answer is progress if it is the first to name more than a sixteenth of the k closest, or of all that it names. After `alpha` others in a row, all of them are
-/// asked at once.
+/// An answer is progress if it is the first to name more than a sixteenth of the k closest, or of all that it names. After
+/// `alpha` others in a row, all of them are asked at once.
 #[test]
 fn a_lookup_widens_when_answers_hardly_name_new_ones() {
     for (k, most) in [(8, 0), (15, 0), (16, 1), (20, 1), (32, 2), (40, 2)] {

@@ -73,7 +73,8 @@ pub(crate) struct CandidateList<F: Family> {
     pub(super) num_waiting: u16,
     /// Requests that have not ended.
     pub(super) pending: u32,
-    /// Answers and misses since the last answer that was progress: it named new nodes among the k closest, more than a sixteenth of k, or of all that it named.
+    /// Answers and misses since the last answer that was progress: it named new nodes among the k closest, more than a sixteenth of k,
+    /// or of all that it named.
     pub(crate) rounds_without_progress: u16,
     /// The number of candidates, from rank 0 without a gap, that had answered or failed at the last `step`:
     /// the settled prefix. The next `step` begins after them.
