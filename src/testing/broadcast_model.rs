@@ -1025,6 +1025,13 @@ impl<F: Family> OperationModel<F> for BroadcastModel<F> {
         self.untracked = true;
     }
 
+    fn waiting_failed(&mut self, node: &F::Node) {
+        self.exact = false;
+        if let Some(candidates) = self.candidates_mut() {
+            candidates.waiting_failed(node);
+        }
+    }
+
     fn is_tracked(&self) -> bool {
         !self.untracked
     }

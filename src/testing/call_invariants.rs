@@ -231,19 +231,18 @@ impl<F: Family> ContractChecker<F> {
     pub(super) fn check_exact_wake_up<M: MachineUnderTest<F>>(machine: &M) -> Checked {
         let wake = machine.poll_timeout();
         let Some(at) = wake else { return Ok(()) };
-        let mut early = machine.clone();
+        let mut other = machine.clone();
         let before = Instant::from_nanos(at.as_nanos().saturating_sub(1));
-        let out = early.handle(before, Stamped::new(Inbound::Tick));
+        let out = other.handle(before, Stamped::new(Inbound::Tick));
         ensure!(out.is_empty(), "wake-up: a nanosecond earlier nothing happens: {out:?}");
         ensure_eq!(
-            (early.poll_timeout(), early.request_stats()),
+            (other.poll_timeout(), other.request_stats()),
             (wake, machine.request_stats()),
             "wake-up: a nanosecond earlier nothing changes"
         );
-        let mut due = machine.clone();
-        let out = due.handle(at, Stamped::new(Inbound::Tick));
+        let out = other.handle(at, Stamped::new(Inbound::Tick));
         ensure!(
-            !out.is_empty() || due.poll_timeout() != wake,
+            !out.is_empty() || other.poll_timeout() != wake,
             "wake-up: a tick at that time has an effect: at {at}"
         );
         Ok(())

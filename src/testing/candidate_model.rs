@@ -815,6 +815,11 @@ impl<F: Family> CandidateModel<F> {
         Ok(())
     }
 
+    /// A request that waits for the node, if there is one, has failed: it may be asked no more.
+    pub(super) fn waiting_failed(&mut self, peer: &F::Node) {
+        self.exact &= self.candidates.get_mut(peer).is_none_or(|candidate| candidate.answered());
+    }
+
     /// A node has failed by other means than a request of the lookup.
     pub(super) fn node_failed(&mut self, peer: &F::Node) {
         if let Some(candidate) = self.candidates.get_mut(peer)

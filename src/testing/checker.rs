@@ -7,7 +7,7 @@ use crate::network_size::estimator::NotEnoughData;
 use crate::operations::config::PoolConfig;
 use crate::requests::stats::RequestStats;
 use crate::routing::config::RoutingConfig;
-use crate::routing::events::RoutingOutbound;
+use crate::routing::events::{RoutingInbound, RoutingOutbound};
 use crate::routing::table::RoutingTable;
 use crate::testing::broken::{Broken, Checked, broken, ensure, ensure_eq, ensure_some};
 use crate::testing::common_parts::{finish_of, outcome_of, progress_of};
@@ -288,17 +288,18 @@ impl<F: Family> ContractChecker<F> {
         self.count("call");
         let tick = Stamped::new(Inbound::Tick);
         let is_due = machine.poll_timeout().is_some_and(|at| at <= self.now.max(now));
-        let mut ticked = machine.clone();
-        let by_time = ticked.handle(now, tick.clone());
-        let by_event = ticked.clone().handle(now, event.clone());
+        let mut other = machine.clone();
+        let by_time = other.handle(now, tick.clone());
+        let ticked = is_due.then(|| other.clone());
+        let by_event = other.handle(now, event.clone());
         let outbound = machine.handle(now, event.clone());
         ensure!(
             outbound.iter().eq(by_time.iter().chain(&by_event)),
             "order: time passes before the event is handled, as by a tick: {outbound:?}, not {by_time:?} and \
              {by_event:?}"
         );
-        if is_due {
-            self.check(now, &tick, &by_time, &ticked)?;
+        if let Some(ticked) = &ticked {
+            self.check(now, &tick, &by_time, ticked)?;
         } else {
             ensure!(by_time.is_empty(), "wake-up: before it nothing happens: {by_time:?}");
         }
@@ -361,6 +362,11 @@ impl<F: Family> ContractChecker<F> {
         };
         for op in self.operations.values_mut().chain(self.background.values_mut()) {
             op.model.time_passes(self.now);
+            if let Inbound::Routing(RoutingInbound::Gone(node)) = &event.event
+                && self.request_stats.queued > 0
+            {
+                op.model.waiting_failed(node);
+            }
         }
         let running = call.running;
         if !matches!(event.event, Inbound::Tick) {

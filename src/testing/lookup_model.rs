@@ -83,6 +83,10 @@ impl<F: Family> OperationModel<F> for LookupModel<F> {
         self.candidates.time_passes(now);
     }
 
+    fn waiting_failed(&mut self, node: &F::Node) {
+        self.candidates.waiting_failed(node);
+    }
+
     fn answered_in_part(&mut self, now: Instant, id: RequestId, node: &F::Node) {
         self.candidates.answered_in_part(now, id, node);
     }

@@ -162,6 +162,11 @@ pub(super) trait OperationModel<F: Family>: Send {
         true
     }
 
+    /// A node has gone while requests wait: those that wait for it, which an observer does not see, have failed.
+    fn waiting_failed(&mut self, node: &F::Node) {
+        let _ = node;
+    }
+
     /// A part of the answer to this request has come: from now on it has no soft limit.
     fn answered_in_part(&mut self, now: Instant, id: RequestId, node: &F::Node) {
         let _ = (now, id, node);
