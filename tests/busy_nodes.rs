@@ -39,6 +39,8 @@ struct World {
     /// The nodes asked, in order.
     asked: Vec<Key8>,
     finishes: Vec<(Instant, Finish<Tiny>)>,
+    /// What the answer of a node names.
+    closer: fn(Key8) -> Vec<Key8>,
 }
 
 impl World {
@@ -57,7 +59,8 @@ impl World {
         let local = Key8::new([0xff]);
         let pool = QueryPool::new(local, query, pool, network, &Secret::from_seed(0)).unwrap();
         let (due, open, finishes) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
-        Self { pool, due, open, most_at_node: 0, most_awaited: 0, shortest, asked: Vec::new(), finishes }
+        let (asked, closer) = (Vec::new(), |_| Vec::new());
+        Self { pool, due, open, most_at_node: 0, most_awaited: 0, shortest, asked, finishes, closer }
     }
 
     fn call(
@@ -100,8 +103,8 @@ impl World {
             match answered.filter(|(at, _)| *at == now) {
                 Some((_, id)) => {
                     self.due.pop_first();
-                    self.open.remove(&id);
-                    self.call(now, Inbound::Response(Response::answered(id, Vec::new())), answer);
+                    let closer = self.open.remove(&id).map_or(Vec::new(), |(node, _)| (self.closer)(node));
+                    self.call(now, Inbound::Response(Response::answered(id, closer)), answer);
                 }
                 None => self.call(now, Inbound::Tick, answer),
             }
@@ -329,15 +332,26 @@ fn a_slow_node_is_found_by_all_who_wait_for_it() {
 }
 
 /// Lookups that all know the same 24 nodes, some of which answer each request in time, but slowly, and end within `timeout`. Returns how
-/// long each has taken, its outcome, and how many of the twenty nearest it has found.
+/// long each has taken, its outcome, and how many of the twenty nearest it has found, in the order in which they end.
 fn hot_key(
     lookups: u64,
     within: u64,
     timeout: Duration,
     millis: impl Fn(Key8) -> u64,
 ) -> Vec<(Duration, Outcome, usize)> {
+    hot_key_of(NetworkConfig::default(), lookups, within, timeout, millis)
+}
+
+fn hot_key_of(
+    network: NetworkConfig,
+    lookups: u64,
+    within: u64,
+    timeout: Duration,
+    millis: impl Fn(Key8) -> u64,
+) -> Vec<(Duration, Outcome, usize)> {
     // What is in flight is waited for: this is about what stands in line.
-    let network = NetworkConfig { min_timeout: Duration::from_millis(1_990), ..NetworkConfig::default() };
+    let min_timeout = Duration::from_millis(1_990).max(network.min_timeout);
+    let network = NetworkConfig { min_timeout, ..network };
     let mut world = World::of(network, QueryConfig { timeout, ..QueryConfig::default() });
     let answer = &mut |_, node| Some(millis(node));
     let nodes: Vec<_> = (1..=24).map(|key| Key8::new([key])).collect();
@@ -397,4 +411,81 @@ fn who_is_served_in_time_waits() {
         let ends = hot_key(lookups, 1, Duration::from_secs(60), millis);
         assert!(ends.iter().all(|(_, outcome, found)| (*outcome, *found) == (Outcome::Converged, 20)));
     }
+}
+
+/// Few requests to a node are allowed, and the nearest are slow: who stands in line there asks the others meanwhile.
+#[test]
+fn what_stands_in_line_occupies_no_slot() {
+    let timeout = Duration::from_secs(60);
+    for (max_per_node, num_slow, lookups) in
+        [(1, 1, 40), (1, 3, 160), (2, 6, 400), (4, 3, 400), (4, 9, 80), (16, 9, 1_200)]
+    {
+        let network = NetworkConfig { max_per_node, ..NetworkConfig::default() };
+        let slow = 1..=num_slow;
+        let millis = |node| if slow.clone().any(|key| node == Key8::new([key])) { 1_500 } else { 50 };
+        let ends = hot_key_of(network, lookups, 20_000, timeout, millis);
+        let longest = ends.iter().map(|(took, ..)| *took).max().unwrap();
+        // Each `alpha` of them have the slots for a sixteenth of the time; and one that is asked before the last turn comes has to answer.
+        let with_slots = timeout / 16 * u32::from(num_slow.div_ceil(3));
+        let most = timeout / 4 + with_slots + Duration::from_millis(500 + 2 * 1_500);
+        assert!(longest <= most, "{max_per_node}, {num_slow} slow: the longest took {longest:?}");
+        for (_, outcome, found) in ends {
+            // There are four to replace those that it goes without.
+            let told = match found {
+                20 => Outcome::Converged,
+                16.. => Outcome::Unsure,
+                _ => Outcome::Exhausted,
+            };
+            assert_eq!((outcome, found >= 20 - usize::from(num_slow)), (told, true), "{found}");
+        }
+    }
+}
+
+/// That the time in line is limited keeps nobody from hearing before that a node is silent.
+#[test]
+fn who_stands_in_line_for_few_hears_that_they_are_silent() {
+    for (lookups, min_timeout) in [(40_u8, 250), (200, 250), (200, 1_000)] {
+        let min_timeout = Duration::from_millis(min_timeout);
+        let network = NetworkConfig { min_timeout, max_per_node: MAX_PER_NODE, ..NetworkConfig::default() };
+        let mut world = World::of(network, QueryConfig { retries: 0, ..QueryConfig::default() });
+        let nodes: Vec<_> = (0..21).map(|place| Key8::new([12 * place + 1])).collect();
+        let is_silent = |node| [nodes[0], nodes[7], nodes[14]].contains(&node);
+        let answer = &mut |_, node| (!is_silent(node)).then_some(50);
+        for tag in 0..lookups {
+            let target = Key8::new([tag.wrapping_mul(37)]);
+            let start = Start::find(tag.into(), target).with_seeds(nodes.clone());
+            world.call(at(0), Inbound::Start(start), answer);
+        }
+        world.run(at(120_000), answer);
+        assert_eq!(world.finishes.len(), usize::from(lookups));
+        let last = world.last_end();
+        assert!(last <= at(4_000), "{lookups}: the last one ended at {last}, after two time-outs");
+        assert!(world.finishes.iter().all(|(_, finish)| finish.closest.len() == 18));
+    }
+}
+
+/// Whose turn comes at many nodes at a time takes no more of them than it has slots. Else a node with which all lookups begin would have
+/// to answer each of them, and a line that was long once would never become short again.
+#[test]
+fn nodes_to_begin_with_are_not_all_asked_because_their_lines_were_long() {
+    let network = NetworkConfig { max_per_node: 1, ..NetworkConfig::default() };
+    let mut world = World::of(network, QueryConfig::default());
+    let first = |node: Key8| node >= Key8::new([200]);
+    world.closer = |node| {
+        if node >= Key8::new([200]) { (1..=20).map(|key| Key8::new([key])).collect() } else { Vec::new() }
+    };
+    let answer = &mut |_, node| Some(if first(node) { 80 } else { 2 });
+    let seeds: Vec<_> = (200..220).map(|key| Key8::new([key])).collect();
+    for tag in 0..700 {
+        // A hundred at once, then forty a second. All want the same three first, which answer 37 requests a second.
+        let now = at(tag.max(100) * 25 - 2_500);
+        world.run(now, answer);
+        world.call(now, Inbound::Start(Start::find(tag, Key8::new([0])).with_seeds(seeds.clone())), answer);
+    }
+    world.run(at(120_000), answer);
+    assert_eq!(world.finishes.len(), 700);
+    let asked = world.asked.iter().filter(|node| first(**node)).count();
+    assert!(asked <= 5 * 700, "{asked} requests to those that they begin with");
+    let longest = world.finishes.iter().map(|(ended, finish)| *ended - finish.stats.started).max().unwrap();
+    assert!(longest <= Duration::from_secs(15), "the longest took {longest:?}");
 }

@@ -21,7 +21,7 @@ use crate::network_size::NotEnoughData;
 use crate::network_size::thresholds::Thresholds;
 use crate::operations::task::{Found, NoAnswer, OperationEnd, Task, TaskStep};
 use crate::operations::work::{Work, WorkKind};
-use crate::requests::purpose::NodeRef;
+use crate::requests::purpose::{Attempt, NodeRef};
 use crate::vocabulary::family::Family;
 use crate::vocabulary::key::Key;
 use crate::vocabulary::local_node::LocalNode;
@@ -364,7 +364,14 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
             {
                 let (node_ref, node, hop) = (NodeRef::Store(index), entry.node.clone(), entry.hop);
                 let until = Instant::FAR_FUTURE;
-                return TaskStep::Ask { node_ref, node, hop, is_hedge: false, no_soft_limit: true, until };
+                return TaskStep::Ask {
+                    node_ref,
+                    node,
+                    hop,
+                    attempt: Attempt::First,
+                    no_soft_limit: true,
+                    until,
+                };
             }
             if self.returns_now() {
                 return TaskStep::Return;
@@ -378,9 +385,9 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
                 (NodeSearch::Sweep(search), Some(until)) => Some((search.step(now), until)),
             };
             match step {
-                Some((SearchStep::Ask { number, candidate, node, hop, is_hedge }, until)) => {
+                Some((SearchStep::Ask { number, candidate, node, hop, attempt }, until)) => {
                     let node_ref = NodeRef::Lookup { number, candidate };
-                    return TaskStep::Ask { node_ref, node, hop, is_hedge, no_soft_limit: false, until };
+                    return TaskStep::Ask { node_ref, node, hop, attempt, no_soft_limit: false, until };
                 }
                 Some((SearchStep::LookupEnded(number), _)) => self.ended_lookups.push(number),
                 Some((SearchStep::Continue, _)) => {}
@@ -504,6 +511,17 @@ impl<F: Family> Task<F> for BroadcastTask<F> {
         if let NodeRef::Lookup { number, candidate } = node_ref {
             self.update_lookup(number, |lookup| lookup.slow(candidate, may_repeat));
         }
+    }
+
+    fn stands_in_line(&mut self, node_ref: NodeRef) {
+        if let NodeRef::Lookup { number, candidate } = node_ref {
+            self.update_lookup(number, |lookup| lookup.stands_in_line(candidate));
+        }
+    }
+
+    fn takes_turn(&mut self, node_ref: NodeRef) -> bool {
+        let NodeRef::Lookup { number, candidate } = node_ref else { return true };
+        self.update_lookup(number, |lookup| lookup.takes_turn(candidate)).unwrap_or(true)
     }
 
     fn work(&self) -> Work {

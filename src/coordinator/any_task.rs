@@ -120,6 +120,14 @@ impl<F: Family> Task<F> for AnyTask<F> {
         delegate!(self, task => task.slow(node_ref, may_repeat));
     }
 
+    fn stands_in_line(&mut self, node_ref: NodeRef) {
+        delegate!(self, task => task.stands_in_line(node_ref));
+    }
+
+    fn takes_turn(&mut self, node_ref: NodeRef) -> bool {
+        delegate!(self, task => task.takes_turn(node_ref))
+    }
+
     fn work(&self) -> Work {
         delegate!(self, task => task.work())
     }

@@ -5,7 +5,7 @@ use crate::crawl::config::CrawlConfig;
 use crate::crawl::events::{CrawlCounts, CrawlFinish, CrawlProgress, Crawled, Reach};
 use crate::operations::task::{Found, NoAnswer, OperationEnd, Task, TaskStep};
 use crate::operations::work::{Work, WorkKind};
-use crate::requests::purpose::NodeRef;
+use crate::requests::purpose::{Attempt, NodeRef};
 use crate::vocabulary::family::Family;
 use crate::vocabulary::key::Key;
 use crate::vocabulary::local_node::LocalNode;
@@ -242,7 +242,14 @@ impl<F: Family> Task<F> for CrawlTask<F> {
             self.pending += 1;
             let (node_ref, node, hop) = (NodeRef::Crawl(index), known.node.clone(), known.hop);
             let until = Instant::FAR_FUTURE;
-            return TaskStep::Ask { node_ref, node, hop, is_hedge: false, no_soft_limit: true, until };
+            return TaskStep::Ask {
+                node_ref,
+                node,
+                hop,
+                attempt: Attempt::First,
+                no_soft_limit: true,
+                until,
+            };
         }
         if self.pending > 0 {
             return TaskStep::Wait;

@@ -21,6 +21,8 @@
 //! | any | `Answered` | a request to it was answered, even if another one has failed | `answered` |
 //! | `Answered` | `AskedAgain` | it is asked again, about the edge of the neighbourhood | `ask` |
 //! | `AskedAgain` | `Answered` | that request passed a limit, or ended without an answer | `slow`, `missed` |
+//! | `Waiting` | `Heard` | its turn in that line comes, and all slots are occupied | `takes_turn` |
+//! | `Waiting`, `AskedAgain` | the same | its request waits [in line](Candidate::IN_LINE) for the node, without a slot until it is sent | `stands_in_line` |
 //! | `Waiting`, `AskedAgain` | as before `ask` | its request could not be submitted | `undo_ask` |
 //!
 //! A request beyond its patience is *silent*: the lookup goes on without it, but listens. Its candidate is `Missed` or
@@ -69,7 +71,7 @@ pub(crate) struct CandidateList<F: Family> {
     pub(crate) contacts: Vec<Contact<F>>,
     /// Candidates in state `Heard`.
     pub(super) num_heard: u16,
-    /// Candidates in state `Waiting` or `AskedAgain`: they occupy concurrency slots.
+    /// Candidates that [occupy](Candidate::occupies_slot) concurrency slots.
     pub(super) num_waiting: u16,
     /// Requests that have not ended.
     pub(super) pending: u32,
@@ -147,7 +149,8 @@ pub(crate) struct Candidate {
     /// The length of the block that its latest request is about, 0 for the target itself; with
     /// [`ELSEWHERE`](Self::ELSEWHERE) if the request is to tell of a block in which it does not lie.
     pub(super) block_len: u8,
-    /// [`PINNED`](Self::PINNED), [`ASKED_ABOUT_TARGET`](Self::ASKED_ABOUT_TARGET), [`OTHER`](Self::OTHER), [`BUSY`](Self::BUSY).
+    /// [`PINNED`](Self::PINNED), [`ASKED_ABOUT_TARGET`](Self::ASKED_ABOUT_TARGET), [`OTHER`](Self::OTHER), [`BUSY`](Self::BUSY),
+    /// [`IN_LINE`](Self::IN_LINE).
     pub(super) marks: u8,
 }
 
@@ -162,6 +165,20 @@ impl Candidate {
     pub(super) const OTHER: u8 = 4;
     /// It answers others, but was not asked, as it was too busy.
     pub(super) const BUSY: u8 = 8;
+    /// Its latest request waits in line for the node: it is neither sent nor slow.
+    const IN_LINE: u8 = 16;
+
+    /// Whether its latest request occupies a concurrency slot.
+    pub(super) const fn occupies_slot(&self) -> bool {
+        self.state.is_waiting() && self.marks & Self::IN_LINE == 0
+    }
+
+    /// Its latest request is over, or slow. Returns how many slots that frees.
+    fn give_back_slot(&mut self) -> u16 {
+        let freed = self.occupies_slot().into();
+        self.marks &= !Self::IN_LINE;
+        freed
+    }
 
     /// Whether one of its requests was about the target itself.
     pub(super) const fn was_asked_about_target(&self) -> bool {
@@ -236,7 +253,7 @@ pub(crate) enum Elsewhere {
 pub(crate) enum State {
     /// Known, not asked yet.
     Heard,
-    /// Asked; occupies a concurrency slot.
+    /// Asked; occupies a concurrency slot, unless it stands in line.
     Waiting,
     /// Asked, and past the soft limit.
     Slow,
@@ -245,7 +262,7 @@ pub(crate) enum State {
     /// Silent or timed out, with a retry left. Counts as failed until it is among the k closest and asked again.
     Missed,
     Answered,
-    /// The same, and asked again, about the edge of the neighbourhood; occupies a concurrency slot.
+    /// The same, and asked again, about the edge of the neighbourhood; occupies a concurrency slot likewise.
     AskedAgain,
     Failed,
 }
@@ -255,8 +272,8 @@ impl State {
         matches!(self, Self::Answered | Self::AskedAgain)
     }
 
-    /// Whether its latest request occupies a concurrency slot.
-    pub(super) const fn occupies_slot(self) -> bool {
+    /// Whether its latest request has passed no limit.
+    pub(super) const fn is_waiting(self) -> bool {
         matches!(self, Self::Waiting | Self::AskedAgain)
     }
 }
@@ -367,6 +384,11 @@ impl<F: Family> CandidateList<F> {
         is_complete && are_named && self.candidates.iter().all(|candidate| candidate.state.has_answered())
     }
 
+    /// Whether a request has passed no limit: it is in flight, or waits.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.num_waiting > 0 || self.candidates.iter().any(|candidate| candidate.state.is_waiting())
+    }
+
     /// Whether no request is pending.
     pub(crate) fn is_idle(&self) -> bool {
         self.pending == 0
@@ -421,13 +443,13 @@ impl<F: Family> CandidateList<F> {
     /// Reverts the last `ask`, whose request could not be submitted. Returns whether the candidate had not been
     /// asked before.
     pub(crate) fn undo_ask(&mut self, at: CandidateRef) -> bool {
-        let Some(candidate) = self.candidate_mut(at).filter(|candidate| candidate.state.occupies_slot())
-        else {
+        let Some(candidate) = self.candidate_mut(at).filter(|candidate| candidate.state.is_waiting()) else {
             return false;
         };
         candidate.tries -= 1;
         candidate.pending -= 1;
         candidate.awaited -= 1;
+        let freed = candidate.give_back_slot();
         let (tries, awaited) = (candidate.tries, candidate.awaited);
         // Who has answered about something else, or was not asked, was not asked about the target before.
         if at.block.is_none_or(Block::is_at_target) && (tries == 0 || candidate.state == State::AskedAgain) {
@@ -455,7 +477,7 @@ impl<F: Family> CandidateList<F> {
         self.region_asked -= u16::from(tries == 0 && self.asks_in_region);
         self.edge_probes -= u16::from(at.edge_probe);
         self.sent_as_nearest = self.sent_as_nearest.saturating_sub(self.asks_as_nearest.into());
-        self.num_waiting -= 1;
+        self.num_waiting -= freed;
         self.pending -= 1;
         tries == 0
     }
@@ -469,11 +491,12 @@ impl<F: Family> CandidateList<F> {
     /// A request to the candidate was answered, after `elapsed`. Returns how many other pending requests to it are superseded.
     pub(crate) fn answered(&mut self, at: CandidateRef, elapsed: Duration) -> u8 {
         let Some(candidate) = self.candidate_mut(at) else { return 0 };
+        let freed = candidate.give_back_slot();
         let was = core::mem::replace(&mut candidate.state, State::Answered);
         let was_silent = candidate.awaited == 0;
         let pending = core::mem::take(&mut candidate.pending);
         candidate.awaited = 0;
-        self.num_waiting -= u16::from(was.occupies_slot());
+        self.num_waiting -= freed;
         self.pending -= u32::from(pending);
         self.unchanged = false;
         if was == State::Failed {
@@ -530,6 +553,7 @@ impl<F: Family> CandidateList<F> {
         let is_over = matches!(miss, NoAnswer::Failed | NoAnswer::Busy);
         let over =
             if is_awaited { was != State::Failed && (candidate.awaited == 0 || is_over) } else { false };
+        let freed = if over { candidate.give_back_slot() } else { 0 };
         if over {
             let one_more = rules.retries > 0 && matches!(miss, NoAnswer::Silent { may_retry: true, .. });
             let max_tries = rules.retries + u16::from(one_more);
@@ -541,7 +565,7 @@ impl<F: Family> CandidateList<F> {
                 _ => State::Failed,
             };
         }
-        self.num_waiting -= u16::from(over && was.occupies_slot());
+        self.num_waiting -= freed;
         self.pending -= u32::from(!is_silent);
         self.unchanged = false;
         if let NoAnswer::Silent { sent, is_capped, .. } = miss {
@@ -593,23 +617,62 @@ impl<F: Family> CandidateList<F> {
         let Some(candidate) = self.candidate_mut(at) else { return };
         let state = candidate.state;
         if state == State::AskedAgain {
+            let freed = candidate.give_back_slot();
             candidate.state = State::Answered;
-            self.num_waiting -= 1;
+            self.num_waiting -= freed;
             self.unchanged = false;
             return;
         }
         if !(state == State::Waiting || state == State::Slow && may_repeat) {
             return;
         }
+        let freed = candidate.give_back_slot();
         candidate.state = if may_repeat { State::Late } else { State::Slow };
         self.credit.silent(at.slot);
-        self.num_waiting -= u16::from(state == State::Waiting);
+        self.num_waiting -= freed;
         self.edge_unsure = true;
         if self.answers == 0 && state == State::Waiting && self.num_asked() > 2 * usize::from(alpha) {
             // Nobody of so many has answered so far: most of the nodes to begin with may be dead.
             self.rounds_without_progress = self.rounds_without_progress.saturating_add(1);
         }
         self.unchanged = false;
+    }
+
+    /// The latest request to the candidate waits in line for the node, and gives back its slot until its turn comes. Others have as
+    /// many requests in flight there as are allowed, so this is no silence; it is still expected to answer.
+    pub(crate) fn stands_in_line(&mut self, at: CandidateRef) {
+        let Some(candidate) = self.candidate_mut(at).filter(|candidate| candidate.state.is_waiting()) else {
+            return;
+        };
+        let freed = candidate.give_back_slot();
+        candidate.marks |= Candidate::IN_LINE;
+        self.num_waiting -= freed;
+        self.unchanged = false;
+    }
+
+    /// The turn of a request to the candidate has come. If it stood in line without a slot, it takes one; if there is none, it is not
+    /// to be sent, and the candidate counts as not asked: many turns may come at a time, and each lookup would take a turn from
+    /// everybody whom it knew in the beginning. A request that asks the node once more, or one of the region, or about another point
+    /// than the target, is sent in any case.
+    pub(crate) fn takes_turn(&mut self, at: CandidateRef, rules: &LookupRules) -> bool {
+        let are_full = self.are_slots_full(rules);
+        let is_near = rules.region.is_some_and(|region| at.distance_prefix <= region.reach(0));
+        let Some(candidate) = self.candidate_mut(at).filter(|it| it.marks & Candidate::IN_LINE != 0) else {
+            return true;
+        };
+        candidate.marks &= !Candidate::IN_LINE;
+        let is_first = (candidate.state, candidate.tries, candidate.block_len) == (State::Waiting, 1, 0);
+        if !are_full || !is_first || is_near {
+            self.num_waiting += 1;
+            return true;
+        }
+        let again = Candidate { slot: candidate.slot, ..Candidate::new(candidate.distance_prefix) };
+        *candidate = Candidate { marks: candidate.marks & Candidate::PINNED, ..again };
+        self.credit.not_asked(at.slot);
+        self.num_heard += 1;
+        self.pending -= 1;
+        self.unchanged = false;
+        false
     }
 
     fn candidate_mut(&mut self, at: CandidateRef) -> Option<&mut Candidate> {

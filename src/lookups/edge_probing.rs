@@ -241,7 +241,7 @@ impl<F: Family> CandidateList<F> {
             _ => {}
         }
         let survey = self.survey(edge, rules);
-        let is_asked_elsewhere = |other: &Candidate| other.state.occupies_slot() && other.asks_elsewhere();
+        let is_asked_elsewhere = |other: &Candidate| other.state.is_waiting() && other.asks_elsewhere();
         let is_asking_elsewhere = || self.candidates.iter().any(is_asked_elsewhere);
         if may_probe {
             let unknown = || survey.unknown.filter(|_| !at_limit).and_then(|block| self.ask_elsewhere(block));
@@ -312,7 +312,7 @@ impl<F: Family> CandidateList<F> {
         let (mut asked, mut silent, mut answered, mut are_fruitful) = (0, 0, 0, false);
         for other in self.candidates.iter().filter(|it| it.marks & Candidate::OTHER != 0) {
             asked += 1;
-            silent += u16::from(!other.state.has_answered() && !other.state.occupies_slot());
+            silent += u16::from(!other.state.has_answered() && !other.state.is_waiting());
             answered += u16::from(other.state.has_answered());
             are_fruitful |= self.credit.is_confirmed(other.slot);
         }
@@ -441,7 +441,7 @@ impl<F: Family> CandidateList<F> {
                 let mut heard = None;
                 let mut is_pending = false;
                 for (rank, candidate) in self.within(block) {
-                    is_pending |= candidate.state.occupies_slot() && candidate.block_len > 0;
+                    is_pending |= candidate.state.is_waiting() && candidate.block_len > 0;
                     heard = heard.or((candidate.state == State::Heard).then_some(rank));
                 }
                 survey.is_pending |= is_pending;

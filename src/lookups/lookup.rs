@@ -11,8 +11,7 @@ use crate::lookups::region::Region;
 use crate::lookups::rules::LookupRules;
 use crate::lookups::values::ValueTally;
 use crate::operations::task::NoAnswer;
-use crate::requests::purpose::Block;
-use crate::requests::purpose::CandidateRef;
+use crate::requests::purpose::{Attempt, Block, CandidateRef};
 use crate::vocabulary::family::{Family, Group};
 use crate::vocabulary::key::Key;
 use crate::vocabulary::local_node::LocalNode;
@@ -54,12 +53,12 @@ struct PathEnds {
 /// What [`Lookup::next`] decided.
 #[derive(Clone, Debug)]
 pub(crate) enum LookupStep<F: Family> {
-    /// Ask this node; it counts as asked from now on. `is_hedge`: an earlier request to it is still pending.
+    /// Ask this node; it counts as asked from now on.
     Ask {
         candidate: CandidateRef,
         node: F::Node,
         hop: u16,
-        is_hedge: bool,
+        attempt: Attempt,
     },
     /// Wait for pending requests.
     Wait,
@@ -266,8 +265,12 @@ impl<F: Family> Lookup<F> {
                         if candidate.tries == 1 && self.rules.paths > 1 {
                             self.claim(number, candidate.distance_prefix, &node);
                         }
-                        let is_hedge = candidate.awaited > 1;
-                        return LookupStep::Ask { candidate: at, node, hop, is_hedge };
+                        let attempt = match (candidate.tries, candidate.awaited) {
+                            (..=1, _) => Attempt::First,
+                            (_, ..=1) => Attempt::Again,
+                            _ => Attempt::Hedge,
+                        };
+                        return LookupStep::Ask { candidate: at, node, hop, attempt };
                     }
                 }
                 CandidateStep::Ask { .. } | CandidateStep::Spent if path.is_idle() => ends.node_limit = true,
@@ -535,6 +538,21 @@ impl<F: Family> Lookup<F> {
         if let Some(path) = self.paths.get_mut(usize::from(at.path)) {
             path.slow(at, may_repeat, self.rules.alpha);
         }
+    }
+
+    /// A request to the node waits in line there, without a slot.
+    pub(crate) fn stands_in_line(&mut self, at: CandidateRef) {
+        if let Some(path) = self.paths.get_mut(usize::from(at.path)) {
+            path.stands_in_line(at);
+        }
+    }
+
+    /// The turn of a request to the node has come; `false` if it is not to be sent, as all slots are occupied.
+    pub(crate) fn takes_turn(&mut self, at: CandidateRef) -> bool {
+        let path = self.paths.get_mut(usize::from(at.path));
+        let takes_turn = path.is_none_or(|path| path.takes_turn(at, &self.rules));
+        self.asked -= u16::from(!takes_turn);
+        takes_turn
     }
 
     /// Visits the candidates that have neither timed out nor failed, in order of distance, until `visit` returns

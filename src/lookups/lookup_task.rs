@@ -67,10 +67,10 @@ impl<F: Family> Task<F> for LookupTask<F> {
             return TaskStep::Done(Outcome::Quorum);
         }
         match self.lookup.next(now) {
-            LookupStep::Ask { candidate, node, hop, is_hedge } => {
+            LookupStep::Ask { candidate, node, hop, attempt } => {
                 let node_ref = NodeRef::Lookup { number: 0, candidate };
                 let until = Instant::FAR_FUTURE;
-                TaskStep::Ask { node_ref, node, hop, is_hedge, no_soft_limit: false, until }
+                TaskStep::Ask { node_ref, node, hop, attempt, no_soft_limit: false, until }
             }
             LookupStep::Wait => TaskStep::Wait,
             LookupStep::Starved => TaskStep::Starved,
@@ -129,6 +129,17 @@ impl<F: Family> Task<F> for LookupTask<F> {
         if let NodeRef::Lookup { candidate, .. } = node_ref {
             self.lookup.slow(candidate, may_repeat);
         }
+    }
+
+    fn stands_in_line(&mut self, node_ref: NodeRef) {
+        if let NodeRef::Lookup { candidate, .. } = node_ref {
+            self.lookup.stands_in_line(candidate);
+        }
+    }
+
+    fn takes_turn(&mut self, node_ref: NodeRef) -> bool {
+        let NodeRef::Lookup { candidate, .. } = node_ref else { return true };
+        self.lookup.takes_turn(candidate)
     }
 
     fn ends_at_once(&self) -> Option<Outcome> {

@@ -4,7 +4,8 @@
 //! occupy concurrency slots; after `alpha` answers or misses without progress the path widens to k slots. An answer is progress if
 //! it is the first to name more than a sixteenth of the k closest, or of all that it names: else nearly all that are closest by now
 //! are among those that will have to answer. (The paper waits for a round that names none, which costs time.) A
-//! request past the soft limit occupies no slot, and the next candidate may be asked in its place.
+//! request past the soft limit occupies no slot, and the next candidate may be asked in its place. Nor does one that has waited for
+//! some time in line for a busy node, until its turn comes; but its node is expected to answer, so nobody farther is asked for it.
 //!
 //! A slow node may be asked again (a hedge) once it is late, and one that is silent may be retried, as often as `retries`
 //! allows. A node that is closer than all nodes that have answered gets one more request. Reason: time-outs
@@ -101,12 +102,7 @@ impl<F: Family> CandidateList<F> {
     fn nearest_step(&mut self, rules: &LookupRules, limits: StepLimits, now: Instant) -> CandidateStep {
         self.hold_until = None;
         (self.asks_in_region, self.asks_other, self.part_asked) = (false, false, 0);
-        // A round without progress: ask the whole neighbourhood at once, as far as an answer tells of it.
-        let is_wide = self.rounds_without_progress >= rules.alpha;
-        let wide = rules.wide();
-        let num_slots = if is_wide { wide } else { rules.alpha };
-        let slots_full = self.num_waiting.saturating_sub(self.waiting_in_region()) >= num_slots
-            || self.num_waiting >= wide.saturating_mul(2);
+        let slots_full = self.are_slots_full(rules);
         if slots_full && self.unchanged {
             return CandidateStep::Wait;
         }
@@ -146,11 +142,21 @@ impl<F: Family> CandidateList<F> {
             (false, true) if self.pending > 0 => CandidateStep::Wait,
             (false, true) => CandidateStep::Exhausted,
             // All are slow, and nobody has answered so far: further nodes to begin with are asked meanwhile.
-            (false, false) if self.answers == 0 && self.num_waiting == 0 && self.num_heard == 0 => {
+            (false, false) if self.answers == 0 && self.num_heard == 0 && !self.has_waiting() => {
                 CandidateStep::Listening
             }
             (false, false) => CandidateStep::Wait,
         }
+    }
+
+    /// Whether no concurrency slot is free. After a round without progress the whole neighbourhood is asked at once, as far as an
+    /// answer tells of it.
+    pub(super) fn are_slots_full(&self, rules: &LookupRules) -> bool {
+        let is_wide = self.rounds_without_progress >= rules.alpha;
+        let wide = rules.wide();
+        let num_slots = if is_wide { wide } else { rules.alpha };
+        self.num_waiting.saturating_sub(self.waiting_in_region()) >= num_slots
+            || self.num_waiting >= wide.saturating_mul(2)
     }
 
     /// Walks from the nearest candidate outwards, up to the k-th that has not failed. `Err`: a candidate to ask, or to wait for.

@@ -64,7 +64,7 @@ impl<F: Family> CandidateList<F> {
     pub(super) fn waiting_in_region(&self) -> u16 {
         let from = self.candidates.partition_point(|candidate| candidate.distance_prefix <= self.region_from);
         let others = self.candidates.get(from..).unwrap_or_default().iter();
-        let waiting = others.filter(|candidate| candidate.state.occupies_slot()).count();
+        let waiting = others.filter(|candidate| candidate.occupies_slot()).count();
         u16::try_from(waiting).unwrap_or(u16::MAX)
     }
 
@@ -217,7 +217,7 @@ impl<F: Family> CandidateList<F> {
             if ask.is_some() {
                 break;
             }
-            let is_asked = |it: &Candidate| it.state.occupies_slot() && it.is_asked_about(piece_len);
+            let is_asked = |it: &Candidate| it.state.is_waiting() && it.is_asked_about(piece_len);
             if here().any(|(_, it)| is_open(it)) || self.candidates.iter().any(is_asked) {
                 waits = true;
             } else if let Some(gap) = self.gap_within(&span)
@@ -295,7 +295,7 @@ impl<F: Family> CandidateList<F> {
         }
         let from = self.candidates.partition_point(|candidate| candidate.distance_prefix <= beyond);
         let mut others = self.candidates.get(from..).unwrap_or_default().iter();
-        let is_asked = |it: &Candidate| it.state.occupies_slot() && it.is_asked_about(len);
+        let is_asked = |it: &Candidate| it.state.is_waiting() && it.is_asked_about(len);
         others.any(is_asked).then_some(CandidateStep::Wait)
     }
 

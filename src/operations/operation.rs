@@ -160,11 +160,11 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         }
         loop {
             match self.task.next(call.now) {
-                TaskStep::Ask { node_ref, node, hop, is_hedge, no_soft_limit, until } => {
+                TaskStep::Ask { node_ref, node, hop, attempt, no_soft_limit, until } => {
                     let asked = OperationRequest { operation: self.id, node: node_ref, hop };
                     let arrival = self.id.handle().generation;
                     let is_named = !asked.is_seed();
-                    let to = Recipient { node, is_hedge, no_soft_limit, is_named, arrival };
+                    let to = Recipient { node, attempt, no_soft_limit, is_named, arrival };
                     let purpose = Purpose::Operation(asked);
                     let until = until.min(self.deadline);
                     match call.requests.submit(call.now, &mut self.own_requests, until, to, purpose) {
@@ -219,7 +219,21 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         }
     }
 
-    /// Emits a request that the request queue has released.
+    /// The turn of a request that has waited has come. If the task has better to do, the request is not sent, and closed.
+    pub(crate) fn gives_up_turn<E>(
+        &mut self,
+        call: &mut CallContext<'_, F, E>,
+        id: RequestId,
+        node_ref: NodeRef,
+    ) -> bool {
+        let takes_turn = self.task.takes_turn(node_ref);
+        if !takes_turn {
+            call.requests.close(&mut self.own_requests, id, call.now, Ending::Cancelled);
+        }
+        !takes_turn
+    }
+
+    /// Emits a request that was sent, or released by the request queue.
     pub(crate) fn send<E: EmitsOperation<F, T>>(
         &mut self,
         call: &mut CallContext<'_, F, E>,
@@ -350,6 +364,13 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         due: Expired,
     ) -> Status<F::Key> {
         match due {
+            Expired::InLine { request, stands } => {
+                if let Some(pending) = call.requests.get(request).filter(|_| stands)
+                    && let Some(asked) = pending.purpose.operation()
+                {
+                    self.task.stands_in_line(asked.node);
+                }
+            }
             Expired::Soft { request, may_repeat } => self.slow(call, request, may_repeat),
             Expired::Repeat(request) => self.slow(call, request, true),
             Expired::Silent { request, is_capped, may_retry } => {

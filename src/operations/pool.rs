@@ -321,7 +321,8 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         }
         self.blocked.set_precedence(call.requests);
         let due = call.requests.expire(call.now)?;
-        let (Expired::Soft { request: due_id, .. }
+        let (Expired::InLine { request: due_id, .. }
+        | Expired::Soft { request: due_id, .. }
         | Expired::Repeat(due_id)
         | Expired::Silent { request: due_id, .. }
         | Expired::Hard(due_id)
@@ -487,6 +488,8 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
                 && (self.running == 0 || !call.requests.is_backlogged(deadline))
             {
                 self.begin_first(call, deadline, slot);
+            } else if self.gives_up_turn(call) {
+                // The turn is that of the next one.
             } else if let Some((request, deadline)) = call.requests.release(call.now) {
                 match call.requests.get(request)?.purpose {
                     Purpose::Operation(OperationRequest { operation, .. }) => {
@@ -504,6 +507,16 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
                 return None;
             }
         }
+    }
+
+    /// Whether the operation whose request would be released next has better to do.
+    fn gives_up_turn<E>(&mut self, call: &mut CallContext<'_, F, E>) -> bool {
+        let Some(request) = call.requests.next_turn() else { return false };
+        let asked = call.requests.get(request).and_then(|request| request.purpose.operation()).copied();
+        let operation = asked.and_then(|asked| self.operations.get_mut(asked.operation.handle()));
+        operation
+            .zip(asked)
+            .is_some_and(|(operation, asked)| operation.gives_up_turn(call, request, asked.node))
     }
 
     /// The first in the line begins, unless it has come too late.

@@ -6,7 +6,7 @@
 //! deadlines are implemented once.
 
 use crate::operations::work::Work;
-use crate::requests::purpose::NodeRef;
+use crate::requests::purpose::{Attempt, NodeRef};
 use crate::vocabulary::family::Family;
 use crate::vocabulary::id::OperationId;
 use crate::vocabulary::operation_events::{Contact, OperationOutbound, OperationStats, Outcome, Progress};
@@ -23,8 +23,7 @@ pub(crate) enum TaskStep<F: Family> {
         node_ref: NodeRef,
         node: F::Node,
         hop: u16,
-        /// See [`Recipient::is_hedge`](crate::requests::request_queue::Recipient::is_hedge).
-        is_hedge: bool,
+        attempt: Attempt,
         /// See [`Recipient::no_soft_limit`](crate::requests::request_queue::Recipient::no_soft_limit).
         no_soft_limit: bool,
         /// The deadline of the part of the task that wants the answer; the operation's deadline may be earlier.
@@ -107,6 +106,19 @@ pub(crate) trait Task<F: Family>: Sized {
     /// answered. `may_repeat`: from now on the node may be asked again; then this is called a second time, unless it
     /// was so the first time.
     fn slow(&mut self, node_ref: NodeRef, may_repeat: bool);
+
+    /// A request has waited for some time, as the node has as many in flight as are allowed: it occupies no concurrency slot until its
+    /// turn comes.
+    fn stands_in_line(&mut self, node_ref: NodeRef) {
+        let _ = node_ref;
+    }
+
+    /// The turn of a request that waited has come. Returns `false` if it is not to be sent, as all concurrency slots are occupied
+    /// meanwhile: then the node counts as not asked.
+    fn takes_turn(&mut self, node_ref: NodeRef) -> bool {
+        let _ = node_ref;
+        true
+    }
 
     /// What it does, before it begins.
     fn work(&self) -> Work;

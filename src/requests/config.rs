@@ -38,9 +38,9 @@ pub struct NetworkConfig {
     /// request counts there until it ends, and is cancelled when its lookup ends. At most 2^30. Default: 16,384.
     pub max_listening: usize,
     /// The maximum number of requests in flight to nodes with one key, each until it is answered or passes its patience. With those
-    /// that are only listened to, it is eight times as many. Further ones wait, and [give up](crate::requests) if these show that the
-    /// node is silent, or if hardly any other node [keeps its lookup](crate::guide::looking_up#a-crowd-of-lookups) from its end.
-    /// 1 to 2^30. Default: 16.
+    /// that are only listened to, it is eight times as many. Further ones wait, in order of deadline and of arrival of their
+    /// operations, and [give up](crate::requests) if these show that the node is silent, or if hardly any other node
+    /// [keeps its lookup](crate::guide::looking_up#a-crowd-of-lookups) from its end. 1 to 2^30. Default: 16.
     pub max_per_node: usize,
     /// The maximum number of requests that wait for capacity. Further ones are refused. At most 2^30.
     /// Default: 65,536.

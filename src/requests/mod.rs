@@ -46,15 +46,19 @@
 //! before the silent have had 1.25 times as long as the longest of these took. And where nothing is left to ask, it waits
 //! until the silent have reached their deadlines, while it asks starting points that are farther away.
 //!
-//! What waits for a node, because as many requests as are [allowed](crate::NetworkConfig::max_per_node) are waited for there, gets a
-//! place once one of these is answered, or passes its patience: up to eight times as many may be in flight. And it shares what they
-//! show, where one of them passes its soft limit or its deadline, none has been answered since it was sent, and at least eight of them
-//! are slow. Then the node is slow for those who wait, so that they ask others; and if it has timed out, those who waited already
-//! when that request was sent are not sent any more, or not waited for beyond their patience if they have been sent since. So the wait
-//! for a silent node is a time-out for each try, however many wait for it. A node may also answer all that it is asked, but less
-//! quickly than it is wanted: a lookup that waits for nothing else than such nodes, for fewer than have answered it, stands in line
-//! for as long again as it has taken, at least for a quarter of its time, and for `request_timeout`. Where [nothing is
-//! adapted](crate::NetworkConfig::min_timeout), all wait for their turn.
+//! What waits for a node, because as many requests as are [allowed](crate::NetworkConfig::max_per_node) are waited for there, gets
+//! a place once one of these is answered, or passes its patience: up to eight times as many may be in flight. And it shares what
+//! they show, where one of them passes its soft limit or its deadline, none has been answered since it was sent, and at least eight
+//! of them are slow. Then the node is slow for those who wait, so that they ask others; and if it has timed out, those who waited
+//! already when that request was sent are not sent any more, or not waited for beyond their patience if they have been sent since.
+//! So the wait for a silent node is a time-out for each try, however many wait for it. A node may also answer all that it is asked,
+//! but less quickly than it is wanted. So what has waited in line for a sixteenth of the time that is left to it, and at least for
+//! the soft limit, occupies no concurrency slot until its turn comes: the lookup asks others of the k closest meanwhile. Whoever
+//! has no slot to spare when the turn comes gives it up, and asks again: many turns may come at a time. And a lookup that waits for
+//! nothing else than such nodes, for fewer than have answered it, stands in line for as long again as it has taken, at least for a
+//! quarter of its time, and for `request_timeout`. Where [nothing is adapted](crate::NetworkConfig::min_timeout), all wait for
+//! their turn. Those in line are in order of deadline, then of the arrival of their operations; those that have asked the node
+//! before come last.
 //!
 //! Checks of the routing table, crawls and stores have only the deadline. [`max_patience`](crate::NetworkConfig::max_patience)
 //! is for callers who would rather not wait.

@@ -6,6 +6,7 @@ use crate::context::{self, Cause};
 use crate::deadline::MonotonicClock;
 use crate::requests::config::NetworkConfig;
 use crate::requests::in_flight_table::RequestList;
+use crate::requests::purpose::Attempt;
 use crate::requests::request_queue::{
     Ending, Expired, Recipient, RequestQueue, SubmitError, SubmitRefusal, Submitted,
 };
@@ -214,8 +215,13 @@ impl<F: Family> Machine for Network<F> {
             Inbound::Submit { tag, node, message } => {
                 let purpose = Submission { tag, message, context: context::stored(&context) };
                 let until = deadline.unwrap_or(now + self.requests.config.request_timeout);
-                let to =
-                    Recipient { node, is_hedge: false, no_soft_limit: false, is_named: false, arrival: 0 };
+                let to = Recipient {
+                    node,
+                    attempt: Attempt::First,
+                    no_soft_limit: false,
+                    is_named: false,
+                    arrival: 0,
+                };
                 let submitted = self.requests.submit(now, &mut self.own_requests, until, to, purpose);
                 let until = Some(until).filter(|_| submitted.is_ok());
                 let mut emit = |event| {

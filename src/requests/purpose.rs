@@ -185,3 +185,13 @@ impl CandidateRef {
         self.path == other.path && self.slot == other.slot
     }
 }
+
+/// Which request of an operation to a node it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    First,
+    /// A second one, while an answer to the first, which is slow, is still accepted.
+    Hedge,
+    /// One more, after those before have ended, or are silent.
+    Again,
+}

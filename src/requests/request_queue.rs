@@ -19,6 +19,7 @@ use crate::deadline;
 use crate::requests::ban_list::BanList;
 use crate::requests::config::NetworkConfig;
 use crate::requests::in_flight_table::{InFlightTable, RequestList};
+use crate::requests::purpose::Attempt;
 use crate::requests::rtt_estimator::{ConfiguredLimits, Limits, RttEstimator};
 use crate::requests::stats::RequestStats;
 use crate::vocabulary::config_error::ConfigError;
@@ -36,6 +37,10 @@ use std::collections::{BTreeSet, HashMap};
 /// So many requests to a node that are slow together say something of the node: not a few lost messages.
 const SILENT_TOGETHER: usize = 8;
 
+/// A request that waits in line for its node occupies a concurrency slot for one part in so many of the time that is left to it, at
+/// least for the soft limit: short lines are waited for, as they are shorter if nobody asks further nodes meanwhile.
+const IN_LINE_WITH_SLOT: u64 = 16;
+
 /// How many times as many requests may be in flight to a node as may be waited for there.
 const IN_FLIGHT_PER_AWAITED: usize = 8;
 
@@ -44,16 +49,18 @@ const IN_FLIGHT_PER_AWAITED: usize = 8;
 pub(crate) struct PendingRequest<F: Family, P> {
     pub(crate) purpose: P,
     pub(crate) node: F::Node,
-    /// See [`Recipient::is_hedge`].
+    /// It is an [`Attempt::Hedge`].
     is_hedge: bool,
     /// See [`Recipient::no_soft_limit`].
     no_soft_limit: bool,
     /// See [`Recipient::is_named`].
     is_named: bool,
+    /// Where it comes among those with the same deadline that wait for its node.
+    turn: u32,
     /// The latest deadline that its operation allows: that of the operation, or of the lookup within it.
     pub(crate) operation_deadline: Instant,
     pub(crate) stage: Stage,
-    /// It had to wait for its node, and its operation is told if that is silent.
+    /// It had to wait, and its operation is told if it stands in line for its node, or if that is silent.
     line: Option<InLine>,
     /// What has come of its answer so far, if that comes in parts.
     parts: Option<Box<AnswerParts<F>>>,
@@ -78,9 +85,7 @@ pub(crate) struct AnswerParts<F: Family> {
 #[derive(Clone, Debug)]
 pub(crate) struct Recipient<F: Family> {
     pub(crate) node: F::Node,
-    /// A second request of the same operation to the node, while an answer to the first, which is slow, is still
-    /// accepted.
-    pub(crate) is_hedge: bool,
+    pub(crate) attempt: Attempt,
     /// The request has only its deadline, and no earlier limits: its sender judges nothing by haste (liveness checks,
     /// crawls, stores).
     pub(crate) no_soft_limit: bool,
@@ -97,6 +102,14 @@ pub(crate) struct Precedence {
     /// See [`Recipient::arrival`].
     pub(crate) arrival: u32,
 }
+
+/// The place of a request among those that wait for its node: in order of deadline; then in that of the senders, so that one that asks
+/// many nodes in turn is not overtaken at the last by those that came after it; then in that of the requests. Who asks the node once
+/// more comes after those with the same deadline that have not asked it.
+type PlaceInLine = (Precedence, RequestId);
+
+/// Before all others.
+const FIRST: PlaceInLine = (Precedence::FIRST, RequestId::from_u64(0));
 
 impl Precedence {
     /// Before all others.
@@ -142,6 +155,11 @@ enum Silence {
 }
 
 impl<F: Family, P> PendingRequest<F, P> {
+    /// Its place while it waits.
+    fn place_in_line(&self, id: RequestId) -> PlaceInLine {
+        (Precedence { deadline: self.deadline, arrival: self.turn }, id)
+    }
+
     /// Whether it has been emitted: it does not wait.
     pub(crate) fn is_emitted(&self) -> bool {
         self.stage != Stage::Waiting
@@ -242,6 +260,9 @@ impl NodeInFlight {
 /// A limit of a request that has passed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Expired {
+    /// It has waited for [as long](IN_LINE_WITH_SLOT) as with a slot. `stands`: in line for its node; else for its turn among all
+    /// requests.
+    InLine { request: RequestId, stands: bool },
     /// The soft limit, and perhaps also the limit from which on the node may be asked again.
     Soft { request: RequestId, may_repeat: bool },
     /// The node may be asked again.
@@ -327,10 +348,10 @@ pub(crate) enum SubmitError<F: Family> {
 pub(crate) struct RequestQueue<F: Family, P> {
     pub(crate) config: NetworkConfig,
     table: InFlightTable<PendingRequest<F, P>>,
-    /// Waiting requests, in order of node, deadline and arrival.
-    waiting: BTreeSet<(F::Key, Instant, RequestId)>,
-    /// For each node with waiting requests and with free capacity: its first waiting request, in order of deadline
-    /// and arrival.
+    /// Waiting requests, in order of node and place there.
+    waiting: BTreeSet<(F::Key, PlaceInLine)>,
+    /// For each node with waiting requests and with free capacity: the first of them, in order of deadline, then of the requests. (In
+    /// order of the operations fewer of many lookups at once come to their ends in time.)
     ready: IndexedHeap<(Instant, RequestId)>,
     /// The requests that had to [wait](InLine), by node, by what they know of it, and by when they were submitted. Those that judge
     /// nothing by haste are not among them, and where limits are as configured, there are none.
@@ -434,10 +455,10 @@ impl<F: Family, P> RequestQueue<F, P> {
         if self.bans.contains(now, &to.node) {
             return Err(SubmitError::Banned);
         }
-        let timeout = self.timeout(to.is_hedge);
-        let deadline =
-            deadline::of_request(now, operation_deadline, timeout).ok_or(SubmitError::NoTimeLeft)?;
-        let Recipient { node, is_hedge, no_soft_limit, is_named, arrival } = to;
+        let Recipient { node, attempt, no_soft_limit, is_named, arrival } = to;
+        let is_hedge = attempt == Attempt::Hedge;
+        let deadline = deadline::of_request(now, operation_deadline, self.timeout(is_hedge))
+            .ok_or(SubmitError::NoTimeLeft)?;
         let key = F::key(&node);
         let free = self.free_capacity();
         let active = self.active.entry(key);
@@ -449,12 +470,15 @@ impl<F: Family, P> RequestQueue<F, P> {
         if self.precedence.is_some_and(|first| first < precedence) {
             return Err(SubmitError::QueueFull { busy: None });
         }
+        // Who has asked the node before comes after those who have not.
+        let turn = if attempt == Attempt::First { arrival } else { u32::MAX };
         let pending = |stage, deadline| PendingRequest {
             purpose,
             node,
             is_hedge,
             no_soft_limit,
             is_named,
+            turn,
             operation_deadline,
             stage,
             line: None,
@@ -477,21 +501,29 @@ impl<F: Family, P> RequestQueue<F, P> {
         let is_told = self.soft_limits && !no_soft_limit && !self.config.is_fixed();
         let line = is_told.then_some(InLine { submitted: now, told: Silence::None, leaves_at: None });
         let id = self.table.open(owned, PendingRequest { line, ..pending(Stage::Waiting, deadline) });
-        self.table.arm(id, deadline);
+        let slot = now.plus(self.rtt.limits().soft.max(nanos(deadline - now) / IN_LINE_WITH_SLOT));
+        self.table.arm(id, if is_told && !node_has_capacity { slot.min(deadline) } else { deadline });
         if let Some(line) = line {
             self.in_line.insert((key, line.told, line.submitted, id));
         }
         let before = self.first_waiting(key);
-        self.waiting.insert((key, deadline, id));
+        let place = (Precedence { arrival: turn, ..precedence }, id);
+        self.waiting.insert((key, place));
         self.stats.queued += 1;
         // It may precede the request that was the first for this node so far.
-        if node_has_capacity && self.first_waiting(key) == Some((deadline, id)) {
+        if node_has_capacity && self.first_waiting(key) == Some(place) {
             if let Some((_, overtaken)) = before {
                 self.ready.clear(overtaken.handle().slot());
             }
             self.ready.set(id.handle().slot(), (deadline, id));
         }
         Ok(Submitted::Queued(id))
+    }
+
+    /// The request that [`release`](Self::release) would return.
+    pub(crate) fn next_turn(&self) -> Option<RequestId> {
+        let ((_, id), _) = self.ready.peek().filter(|_| self.free_capacity() > 0)?;
+        Some(id)
     }
 
     /// The next waiting request that can be sent now, earliest deadline first, with its new deadline. The caller
@@ -504,15 +536,16 @@ impl<F: Family, P> RequestQueue<F, P> {
         if self.free_capacity() == 0 {
             return None;
         }
-        let ((waiting_deadline, id), slot) = self.ready.peek()?;
+        let ((_, id), slot) = self.ready.peek()?;
         self.ready.clear(slot);
         let timeout = self.timeout(self.table.get(id)?.is_hedge);
         let request = self.table.get_mut(id)?;
+        let place = request.place_in_line(id);
         // Always `Some`: a request that waits past its operation's deadline is closed before any is released.
         let deadline = deadline::of_request(now, request.operation_deadline, timeout)?;
         (request.stage, request.since, request.deadline) = (Stage::Sent, now, deadline);
         let (key, no_soft_limit) = (F::key(&request.node), request.no_soft_limit);
-        self.waiting.remove(&(key, waiting_deadline, id));
+        self.waiting.remove(&(key, place));
         self.stats.queued -= 1;
         self.active.entry(key).or_insert(NodeInFlight::NONE).add();
         self.mark_sent(now, id, no_soft_limit, deadline);
@@ -573,24 +606,24 @@ impl<F: Family, P> RequestQueue<F, P> {
         if self.waiting.is_empty() {
             return;
         }
-        let mut in_line: SmallVec<[RequestId; 8]> = SmallVec::new();
+        let (mut num_in_line, mut unlimited) = (0, SmallVec::<[RequestId; 16]>::new());
         for (id, request) in self.table.owned_by(owned) {
             match (request.stage, request.line) {
                 (Stage::Silent | Stage::Listening, _) => {}
                 // What waits for its turn among all requests waits for nobody in particular.
-                (Stage::Waiting, Some(_)) if !self.node_has_capacity(F::key(&request.node)) => {
-                    in_line.push(id);
+                (Stage::Waiting, Some(line)) if !self.node_has_capacity(F::key(&request.node)) => {
+                    num_in_line += 1;
+                    if num_in_line >= num_answered {
+                        return;
+                    }
+                    unlimited.extend(line.leaves_at.is_none().then_some(id));
                 }
                 _ => return,
             }
         }
-        if in_line.len() >= usize::try_from(num_answered).unwrap_or(usize::MAX) {
-            return;
-        }
         let until = now.plus(nanos(patience.max(self.config.request_timeout)));
-        for id in in_line {
-            let line = self.table.get_mut(id).and_then(|request| request.line.as_mut());
-            if let Some(line) = line.filter(|line| line.leaves_at.is_none()) {
+        for id in unlimited {
+            if let Some(line) = self.table.get_mut(id).and_then(|request| request.line.as_mut()) {
                 line.leaves_at = Some(until);
                 // What it has been told meanwhile is due before.
                 if self.table.timer(id).is_none_or(|timer| until < timer) {
@@ -607,17 +640,19 @@ impl<F: Family, P> RequestQueue<F, P> {
         }
     }
 
-    /// The limit that counts as passed at `at` for a waiting request: its node is silent, or it has stood in line for long enough.
+    /// The limit that counts as passed at `at` for a waiting request: its node is silent, or it has stood in line for some time, or
+    /// for long enough.
     fn expire_waiting(&mut self, at: Instant, id: RequestId) -> Option<Expired> {
         let request = self.table.get(id)?;
-        let (line, deadline) = (request.line?, request.deadline);
+        let (line, deadline, key) = (request.line?, request.deadline, F::key(&request.node));
         if line.told < Silence::TimedOut && line.leaves_at.is_some_and(|leaves_at| leaves_at <= at) {
             return Some(Expired::TooBusy(id));
         }
         self.table.arm(id, line.leaves_at.map_or(deadline, |leaves_at| leaves_at.min(deadline)));
         Some(match line.told {
-            Silence::TimedOut => Expired::Hopeless(id),
-            _ => Expired::Soft { request: id, may_repeat: false },
+            Silence::None => Expired::InLine { request: id, stands: !self.node_has_capacity(key) },
+            Silence::Slow => Expired::Soft { request: id, may_repeat: false },
+            Silence::TimedOut | Silence::GivenUp => Expired::Hopeless(id),
         })
     }
 
@@ -692,15 +727,14 @@ impl<F: Family, P> RequestQueue<F, P> {
 
     /// The requests that wait for capacity and whose node is such, in order of node, deadline and arrival.
     pub(crate) fn waiting_for(&self, is_such: impl Fn(&F::Node) -> bool) -> Vec<RequestId> {
-        let waiting = self.waiting.iter().map(|(.., id)| *id);
+        let waiting = self.waiting.iter().map(|(_, (_, id))| *id);
         waiting.filter(|id| self.table.get(*id).is_some_and(|request| is_such(&request.node))).collect()
     }
 
     /// What is known of a node has changed: requests to it that wait go to where it is now.
     pub(crate) fn update_waiting(&mut self, node: &F::Node) {
         let key = F::key(node);
-        let from = (key, Instant::ORIGIN, RequestId::from_u64(0));
-        for (_, _, id) in self.waiting.range(from..).take_while(|(of, ..)| *of == key) {
+        for (_, (_, id)) in self.waiting.range((key, FIRST)..).take_while(|(of, _)| *of == key) {
             if let Some(request) = self.table.get_mut(*id).filter(|request| request.node == *node) {
                 request.node.clone_from(node);
             }
@@ -913,7 +947,7 @@ impl<F: Family, P> RequestQueue<F, P> {
         }
         self.leave_line(key, id, request.line);
         if request.stage == Stage::Waiting {
-            self.waiting.remove(&(key, request.deadline, id));
+            self.waiting.remove(&(key, request.place_in_line(id)));
             self.ready.clear(id.handle().slot());
         } else {
             self.decrement_active(key, &request, ending.is_answer().then_some(at));
@@ -932,14 +966,16 @@ impl<F: Family, P> RequestQueue<F, P> {
         let waiting: Vec<_> = waiting.map(|(id, _)| id).collect();
         for id in waiting {
             let Some(request) = self.table.get_mut(id) else { continue };
-            let (key, before, deadline) = (F::key(&request.node), request.deadline, until(request));
+            let (key, before, deadline) = (F::key(&request.node), request.place_in_line(id), until(request));
             (request.deadline, request.operation_deadline) = (deadline, deadline);
-            self.table.arm(id, deadline);
+            let place = request.place_in_line(id);
+            let earlier = self.table.timer(id).filter(|timer| *timer < before.0.deadline);
+            self.table.arm(id, earlier.map_or(deadline, |timer| timer.min(deadline)));
             if let Some((_, first)) = self.first_waiting(key) {
                 self.ready.clear(first.handle().slot());
             }
-            self.waiting.remove(&(key, before, id));
-            self.waiting.insert((key, deadline, id));
+            self.waiting.remove(&(key, before));
+            self.waiting.insert((key, place));
             self.mark_ready(key);
         }
     }
@@ -1108,9 +1144,8 @@ impl<F: Family, P> RequestQueue<F, P> {
         if self.waiting.is_empty() {
             return None;
         }
-        let from = (key, Instant::ORIGIN, RequestId::from_u64(0));
-        let waiting = self.waiting.range(from..).take_while(|(of, ..)| *of == key);
-        waiting.map(|(.., id)| *id).find(|id| self.table.get(*id).is_some_and(&test))
+        let waiting = self.waiting.range((key, FIRST)..).take_while(|(of, _)| *of == key);
+        waiting.map(|(_, (_, id))| *id).find(|id| self.table.get(*id).is_some_and(&test))
     }
 
     /// The requests of this owner that are in flight.
@@ -1131,19 +1166,19 @@ impl<F: Family, P> RequestQueue<F, P> {
     }
 
     /// The first request that waits for this node.
-    fn first_waiting(&self, key: F::Key) -> Option<(Instant, RequestId)> {
-        let least = (key, Instant::ORIGIN, RequestId::from_u64(0));
-        let (of, deadline, id) = self.waiting.range(least..).next()?;
-        (*of == key).then_some((*deadline, *id))
+    fn first_waiting(&self, key: F::Key) -> Option<PlaceInLine> {
+        let (of, place) = self.waiting.range((key, FIRST)..).next()?;
+        (*of == key).then_some(*place)
     }
 
     /// Marks the first request that waits for a node as ready, if the node has free capacity.
     fn mark_ready(&mut self, key: F::Key) {
         if !self.waiting.is_empty()
             && self.node_has_capacity(key)
-            && let Some(first) = self.first_waiting(key)
+            && let Some((_, first)) = self.first_waiting(key)
+            && let Some(request) = self.table.get(first)
         {
-            self.ready.set(first.1.handle().slot(), first);
+            self.ready.set(first.handle().slot(), (request.deadline, first));
         }
     }
 
@@ -1201,7 +1236,7 @@ mod tests {
             observe(&mut queue, 20, 0..60);
             let to = Recipient {
                 node: Key8::new([255]),
-                is_hedge: false,
+                attempt: Attempt::First,
                 no_soft_limit: false,
                 is_named: false,
                 arrival: 0,
@@ -1233,7 +1268,8 @@ mod tests {
             let mut owned = RequestList::EMPTY;
             let mut submit = |queue: &mut RequestQueue<Plain, ()>, node, is_named| {
                 let node = Key8::new([node]);
-                let to = Recipient { node, is_hedge: false, no_soft_limit: false, is_named, arrival: 0 };
+                let to =
+                    Recipient { node, attempt: Attempt::First, no_soft_limit: false, is_named, arrival: 0 };
                 let Submitted::Sent(id, _) = queue.submit(at(0), &mut owned, at(60_000), to, ()).unwrap()
                 else {
                     panic!("there is room")
@@ -1276,7 +1312,7 @@ mod tests {
             let submit = |queue: &mut RequestQueue<Plain, ()>, owned: &mut RequestList, millis, is_hedge| {
                 let to = Recipient {
                     node: Key8::new([255]),
-                    is_hedge,
+                    attempt: if is_hedge { Attempt::Hedge } else { Attempt::First },
                     no_soft_limit: false,
                     is_named: false,
                     arrival: 0,
@@ -1307,6 +1343,74 @@ mod tests {
             submit(&mut queue, &mut owned, 200_000, false);
             let what = format!("{last_is_answered} {max_patience:?}");
             assert_eq!(silent(&mut queue, 200_000), Some(is_worth_while), "{what}");
+        }
+    }
+    /// To this node, by the operation that arrived so.
+    fn recipient(node: u8, arrival: u32, attempt: Attempt) -> Recipient<Plain> {
+        Recipient { node: Key8::new([node]), attempt, no_soft_limit: false, is_named: false, arrival }
+    }
+
+    #[test]
+    fn those_in_line_are_served_in_order_of_deadline_then_of_the_arrival_of_their_operations() {
+        let at = Instant::from_millis;
+        let config = NetworkConfig { max_per_node: 1, ..NetworkConfig::default() };
+        let mut queue = RequestQueue::<Plain, u8>::new(config, &Secret::from_seed(0).seeds()).unwrap();
+        let mut owned = RequestList::EMPTY;
+        // The purpose is the place in which it is to be sent.
+        for (place, until, arrival, attempt) in [
+            (0, 60_000, 9, Attempt::First),
+            (4, 60_000, 3, Attempt::Hedge),
+            (5, 60_000, 1, Attempt::Again),
+            (3, 60_000, 7, Attempt::First),
+            (2, 60_000, 5, Attempt::First),
+            (1, 50_000, 8, Attempt::Again),
+        ] {
+            queue.submit(at(0), &mut owned, at(until), recipient(1, arrival, attempt), place).unwrap();
+        }
+        let mut sent = queue.find(owned, |request| request.purpose == 0).unwrap();
+        for place in 1..=5 {
+            assert!(queue.next_turn().is_none(), "one at a time");
+            queue.close(&mut owned, sent, at(10), Ending::Answered);
+            let next = queue.next_turn();
+            sent = queue.release(at(10)).unwrap().0;
+            assert_eq!((next, queue.get(sent).unwrap().purpose), (Some(sent), place));
+        }
+    }
+
+    /// What waits for its turn among all requests keeps its slot: nobody could be asked instead.
+    #[test]
+    fn what_waits_for_a_sixteenth_of_its_time_stands_in_line_if_its_node_is_busy() {
+        let at = Instant::from_millis;
+        // Whether the node is busy when the request comes, and still so then.
+        for (max_in_flight, node, busy_until, told_so) in [
+            (10, 1, 2_000, Some(true)),
+            (1, 1, 2_000, Some(true)),
+            (10, 1, 500, Some(false)),
+            (1, 2, 2_000, None),
+        ] {
+            let config = NetworkConfig { max_per_node: 1, max_in_flight, ..NetworkConfig::default() };
+            let mut queue = RequestQueue::<Plain, ()>::new(config, &Secret::from_seed(0).seeds()).unwrap();
+            let mut owned = RequestList::EMPTY;
+            let submit = |queue: &mut RequestQueue<Plain, ()>, owned: &mut RequestList, node| {
+                queue.submit(at(0), owned, at(16_000), recipient(node, 0, Attempt::First), ()).unwrap()
+            };
+            let Submitted::Sent(sent, _) = submit(&mut queue, &mut owned, 1) else { panic!("there is room") };
+            let Submitted::Queued(waiting) = submit(&mut queue, &mut owned, node) else {
+                panic!("there is no room")
+            };
+            let mut told = Vec::new();
+            for millis in 1..=1_000 {
+                if millis == busy_until {
+                    queue.close(&mut owned, sent, at(millis), Ending::Answered);
+                }
+                while let Some(expired) = queue.expire(at(millis)) {
+                    if let Expired::InLine { request, stands } = expired {
+                        told.push((request, millis, stands));
+                    }
+                }
+            }
+            let expected: Vec<_> = told_so.map(|stands| (waiting, 1_000, stands)).into_iter().collect();
+            assert_eq!(told, expected, "of {max_in_flight}, to {node}, busy until {busy_until}");
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::deadline::MonotonicClock;
 use crate::requests::call_context::CallContext;
 use crate::requests::in_flight_table::RequestList;
-use crate::requests::purpose::{CheckRef, Purpose, ReleasedCheck};
+use crate::requests::purpose::{Attempt, CheckRef, Purpose, ReleasedCheck};
 use crate::requests::request_queue::{Ending, Expired, PendingRequest, Recipient, RequestQueue, Submitted};
 use crate::requests::stats::RequestStats;
 use crate::vocabulary::family::Family;
@@ -99,7 +99,13 @@ impl<F: Family> LivenessChecks<F> {
         link: &SpanContext,
     ) -> Option<RequestId> {
         let node = node.clone();
-        let to = Recipient { node, is_hedge: false, no_soft_limit: true, is_named: false, arrival: u32::MAX };
+        let to = Recipient {
+            node,
+            attempt: Attempt::First,
+            no_soft_limit: true,
+            is_named: false,
+            arrival: u32::MAX,
+        };
         let purpose = Purpose::Check(CheckRef { initiator: self.initiator, slot });
         let until = deadline::of_operation(call.now, None, self.timeout);
         let submitted =
@@ -227,7 +233,8 @@ impl<F: Family, L> CheckMachine<F, L> {
                     list.check_slow(&mut call, request);
                     continue;
                 }
-                Expired::Repeat(_)
+                Expired::InLine { .. }
+                | Expired::Repeat(_)
                 | Expired::Silent { .. }
                 | Expired::Hopeless(_)
                 | Expired::TooBusy(_)
