@@ -562,13 +562,23 @@ fn a_network_begins_with_a_node_that_knows_nobody() {
 fn three_programs_of_which_two_know_the_first_know_each_other() {
     let address = closed();
     let (text, port) = (address.to_string(), address.port().to_string());
-    let first = Running::start(&["--serve", "--json", "--port", &port]);
-    let others = [(); 2].map(|()| Running::start(&["--serve", "--json", "--bootstrap", &text]));
-    for mut node in [first].into_iter().chain(others) {
+    let first = Running::start(&["--serve", "--json", "--trace-upkeep", "--port", &port]);
+    let others =
+        [(); 2].map(|()| Running::start(&["--serve", "--json", "--trace-upkeep", "--bootstrap", &text]));
+    // None is stopped before all have heard of each other: they may have to ask the first once more.
+    let mut nodes: Vec<_> = [first].into_iter().chain(others).collect();
+    for (place, node) in nodes.iter_mut().enumerate() {
         // It shows its table each 5 s. If both others ask the first before it knows either, they hear of each other by
         // their next bootstraps, some ten seconds later.
-        let knows_both = (0..9).any(|_| node.event("table")["nodes"] == 2);
-        assert!(knows_both, "after 45 s it does not know the other two");
+        let (mut seen, mut tables, mut knows_both) = (String::new(), 0, false);
+        while tables < 9 && !knows_both {
+            let line = node.lines.next().unwrap().unwrap();
+            let event: Value = serde_json::from_str(&line).unwrap();
+            tables += u32::from(event["event"] == "table");
+            knows_both = event["event"] == "table" && event["nodes"] == 2;
+            seen += &(line + "\n");
+        }
+        assert!(knows_both, "after 45 s node {place} does not know the other two:\n{seen}");
     }
 }
 
