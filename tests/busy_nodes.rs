@@ -489,3 +489,16 @@ fn nodes_to_begin_with_are_not_all_asked_because_their_lines_were_long() {
     let longest = world.finishes.iter().map(|(ended, finish)| *ended - finish.stats.started).max().unwrap();
     assert!(longest <= Duration::from_secs(15), "the longest took {longest:?}");
 }
+
+/// As many nodes are busy as have answered: that says nothing of who is busier than the others, so all wait for their turn.
+#[test]
+fn who_knows_as_many_busy_nodes_as_others_waits_for_them() {
+    let min_timeout = Duration::from_millis(1_990);
+    let network = NetworkConfig { min_timeout, max_per_node: MAX_PER_NODE, ..NetworkConfig::default() };
+    let mut world = World::of(network, QueryConfig { retries: 0, ..QueryConfig::default() });
+    let answer = &mut |_, node| Some(if node == NODE { 1_900 } else { 50 });
+    world.start(at(0), 0..100, answer);
+    world.run(at(60_000), answer);
+    assert_eq!((world.finishes.len(), world.found_node()), (100, 100));
+    assert!(world.last_end() > at(20_000), "the line is longer than a quarter of their time");
+}

@@ -1083,4 +1083,69 @@ mod tests {
             assert_eq!(list.candidates[0].state, State::Failed);
         }
     }
+    /// A path with one slot. The nearest has waited in line so long that it has none, and the next has taken it.
+    fn with_one_in_line(rules: &LookupRules, asked_before: bool) -> (CandidateList<Plain>, CandidateRef) {
+        let mut list = list_of(&[1, 2, 3], rules);
+        list.pin_closest(1);
+        if asked_before {
+            ask_in_vain(&mut list, 1, rules);
+            list.rounds_without_progress = 0; // else the path is wide
+        }
+        let at = place_of(&list, 1);
+        list.ask(0, None, false);
+        list.stands_in_line(at);
+        assert_eq!((list.num_waiting, list.has_waiting()), (0, true));
+        list.ask(1, None, false);
+        assert!(list.are_slots_full(rules));
+        (list, at)
+    }
+
+    #[test]
+    fn a_turn_is_given_up_where_all_slots_are_occupied_and_the_node_counts_as_not_asked() {
+        let rules = rules(&QueryConfig { k: 4, alpha: 1, ..QueryConfig::default() }, None);
+        let (mut list, at) = with_one_in_line(&rules, false);
+        assert!(list.unheard().any(|slot| slot == at.slot));
+        assert!(!list.takes_turn(at, &rules));
+        let Candidate { state, tries, pending, awaited, marks, .. } = list.candidates[0];
+        assert_eq!((state, tries, pending, awaited, marks), (State::Heard, 0, 0, 0, Candidate::PINNED));
+        assert_eq!((list.num_waiting, list.num_heard, list.pending), (1, 2, 1));
+        assert!(!list.unheard().any(|slot| slot == at.slot), "it is not taken for silent");
+        // It takes a slot that is free, and holds it.
+        list.answered(place_of(&list, 2), Duration::ZERO);
+        list.ask(0, None, false);
+        list.stands_in_line(at);
+        assert!(list.takes_turn(at, &rules) && list.are_slots_full(&rules));
+        assert_eq!((list.num_waiting, list.num_heard, list.pending), (1, 1, 1));
+        list.answered(at, Duration::ZERO);
+        assert_eq!((list.num_waiting, list.pending), (0, 0));
+    }
+
+    #[test]
+    fn who_was_asked_before_and_who_is_of_the_region_takes_the_turn() {
+        for (size, asked_before) in [(None, true), (Some(16), false)] {
+            let rules = rules(&QueryConfig { k: 4, alpha: 1, ..QueryConfig::default() }, size);
+            assert_eq!(rules.region.is_some(), size.is_some());
+            let (mut list, at) = with_one_in_line(&rules, asked_before);
+            assert!(list.takes_turn(at, &rules));
+            assert_eq!((list.num_waiting, list.candidates[0].state), (2, State::Waiting));
+        }
+    }
+
+    /// A candidate whose request is over, however that ends, stands in no line.
+    #[test]
+    fn what_ends_in_line_frees_no_slot_and_stands_there_no_more() {
+        let rules = rules(&QueryConfig { k: 4, alpha: 1, ..QueryConfig::default() }, None);
+        let ends: [fn(&mut CandidateList<Plain>, CandidateRef, &LookupRules); 3] = [
+            |list, at, rules| list.missed(at, NoAnswer::Busy, rules),
+            |list, at, rules| list.slow(at, false, rules.alpha),
+            |list, at, _| {
+                list.answered(at, Duration::ZERO);
+            },
+        ];
+        for end in ends {
+            let (mut list, at) = with_one_in_line(&rules, false);
+            end(&mut list, at, &rules);
+            assert_eq!((list.num_waiting, list.candidates[0].marks & Candidate::IN_LINE), (1, 0));
+        }
+    }
 }

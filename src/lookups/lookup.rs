@@ -771,6 +771,15 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_that_is_given_up_does_not_count_towards_the_limit_of_nodes() {
+        let (mut lookup, at) = lookup(&QueryConfig { alpha: 1, ..QueryConfig::default() });
+        lookup.stands_in_line(at);
+        lookup.add_seeds(vec![(254, 0)]);
+        let LookupStep::Ask { attempt: Attempt::First, .. } = step(&mut lookup) else { panic!("another") };
+        assert_eq!((lookup.asked, lookup.takes_turn(at), lookup.asked), (2, false, 1));
+    }
+
+    #[test]
     fn one_group_does_not_fill_an_answer() {
         let (mut lookup, at) = lookup(&QueryConfig { alpha: 20, ..QueryConfig::default() });
         let nodes =
