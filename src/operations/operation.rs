@@ -219,7 +219,8 @@ impl<F: Family, T: Task<F>> Operation<F, T> {
         }
     }
 
-    /// The turn of a request that has waited has come. If the task has better to do, the request is not sent, and closed.
+    /// The turn of a request that has waited has come. If the task does not take it, as all its slots are occupied, the request is closed
+    /// without being sent.
     pub(crate) fn gives_up_turn<E>(
         &mut self,
         call: &mut CallContext<'_, F, E>,

@@ -509,7 +509,7 @@ impl<F: Family, T: Task<F>> OperationPool<F, T> {
         }
     }
 
-    /// Whether the operation whose request would be released next has better to do.
+    /// Whether the operation whose request would be released next gives up that turn; then the request is closed.
     fn gives_up_turn<E>(&mut self, call: &mut CallContext<'_, F, E>) -> bool {
         let Some(request) = call.requests.next_turn() else { return false };
         let asked = call.requests.get(request).and_then(|request| request.purpose.operation()).copied();
